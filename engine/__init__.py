@@ -1,0 +1,1 @@
+"""Everything a query needs: front ends, embedding, collection, index, alignment, search."""

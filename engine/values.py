@@ -1,0 +1,118 @@
+"""The values that cross module borders."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIMENSION = 32
+"""Length of an embedding."""
+
+Kind = Literal["score", "recording"]
+
+Embeddings = NDArray[np.float32]
+"""float32 (n, 32), unit rows, C-order."""
+
+SCORE_PLACE = np.dtype(
+    [("system", "<u4"), ("x", "<f4"), ("end_system", "<u4"), ("end_x", "<f4")]
+)
+"""Where a sheet snippet lies: it starts in `system` at `x` and ends in `end_system` at `end_x`.
+
+Systems are numbered from 1 through the document (`System.number`); x is in units of page width.
+"""
+
+RECORDING_PLACE = np.dtype([("start_s", "<f4"), ("end_s", "<f4")])
+"""Where an excerpt lies in its recording, in seconds."""
+
+PLACE_DTYPES: dict[Kind, np.dtype[Any]] = {"score": SCORE_PLACE, "recording": RECORDING_PLACE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A rectangle on a page; both axes in units of the page's *width*, origin at its top left."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """One printed system."""
+
+    page: int
+    """From 1."""
+    number: int
+    """From 1, counted through the document."""
+    box: Box
+    """Its staves only: left and right end of the staff lines, first line of the top staff to last of the bottom one."""
+    staves: tuple[Box, ...]
+    """Top to bottom."""
+    staff_space: float
+    """Distance of two staff lines, in page widths."""
+    confidence: float
+    """0..1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequence:
+    """The embedded snippets of one document or query, in order."""
+
+    embeddings: Embeddings
+    places: NDArray[Any]
+    """(n,) of SCORE_PLACE or RECORDING_PLACE."""
+    bias: NDArray[np.float32]
+    """(n,) added to each local cost against this snippet when it is searched: how readily it resembles anything."""
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """What a collection knows of one score or recording besides its sequence."""
+
+    id: str
+    kind: Kind
+    title: str = ""
+    composer: str = ""
+    work: str = ""
+    source: str = ""
+    """The file or folder it was made from, as given."""
+    fingerprint: str = ""
+    """SHA-256 (hex) of the source's bytes: re-adding the same content is a no-op."""
+    snippets: int = 0
+    pages: int = 0
+    """Score: pages read, blank ones included."""
+    systems: tuple[System, ...] = ()
+    duration_s: float = 0.0
+    """Recording: its length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """One ranked answer."""
+
+    rank: int
+    document: Document
+    cost: float
+    """Lower is better; comparable within one query only. Voting reports minus the share of votes."""
+    votes: int
+    pages: tuple[int, ...] = ()
+    systems: tuple[System, ...] = ()
+    """The systems the match runs through, in order."""
+    start_x: float | None = None
+    """Where it starts in the first of `systems`, in page widths."""
+    end_x: float | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The matches of one query, best first, and the time each stage took."""
+
+    matches: tuple[Match, ...]
+    timings_ms: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""How the shipped network is made: corpus, degradation, pairs, losses, training."""

@@ -1,0 +1,1 @@
+"""Online work: the long-running query server and its clients."""
