@@ -1,0 +1,17 @@
+# Run in an environment made by the second command of README.md (or put its bin/ on the PATH).
+PYTHON ?= .venv/bin/python
+PACKAGES = engine indexer server bench scorefind.py
+
+.PHONY: test lint bench
+
+test:
+	$(PYTHON) -m pytest -q
+
+lint:
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy --strict $(PACKAGES)
+
+# Each question of bench/ is a program with its own --help; those that need data name it.
+bench:
+	@for file in bench/[a-z]*.py; do echo "$(PYTHON) -m bench.$$(basename $$file .py) --help"; done
