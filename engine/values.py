@@ -71,6 +71,41 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """The sequences of many documents, one after the other.
+
+    Raises ValueError if the arrays do not fit together.
+    """
+
+    embeddings: NDArray[np.float32] | NDArray[np.float16]
+    """(snippets of all documents, 32), C-order."""
+    bias: NDArray[np.float32]
+    """(snippets of all documents,)."""
+    offsets: NDArray[np.int64]
+    """(documents + 1,): document b holds the snippets offsets[b] to offsets[b + 1]; it may be empty."""
+
+    def __post_init__(self) -> None:
+        shape, dtype = self.embeddings.shape, self.embeddings.dtype
+        if dtype not in (np.float16, np.float32) or len(shape) != 2 or shape[1] != DIMENSION:
+            raise ValueError(f"embeddings must be float16 or float32 (n, {DIMENSION}), got {dtype} {shape}")
+        if self.bias.dtype != np.float32 or self.bias.shape != shape[:1]:
+            raise ValueError(f"bias must be float32 ({shape[0]},), got {self.bias.dtype} {self.bias.shape}")
+        rising = self.offsets.ndim == 1 and len(self.offsets) > 0 and bool(np.all(np.diff(self.offsets) >= 0))
+        if self.offsets.dtype != np.int64 or not rising or self.offsets[0] < 0 or self.offsets[-1] > shape[0]:
+            raise ValueError(f"offsets must be int64, rise, and stay within 0..{shape[0]}, got {self.offsets}")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def take(self, documents: NDArray[np.int64]) -> "Packed":
+        """The given documents alone, in that order, copied; documents: int64 (k,)."""
+        starts, lengths = self.offsets[documents], np.diff(self.offsets)[documents]
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+        rows = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Packed(embeddings=self.embeddings[rows], bias=self.bias[rows], offsets=offsets)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """What a collection knows of one score or recording besides its sequence."""
 
