@@ -1,7 +1,15 @@
 """Settings: dataclass defaults, then a TOML file over them, then flags over both."""
 
+import dataclasses
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from engine.errors import SettingsError
+
+T = TypeVar("T")
 
 Gain = Literal["none", "excerpt"]
 StepSet = Literal["classic", "slope"]
@@ -46,3 +54,63 @@ class SearchSettings:
     """Documents that are aligned after voting."""
     alignment: Alignment = Alignment()
     threads: int = 2
+
+
+def load(default: T, *, section: str, path: Path | None = None, flags: Mapping[str, Any] | None = None) -> T:
+    """`default`, with table `section` of the TOML file laid over it, and over both the flags that were given.
+
+    default: a settings dataclass, whose fields may be settings dataclasses in turn.
+    flags: from a setting's name to its value or, where the flag was not given, None. A name reaches into nested
+        settings by dots: `alignment.jump_penalty`.
+    Raises SettingsError for a file that cannot be read, an unknown name, or a value of the wrong type.
+    """
+    if path is not None:
+        default = _laid_over(default, _table(path, section), where=f"{path}: {section}")
+    for name, value in (flags or {}).items():
+        if value is not None:
+            table: Any = value
+            for part in reversed(name.split(".")):
+                table = {part: table}
+            default = _laid_over(default, table, where="flags")
+    return default
+
+
+def _table(path: Path, section: str) -> Mapping[str, Any]:
+    try:
+        with path.open("rb") as file:
+            table = tomllib.load(file).get(section, {})
+    except (OSError, tomllib.TOMLDecodeError) as exc:
+        raise SettingsError(f"{path}: cannot be read as TOML settings: {exc}") from exc
+    if not isinstance(table, dict):
+        raise SettingsError(f"{path}: expected a table [{section}], got {table!r}")
+    return table
+
+
+def _laid_over(default: T, table: Mapping[str, Any], *, where: str) -> T:
+    hints = get_type_hints(type(default))
+    changes: dict[str, Any] = {}
+    for name, value in table.items():
+        if name not in hints:
+            raise SettingsError(f"{where}.{name}: no such setting; expected one of {', '.join(hints)}")
+        changes[name] = _checked(value, hints[name], getattr(default, name), where=f"{where}.{name}")
+    return dataclasses.replace(default, **changes)  # type: ignore[type-var]
+
+
+def _checked(value: Any, hint: Any, default: Any, *, where: str) -> Any:
+    """`value` as the type that `hint` names; `default` is what a nested table is laid over."""
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _laid_over(default, value, where=where)
+    if get_origin(hint) is Literal and value in get_args(hint):
+        return value
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if hint in (bool, int, str) and type(value) is hint:
+        return value
+    if get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(_checked(item, get_args(hint)[0], None, where=where) for item in value)
+    expected = (
+        " or ".join(map(repr, get_args(hint))) if get_origin(hint) is Literal else getattr(hint, "__name__", hint)
+    )
+    raise SettingsError(f"{where}: expected {expected}, got {value!r}")

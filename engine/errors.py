@@ -59,3 +59,7 @@ class CollectionLockedError(CollectionError):
 
 class DocumentMissingError(CollectionError):
     """No document of this id in the collection."""
+
+
+class SettingsError(EngineError):
+    """A settings file that cannot be read, or a setting of an unknown name, type or value."""

@@ -1,0 +1,61 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from engine.config import SearchSettings, load
+from engine.errors import SettingsError
+
+
+def settings_file(folder: Path, text: str) -> Path:
+    path = folder / "scorefind.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_file_and_flags_the_defaults_stay() -> None:
+    assert load(SearchSettings(), section="search") == SearchSettings()
+
+
+def test_a_file_overrides_defaults_and_a_flag_overrides_the_file(tmp_path: Path) -> None:
+    path = settings_file(tmp_path, "[search]\nshortlist = 10\nneighbours = 5\n[search.alignment]\njump_penalty = inf\n")
+    settings = load(SearchSettings(), section="search", path=path, flags={"shortlist": 20, "neighbours": None})
+    assert (settings.shortlist, settings.neighbours) == (20, 5)
+    assert settings.alignment.jump_penalty == math.inf
+    assert settings.alignment.steps == SearchSettings().alignment.steps
+
+
+def test_a_dotted_flag_reaches_nested_settings_and_leaves_their_neighbours() -> None:
+    settings = load(
+        SearchSettings(), section="search", flags={"alignment.steps": "classic", "alignment.jump_penalty": 3}
+    )
+    assert settings.alignment.steps == "classic"
+    assert settings.alignment.jump_penalty == 3.0
+    assert settings.alignment.use_bias
+
+
+def test_other_sections_are_left_alone(tmp_path: Path) -> None:
+    path = settings_file(tmp_path, "[server]\nport = 1\n")
+    assert load(SearchSettings(), section="search", path=path) == SearchSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[search]\nshortlst = 10\n", r"search\.shortlst: no such setting; expected one of neighbours, shortlist"),
+        ("[search]\nshortlist = 'ten'\n", r"search\.shortlist: expected int, got 'ten'"),
+        ("[search]\nshortlist = true\n", r"search\.shortlist: expected int, got True"),
+        ("[search.alignment]\nsteps = 'odd'\n", r"alignment\.steps: expected 'classic' or 'slope', got 'odd'"),
+        ("search = 3\n", r"expected a table \[search\]"),
+        ("search = [", "cannot be read as TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place_and_what_was_expected(tmp_path: Path, text: str, message: str) -> None:
+    path = settings_file(tmp_path, text)
+    with pytest.raises(SettingsError, match=message):
+        load(SearchSettings(), section="search", path=path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.toml"):
+        load(SearchSettings(), section="search", path=tmp_path / "none.toml")
