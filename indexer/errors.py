@@ -1,0 +1,28 @@
+"""The indexer's errors."""
+
+from pathlib import Path
+
+
+class IndexerError(Exception):
+    """Root of everything the indexer raises on purpose."""
+
+
+class ManifestError(IndexerError):
+    """A manifest that cannot be read, or with a row that makes no sense."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(f"{path}: {cause}")
+        self.path = path
+        self.cause = cause
+
+
+class DuplicateIdError(IndexerError):
+    """Two files of one run would become documents of the same id."""
+
+    def __init__(self, id: str, first: Path, second: Path) -> None:
+        super().__init__(
+            f"{first} and {second} would both have the id {id!r}; "
+            "name them apart in a manifest (columns path,id), or leave one out"
+        )
+        self.id = id
+        self.paths = (first, second)

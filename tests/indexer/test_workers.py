@@ -1,0 +1,63 @@
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from indexer.workers import Failure, each
+
+
+def square(number: int) -> int:
+    if number == 13:
+        raise ValueError("13 is not liked")
+    if number == 66:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def wait_and_name_the_process(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_every_task_gets_its_result() -> None:
+    assert sorted(each(square, range(7), jobs=2)) == [(n, n * n) for n in range(7)]
+
+
+def test_an_expected_error_is_told_by_its_message_alone() -> None:
+    outcomes = dict(each(square, [2, 13, 3], jobs=1, expected=(ValueError,)))
+    assert outcomes == {2: 4, 13: Failure(cause="13 is not liked"), 3: 9}
+
+
+def test_an_unexpected_error_is_told_by_its_name_too() -> None:
+    assert dict(each(square, [13], jobs=1)) == {13: Failure(cause="unexpected ValueError: 13 is not liked")}
+
+
+def test_a_task_that_kills_its_process_fails_alone() -> None:
+    outcomes = dict(each(square, [66, 2, 3], jobs=1))
+    killed = Failure(cause="its worker process died (SIGKILL)")
+    assert outcomes == {66: killed, 2: 4, 3: 9}
+
+
+def test_tasks_are_taken_only_as_workers_become_free() -> None:
+    taken: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    outcomes = each(square, tasks(), jobs=2)
+    next(outcomes)
+    assert len(taken) == 2
+    outcomes.close()
+
+
+def test_leaving_the_loop_ends_a_worker_that_is_still_at_work() -> None:
+    outcomes = each(wait_and_name_the_process, [0.0, 600.0], jobs=2)
+    _, pid = next(outcomes)
+    assert isinstance(pid, int)
+    outcomes.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
