@@ -313,4 +313,4 @@ def _background(length: int, harm: float, rng: Generator) -> Samples:
         places = rng.integers(length, size=rng.poisson(rng.uniform(1, 30) * length / SAMPLE_RATE))
         clicks[places] = rng.exponential(rng.uniform(0.2, 2.0), len(places)) * rng.choice([-1, 1], len(places))
         noise += scipy.signal.lfilter([1.0], [1, -rng.uniform(0.1, 0.8)], clicks)
-    return noise.astype(np.float32)
+    return np.asarray(noise, np.float32)
