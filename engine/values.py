@@ -6,6 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.config import FrontEnd
+
 DIMENSION = 32
 """Length of an embedding."""
 
@@ -26,6 +28,16 @@ RECORDING_PLACE = np.dtype([("start_s", "<f4"), ("end_s", "<f4")])
 """Where an excerpt lies in its recording, in seconds."""
 
 PLACE_DTYPES: dict[Kind, np.dtype[Any]] = {"score": SCORE_PLACE, "recording": RECORDING_PLACE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkIdentity:
+    """Which network embeds, and with what front end: what a collection compares when it is opened."""
+
+    name: str
+    hash: str
+    """SHA-256 (hex) of the weights file."""
+    front_end: FrontEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
