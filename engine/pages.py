@@ -1,0 +1,171 @@
+"""PDF, image file or folder of images -> page images in grey, one at a time."""
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from engine.errors import PageError
+
+Grey = NDArray[np.uint8]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
+"""What a score file may be called; a folder of files with `IMAGE_SUFFIXES` is a score too."""
+
+PAGE_WIDTH = 1800
+"""Width in px at which PDF pages are rendered and above which images are reduced: staff lines stay 2 px thick."""
+LEAST_SIDE = 16
+MOST_PIXELS = 300_000_000
+"""Larger images are refused before they are decoded. A sheet of A3 at 1200 dpi has 278 million pixels."""
+MOST_RATIO = 20
+"""Longest page, as a multiple of its width."""
+LEAST_CONTRAST = 64
+"""Grey levels between paper and ink that are stretched to 255 at most: fainter marks stay faint."""
+
+
+def read_pages(path: Path | str) -> Iterator[Grey]:
+    """The pages of a score in order, each uint8 (h, w), white 255, grey levels normalised; read as they are asked for.
+
+    path: a PDF, an image (PNG, JPEG, TIFF of one or more pages), or a folder of images, read in natural order.
+    Raises PageError if anything cannot be read, naming file and cause; errors of later pages come when reached.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise PageError(path, "no such file or folder")
+    pages = 0
+    for file in _files(path):
+        for page in _pdf_pages(file) if _is_pdf(file) else _image_pages(file):
+            if min(page.shape) < LEAST_SIDE:
+                raise PageError(file, f"expected pages of at least {LEAST_SIDE} px a side, got {page.shape}")
+            pages += 1
+            yield normalise_grey(page)
+    if not pages:
+        raise PageError(path, "no pages in it")
+
+
+def natural_order(path: Path) -> list[tuple[int, int, str]]:
+    """Sorting key: page2 before page10."""
+    parts = re.findall(r"\d+|\D+", path.name.lower())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def normalise_grey(page: Grey) -> Grey:
+    """The page with paper at 255, whatever its shade and shadows, and ink at 0.
+
+    page: uint8 (h, w). Pages that are black on white already are returned as they are.
+    """
+    paper = _paper(page)
+    if int(paper.min()) == 255:
+        flat = page
+    else:
+        flat = np.asarray(cv2.divide(page, paper, scale=255), dtype=np.uint8)
+    ink = _ink_level(flat)
+    if ink <= 2 and flat is page:
+        return page
+    white = 255 if flat is page else 240
+    ink = min(ink, white - LEAST_CONTRAST)
+    levels = np.clip((np.arange(256) - ink) * (255.0 / (white - ink)), 0, 255)
+    return np.asarray(cv2.LUT(flat, levels.astype(np.uint8)), dtype=np.uint8)
+
+
+def _paper(page: Grey) -> Grey:
+    """Brightness of the paper round each pixel: the local maximum at a coarse scale, without its own detail."""
+    height, width = page.shape
+    coarse = max(1, width // 150)
+    size = (max(1, width // coarse), max(1, height // coarse))
+    small = cv2.resize(page, size, interpolation=cv2.INTER_AREA)
+    small = cv2.medianBlur(cv2.dilate(small, np.ones((7, 7), np.uint8)), 9)
+    usual = int(np.median(small))
+    smooth = cv2.GaussianBlur(np.maximum(small, usual // 2), (0, 0), 3)
+    return np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def _ink_level(page: Grey) -> int:
+    """Grey level of solid ink: the darker half of what Otsu's threshold calls ink."""
+    counts = np.bincount(page[::2, ::2].ravel(), minlength=256)
+    threshold, _ = cv2.threshold(page[::2, ::2], 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    dark = np.cumsum(counts[: int(threshold) + 1])
+    return int(np.searchsorted(dark, dark[-1] * 0.25))
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = [f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
+    if not files:
+        raise PageError(path, f"expected page images ({' '.join(sorted(IMAGE_SUFFIXES))}) in this folder, found none")
+    return sorted(files, key=natural_order)
+
+
+def _is_pdf(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(1024)
+    except OSError as exc:
+        raise PageError(file, f"cannot be opened: {exc.strerror}") from exc
+    if not start:
+        raise PageError(file, "empty file")
+    return b"%PDF-" in start
+
+
+def _pdf_pages(file: Path) -> Iterator[Grey]:
+    import pypdfium2
+
+    try:
+        with closing(pypdfium2.PdfDocument(file)) as document:
+            for number in range(len(document)):
+                with closing(document[number]) as page:
+                    image = page.render(scale=_pdf_scale(file, page.get_size()), grayscale=True).to_numpy()
+                yield np.ascontiguousarray(image.reshape(image.shape[:2]))
+    except pypdfium2.PdfiumError as exc:
+        cause = "protected by a password" if "password" in str(exc).lower() else f"not a readable PDF ({exc})"
+        raise PageError(file, cause) from exc
+
+
+def _pdf_scale(file: Path, size: tuple[float, float]) -> float:
+    width, height = size
+    if not (width > 0 and 0 < height <= MOST_RATIO * width):
+        raise PageError(file, f"expected pages at most {MOST_RATIO} times as high as wide, got {width:g} x {height:g}")
+    return PAGE_WIDTH / width
+
+
+def _image_pages(file: Path) -> Iterator[Grey]:
+    """Pillow is asked frame by frame; its own limit on pixels is replaced by ours, which knows large scans."""
+    try:
+        with Image.open(file) as image:
+            for frame in range(getattr(image, "n_frames", 1)):
+                image.seek(frame)
+                if image.width * image.height > MOST_PIXELS or image.height > MOST_RATIO * image.width:
+                    raise PageError(file, f"{image.width} x {image.height} px: too large for a page")
+                yield _grey(image)
+    except UnidentifiedImageError as exc:
+        raise PageError(file, "not a PDF, PNG, JPEG or TIFF file") from exc
+    except Image.DecompressionBombError as exc:
+        raise PageError(file, "too large for a page") from exc
+    except (OSError, SyntaxError, ValueError, EOFError) as exc:
+        raise PageError(file, f"damaged image ({exc})") from exc
+
+
+def _grey(image: Image.Image) -> Grey:
+    """uint8 (h, w) of the image's current frame, transparency on white, no wider than PAGE_WIDTH."""
+    image.draft("L", (PAGE_WIDTH, PAGE_WIDTH))
+    frame = ImageOps.exif_transpose(image)
+    if frame.mode.startswith(("I", "F")):
+        values = np.asarray(frame, dtype=np.float32)
+        page = (values * (255.0 / max(float(values.max()), 1.0))).astype(np.uint8)
+    elif frame.mode in ("RGBA", "LA", "PA") or "transparency" in frame.info:
+        layers = frame.convert("RGBA")
+        white = Image.new("RGBA", layers.size, "white")
+        page = np.asarray(Image.alpha_composite(white, layers).convert("L"))
+    else:
+        page = np.asarray(frame.convert("L"))
+    if page.shape[1] > PAGE_WIDTH:
+        size = (PAGE_WIDTH, max(1, round(page.shape[0] * PAGE_WIDTH / page.shape[1])))
+        page = np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return page

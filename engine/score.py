@@ -1,0 +1,145 @@
+"""Score file -> systems -> one unrolled strip -> snippets, each of which knows where on which page it lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import FrontEnd
+from engine.errors import PageError
+from engine.pages import read_pages
+from engine.staves import Grey
+from engine.systems import Course, FoundSystem, find_systems
+from engine.values import SCORE_PLACE, System
+
+PAPER = 255
+MARGIN_SPACES = 1.5
+"""Least room above and below a system in the strip; a system that would have less is scaled down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A score file as the embedding sees it."""
+
+    pages: int
+    """Pages read, those without systems included."""
+    systems: tuple[System, ...]
+    strip: Grey
+    """uint8 (strip_rows, W): the systems side by side, white 255."""
+    starts_px: NDArray[np.int64]
+    """(systems,) column of the strip where each system starts."""
+
+
+def read_score(path: Path | str, front_end: FrontEnd = FrontEnd()) -> Score:
+    """The score in a PDF, an image file or a folder of page images, unrolled.
+
+    Raises PageError if it cannot be decoded or shows no systems.
+    """
+    systems: list[System] = []
+    strips: list[Grey] = []
+    pages = 0
+    for pages, page in enumerate(read_pages(path), start=1):
+        for found in find_systems(page):
+            systems.append(_numbered(found, pages, len(systems) + 1))
+            strips.append(cut_strip(page, found.course, front_end))
+    if not systems:
+        raise PageError(path, f"expected staves of music, found none on {pages} page(s)")
+    starts = np.cumsum([0, *(strip.shape[1] for strip in strips[:-1])], dtype=np.int64)
+    return Score(pages=pages, systems=tuple(systems), strip=np.hstack(strips), starts_px=starts)
+
+
+def _numbered(found: FoundSystem, page: int, number: int) -> System:
+    return System(
+        page=page,
+        number=number,
+        box=found.box,
+        staves=found.staves,
+        staff_space=found.staff_space,
+        confidence=found.confidence,
+    )
+
+
+def straight_course(system: System, page_width_px: int) -> Course:
+    """The course of a system that is neither skewed nor bent, as on engraved pages, from its place in page widths."""
+    box, width = system.box, page_width_px
+    middle = (box.y0 + box.y1) / 2 * width
+    return Course(
+        xs=np.array([box.x0 * width, box.x1 * width], np.float32),
+        ys=np.array([middle, middle], np.float32),
+        height=(box.y1 - box.y0) * width,
+        staff_space=system.staff_space * width,
+    )
+
+
+def strip_scale(course: Course, front_end: FrontEnd) -> float:
+    """Strip pixels per page pixel: the working scale, or less where a tall system would not fit."""
+    room = front_end.strip_rows - 2 * MARGIN_SPACES * front_end.staff_space_px
+    return min(front_end.staff_space_px / course.staff_space, room / course.height)
+
+
+def cut_strip(page: Grey, course: Course, front_end: FrontEnd) -> Grey:
+    """One system, cut out along its course: straight, level and centred, at the working scale.
+
+    page: uint8 (h, w), white 255.
+    Returns uint8 (strip_rows, W), W at least 1; what lies outside the page is white. Column c of the strip shows
+    page column xs[0] + c / W * (xs[-1] - xs[0]).
+    """
+    scale = strip_scale(course, front_end)
+    half = front_end.strip_rows / 2 / scale
+    slope = float(np.polyfit(course.xs, course.ys, 1)[0]) if len(course.xs) > 1 else 0.0
+    reach = half + half * abs(slope) + 4
+    x0, y0 = max(0, int(course.xs[0] - reach)), max(0, int(course.ys.min() - reach))
+    x1, y1 = int(course.xs[-1] + reach) + 1, int(course.ys.max() + reach) + 1
+    band = page[y0:y1, x0:x1]
+    if not band.size:
+        return np.full((front_end.strip_rows, 1), PAPER, np.uint8)
+    size = (max(1, round(band.shape[1] * scale)), max(1, round(band.shape[0] * scale)))
+    small = cv2.resize(band, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    across, down = size[0] / band.shape[1], size[1] / band.shape[0]
+
+    columns = max(1, round(float(course.xs[-1] - course.xs[0]) * scale))
+    xs = course.xs[0] + (np.arange(columns) + 0.5) / scale
+    ys = np.interp(xs, course.xs, course.ys)
+    rows = (np.arange(front_end.strip_rows) + 0.5) / scale - half
+    map_x = (xs[None, :] - slope * rows[:, None] - x0) * across - 0.5
+    map_y = (ys[None, :] + rows[:, None] - y0) * down - 0.5
+    strip = cv2.remap(
+        small,
+        map_x.astype(np.float32),
+        map_y.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=PAPER,
+    )
+    return np.asarray(strip, dtype=np.uint8)
+
+
+def snippets(score: Score, front_end: FrontEnd = FrontEnd()) -> tuple[Grey, NDArray[Any]]:
+    """Windows of the strip, and where each lies.
+
+    Returns uint8 (n, strip_rows, snippet_px), n at least 1, a view of the strip; and (n,) of SCORE_PLACE. A strip
+    shorter than one snippet is filled up with white.
+    """
+    length = front_end.snippet_px
+    width = score.strip.shape[1]
+    strip = np.pad(score.strip, ((0, 0), (0, max(0, length - width))), constant_values=PAPER)
+    windows = np.lib.stride_tricks.sliding_window_view(strip, length, axis=1)[:, :: front_end.snippet_hop_px]
+    starts = np.arange(windows.shape[1], dtype=np.int64) * front_end.snippet_hop_px
+    places = np.empty(len(starts), SCORE_PLACE)
+    places["system"], places["x"] = _places(score, starts)
+    places["end_system"], places["end_x"] = _places(score, np.minimum(starts + length, width) - 1)
+    return np.moveaxis(windows, 0, 1), places
+
+
+def _places(score: Score, columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """System number and x in page widths of columns of the strip."""
+    system = np.searchsorted(score.starts_px, columns, side="right") - 1
+    widths = np.diff(np.append(score.starts_px, score.strip.shape[1]))
+    share = (columns - score.starts_px[system] + 0.5) / widths[system]
+    x0 = np.array([s.box.x0 for s in score.systems])[system]
+    x1 = np.array([s.box.x1 for s in score.systems])[system]
+    numbers = np.array([s.number for s in score.systems])[system]
+    return numbers, x0 + share * (x1 - x0)

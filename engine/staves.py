@@ -1,0 +1,257 @@
+"""Page image -> staves: five lines at equal distance, followed across the page however it is skewed or bent."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Grey = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+WORKING_SPACE = 10.0
+"""Staff space in px at which lines are sought: pages of another resolution are resized to it."""
+SPACE_RANGE = (7.5, 14.0)
+"""Staff spaces in px that are left as they are."""
+SCALES = (0.7, 0.8, 0.9, 1.0, 1.1)
+"""Staff sizes sought, relative to the commonest one: a singer's staff is often printed smaller."""
+FOUND = 0.3
+"""Least evidence (0..1) for a staff to go on in a place."""
+ACCEPTED = 0.42
+"""Least mean evidence along a staff."""
+LEAST_LENGTH = 12
+"""Least length of a staff, in staff spaces."""
+BREAK = 8
+"""Longest gap in a staff that is bridged, in staff spaces."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staff:
+    """One staff, in pixels of its page."""
+
+    xs: Floats
+    """(k,) increasing columns, from the left end of the staff lines to the right end."""
+    ys: Floats
+    """(k,) row of the middle line there."""
+    space: float
+    """Distance of two lines."""
+    strength: float
+    """0..1, how much of the five lines was seen."""
+
+    @property
+    def x0(self) -> float:
+        return float(self.xs[0])
+
+    @property
+    def x1(self) -> float:
+        return float(self.xs[-1])
+
+    @property
+    def y(self) -> float:
+        """Row of the middle line at mid-length."""
+        return float(np.median(self.ys))
+
+    @property
+    def slope(self) -> float:
+        return float(np.polyfit(self.xs, self.ys, 1)[0])
+
+    def scaled(self, factor: float) -> "Staff":
+        """The same staff on the page resized by `factor`."""
+        return Staff(
+            xs=self.xs * np.float32(factor),
+            ys=self.ys * np.float32(factor),
+            space=self.space * factor,
+            strength=self.strength,
+        )
+
+
+def find_staves(page: Grey) -> tuple[list[Staff], Grey, float]:
+    """Staves of a page from top to bottom, the ink they were found in, and that ink's scale.
+
+    page: uint8 (h, w), white 255, grey levels normalised.
+    Returns the staves in pixels of the ink; the ink, uint8 (h', w') of 0 and 1; and w' / w.
+    """
+    space = staff_space(binarise(page))
+    if space is None:
+        return [], binarise(page), 1.0
+    scale = 1.0 if SPACE_RANGE[0] <= space <= SPACE_RANGE[1] else WORKING_SPACE / space
+    ink = binarise(page if scale == 1.0 else resize(page, scale))
+    lines = _line_evidence(ink, space * scale)
+    staves = [_refined(lines, course, space * scale) for course in _courses(lines, space * scale)]
+    found = [staff for staff in staves if staff is not None]
+    return sorted(found, key=lambda staff: staff.y), ink, scale
+
+
+def resize(page: Grey, scale: float) -> Grey:
+    """The page at another size, averaged when smaller, interpolated when larger."""
+    size = (max(1, round(page.shape[1] * scale)), max(1, round(page.shape[0] * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(page, size, interpolation=interpolation), dtype=np.uint8)
+
+
+def binarise(page: Grey) -> Grey:
+    """Ink 1, paper 0: dark, or darker than its surroundings, as thin lines are in small images."""
+    surroundings = cv2.boxFilter(page, cv2.CV_16S, (31, 31)) - 40
+    return ((page < 100) | (page < surroundings)).astype(np.uint8)
+
+
+def staff_space(ink: Grey) -> float | None:
+    """Commonest distance of two lines in px: the mode of black run + next white run down the columns; None if no ink.
+
+    Source: Cardoso & Rebelo, Robust staffline thickness and distance estimation (ICPR 2010).
+    """
+    columns = np.pad(ink[:, ::3].T, ((0, 0), (1, 1)))
+    edges = np.flatnonzero(np.diff(columns.ravel().view(np.int8)))
+    starts, ends = edges[::2], edges[1::2]
+    if len(starts) < 100:
+        return None
+    black, pair = (ends - starts)[:-1], np.diff(starts)
+    least, most = max(4, round(ink.shape[1] * 0.004)), max(40, ink.shape[1] // 12)
+    counts = np.bincount(pair[(2 * black < pair) & (pair < most)], minlength=most).astype(float)
+    counts[:least] = 0
+    smooth = np.convolve(counts, [0.5, 1.0, 0.5], "same")
+    mode = int(np.argmax(smooth))
+    near = slice(max(mode - 1, 0), mode + 2)
+    return float(np.average(np.arange(most)[near], weights=counts[near] + 1e-9)) if smooth[mode] else None
+
+
+def _line_evidence(ink: Grey, space: float) -> Grey:
+    """uint8 (h, w) of 0 and 1: parts of thin horizontal lines, one pixel fatter on both sides than printed."""
+    thick = np.ones((max(4, round(0.38 * space)), 1), np.uint8)
+    thin = ink & (1 - cv2.morphologyEx(ink, cv2.MORPH_OPEN, thick))
+    thin = cv2.dilate(thin, np.ones((3, 1), np.uint8))
+    thin = cv2.morphologyEx(thin, cv2.MORPH_CLOSE, np.ones((1, max(3, round(0.5 * space))), np.uint8))
+    opened = cv2.morphologyEx(thin, cv2.MORPH_OPEN, np.ones((1, round(1.2 * space)), np.uint8))
+    return np.asarray(opened, dtype=np.uint8)
+
+
+def _staff_evidence(lines: Grey, space: float) -> Floats:
+    """float32 (strips, h): how much a staff's middle line at row y of a strip of one space's width is seen, up to 1."""
+    height, width = lines.shape
+    strips = max(1, round(width / space))
+    shares = cv2.resize(lines * np.float32(1), (strips, height), interpolation=cv2.INTER_AREA)
+    shares = cv2.blur(shares, (3, 1)).T
+    margin = round(4 * space * max(SCALES))
+    padded = np.pad(shares, ((0, 0), (margin, margin)))
+
+    def at(steps: float, size: float) -> Floats:
+        start = margin + round(steps * size)
+        return padded[:, start : start + height]
+
+    best = np.zeros_like(shares)
+    for size in (space * scale for scale in SCALES):
+        five = sum(at(k, size) for k in (-2, -1, 0, 1, 2)) / 5
+        between = sum(at(k, size) for k in (-1.5, -0.5, 0.5, 1.5)) / 4
+        beyond = (at(-3, size) + at(3, size)) / 2
+        best = np.maximum(best, five - between - 0.2 * beyond)
+    return np.asarray(best, dtype=np.float32)
+
+
+def _courses(lines: Grey, space: float) -> Iterator[tuple[Floats, Floats]]:
+    """Columns and rows of the middle line of each staff, strongest first.
+
+    Each is the best smooth path over the page through the evidence not yet explained.
+    """
+    evidence = _staff_evidence(lines, space)
+    width = lines.shape[1] / len(evidence)
+    band = round(3.5 * space)
+    for _ in range(100):
+        path, total = _best_path(evidence)
+        if total < LEAST_LENGTH * ACCEPTED:
+            return
+        along = evidence[np.arange(len(path)), path]
+        runs = list(_runs(along))
+        for start, stop in runs:
+            sure = start + np.flatnonzero(along[start:stop] >= FOUND)
+            strips = np.arange(start, stop)
+            ys = np.interp(strips, sure, path[sure])
+            yield ((strips + 0.5) * width).astype(np.float32), _smooth(ys)
+        for start, stop in runs or [(0, len(path))]:
+            for strip in range(max(start - 2, 0), min(stop + 2, len(path))):
+                evidence[strip, max(path[strip] - band, 0) : path[strip] + band + 1] = 0
+
+
+def _best_path(evidence: Floats) -> tuple[NDArray[np.intp], float]:
+    """Row of each strip on the path of most evidence, which moves at most a row a strip (5.7 degrees); and its sum."""
+    strips, height = evidence.shape
+    moves = np.zeros((strips, height), np.int8)
+    total = evidence[0].copy()
+    for strip in range(1, strips):
+        above, below = np.full(height, -1.0, np.float32), np.full(height, -1.0, np.float32)
+        above[1:], below[:-1] = total[:-1] - np.float32(0.02), total[1:] - np.float32(0.02)
+        moves[strip] = np.where(above > total, -1, 0)
+        total = np.maximum(total, above)
+        moves[strip][below > total] = 1
+        total = np.maximum(total, below) + evidence[strip]
+    path = np.empty(strips, np.intp)
+    path[-1] = np.argmax(total)
+    for strip in range(strips - 1, 0, -1):
+        path[strip - 1] = path[strip] + moves[strip, path[strip]]
+    return path, float(total.max())
+
+
+def _runs(along: Floats) -> Iterator[tuple[int, int]]:
+    """Start and stop of the stretches of a path that are staves."""
+    seen = np.flatnonzero(np.convolve(along, np.ones(3) / 3, "same") >= FOUND)
+    for run in np.split(seen, np.flatnonzero(np.diff(seen) > BREAK) + 1):
+        if len(run) and run[-1] + 1 - run[0] >= LEAST_LENGTH:
+            start, stop = int(run[0]), int(run[-1]) + 1
+            if along[start:stop].mean() >= ACCEPTED:
+                yield start, stop
+
+
+def _smooth(ys: NDArray[np.float64]) -> Floats:
+    """ys without the steps of whole rows and without single outliers."""
+    padded = np.pad(ys, 4, mode="edge").astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 9)
+    middle = np.sort(windows, axis=1)[:, 2:7].mean(axis=1)
+    return np.asarray(middle, dtype=np.float32)
+
+
+def _refined(lines: Grey, course: tuple[Floats, Floats], space: float) -> Staff | None:
+    """The staff with its own staff space, middle line and ends, measured along its whole course; None if it is none."""
+    xs, ys = course
+    columns = np.arange(round(xs[0]), round(xs[-1]) + 1, dtype=np.float32)
+    rows = np.interp(columns, xs, ys).astype(np.float32)
+    offsets = np.arange(-6 * space, 6 * space, 0.25, dtype=np.float32)
+    profile = _sample(lines, columns, rows, offsets).mean(axis=1)
+    best, shift, own = max(
+        (_comb(offsets, profile, shift, own), shift, own)
+        for own in space * np.arange(0.65, 1.25, 0.01)
+        for shift in np.arange(-1.5, 1.5, 0.1) * space
+    )
+    if best < ACCEPTED:
+        return None
+    x0, x1 = _ends(lines, xs, ys + np.float32(shift), own)
+    if x1 - x0 < LEAST_LENGTH * own:
+        return None
+    knots = np.unique(np.concatenate([[x0], xs[(xs > x0) & (xs < x1)], [x1]])).astype(np.float32)
+    rows = np.interp(knots, xs, ys + shift).astype(np.float32)
+    return Staff(xs=knots, ys=rows, space=float(own), strength=float(min(best, 1.0)))
+
+
+def _sample(image: Grey, columns: Floats, rows: Floats, offsets: Floats) -> Floats:
+    """float32 (offsets, columns): the image at each row + offset, columns as they are."""
+    map_x = np.broadcast_to(columns, (len(offsets), len(columns)))
+    map_y = rows[None, :] + offsets[:, None]
+    return np.asarray(cv2.remap(image * np.float32(1), np.ascontiguousarray(map_x), map_y, cv2.INTER_LINEAR))
+
+
+def _comb(offsets: Floats, profile: Floats, shift: float, space: float) -> float:
+    """Lines at the five places of a staff, less what lies between them and beyond."""
+    steps = np.array([-2, -1, 0, 1, 2, -1.5, -0.5, 0.5, 1.5, -3, 3])
+    seen = np.interp(shift + steps * space, offsets, profile)
+    return float(seen[:5].mean() - 0.5 * seen[5:9].mean() - 0.1 * seen[9:].mean())
+
+
+def _ends(lines: Grey, xs: Floats, ys: Floats, space: float) -> tuple[float, float]:
+    """First and last column where most of the five lines are seen, near the ends of the course."""
+    reach = 3 * space
+    columns = np.arange(max(0, xs[0] - reach), min(lines.shape[1] - 1, xs[-1] + reach), dtype=np.float32)
+    rows = np.interp(columns, xs, ys).astype(np.float32)
+    seen = _sample(lines, columns, rows, np.arange(-2, 3, dtype=np.float32) * np.float32(space)).sum(axis=0)
+    present = np.flatnonzero(np.convolve(seen, np.ones(5) / 5, "same") >= 3)
+    if not len(present):
+        return float(xs[0]), float(xs[0])
+    return float(columns[present[0]]), float(columns[present[-1]])

@@ -1,0 +1,150 @@
+"""Page image -> systems: staves that barlines join."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.staves import Floats, Grey, Staff, find_staves
+from engine.values import Box
+
+JOINED = 0.85
+"""Least share of ink on the way from one staff to the next for a column to be a barline."""
+SIDE = 1.2
+"""Distance in staff spaces from the left end of a staff within which the line that opens a system lies."""
+SHORT = 0.25
+"""Systems shorter than this share of the page's usual staff length are ossias, incipits or dirt."""
+SMALL = 0.8
+"""The same, relative to the usual staff space, for those that are less than half as long as usual."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """The run of a system over its page, in pixels: what is needed to cut it out."""
+
+    xs: Floats
+    """(k,) increasing columns from the left end of the staff lines to the right end."""
+    ys: Floats
+    """(k,) row of the system's middle there."""
+    height: float
+    """First line of the top staff to last of the bottom one."""
+    staff_space: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundSystem:
+    """One system found on a page."""
+
+    course: Course
+    box: Box
+    """Its staves only, in page widths; where it is skewed or bent, its height is that at mid-length."""
+    staves: tuple[Box, ...]
+    staff_space: float
+    """In page widths."""
+    confidence: float
+    """0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """What was seen between a staff and the next one below."""
+
+    left: float
+    """Best share of ink of a column at the left end."""
+    bars: int
+    """Barlines that run through."""
+    distance: float
+    """Middle line to middle line, in staff spaces."""
+    overlap: float
+    """Length they have in common, as a share of the shorter."""
+
+
+def find_systems(page: Grey) -> list[FoundSystem]:
+    """The systems of a page, top to bottom; none on a blank, title or text page.
+
+    page: uint8 (h, w), white 255, grey levels normalised.
+    """
+    staves, ink, scale = find_staves(page)
+    if not staves:
+        return []
+    gaps = [_gap(ink, above, below) for above, below in zip(staves, staves[1:])]
+    joined = _joined(gaps)
+    groups = _grouped(staves, joined)
+    return [_system([s.scaled(1 / scale) for s in group], page.shape[1]) for group in _main(groups)]
+
+
+def _gap(ink: Grey, above: Staff, below: Staff) -> _Gap:
+    space = (above.space + below.space) / 2
+    x0, x1 = max(above.x0, below.x0), min(above.x1, below.x1)
+    overlap = (x1 - x0) / min(above.x1 - above.x0, below.x1 - below.x0)
+    distance = (below.y - above.y) / space
+    if overlap < 0.5:
+        return _Gap(0.0, 0, distance, overlap)
+    columns = np.arange(min(above.x0, below.x0) - SIDE * space, x1 + SIDE * space, dtype=np.float32)
+    share = _shares(ink, above, below, columns)
+    ends = np.abs(columns[:, None] - [above.x0, below.x0]).min(axis=1) <= SIDE * space
+    return _Gap(float(share[ends].max()), _count(share >= JOINED, round(space)), distance, overlap)
+
+
+def _shares(ink: Grey, above: Staff, below: Staff, columns: Floats) -> Floats:
+    """float32 (columns,): share of ink on the way from `above`'s last line to `below`'s first, along the page's tilt."""
+    top = np.interp(columns, above.xs, above.ys) + 2.3 * above.space
+    bottom = np.interp(columns, below.xs, below.ys) - 2.3 * below.space
+    steps = np.linspace(0, 1, 48)[:, None]
+    rows = top + steps * np.maximum(bottom - top, 1)
+    slope = (above.slope + below.slope) / 2
+    tilted = columns - slope * (rows - rows.mean(axis=0))
+    wide = cv2.dilate(ink, np.ones((3, 3), np.uint8))
+    patch = cv2.remap(wide, tilted.astype(np.float32), rows.astype(np.float32), cv2.INTER_NEAREST)
+    return np.asarray(patch.mean(axis=0), dtype=np.float32)
+
+
+def _count(flags: NDArray[np.bool_], apart: int) -> int:
+    """Groups of set flags that lie at least `apart` from each other."""
+    where = np.flatnonzero(flags)
+    return int(len(where) > 0) + int((np.diff(where) >= apart).sum())
+
+
+def _joined(gaps: list[_Gap]) -> list[bool]:
+    return [gap.overlap >= 0.5 and (gap.left >= JOINED or gap.bars >= 2) for gap in gaps]
+
+
+def _grouped(staves: list[Staff], joined: list[bool]) -> list[list[Staff]]:
+    groups = [[staves[0]]]
+    for staff, join in zip(staves[1:], joined):
+        if join:
+            groups[-1].append(staff)
+        else:
+            groups.append([staff])
+    return groups
+
+
+def _main(groups: list[list[Staff]]) -> list[list[Staff]]:
+    """The groups without ossias and incipits."""
+    staves = [staff for group in groups for staff in group]
+    length = float(np.median([staff.x1 - staff.x0 for staff in staves]))
+    space = float(np.median([staff.space for staff in staves]))
+
+    def kept(group: list[Staff]) -> bool:
+        longest = max(staff.x1 - staff.x0 for staff in group) / length
+        return longest >= (0.5 if max(staff.space for staff in group) < SMALL * space else SHORT)
+
+    return [group for group in groups if kept(group)]
+
+
+def _system(staves: list[Staff], width: int) -> FoundSystem:
+    top, bottom = staves[0], staves[-1]
+    xs = np.unique(np.concatenate([top.xs, bottom.xs])).astype(np.float32)
+    upper = np.interp(xs, top.xs, top.ys) - 2 * top.space
+    lower = np.interp(xs, bottom.xs, bottom.ys) + 2 * bottom.space
+    space = float(np.median([staff.space for staff in staves]))
+    middle = ((upper + lower) / 2).astype(np.float32)
+    course = Course(xs=xs, ys=middle, height=float(np.median(lower - upper)), staff_space=space)
+    boxes = tuple(
+        Box(x0=s.x0 / width, y0=(s.y - 2 * s.space) / width, x1=s.x1 / width, y1=(s.y + 2 * s.space) / width)
+        for s in staves
+    )
+    box = Box(x0=min(b.x0 for b in boxes), y0=boxes[0].y0, x1=max(b.x1 for b in boxes), y1=boxes[-1].y1)
+    confidence = float(np.mean([staff.strength for staff in staves]))
+    return FoundSystem(course=course, box=box, staves=boxes, staff_space=space / width, confidence=confidence)
