@@ -1,0 +1,200 @@
+"""Any recording -> mono samples at 22050 Hz -> log-frequency spectrogram -> excerpts.
+
+The spectrogram is the one of the published systems, to the bin: Dorfer et al., "Learning Audio-Sheet Music
+Correspondences for Cross-Modal Retrieval and Piece Identification" (TISMIR 2018), section 4.
+"""
+
+import logging
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from engine.config import FrontEnd
+from engine.errors import AudioError
+
+log = logging.getLogger(__name__)
+
+Samples = NDArray[np.float32]
+Spectrogram = NDArray[np.float32]
+
+SAMPLE_RATE = 22050
+FRAME_RATE = 20
+FRAME_SAMPLES = 2048
+HOP_SAMPLES = SAMPLE_RATE / FRAME_RATE
+"""1102.5: frame i starts at sample int(1102.5 * i) and looks forward."""
+BANDS = 92
+
+RATES = range(2000, 768001)
+"""Sampling rates taken for real, Hz: a file that claims less would grow out of memory when brought to 22050 Hz."""
+
+SILENCE = 1e-4
+"""A peak below this part of full scale is silence; the last bit of 16 is 3e-5."""
+
+MEAN_MAGNITUDE = 0.5
+MAX_GAIN = 1000.0
+"""An excerpt is not amplified more than this (60 dB), so that near-silence stays near silence."""
+
+_BLOCK_VALUES = 1 << 16
+"""Samples decoded at a time; where a file breaks off, the rest of its block is lost, at most 3 s."""
+_BLOCK_FRAMES = 512
+
+
+def read_audio(path: Path | str, start_s: float | None = None, end_s: float | None = None) -> Samples:
+    """The recording, or what lies from `start_s` to `end_s` of it, as float32 (n,) mono at 22050 Hz in -1..1.
+
+    WAV, FLAC, OGG, MP3, AIFF and the like are decoded by libsndfile, all else by the ffmpeg program where it is on
+    the PATH. A file that breaks off is read as far as it goes, with a warning. Files are decoded block by block: what
+    is held is the result, 318 MB an hour.
+
+    Raises AudioError if the file cannot be decoded, holds no samples in the range asked for, is silent there, or has
+    samples that are not finite.
+    """
+    path, start = Path(path), 0.0 if start_s is None else start_s
+    if not path.is_file():
+        raise AudioError(path, "expected an audio file, got a folder" if path.is_dir() else "no such file")
+    if not 0 <= start < (np.inf if end_s is None else end_s):
+        raise AudioError(path, f"expected a fragment with 0 <= start < end, got {start:g} s to {end_s} s")
+    blocks = list(_decode(path, start, end_s))
+    samples = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+    where = f" from {start:g} s on" if start else ""
+    if not len(samples):
+        raise AudioError(path, f"holds no audio{where}")
+    peak = float(np.abs(samples).max())
+    if not np.isfinite(peak):
+        raise AudioError(path, "holds samples that are not finite numbers")
+    if peak < SILENCE:
+        raise AudioError(path, f"is silent{where} (peak {peak:.1e} of full scale)")
+    return samples
+
+
+def _decode(path: Path, start_s: float, end_s: float | None) -> Iterator[Samples]:
+    """Blocks of mono samples at 22050 Hz by whichever decoder knows the format."""
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, OSError, TypeError) as exc:  # TypeError: headerless .raw
+        if shutil.which("ffmpeg") is None:
+            cause = f"not readable by libsndfile ({exc}), and the ffmpeg program, which reads M4A, AAC and others,"
+            raise AudioError(path, f"{cause} is not on the PATH; install ffmpeg, or convert the file to FLAC") from exc
+        yield from _decode_by_ffmpeg(path, start_s, end_s)
+        return
+    with file:
+        yield from _decode_by_libsndfile(file, path, start_s, end_s)
+
+
+def _decode_by_libsndfile(
+    file: soundfile.SoundFile, path: Path, start_s: float, end_s: float | None
+) -> Iterator[Samples]:
+    rate = file.samplerate
+    if rate not in RATES:
+        raise AudioError(path, f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {rate} Hz")
+    first = min(round(start_s * rate), file.frames)
+    left = None if end_s is None else round(end_s * rate) - first
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+    decoded = first
+    try:
+        file.seek(first)
+        while True:
+            most = max(1, _BLOCK_VALUES // file.channels)
+            block = file.read(most if left is None else min(most, left), dtype="float32", always_2d=True)
+            decoded += len(block)
+            left = None if left is None else left - len(block)
+            ended = len(block) < most
+            yield resampler.resample_chunk(np.ascontiguousarray(block.mean(axis=1)), last=ended)
+            if ended:
+                break
+    except soundfile.LibsndfileError as exc:
+        if decoded == first:
+            raise AudioError(path, f"cannot be decoded: {exc}") from exc
+        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+        log.warning("%s: breaks off after %.1f s: %s", path, decoded / rate, exc)
+
+
+def _decode_by_ffmpeg(path: Path, start_s: float, end_s: float | None) -> Iterator[Samples]:
+    until = [] if end_s is None else ["-t", f"{end_s - start_s:.6f}"]
+    # `file:` and the whitelist keep names and playlists from opening anything but local files.
+    source = ["-protocol_whitelist", "file", "-ss", f"{start_s:.6f}", "-i", f"file:{path.resolve()}"]
+    sink = ["-vn", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "pipe:1"]
+    command = ["ffmpeg", "-nostdin", "-v", "error", *source, *until, *sink]
+    with tempfile.TemporaryFile() as errors:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
+            assert process.stdout is not None
+            decoded = False
+            while data := process.stdout.read(4 * _BLOCK_VALUES):
+                decoded = True
+                yield np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(np.float32)
+        if process.returncode == 0:
+            return
+        errors.seek(0)
+        cause = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+    if not decoded:
+        raise AudioError(path, f"ffmpeg cannot decode it: {cause or process.returncode}")
+    log.warning("%s: breaks off: %s", path, cause)
+
+
+@cache
+def filterbank() -> NDArray[np.float32]:
+    """float32 (1024, 92): a column a band, triangles over FFT bins spaced 16 to the octave, each of sum 1."""
+    hertz = 440.0 * 2.0 ** (np.arange(-80, 80) / 16)
+    hertz = hertz[(hertz >= 30) & (hertz <= 6000)]
+    bins = np.unique(np.rint(hertz * FRAME_SAMPLES / SAMPLE_RATE).astype(int))
+    bank = np.zeros((FRAME_SAMPLES // 2, len(bins) - 2), np.float32)
+    for band, (start, centre, stop) in enumerate(zip(bins[:-2], bins[1:-1], bins[2:], strict=True)):
+        bank[start:centre, band] = np.linspace(0, 1, centre - start, endpoint=False)
+        bank[centre:stop, band] = np.linspace(1, 0, stop - centre, endpoint=False)
+    bank /= bank.sum(axis=0)
+    bank.setflags(write=False)  # the cache hands the same array to every caller
+    return bank
+
+
+def spectrogram(samples: Samples) -> Spectrogram:
+    """float32 (92, frames): log10(1 + magnitude) in bands of 1/16 octave, 20 frames a second.
+
+    samples: float32 (n,) mono at 22050 Hz in -1..1. frames = ceil(n / 1102.5); the end is padded with zeros.
+    """
+    frames = int(np.ceil(len(samples) / HOP_SAMPLES))
+    starts = (np.arange(frames) * HOP_SAMPLES).astype(np.int64)
+    window = np.hanning(FRAME_SAMPLES).astype(np.float32)
+    result = np.empty((BANDS, frames), np.float32)
+    for first in range(0, frames, _BLOCK_FRAMES):
+        block = starts[first : first + _BLOCK_FRAMES]
+        part = samples[block[0] : block[-1] + FRAME_SAMPLES]
+        part = np.pad(part, (0, int(block[-1] - block[0]) + FRAME_SAMPLES - len(part)))
+        framed = np.lib.stride_tricks.sliding_window_view(part, FRAME_SAMPLES)[block - block[0]] * window
+        magnitude = np.abs(np.fft.rfft(framed)[:, : FRAME_SAMPLES // 2])
+        result[:, first : first + len(block)] = np.log10(1 + magnitude @ filterbank()).T
+    return result
+
+
+def excerpts(spectrogram: Spectrogram, front_end: FrontEnd) -> NDArray[np.float32]:
+    """float32 (n, 92, excerpt_frames): windows of the spectrogram, one every `excerpt_hop_frames`.
+
+    The gain of each is normalised if `front_end` says so. Shorter than one excerpt gives n = 0.
+    """
+    length = front_end.excerpt_frames
+    if spectrogram.shape[1] < length:
+        return np.empty((0, len(spectrogram), length), np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(spectrogram, length, axis=1)
+    cut = np.ascontiguousarray(windows[:, :: front_end.excerpt_hop_frames].transpose(1, 0, 2))
+    return normalise_gain(cut) if front_end.gain == "excerpt" else cut
+
+
+def normalise_gain(excerpts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 (n, bands, frames): each excerpt made as loud as all others, its mean magnitude 0.5.
+
+    excerpts: log10(1 + magnitude), float32 (n, bands, frames). Nothing is amplified more than a thousandfold.
+    """
+    result = np.empty_like(excerpts)
+    for first in range(0, len(excerpts), 64):  # in the cache, and no second copy of a long recording
+        magnitude = np.expm1(excerpts[first : first + 64] * np.float32(np.log(10)))
+        mean = magnitude.mean(axis=(1, 2), keepdims=True)
+        magnitude *= MEAN_MAGNITUDE / np.maximum(mean, MEAN_MAGNITUDE / MAX_GAIN)
+        result[first : first + 64] = np.log1p(magnitude) / np.float32(np.log(10))
+    return result
