@@ -72,7 +72,7 @@ def test_the_frame_count_is_the_length_over_the_hop_rounded_up(samples: int, fra
 def test_the_spectrogram_equals_its_definition_frame_by_frame() -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, 600 * 1103).astype(np.float32)
     computed = spectrogram(samples)
-    padded = np.append(samples, np.zeros(2048))
+    padded = np.append(samples, np.zeros(2048, np.float32))
     for frame in (0, 1, 2, 511, 512, 513, computed.shape[1] - 1):
         start = int(1102.5 * frame)
         magnitude = np.abs(np.fft.fft(padded[start : start + 2048] * np.hanning(2048)))[:1024]
