@@ -1,0 +1,233 @@
+"""A collection as a reader sees it: one generation, kept whatever a writer does meanwhile."""
+
+import contextlib
+import functools
+import hashlib
+import logging
+import threading
+from collections.abc import Iterable
+from io import BufferedIOBase
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from engine.collection import store
+from engine.collection.manifest import KINDS, LMDB_NAME, Contents, Manifest
+from engine.collection.store import Entry, Store
+from engine.errors import CollectionDamagedError, DocumentMissingError
+from engine.index import Index, build, checksum, load
+from engine.values import DIMENSION, Document, Kind, NetworkIdentity, Packed, Sequence
+
+logger = logging.getLogger(__name__)
+
+VERIFY_BYTES = 256 << 20
+"""A collection up to this size is verified whole when it is opened; a larger one by `check` alone."""
+
+
+class Collection:
+    """A generation of a collection, open for reading. Threads may share it; a forked process may not use it."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Use `Collection.open`."""
+        self.path = path
+        self.manifest = manifest
+        self._lock = threading.RLock()
+        self._index_files: dict[Kind, BufferedIOBase] = {}
+        self._packed: dict[Kind, Packed] = {}
+        self._indexes: dict[Kind, Index] = {}
+        with contextlib.ExitStack() as opened:
+            self._open_index_files(opened)
+            small = self._lmdb_size() + sum(self._index_size(kind) for kind in KINDS) <= VERIFY_BYTES
+            if small:
+                store.verify(path / LMDB_NAME)
+            shared = Store.acquire(path / LMDB_NAME)
+            opened.callback(shared.release)
+            self._txn = shared.begin()
+            opened.callback(self._txn.abort)
+            self._numbers: list[int] = self._txn.numbers(manifest.generation).tolist()
+            if small:
+                self._verify_contents()
+            self._opened = opened.pop_all()
+
+    @classmethod
+    def open(cls, path: Path | str, network: NetworkIdentity | None = None) -> "Collection":
+        """The generation of the collection at `path` that is in force now.
+
+        network: what embeds the queries; None leaves it unchecked, for those who only look.
+        Raises CollectionMissingError, CollectionVersionError, CollectionDamagedError or NetworkMismatchError.
+        """
+        path = Path(path)
+        manifest = Manifest.read(path)
+        while True:
+            if network is not None:
+                manifest.require(network, path)
+            try:
+                return cls(path, manifest)
+            except CollectionDamagedError:
+                # A writer may have put the next generation in force and removed this one meanwhile.
+                newer = Manifest.read(path)
+                if newer.generation == manifest.generation:
+                    raise
+                manifest = newer
+
+    @property
+    def generation(self) -> int:
+        return self.manifest.generation
+
+    @property
+    def network(self) -> NetworkIdentity:
+        """What its embeddings were made with."""
+        return self.manifest.network
+
+    @property
+    def snippets(self) -> int:
+        return sum(held.snippets for held in self.manifest.kinds.values())
+
+    @functools.cached_property
+    def documents(self) -> tuple[Document, ...]:
+        """All documents, in the order they were added."""
+        with self._lock:
+            return tuple(self._txn.document(number) for number in self._numbers)
+
+    def of_kind(self, kind: Kind) -> tuple[Document, ...]:
+        """The documents of one kind; document b is the b-th of `packed(kind)`."""
+        return tuple(document for document in self.documents if document.kind == kind)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._entry_of
+
+    def document(self, id: str) -> Document:
+        """Raises DocumentMissingError if there is none of this id."""
+        with self._lock:
+            return self._txn.document(self._entry(id).number)
+
+    def sequence(self, id: str) -> Sequence:
+        """The snippets of a document, its embeddings rounded to float16; a copy.
+
+        Raises DocumentMissingError if there is none of this id.
+        """
+        with self._lock:
+            return self._txn.sequence(self._entry(id))
+
+    def packed(self, kind: Kind) -> Packed:
+        """The snippets of all documents of a kind, embeddings as float16; read once and kept."""
+        with self._lock:
+            if kind not in self._packed:
+                self._packed[kind] = self._txn.packed(self._entries_of(kind))
+            return self._packed[kind]
+
+    def index(self, kind: Kind) -> Index:
+        """The FAISS index whose row i is snippet i of `packed(kind)`; loaded once and kept."""
+        with self._lock:
+            if kind not in self._indexes:
+                self._indexes[kind] = self._load_index(kind)
+            return self._indexes[kind]
+
+    def check(self) -> None:
+        """Verifies every checksum and count, however large the collection.
+
+        Raises CollectionDamagedError naming the first fault.
+        """
+        self._lmdb_size()
+        store.verify(self.path / LMDB_NAME)
+        with self._lock:
+            self._verify_contents()
+            for kind in KINDS:
+                self._load_index(kind)
+
+    def close(self) -> None:
+        self._opened.close()
+
+    def __enter__(self) -> "Collection":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @functools.cached_property
+    def _entries(self) -> list[Entry]:
+        return [self._txn.entry(number) for number in self._numbers]
+
+    @functools.cached_property
+    def _entry_of(self) -> dict[str, Entry]:
+        with self._lock:
+            return {entry.id: entry for entry in self._entries}
+
+    def _entry(self, id: str) -> Entry:
+        if id not in self._entry_of:
+            raise DocumentMissingError(self.path, f"no document {id!r} among the {len(self._numbers)} there are")
+        return self._entry_of[id]
+
+    def _entries_of(self, kind: Kind) -> list[Entry]:
+        return [entry for entry in self._entries if entry.kind == kind]
+
+    def _open_index_files(self, opened: contextlib.ExitStack) -> None:
+        """Opens them now, for a writer may unlink them before they are loaded."""
+        for kind, held in self.manifest.kinds.items():
+            if held.index is None:
+                continue
+            try:
+                file = opened.enter_context((self.path / held.index.file).open("rb"))
+            except OSError as exc:
+                raise CollectionDamagedError(self.path, f"{held.index.file} cannot be opened: {exc}") from exc
+            self._index_files[kind] = file
+            size = file.seek(0, 2)
+            if size != held.index.size:
+                raise CollectionDamagedError(
+                    self.path, f"{held.index.file}: expected {held.index.size} bytes, got {size}"
+                )
+
+    def _index_size(self, kind: Kind) -> int:
+        held = self.manifest.kinds[kind].index
+        return held.size if held else 0
+
+    def _lmdb_size(self) -> int:
+        """Of the LMDB file, which is touched no further if its end is missing: that would kill the process."""
+        try:
+            size = (self.path / LMDB_NAME).stat().st_size
+        except OSError as exc:
+            raise CollectionDamagedError(self.path, f"{LMDB_NAME} cannot be opened: {exc}") from exc
+        if size < self.manifest.lmdb_size:
+            expected = f"at least {self.manifest.lmdb_size} bytes"
+            raise CollectionDamagedError(self.path, f"{LMDB_NAME}: expected {expected}, got {size}")
+        return size
+
+    def _load_index(self, kind: Kind) -> Index:
+        held = self.manifest.kinds[kind]
+        if held.index is None:
+            return build(np.empty((0, DIMENSION), dtype=np.float32), threads=1)
+        try:
+            index = load(self._index_files[kind])
+        except ValueError as exc:
+            raise CollectionDamagedError(self.path, f"{held.index.file}: {exc}") from exc
+        if index.ntotal != held.snippets:
+            cause = f"{held.index.file}: expected {held.snippets} snippets, got {index.ntotal}"
+            raise CollectionDamagedError(self.path, cause)
+        return index
+
+    def _verify_contents(self) -> None:
+        for kind, file in self._index_files.items():
+            held = self.manifest.kinds[kind].index
+            if held is not None and checksum(file) != held.sha256:
+                raise CollectionDamagedError(self.path, f"{held.file} does not match its checksum")
+        for number in self._numbers:
+            self._txn.verify(number)
+        if digest(self._entries) != self.manifest.digest:
+            raise CollectionDamagedError(self.path, f"{LMDB_NAME} does not hold generation {self.generation}")
+        for kind, held_kind in self.manifest.kinds.items():
+            found = contents(self._entries_of(kind))
+            if (found.documents, found.snippets) != (held_kind.documents, held_kind.snippets):
+                raise CollectionDamagedError(self.path, f"expected {held_kind} of kind {kind}, got {found}")
+
+
+def digest(entries: Iterable[Entry]) -> str:
+    """SHA-256 (hex) over the number and the checksum of each document."""
+    return hashlib.sha256(b"".join(entry.number.to_bytes(8, "big") + entry.checksum for entry in entries)).hexdigest()
+
+
+def contents(entries: list[Entry]) -> Contents:
+    """How many documents and snippets these are."""
+    return Contents(documents=len(entries), snippets=sum(entry.snippets for entry in entries))

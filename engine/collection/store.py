@@ -1,0 +1,305 @@
+"""The LMDB file of a collection: documents and their arrays, by number, and which numbers each generation holds.
+
+Databases: `documents` (number -> SHA-256 of all that follows, then msgpack of the Document), `embeddings` (number ->
+float16 (n, 32)), `places` (number -> SCORE_PLACE or RECORDING_PLACE), `bias` (number -> float32 (n,)), `generations`
+(generation -> the numbers it holds, rising). Keys are unsigned 64-bit big-endian; arrays are little-endian.
+
+LMDB trusts its file: a flipped pointer in it or a missing end crashes the process. So `verify` reads the file as
+plain bytes, before it is mapped.
+"""
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import lmdb.verify
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import CollectionDamagedError, CollectionError
+from engine.values import DIMENSION, PLACE_DTYPES, Box, Document, Kind, Packed, Sequence, System
+
+MAP_SIZE = 1 << 40
+"""Address space reserved, in bytes; the file is as large as what it holds."""
+DATABASES = ("documents", "embeddings", "places", "bias", "generations")
+ARRAYS = ("embeddings", "places", "bias")
+
+Numbers = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the store knows of a document without decoding it."""
+
+    number: int
+    id: str
+    kind: Kind
+    fingerprint: str
+    snippets: int
+    checksum: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A document as it is stored."""
+
+    entry: Entry
+    values: dict[str, bytes]
+    """By database."""
+
+
+def encode(number: int, document: Document, sequence: Sequence) -> Encoded:
+    """The document under this number."""
+    content = {field.name: getattr(document, field.name) for field in fields(document)}
+    content["systems"] = [_flat(system) for system in document.systems]
+    packed = msgpack.packb(content, default=lambda value: value.item())  # NumPy scalars
+    arrays = {
+        "embeddings": sequence.embeddings.astype("<f2").tobytes(),
+        "places": sequence.places.tobytes(),
+        "bias": sequence.bias.astype("<f4").tobytes(),
+    }
+    checksum = hashlib.sha256(b"".join([packed, *arrays.values()])).digest()
+    values = {key: content[key] for key in ("id", "kind", "fingerprint", "snippets")}
+    return Encoded(
+        entry=Entry(number=number, checksum=checksum, **values), values={"documents": checksum + packed, **arrays}
+    )
+
+
+class Transaction:
+    """A view of the store; one that writes can change it."""
+
+    def __init__(self, path: Path, txn: Any, databases: dict[str, Any]) -> None:
+        self._path = path
+        self._txn = txn
+        self._databases = databases
+
+    def numbers(self, generation: int) -> Numbers:
+        """The documents that `generation` holds, rising."""
+        return np.frombuffer(self._get("generations", generation), dtype=">u8").astype(np.uint64)
+
+    def generations(self) -> list[int]:
+        return self._keys("generations")
+
+    def all_numbers(self) -> list[int]:
+        """Every document stored, whether a generation holds it or not."""
+        return self._keys("documents")
+
+    def entry(self, number: int) -> Entry:
+        content = self._content(number)
+        values = {key: content[key] for key in ("id", "kind", "fingerprint", "snippets")}
+        return Entry(number=number, checksum=self._get("documents", number)[:32], **values)
+
+    def document(self, number: int) -> Document:
+        content = self._content(number)
+        try:
+            return Document(**content | {"systems": tuple(map(_system, content["systems"]))})
+        except (TypeError, ValueError) as exc:
+            raise self._damaged(number, f"cannot be decoded: {exc!r}") from exc
+
+    def sequence(self, entry: Entry) -> Sequence:
+        """Its snippets; embeddings are the float16 ones stored, as float32."""
+        places = self._array("places", entry, PLACE_DTYPES[entry.kind])
+        bias = self._array("bias", entry, np.dtype("<f4"))
+        return Sequence(embeddings=self._embeddings(entry).astype(np.float32), places=places.copy(), bias=bias.copy())
+
+    def packed(self, entries: Iterable[Entry]) -> Packed:
+        entries = list(entries)
+        offsets = np.cumsum([0, *(entry.snippets for entry in entries)], dtype=np.int64)
+        embeddings = np.empty((offsets[-1], DIMENSION), dtype=np.float16)
+        bias = np.empty(offsets[-1], dtype=np.float32)
+        for entry, start, stop in zip(entries, offsets[:-1], offsets[1:], strict=True):
+            embeddings[start:stop] = self._embeddings(entry)
+            bias[start:stop] = self._array("bias", entry, np.dtype("<f4"))
+        return Packed(embeddings=embeddings, bias=bias, offsets=offsets)
+
+    def verify(self, number: int) -> None:
+        """Raises CollectionDamagedError if the document's content is not what was put."""
+        value = self._get("documents", number)
+        arrays = [self._get(name, number) for name in ARRAYS]
+        if hashlib.sha256(b"".join([value[32:], *arrays])).digest() != value[:32]:
+            raise self._damaged(number, "does not match its checksum")
+
+    def put(self, encoded: "Encoded") -> None:
+        """Stores a document, whose number has to be above all others."""
+        for name, value in encoded.values.items():
+            self._txn.put(_key(encoded.entry.number), value, db=self._databases[name], append=True)
+
+    def delete(self, number: int) -> None:
+        for name in ("documents", *ARRAYS):
+            self._txn.delete(_key(number), db=self._databases[name])
+
+    def put_generation(self, generation: int, numbers: list[int]) -> None:
+        value = np.array(numbers, dtype=">u8").tobytes()
+        self._txn.put(_key(generation), value, db=self._databases["generations"])
+
+    def delete_generation(self, generation: int) -> None:
+        self._txn.delete(_key(generation), db=self._databases["generations"])
+
+    def abort(self) -> None:
+        self._txn.abort()
+
+    def _content(self, number: int) -> dict[str, Any]:
+        try:
+            content = msgpack.unpackb(self._get("documents", number)[32:])
+            return {field.name: content[field.name] for field in fields(Document)}
+        except (ValueError, TypeError, KeyError, msgpack.UnpackException) as exc:
+            raise self._damaged(number, f"cannot be decoded: {exc!r}") from exc
+
+    def _embeddings(self, entry: Entry) -> NDArray[np.float16]:
+        return self._array("embeddings", entry, np.dtype(("<f2", (DIMENSION,))))
+
+    def _array(self, name: str, entry: Entry, row: np.dtype[Any]) -> NDArray[Any]:
+        value = self._get(name, entry.number)
+        if len(value) != entry.snippets * row.itemsize:
+            expected = f"{entry.snippets} snippets of {row.itemsize} bytes"
+            raise self._damaged(entry.number, f"expected {expected} in {name}, got {len(value)} bytes")
+        return np.frombuffer(value, dtype=row)
+
+    def _get(self, name: str, key: int) -> bytes:
+        try:
+            value: bytes | None = self._txn.get(_key(key), db=self._databases[name])
+        except lmdb.Error as exc:
+            raise self._damaged(key, f"cannot be read from {name}: {exc}") from exc
+        if value is None:
+            raise self._damaged(key, f"is missing from {name}")
+        return value
+
+    def _keys(self, name: str) -> list[int]:
+        with self._txn.cursor(db=self._databases[name]) as cursor:
+            return [int.from_bytes(key, "big") for key in cursor.iternext(values=False)]
+
+    def _damaged(self, key: int, what: str) -> CollectionDamagedError:
+        return CollectionDamagedError(self._path.parent, f"{self._path.name}: number {key} {what}")
+
+
+class Store:
+    """The LMDB file, open. LMDB forbids to open a file twice in a process, so all its users share one `Store`."""
+
+    _open: dict[tuple[int, int, int], "Store"] = {}  # noqa: RUF012 (the registry of this process)
+    _guard = threading.Lock()
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        # A reader opens the file for writing too where it may, for a writer in the same process shares it.
+        self.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+        self._path = path
+        self._users = 0
+        self._env = lmdb.open(
+            str(path),
+            subdir=False,
+            map_size=MAP_SIZE,
+            max_dbs=len(DATABASES),
+            readonly=not self.writable,
+            lock=self.writable,
+            create=create,
+        )
+        try:
+            self._databases = {name: self._env.open_db(name.encode(), create=create) for name in DATABASES}
+        except lmdb.Error:
+            self._env.close()
+            raise
+
+    @classmethod
+    def acquire(cls, path: Path, *, create: bool = False) -> "Store":
+        """The store of the LMDB file `path`; each acquire needs one release.
+
+        Raises CollectionDamagedError if LMDB refuses it.
+        """
+        if create:
+            path.touch()
+        with cls._guard:
+            try:
+                status = path.stat()
+                key = (os.getpid(), status.st_dev, status.st_ino)
+                if key not in cls._open:
+                    cls._open[key] = cls(path, create=create)
+            except (lmdb.Error, OSError) as exc:
+                raise CollectionDamagedError(path.parent, f"{path.name} cannot be opened: {exc}") from exc
+            store = cls._open[key]
+            store._users += 1
+            return store
+
+    def release(self) -> None:
+        with self._guard:
+            self._users -= 1
+            if self._users == 0:
+                self._env.close()
+                for key in [key for key, store in self._open.items() if store is self]:
+                    del self._open[key]
+
+    def begin(self) -> Transaction:
+        """A snapshot to read from; `abort` ends it."""
+        return Transaction(self._path, self._env.begin(), self._databases)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        transaction = self.begin()
+        try:
+            yield transaction
+        finally:
+            transaction.abort()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """All of what is done inside, durable, or nothing of it.
+
+        Raises CollectionError if the file cannot be written.
+        """
+        try:
+            with self._env.begin(write=True) as txn:
+                yield Transaction(self._path, txn, self._databases)
+        except lmdb.Error as exc:
+            raise CollectionError(self._path.parent, f"{self._path.name} cannot be written: {exc}") from exc
+
+    def clear_dead_readers(self) -> None:
+        """Lets the space be used again that readers kept which were killed."""
+        self._env.reader_check()
+
+
+def verify(path: Path) -> None:
+    """Raises CollectionDamagedError if the LMDB file is not sound in structure; never maps it.
+
+    A writer may put new pages where old ones were while this reads: a fault counts only if the file's two meta
+    pages stayed as they were.
+    """
+    while True:
+        before = _metas(path)
+        try:
+            problems = lmdb.verify.verify(path, subdir=False)
+        except (lmdb.verify.VerifyError, OSError) as exc:
+            problems = [str(exc)]
+        faults = [problem for problem in problems if " leak " not in problem]  # space lost, nothing else
+        if not faults:
+            return
+        if _metas(path) == before:
+            raise CollectionDamagedError(path.parent, f"{path.name}: {faults[0]}")
+        time.sleep(0.05)
+
+
+def _metas(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1 << 16)  # two pages of the largest size there is
+
+
+def _key(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def _flat(system: System) -> list[Any]:
+    boxes = [[box.x0, box.y0, box.x1, box.y1] for box in (system.box, *system.staves)]
+    return [system.page, system.number, boxes, system.staff_space, system.confidence]
+
+
+def _system(flat: list[Any]) -> System:
+    page, number, boxes, staff_space, confidence = flat
+    box, *staves = (Box(x0=x0, y0=y0, x1=x1, y1=y1) for x0, y0, x1, y1 in boxes)
+    return System(
+        page=page, number=number, box=box, staves=tuple(staves), staff_space=staff_space, confidence=confidence
+    )

@@ -1,0 +1,310 @@
+"""The writing side of a collection: documents are staged as they come, and a commit puts them in force together."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from engine.collection.manifest import KINDS, LMDB_NAME, NAME, Contents, IndexFile, Manifest
+from engine.collection.reader import Collection, contents, digest
+from engine.collection.store import Encoded, Entry, Store, Transaction, encode, verify
+from engine.errors import (
+    CollectionDamagedError,
+    CollectionError,
+    CollectionLockedError,
+    DocumentMissingError,
+)
+from engine.index import build, save
+from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdentity, Sequence
+
+logger = logging.getLogger(__name__)
+
+LOCK_NAME = "writer.lock"
+BATCH_BYTES = 16 << 20
+BATCH_S = 1.0
+"""Staged documents are written when they are this large or old together: what a killed process loses."""
+
+
+class CollectionWriter:
+    """The one writer of a collection, which it makes if there is none; for one thread.
+
+    Staged documents are on disk, but of no generation until `commit`. They outlive the process: a later writer finds
+    those that were never committed, and takes one in when it is asked for it (`staged`) instead of embedding it again.
+    """
+
+    def __init__(self, path: Path | str, network: NetworkIdentity, *, threads: int = 1) -> None:
+        """Takes the lock, verifies the collection as `Collection.open` does, and clears what a crash left half done.
+
+        threads: for building the index.
+        Raises CollectionLockedError if another writer is at work, CollectionError if the directory cannot be written
+        to, and what `Collection.open` raises.
+        """
+        self.path = Path(path)
+        self._threads = threads
+        self._pending: list[Encoded] = []
+        self._pending_since = 0.0
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(_locked(self.path))
+            self._manifest = _opened_or_made(self.path, network)
+            self._store = Store.acquire(self.path / LMDB_NAME)
+            opened.callback(self._store.release)
+            self._store.clear_dead_readers()
+            self._read_entries()
+            self._collect_garbage()
+            self._opened = opened.pop_all()
+
+    @property
+    def generation(self) -> int:
+        """The generation in force."""
+        return self._manifest.generation
+
+    def known(self, id: str) -> Document | None:
+        """The document of this id that is in force, staged, or left over by a killed writer."""
+        self.flush()
+        entry = self._working.get(id) or self._leftover.get(id)
+        if entry is None:
+            return None
+        with self._store.reading() as txn:
+            return txn.document(entry.number)
+
+    def sequence(self, id: str) -> Sequence:
+        """The snippets of the document that `known` tells, for staging it again with another title.
+
+        Raises DocumentMissingError if there is none.
+        """
+        self.flush()
+        entry = self._working.get(id) or self._leftover.get(id)
+        if entry is None:
+            raise self._missing(id)
+        with self._store.reading() as txn:
+            return txn.sequence(entry)
+
+    def staged(self, id: str, fingerprint: str) -> bool:
+        """Whether the next commit will hold a document of this id and fingerprint.
+
+        One that a killed writer left over is taken in by this very question. An empty fingerprint equals none.
+        """
+        left = self._leftover.get(id)
+        if left is not None and left.fingerprint == fingerprint != "":
+            self._put_in_place(self._leftover.pop(id))
+        entry = self._working.get(id)
+        return entry is not None and entry.fingerprint == fingerprint != ""
+
+    def stage(self, document: Document, sequence: Sequence) -> None:
+        """Writes a document, which the next commit puts in force; one of the same id gives way to it.
+
+        Its `snippets` are counted here. Raises ValueError if the sequence is empty, or not as its dataclass says.
+        """
+        _check(document, sequence)
+        encoded = encode(self._next_number, replace(document, snippets=len(sequence)), sequence)
+        self._next_number += 1
+        if not self._pending:
+            self._pending_since = time.monotonic()
+        self._pending.append(encoded)
+        self._put_in_place(encoded.entry)
+        size = sum(len(value) for waiting in self._pending for value in waiting.values.values())
+        if size >= BATCH_BYTES or time.monotonic() - self._pending_since >= BATCH_S:
+            self.flush()
+
+    def remove(self, id: str) -> None:
+        """Leaves a document out of the next commit. Raises DocumentMissingError if there is none of this id."""
+        found = [entries.pop(id) for entries in (self._working, self._leftover) if id in entries]
+        if not found:
+            raise self._missing(id)
+        self._dropped.update(entry.number for entry in found)
+
+    def flush(self) -> None:
+        """Makes what was staged survive a crash, now. Raises CollectionError if it cannot be written."""
+        if self._pending:
+            with self._store.writing() as txn:
+                for encoded in self._pending:
+                    txn.put(encoded)
+            self._pending.clear()
+
+    def commit(self) -> int:
+        """Puts what was staged and removed in force, all or nothing; returns the generation.
+
+        Raises CollectionError if a file cannot be written; then the old generation stays in force.
+        """
+        self.flush()
+        entries = sorted(self._working.values(), key=lambda entry: entry.number)
+        if entries != self._live:
+            started = time.monotonic()
+            try:
+                self._put_in_force(entries)
+            except OSError as exc:
+                raise CollectionError(self.path, f"no new generation: {exc}") from exc
+            message = "%s: generation %d holds %d documents; committed in %.1f s"
+            logger.info(message, self.path, self.generation, len(entries), time.monotonic() - started)
+        self._collect_garbage()
+        return self.generation
+
+    def close(self) -> None:
+        """Writes what was staged, without putting it in force, and gives the lock back."""
+        with self._opened:
+            self.flush()
+
+    def __enter__(self) -> "CollectionWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read_entries(self) -> None:
+        """Tells the documents in force from those left over, and both from what a crash left of older generations."""
+        with self._store.reading() as txn:
+            numbers = txn.all_numbers()
+            live = set(txn.numbers(self.generation).tolist())
+            outdated = {n for g in txn.generations() if g < self.generation for n in txn.numbers(g).tolist()} - live
+            self._live = [txn.entry(number) for number in sorted(live)]
+            left = [entry for n in numbers if n not in live | outdated if (entry := _sound(txn, n))]
+        self._working = {entry.id: entry for entry in self._live}
+        self._leftover = {entry.id: entry for entry in left}  # the latest, where there are several of an id
+        self._next_number = max([self._manifest.next_number, *(number + 1 for number in numbers)])
+        self._dropped = set(numbers) - live - {entry.number for entry in self._leftover.values()}
+
+    def _put_in_place(self, entry: Entry) -> None:
+        """Has the next commit hold `entry` instead of what there is of its id."""
+        for entries in (self._working, self._leftover):
+            if entry.id in entries:
+                self._dropped.add(entries.pop(entry.id).number)
+        self._working[entry.id] = entry
+
+    def _put_in_force(self, entries: list[Entry]) -> None:
+        """The steps of a commit. Until the last one, the rename of the manifest, the old generation is in force."""
+        with self._store.writing() as txn:
+            # Above those of failed commits too: the files of one whose rename was made but not confirmed stay whole.
+            generation = 1 + max(txn.generations())
+            txn.put_generation(generation, [entry.number for entry in entries])
+        manifest = replace(
+            self._manifest,
+            generation=generation,
+            kinds={kind: self._contents(kind, entries, generation) for kind in KINDS},
+            digest=digest(entries),
+            next_number=self._next_number,
+            lmdb_size=(self.path / LMDB_NAME).stat().st_size,
+        )
+        manifest.write(self.path)
+        self._manifest = manifest
+        self._dropped |= {entry.number for entry in self._live} - {entry.number for entry in entries}
+        self._live = entries
+
+    def _contents(self, kind: Kind, entries: list[Entry], generation: int) -> Contents:
+        """What the new generation holds of one kind; writes its index, unless the one in force will do."""
+        chosen = [entry for entry in entries if entry.kind == kind]
+        if chosen == [entry for entry in self._live if entry.kind == kind]:
+            return self._manifest.kinds[kind]
+        if not chosen:
+            return Contents()
+        with self._store.reading() as txn:
+            packed = txn.packed(chosen)
+        name = f"{kind}s-{generation:06d}.faiss"
+        size, sha256 = save(build(packed.embeddings, threads=self._threads), self.path / name)
+        return replace(contents(chosen), index=IndexFile(file=name, size=size, sha256=sha256))
+
+    def _collect_garbage(self) -> None:
+        """Removes what the generation in force does not need. What fails is left for the next time."""
+        needed = {held.index.file for held in self._manifest.kinds.values() if held.index}
+        try:
+            with self._store.writing() as txn:
+                for generation in set(txn.generations()) - {self.generation}:
+                    txn.delete_generation(generation)
+                for number in self._dropped:
+                    txn.delete(number)
+            self._dropped.clear()
+            for path in self.path.glob("*.faiss"):
+                if path.name not in needed:
+                    path.unlink()
+        except (CollectionError, OSError) as exc:
+            logger.warning("%s: generation %d is in force, but garbage stays: %s", self.path, self.generation, exc)
+
+    def _missing(self, id: str) -> DocumentMissingError:
+        return DocumentMissingError(self.path, f"no document {id!r} among the {len(self._working)} there are")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds the writer's lock of the directory `path`, made if it is not there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / LOCK_NAME).open("a+")
+    except OSError as exc:
+        raise CollectionError(path, f"expected a directory to write to: {exc}") from exc
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise CollectionLockedError(path, f"process {holder} is writing to it; wait until it is done") from exc
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _opened_or_made(path: Path, network: NetworkIdentity) -> Manifest:
+    """The manifest of a collection found sound, or of a new empty one."""
+    if not (path / NAME).exists():
+        _make(path, network)
+    with Collection.open(path, network) as collection:
+        return collection.manifest
+
+
+def _make(path: Path, network: NetworkIdentity) -> None:
+    """Makes generation 0, which is empty; leaves alone a collection that has lost its manifest."""
+    lmdb = path / LMDB_NAME
+    if lmdb.exists() and lmdb.stat().st_size:
+        verify(lmdb)
+    store = Store.acquire(lmdb, create=True)
+    try:
+        with store.writing() as txn:
+            if txn.generations() not in ([], [0]) or txn.all_numbers():
+                return
+            txn.put_generation(0, [])
+        Manifest(
+            generation=0,
+            network=network,
+            kinds={kind: Contents() for kind in KINDS},
+            digest=digest([]),
+            next_number=0,
+            lmdb_size=lmdb.stat().st_size,
+        ).write(path)
+    finally:
+        store.release()
+
+
+def _sound(txn: Transaction, number: int) -> Entry | None:
+    """A document of no generation, if it is whole."""
+    try:
+        txn.verify(number)
+        return txn.entry(number)
+    except CollectionDamagedError as exc:
+        logger.warning("%s; it was never committed and is dropped", exc)
+        return None
+
+
+def _check(document: Document, sequence: Sequence) -> None:
+    """Raises ValueError if these are not a document and its snippets."""
+    n = len(sequence)
+    embeddings, places, bias = sequence.embeddings, sequence.places, sequence.bias
+    if not document.id:
+        raise ValueError("expected a document with an id, got an empty one")
+    if n == 0:
+        raise ValueError(f"{document.id}: expected at least one snippet, got none")
+    if embeddings.dtype != np.float32 or embeddings.shape != (n, DIMENSION) or not np.isfinite(embeddings).all():
+        got = f"{embeddings.dtype} {embeddings.shape}"
+        raise ValueError(f"{document.id}: embeddings must be finite float32 (n, {DIMENSION}), got {got}")
+    if places.dtype != PLACE_DTYPES[document.kind] or places.shape != (n,):
+        raise ValueError(f"{document.id}: places must be {n} of a {document.kind}, got {places.dtype} {places.shape}")
+    if bias.dtype != np.float32 or bias.shape != (n,) or not np.isfinite(bias).all():
+        raise ValueError(f"{document.id}: bias must be finite float32 ({n},), got {bias.dtype} {bias.shape}")

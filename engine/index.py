@@ -1,0 +1,89 @@
+"""The FAISS index over the snippets of one kind: row i is snippet i of the documents packed one after the other."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.values import DIMENSION, Embeddings
+
+Index = Any
+"""A faiss.Index, which has no types."""
+
+EXACT_ROWS = 1_000_000
+"""Up to so many rows every one is compared."""
+ADD_ROWS = 1 << 18
+"""Rows turned to float32 at a time."""
+
+
+def choose(rows: int) -> str:
+    """The FAISS factory string of the index to build for so many snippets."""
+    if rows <= EXACT_ROWS:
+        return "Flat"
+    return f"IVF{4 * int(rows**0.5)},SQfp16"
+
+
+def build(embeddings: NDArray[np.float16] | NDArray[np.float32], *, threads: int) -> Index:
+    """An index by inner product; embeddings: (n, 32), unit rows."""
+    faiss.omp_set_num_threads(threads)
+    index = faiss.index_factory(DIMENSION, choose(len(embeddings)), faiss.METRIC_INNER_PRODUCT)
+    if not index.is_trained:
+        lists = faiss.extract_index_ivf(index)
+        lists.nprobe = max(1, lists.nlist // 64)
+        sample = np.random.default_rng(0).choice(len(embeddings), min(len(embeddings), 64 * lists.nlist), replace=False)
+        index.train(np.ascontiguousarray(embeddings[np.sort(sample)], dtype=np.float32))
+    for start in range(0, len(embeddings), ADD_ROWS):
+        index.add(np.ascontiguousarray(embeddings[start : start + ADD_ROWS], dtype=np.float32))
+    return index
+
+
+def save(index: Index, path: Path) -> tuple[int, str]:
+    """Writes a file that survives a power cut (its name apart); returns its size in bytes and its SHA-256 (hex).
+
+    Raises OSError if it cannot be written.
+    """
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as exc:
+        raise OSError(f"{path}: FAISS cannot write it: {exc}") from exc
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size, checksum(file)
+
+
+def checksum(file: io.BufferedIOBase) -> str:
+    """SHA-256 (hex) of a whole file."""
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load(file: io.BufferedIOBase) -> Index:
+    """The index that an open file holds, even if its name is gone.
+
+    Raises ValueError if FAISS cannot read it as one over embeddings.
+    """
+    file.seek(0)
+    try:
+        index = faiss.read_index(faiss.PyCallbackIOReader(file.read))  # type: ignore[attr-defined]
+    except (RuntimeError, MemoryError) as exc:
+        raise ValueError(f"FAISS cannot read it: {exc}") from exc
+    if index.d != DIMENSION:
+        raise ValueError(f"expected an index over {DIMENSION} dimensions, got {index.d}")
+    return index
+
+
+def nearest(
+    index: Index, query: Embeddings, neighbours: int, *, threads: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Similarities float32 (N, k) and rows int64 (N, k) of the nearest snippets, best first; row -1: there are no more.
+
+    k is `neighbours`, or the size of the index where that is less.
+    """
+    faiss.omp_set_num_threads(threads)  # holds for the calling thread alone, so it is said before each search
+    similarities, rows = index.search(np.ascontiguousarray(query), max(1, min(neighbours, index.ntotal)))
+    return similarities, rows

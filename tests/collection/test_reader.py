@@ -1,0 +1,161 @@
+"""What a reader finds in a collection, and that it keeps finding it."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from collection_samples import NETWORK, document, fill, sequence
+from engine.collection import Collection, CollectionWriter, reader
+from engine.config import FrontEnd
+from engine.errors import CollectionMissingError, DocumentMissingError, NetworkMismatchError
+
+
+def test_a_document_comes_back_as_it_was_put(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with Collection.open(tmp_path, NETWORK) as collection:
+        assert collection.document("a") == replace(document("a"), snippets=5)
+        assert collection.documents == (collection.document("a"),)
+
+
+def test_numpy_scalars_in_a_document_come_back_as_numbers(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.stage(replace(document("a"), duration_s=np.float32(0.5), pages=np.int64(3)), sequence())
+        writer.commit()
+    with Collection.open(tmp_path) as collection:
+        assert (collection.document("a").duration_s, collection.document("a").pages) == (0.5, 3)
+
+
+@pytest.mark.parametrize("kind", ["score", "recording"])
+def test_a_sequence_comes_back_with_embeddings_rounded_to_float16(tmp_path: Path, kind: str) -> None:
+    fill(tmp_path, "a", kind=kind)
+    put = sequence(5, kind)
+    with Collection.open(tmp_path) as collection:
+        found = collection.sequence("a")
+    assert found.embeddings.dtype == np.float32
+    np.testing.assert_array_equal(found.embeddings, put.embeddings.astype(np.float16))
+    np.testing.assert_array_equal(found.places, put.places)
+    np.testing.assert_array_equal(found.bias, put.bias)
+
+
+def test_documents_of_a_kind_are_packed_in_the_order_they_were_added(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.stage(document("z"), sequence(3, seed=1))
+        writer.stage(document("r", "recording"), sequence(4, "recording", seed=2))
+        writer.stage(document("a"), sequence(2, seed=3))
+        writer.commit()
+    with Collection.open(tmp_path) as collection:
+        packed = collection.packed("score")
+        assert [document.id for document in collection.of_kind("score")] == ["z", "a"]
+        assert packed.offsets.tolist() == [0, 3, 5]
+        assert packed.embeddings.dtype == np.float16
+        np.testing.assert_array_equal(packed.embeddings[3:], collection.sequence("a").embeddings)
+        np.testing.assert_array_equal(packed.bias[:3], collection.sequence("z").bias)
+
+
+def test_row_i_of_the_index_is_snippet_i_of_the_packed_documents(tmp_path: Path) -> None:
+    fill(tmp_path, "a", "b", n=7)
+    with Collection.open(tmp_path) as collection:
+        packed = collection.packed("score")
+        rows = collection.index("score").reconstruct_n(0, len(packed.embeddings))
+    np.testing.assert_array_equal(rows, packed.embeddings)
+
+
+def test_a_kind_without_documents_has_an_empty_index(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with Collection.open(tmp_path) as collection:
+        assert collection.index("recording").ntotal == 0
+        assert len(collection.packed("recording")) == 0
+
+
+def test_an_unknown_id_is_refused_by_name(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with Collection.open(tmp_path) as collection, pytest.raises(DocumentMissingError, match="no document 'b'"):
+        collection.document("b")
+
+
+def test_a_place_without_a_collection_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(CollectionMissingError, match="add documents"):
+        Collection.open(tmp_path / "none")
+
+
+def test_another_network_is_refused_naming_both(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with pytest.raises(NetworkMismatchError, match=r"made with hash abab.*in force: hash cdcd"):
+        Collection.open(tmp_path, replace(NETWORK, hash="cd" * 32))
+
+
+def test_another_front_end_is_refused_naming_what_differs(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    other = replace(NETWORK, front_end=FrontEnd(snippet_hop_px=25))
+    with pytest.raises(NetworkMismatchError, match="made with snippet_hop_px 50; in force: snippet_hop_px 25"):
+        Collection.open(tmp_path, other)
+
+
+def test_a_reader_keeps_its_generation_while_newer_ones_are_committed(tmp_path: Path) -> None:
+    fill(tmp_path, "a", "b")
+    with Collection.open(tmp_path) as collection:
+        with CollectionWriter(tmp_path, NETWORK) as writer:
+            writer.remove("a")
+            writer.commit()
+        for id in ("c", "d", "e"):
+            fill(tmp_path, id, n=9)
+        assert len(list(tmp_path.glob("*.faiss"))) == 1
+        assert [document.id for document in collection.documents] == ["a", "b"]
+        assert collection.index("score").ntotal == len(collection.packed("score").embeddings) == 10
+        collection.check()
+    with Collection.open(tmp_path) as collection:
+        assert [document.id for document in collection.documents] == ["b", "c", "d", "e"]
+
+
+def test_readers_of_several_paths_to_one_collection_share_it(tmp_path: Path) -> None:
+    fill(tmp_path / "real", "a")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with Collection.open(tmp_path / "real") as one:
+        with Collection.open(tmp_path / "link") as other:
+            assert other.document("a") == one.document("a")
+        assert one.document("a").id == "a"
+
+
+def test_a_collection_made_anew_at_the_same_path_is_another_one(tmp_path: Path) -> None:
+    fill(tmp_path / "c", "a")
+    with Collection.open(tmp_path / "c") as old:
+        (tmp_path / "c").rename(tmp_path / "moved")
+        fill(tmp_path / "c", "b")
+        with Collection.open(tmp_path / "c") as new:
+            assert ([d.id for d in old.documents], [d.id for d in new.documents]) == (["a"], ["b"])
+
+
+def test_threads_read_one_collection_at_once(tmp_path: Path) -> None:
+    ids = [f"d{i}" for i in range(20)]
+    fill(tmp_path, *ids)
+    failures: list[BaseException] = []
+    with Collection.open(tmp_path) as collection:
+
+        def read() -> None:
+            try:
+                for id in ids * 5:
+                    assert len(collection.sequence(id)) == 5
+                assert collection.index("score").ntotal == 100
+            except BaseException as exc:
+                failures.append(exc)
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def test_opening_follows_a_writer_that_commits_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "a")
+    read = reader.Manifest.read
+    stale = read(tmp_path)
+    fill(tmp_path, "b")
+    answers = [stale]
+    monkeypatch.setattr(reader.Manifest, "read", lambda path: answers.pop() if answers else read(path))
+    with Collection.open(tmp_path) as collection:
+        assert [document.id for document in collection.documents] == ["a", "b"]

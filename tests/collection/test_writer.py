@@ -1,0 +1,317 @@
+"""Adding, removing, resuming, and dying at any moment of it."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from collection_samples import NETWORK, document, fill, sequence
+from engine.collection import Collection, CollectionWriter, manifest, store, writer
+from engine.errors import CollectionError, CollectionLockedError, DocumentMissingError, NetworkMismatchError
+
+ROOT = Path(__file__).parents[2]
+
+
+class Killed(BaseException):
+    """Stands for the death of the process."""
+
+
+def ids(path: Path) -> list[str]:
+    """Of the documents in force, after a check of everything."""
+    with Collection.open(path, NETWORK) as collection:
+        collection.check()
+        return [document.id for document in collection.documents]
+
+
+def stored(path: Path) -> int:
+    """How many documents the store holds, those of no generation included."""
+    shared = store.Store.acquire(path / "sequences.lmdb")
+    with shared.reading() as txn:
+        count = len(txn.all_numbers())
+    shared.release()
+    return count
+
+
+def test_a_new_collection_is_empty(tmp_path: Path) -> None:
+    CollectionWriter(tmp_path / "new" / "one", NETWORK).close()
+    assert ids(tmp_path / "new" / "one") == []
+
+
+def test_what_is_staged_is_not_seen_before_the_commit(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.stage(document("a"), sequence())
+        assert ids(tmp_path) == []
+        writer.commit()
+        assert ids(tmp_path) == ["a"]
+
+
+def test_a_document_added_again_gives_way_to_the_new_one(tmp_path: Path) -> None:
+    fill(tmp_path, "a", "b")
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.stage(document("a", fingerprint="new"), sequence(3))
+        writer.commit()
+    with Collection.open(tmp_path) as collection:
+        assert collection.document("a").fingerprint == "new"
+        assert len(collection.sequence("a")) == 3
+    assert ids(tmp_path) == ["b", "a"]
+    assert stored(tmp_path) == 2
+
+
+def test_a_document_may_come_back_as_another_kind(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    fill(tmp_path, "a", kind="recording")
+    assert ids(tmp_path) == ["a"]
+    assert [path.name for path in tmp_path.glob("*.faiss")] == ["recordings-000002.faiss"]
+
+
+def test_a_removed_document_is_gone_from_the_disk_too(tmp_path: Path) -> None:
+    fill(tmp_path, "a", "b")
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.remove("a")
+        writer.commit()
+    assert ids(tmp_path) == ["b"]
+    assert stored(tmp_path) == 1
+
+
+def test_removing_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with CollectionWriter(tmp_path, NETWORK) as writer, pytest.raises(DocumentMissingError, match="no document 'b'"):
+        writer.remove("b")
+
+
+def test_a_removal_that_is_not_committed_is_forgotten(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.remove("a")
+    assert ids(tmp_path) == ["a"]
+
+
+def test_numbers_are_never_given_twice(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.remove("a")
+        writer.commit()
+    fill(tmp_path, "b")
+    shared = store.Store.acquire(tmp_path / "sequences.lmdb")
+    with shared.reading() as txn:
+        assert txn.all_numbers() == [1]
+    shared.release()
+
+
+def test_committing_nothing_makes_no_generation(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        assert writer.commit() == 1
+
+
+def test_the_index_of_a_kind_that_did_not_change_stays(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    fill(tmp_path, "r", kind="recording")
+    assert sorted(path.name for path in tmp_path.glob("*.faiss")) == [
+        "recordings-000002.faiss",
+        "scores-000001.faiss",
+    ]
+
+
+def test_documents_that_a_killed_writer_staged_are_taken_in_by_the_next(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.stage(document("a", fingerprint="x"), sequence())
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        assert not writer.staged("a", "y")
+        assert writer.staged("a", "x")
+        writer.commit()
+    assert ids(tmp_path) == ["a"]
+
+
+def test_documents_left_over_survive_commits_that_do_not_ask_for_them(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.stage(document("a", fingerprint="x"), sequence())
+    fill(tmp_path, "b")
+    assert ids(tmp_path) == ["b"]
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        assert writer.staged("a", "x")
+        writer.commit()
+    assert ids(tmp_path) == ["a", "b"]
+
+
+def test_a_document_left_over_can_be_removed(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.stage(document("a"), sequence())
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.remove("a")
+        writer.commit()
+    assert stored(tmp_path) == 0
+
+
+def test_a_document_in_force_counts_as_staged(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        assert writer.staged("a", "f")
+        assert not writer.staged("a", "other")
+
+
+def test_an_empty_fingerprint_equals_none(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.stage(document("a", fingerprint=""), sequence())
+        assert not writer.staged("a", "")
+
+
+def test_a_document_can_be_staged_again_under_another_title(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        known = writer.known("a")
+        assert known is not None
+        writer.stage(replace(known, title="Another"), writer.sequence("a"))
+        writer.commit()
+    with Collection.open(tmp_path) as collection:
+        assert collection.document("a").title == "Another"
+        np.testing.assert_array_equal(collection.sequence("a").embeddings, sequence().embeddings.astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embeddings": np.zeros((5, 32))}, "finite float32"),
+        ({"embeddings": np.full((5, 32), np.nan, dtype=np.float32)}, "finite float32"),
+        ({"embeddings": np.zeros((0, 32), dtype=np.float32)}, "at least one snippet"),
+        ({"places": sequence(5, "recording").places}, "places must be"),
+        ({"bias": np.zeros(4, dtype=np.float32)}, "bias must be"),
+    ],
+)
+def test_a_sequence_that_is_none_is_refused(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer, pytest.raises(ValueError, match=message):
+        writer.stage(document("a"), replace(sequence(), **change))
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with (
+        CollectionWriter(tmp_path, NETWORK),
+        pytest.raises(CollectionLockedError, match=f"process {os.getpid()} is writing"),
+    ):
+        CollectionWriter(tmp_path, NETWORK)
+
+
+def test_a_writer_with_another_network_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with pytest.raises(NetworkMismatchError, match="name small; in force: name large"):
+        CollectionWriter(tmp_path, replace(NETWORK, name="large"))
+    fill(tmp_path, "b")
+
+
+def test_a_file_where_the_collection_should_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CollectionError, match="expected a directory"):
+        CollectionWriter(tmp_path / "file", NETWORK)
+
+
+def test_a_full_disk_leaves_the_old_generation_and_the_writer_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "a")
+    with CollectionWriter(tmp_path, NETWORK) as open_writer:
+        open_writer.stage(document("b"), sequence())
+        with monkeypatch.context() as patch:
+            patch.setattr(writer, "save", lambda index, path: (_ for _ in ()).throw(OSError("disk full")))
+            with pytest.raises(CollectionError, match="disk full"):
+                open_writer.commit()
+        assert ids(tmp_path) == ["a"]
+        open_writer.commit()
+    assert ids(tmp_path) == ["a", "b"]
+
+
+STEPS = ["put_generation", "save", "fsync", "replace", "after replace", "delete_generation", "unlink"]
+
+
+def kill_at(step: str, patch: pytest.MonkeyPatch) -> None:
+    """Has the process die when it gets to `step` of a commit."""
+
+    def die(*args: object, **more: object) -> None:
+        raise Killed
+
+    def replace_and_die(source: Path, target: Path) -> None:
+        source.rename(target)
+        raise Killed
+
+    match step:
+        case "put_generation" | "delete_generation":
+            patch.setattr(store.Transaction, step, die)
+        case "save":
+            patch.setattr(writer, "save", die)
+        case "fsync" | "replace":
+            patch.setattr(manifest.os, step, die)
+        case "after replace":
+            patch.setattr(manifest.os, "replace", replace_and_die)
+        case "unlink":
+            patch.setattr(Path, "unlink", die)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_dying_at_any_step_of_a_commit_leaves_the_old_or_the_new_generation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    fill(tmp_path, "a", "b")
+    with CollectionWriter(tmp_path, NETWORK) as writer, monkeypatch.context() as patch:
+        writer.stage(document("c"), sequence())
+        writer.remove("a")
+        kill_at(step, patch)
+        with pytest.raises(Killed):
+            writer.commit()
+    in_force = STEPS.index(step) > STEPS.index("replace")
+    assert ids(tmp_path) == (["b", "c"] if in_force else ["a", "b"])
+
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        assert writer.staged("c", "f")
+        if not in_force:
+            writer.remove("a")
+        writer.commit()
+    assert ids(tmp_path) == ["b", "c"]
+    assert (stored(tmp_path), len(list(tmp_path.glob("*.faiss")))) == (2, 1)
+
+
+def test_dying_while_the_collection_is_made_lets_the_next_writer_make_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in ("put_generation", "fsync", "replace"):
+        with monkeypatch.context() as patch:
+            kill_at(step, patch)
+            with pytest.raises(Killed):
+                CollectionWriter(tmp_path / step, NETWORK)
+        fill(tmp_path / step, "a")
+        assert ids(tmp_path / step) == ["a"]
+
+
+CHILD = """
+import sys
+sys.path[:0] = sys.argv[2:]
+from collection_samples import NETWORK, document, sequence
+from engine.collection import CollectionWriter
+with CollectionWriter(sys.argv[1], NETWORK) as writer:
+    for number in range(100_000):
+        writer.stage(document(f"d{number}"), sequence(50))
+        writer.flush()
+        print("staged", number, flush=True)
+        if number % 3 == 2:
+            writer.commit()
+            print("committed", number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("lines", [2, 9, 30])
+def test_a_killed_process_loses_nothing_it_said_was_written(tmp_path: Path, lines: int) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path), str(ROOT), str(ROOT / "tests")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = [process.stdout.readline().split() for _ in range(lines)]
+        process.send_signal(signal.SIGKILL)
+    committed = max((int(number) for what, number in said if what == "committed"), default=-1)
+    staged = max(int(number) for what, number in said if what == "staged")
+    assert len(ids(tmp_path)) >= committed + 1
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        assert all(writer.staged(f"d{number}", "f") for number in range(staged + 1))
+        writer.commit()
+    assert len(ids(tmp_path)) >= staged + 1
