@@ -127,7 +127,7 @@ class Document:
     composer: str = ""
     work: str = ""
     source: str = ""
-    """The file or folder it was made from, as given."""
+    """The file or folder it was made from; an absolute path in a collection."""
     fingerprint: str = ""
     """SHA-256 (hex) of the source's bytes: re-adding the same content is a no-op."""
     snippets: int = 0

@@ -1,0 +1,72 @@
+"""What is installed, which backends are chosen, and why: the facts that `scorefind doctor` prints."""
+
+import ctypes
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from engine.documents import Encoder
+from engine.errors import EngineError
+
+NEEDED = (
+    *("numpy", "numba", "scipy", "torch", "safetensors", "lmdb", "msgpack", "soundfile", "soxr"),
+    *("pypdfium2", "pillow", "opencv-python-headless", "tqdm"),
+)
+OPTIONAL = ("cupy-cuda12x", "verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib")
+"""For a GPU, for training, and for the demo."""
+
+
+def report(load_encoder: Callable[[], Encoder]) -> dict[str, Any]:
+    """Facts in groups, for people and for JSON; what is missing or broken is among them."""
+    from engine import alignment
+
+    backend = alignment.choose()
+    return {
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "cores": os.cpu_count(),
+        "packages": {name: _version(name) for name in NEEDED},
+        "optional packages": {name: _version(name) for name in OPTIONAL},
+        "faiss": _faiss(),
+        "ffmpeg": shutil.which("ffmpeg")
+        or "not on the PATH: M4A, AAC and others cannot be read; WAV, FLAC, OGG, MP3 can",
+        "cuda": _cuda(),
+        "alignment backend": f"{backend.name}: {backend.reason}",
+        "network": _network(load_encoder),
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _faiss() -> str:
+    """Which of the distributions that provide the module, and what it can use."""
+    try:
+        import faiss
+    except ImportError as exc:
+        return f"cannot be imported ({exc}); install scorefind[cpu], or scorefind[gpu]"
+    names = sorted(set(metadata.packages_distributions().get("faiss", [])))
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    return f"{faiss.__version__} of {' and '.join(names)}, {gpus} GPUs, {faiss.omp_get_max_threads()} threads"
+
+
+def _cuda() -> str:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no driver: everything runs on the CPU"
+    return "a driver is installed: the network runs on the GPU if torch was built for it, all else on the CPU"
+
+
+def _network(load_encoder: Callable[[], Encoder]) -> dict[str, str]:
+    try:
+        identity = load_encoder().identity
+    except EngineError as exc:
+        return {"error": str(exc)}
+    return {"name": identity.name, "sha256": identity.hash, "front end": str(identity.front_end)}

@@ -1,0 +1,154 @@
+"""What a run is asked to add: files and folders of pages found under the given paths, named by a manifest."""
+
+import csv
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import documents, pages
+from engine.errors import MediaError
+from engine.values import Kind
+from indexer.errors import DuplicateIdError, ManifestError
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("path", "id", "title", "composer", "work", "kind")
+"""Of a manifest. Only `path` must be there; others that it has are ignored."""
+
+Entries = dict[Path, dict[str, str]]
+"""The rows of a manifest, by resolved path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A file, or a folder of page images, that is to become a document."""
+
+    path: Path
+    id: str
+    kind: Kind
+    title: str = ""
+    """Empty, as the two below, where the manifest does not say."""
+    composer: str = ""
+    work: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What lies under the given paths."""
+
+    sources: tuple[Source, ...]
+    failed: dict[Path, str]
+    """Paths that are there by name only, and why."""
+
+
+def discover(paths: Iterable[Path], kind: Kind | None = None, manifest: Path | None = None) -> Found:
+    """The documents to be made of `paths`; of all that the manifest lists, if no paths are given.
+
+    A file is a document; so is a folder that holds page images only, and one that the manifest lists. Any other folder
+    is walked, and what is no media by its name in there, or of another kind than asked for, is passed over.
+
+    kind: what all are taken for; None judges each by its name.
+    Raises ManifestError, and DuplicateIdError if two documents would have the same id.
+    """
+    entries = read_manifest(manifest) if manifest else {}
+    sources: dict[Path, Source] = {}
+    failed: dict[Path, str] = {}
+    for path in list(paths) or list(entries):
+        files = list(_files(path, entries, set(), failed))
+        for file in files:
+            try:
+                source = _source(file, kind if file == path else None, entries)
+            except MediaError as exc:
+                failed[file] = exc.cause
+                continue
+            if kind in (None, source.kind):
+                sources.setdefault(file.resolve(), source)
+        if not files:
+            failed.setdefault(path, "a folder without scores and recordings")
+    unused = entries.keys() - sources.keys() - {path.resolve() for path in failed}
+    if unused:
+        logger.warning("%d rows of %s name nothing that is added, such as %s", len(unused), manifest, min(unused))
+    _check_ids(sources.values())
+    return Found(sources=tuple(sources.values()), failed=failed)
+
+
+def read_manifest(path: Path) -> Entries:
+    """The rows of a manifest under their resolved paths; a row's path is relative to the manifest's folder or to the
+    current one.
+
+    Raises ManifestError if it cannot be read, lacks the column `path`, or has a kind that does not exist.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        raise ManifestError(path, f"cannot be read as CSV in UTF-8: {exc}") from exc
+    if "path" not in (reader.fieldnames or ()):
+        raise ManifestError(path, f"expected the columns {','.join(COLUMNS)}, got {reader.fieldnames}")
+    entries: Entries = {}
+    for line, row in rows:
+        entry = {column: (row.get(column) or "").strip() for column in COLUMNS}
+        if not entry["path"]:
+            raise ManifestError(path, f"line {line}: no path")
+        if entry["kind"] not in ("", "auto", "score", "recording"):
+            raise ManifestError(path, f"line {line}: expected kind score, recording or auto, got {entry['kind']!r}")
+        beside = path.parent / entry["path"]
+        entries[(beside if beside.exists() else Path(entry["path"])).resolve()] = entry
+    return entries
+
+
+def _files(path: Path, entries: Entries, seen: set[Path], failed: dict[Path, str]) -> Iterator[Path]:
+    """The files and page folders at or below a path, in natural order.
+
+    seen: folders that were walked; keeps links from leading in circles.
+    failed: takes the folders that cannot be listed.
+    """
+    if not path.is_dir() or path.resolve() in entries:
+        yield path
+        return
+    try:
+        is_document = bool(documents.page_files(path))
+        children = sorted(path.iterdir(), key=pages.natural_order)
+    except OSError as exc:
+        failed[path] = f"cannot be listed: {exc.strerror}"
+        return
+    if is_document:
+        yield path
+    elif path.resolve() not in seen:
+        seen.add(path.resolve())
+        for child in children:
+            wanted = child.is_dir() or documents.is_media(child) or child.resolve() in entries
+            if wanted and not child.name.startswith("."):
+                yield from _files(child, entries, seen, failed)
+
+
+def _source(path: Path, kind: Kind | None, entries: Entries) -> Source:
+    entry = entries.get(path.resolve(), {})
+    if kind is None:
+        kind = _kind(entry.get("kind", "")) or documents.kind_of(path)
+    if not path.exists():
+        raise MediaError(path, "no such file or folder")
+    return Source(
+        path=path,
+        id=entry.get("id") or documents.name_of(path),
+        kind=kind,
+        title=entry.get("title", ""),
+        composer=entry.get("composer", ""),
+        work=entry.get("work", ""),
+    )
+
+
+def _kind(name: str) -> Kind | None:
+    if name == "score":
+        return "score"
+    return "recording" if name == "recording" else None
+
+
+def _check_ids(sources: Iterable[Source]) -> None:
+    first: dict[str, Path] = {}
+    for source in sources:
+        if source.id in first:
+            raise DuplicateIdError(source.id, first[source.id], source.path)
+        first[source.id] = source.path

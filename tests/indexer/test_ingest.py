@@ -1,0 +1,167 @@
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engine.collection import Collection
+from engine.errors import CollectionMissingError
+from engine.values import Document, Embeddings
+from fake_encoder import FakeEncoder
+from indexer.ingest import LoadEncoder, Summary, add
+from indexer.sources import discover
+from media import write_page, write_recording
+
+
+class KilledByLongRecordings(FakeEncoder):
+    """As decoders are by some files."""
+
+    def recording(self, excerpts: NDArray[np.float32]) -> Embeddings:
+        if len(excerpts) > 40:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().recording(excerpts)
+
+
+class InterruptedByLongRecordings(FakeEncoder):
+    """As if the user pressed Ctrl-C in the parent."""
+
+    def recording(self, excerpts: NDArray[np.float32]) -> Embeddings:
+        if len(excerpts) > 40:
+            os.kill(os.getppid(), signal.SIGINT)
+            time.sleep(60)
+        return super().recording(excerpts)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A score `etude` and a recording `take`."""
+    folder = tmp_path / "library"
+    folder.mkdir()
+    write_page(folder / "etude.png", seed=1)
+    (folder / "takes").mkdir()
+    write_recording(folder / "takes" / "take.flac", seed=1)
+    return folder
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Path:
+    return tmp_path / "collection"
+
+
+def run(
+    collection: Path,
+    folder: Path,
+    *,
+    manifest: str = "",
+    load_encoder: LoadEncoder = FakeEncoder,
+    takeover: bool = False,
+) -> Summary:
+    """Adds what is in a folder, with the manifest's text (less its header) laid into it."""
+    path = folder / "manifest.csv"
+    path.write_text("path,id,title,composer,work,kind\n" + manifest)
+    return add(collection, discover([folder], manifest=path).sources, load_encoder, takeover=takeover)
+
+
+def held(collection: Path) -> dict[str, Document]:
+    with Collection.open(collection) as opened:
+        return {document.id: document for document in opened.documents}
+
+
+def generation(collection: Path) -> int:
+    with Collection.open(collection) as opened:
+        return opened.generation
+
+
+def test_what_is_added_is_in_the_collection_with_all_that_is_known_of_it(collection: Path, library: Path) -> None:
+    summary = run(collection, library, manifest="etude.png,,Étude,Chopin,op. 10/3,\n")
+    assert sorted(summary.added) == ["etude", "take"]
+    etude, take = held(collection)["etude"], held(collection)["take"]
+    assert (etude.kind, etude.title, etude.composer, etude.work) == ("score", "Étude", "Chopin", "op. 10/3")
+    assert (take.kind, take.title, take.composer) == ("recording", "take", "")
+    assert etude.source == str(library / "etude.png")
+    assert summary.snippets == etude.snippets + take.snippets > 0
+
+
+def test_a_second_run_leaves_all_as_it_is(collection: Path, library: Path) -> None:
+    run(collection, library)
+    before = generation(collection)
+    summary = run(collection, library)
+    assert (summary.added, summary.changed, sorted(summary.unchanged)) == ([], [], ["etude", "take"])
+    assert generation(collection) == before
+
+
+def test_a_file_with_other_content_is_embedded_again_and_keeps_its_title(collection: Path, library: Path) -> None:
+    run(collection, library, manifest="etude.png,,Étude,,,\n")
+    before = held(collection)["etude"]
+    write_page(library / "etude.png", seed=2, systems=2)
+    summary = run(collection, library)
+    assert (summary.changed, summary.unchanged) == (["etude"], ["take"])
+    after = held(collection)["etude"]
+    assert after.fingerprint != before.fingerprint
+    assert (len(after.systems), after.title) == (2, "Étude")
+
+
+def test_a_new_title_is_taken_without_embedding_again(collection: Path, library: Path) -> None:
+    run(collection, library)
+    summary = run(collection, library, manifest="etude.png,,Étude,,,\n", load_encoder=KilledByLongRecordings)
+    assert (summary.changed, summary.snippets) == (["etude"], 0)
+    assert held(collection)["etude"].title == "Étude"
+
+
+def test_a_file_that_cannot_be_read_fails_alone(collection: Path, library: Path) -> None:
+    (library / "broken.pdf").write_bytes(b"%PDF-1.4 broken")
+    (library / "empty.wav").touch()
+    summary = run(collection, library)
+    assert sorted(path.name for path in summary.failed) == ["broken.pdf", "empty.wav"]
+    assert sorted(held(collection)) == ["etude", "take"]
+
+
+def test_a_file_that_kills_its_worker_fails_alone(collection: Path, library: Path) -> None:
+    write_recording(library / "fatal.wav", seed=0, seconds=30)
+    summary = run(collection, library, load_encoder=KilledByLongRecordings)
+    assert summary.failed == {library / "fatal.wav": "its worker process died (SIGKILL)"}
+    assert sorted(held(collection)) == ["etude", "take"]
+
+
+def test_another_file_of_the_same_id_is_refused_unless_it_may_take_over(collection: Path, library: Path) -> None:
+    run(collection, library)
+    other = library.parent / "other"
+    (other / "more").mkdir(parents=True)
+    write_page(other / "etude.png", seed=2)
+    write_recording(other / "more" / "take2.wav", seed=2)
+    summary = run(collection, other)
+    assert "'etude' is the score made from" in summary.failed[other / "etude.png"]
+    assert held(collection)["etude"].source == str(library / "etude.png")
+    assert run(collection, other, takeover=True).changed == ["etude"]
+    assert held(collection)["etude"].source == str(other / "etude.png")
+
+
+def test_a_file_that_moved_keeps_its_document(collection: Path, library: Path) -> None:
+    run(collection, library)
+    before = held(collection)["take"]
+    library = library.rename(library.parent / "moved")
+    summary = run(collection, library)
+    assert (sorted(summary.changed), summary.snippets, summary.failed) == (["etude", "take"], 0, {})
+    assert held(collection)["take"].fingerprint == before.fingerprint
+
+
+def test_ctrl_c_commits_nothing_and_what_was_done_is_taken_up_by_the_next_run(
+    collection: Path, library: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_recording(library / "zz_long.wav", seed=0, seconds=30)
+    with pytest.raises(KeyboardInterrupt):
+        run(collection, library, load_encoder=InterruptedByLongRecordings)
+    assert "it is as it was" in caplog.text
+    assert held(collection) == {}
+    summary = run(collection, library, load_encoder=FakeEncoder)
+    assert (summary.added, sorted(summary.unchanged)) == (["zz_long"], ["etude", "take"])
+    assert sorted(held(collection)) == ["etude", "take", "zz_long"]
+
+
+def test_nothing_to_add_makes_no_collection(collection: Path) -> None:
+    assert add(collection, (), FakeEncoder) == Summary()
+    with pytest.raises(CollectionMissingError):
+        Collection.open(collection)
