@@ -15,6 +15,7 @@ from engine.staves import Grey
 from engine.systems import Course, FoundSystem, find_systems
 from engine.values import SCORE_PLACE, System
 
+DEFAULT = FrontEnd()
 PAPER = 255
 MARGIN_SPACES = 1.5
 """Least room above and below a system in the strip; a system that would have less is scaled down."""
@@ -33,7 +34,7 @@ class Score:
     """(systems,) column of the strip where each system starts."""
 
 
-def read_score(path: Path | str, front_end: FrontEnd = FrontEnd()) -> Score:
+def read_score(path: Path | str, front_end: FrontEnd = DEFAULT) -> Score:
     """The score in a PDF, an image file or a folder of page images, unrolled.
 
     Raises PageError if it cannot be decoded or shows no systems.
@@ -117,7 +118,7 @@ def cut_strip(page: Grey, course: Course, front_end: FrontEnd) -> Grey:
     return np.asarray(strip, dtype=np.uint8)
 
 
-def snippets(score: Score, front_end: FrontEnd = FrontEnd()) -> tuple[Grey, NDArray[Any]]:
+def snippets(score: Score, front_end: FrontEnd = DEFAULT) -> tuple[Grey, NDArray[Any]]:
     """Windows of the strip, and where each lies.
 
     Returns uint8 (n, strip_rows, snippet_px), n at least 1, a view of the strip; and (n,) of SCORE_PLACE. A strip

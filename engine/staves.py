@@ -19,7 +19,13 @@ SCALES = (0.7, 0.8, 0.9, 1.0, 1.1)
 FOUND = 0.3
 """Least evidence (0..1) for a staff to go on in a place."""
 ACCEPTED = 0.42
-"""Least mean evidence along a staff."""
+"""Least mean evidence along a candidate."""
+STRENGTH = 0.55
+"""Least strength of a staff. Lines of text reach 0.5, staves of real scans 0.68 and more."""
+SHORT_STRENGTH = 0.7
+"""The same for those less than half as long as the longest: slurs, beams and ledger lines make short candidates."""
+SHORT = 0.18
+"""Least length, as a share of the longest."""
 LEAST_LENGTH = 12
 """Least length of a staff, in staff spaces."""
 BREAK = 8
@@ -46,6 +52,10 @@ class Staff:
     @property
     def x1(self) -> float:
         return float(self.xs[-1])
+
+    @property
+    def length(self) -> float:
+        return self.x1 - self.x0
 
     @property
     def y(self) -> float:
@@ -78,9 +88,31 @@ def find_staves(page: Grey) -> tuple[list[Staff], Grey, float]:
     scale = 1.0 if SPACE_RANGE[0] <= space <= SPACE_RANGE[1] else WORKING_SPACE / space
     ink = binarise(page if scale == 1.0 else resize(page, scale))
     lines = _line_evidence(ink, space * scale)
-    staves = [_refined(lines, course, space * scale) for course in _courses(lines, space * scale)]
-    found = [staff for staff in staves if staff is not None]
-    return sorted(found, key=lambda staff: staff.y), ink, scale
+    candidates = [_refined(lines, course, space * scale) for course in _courses(lines, space * scale)]
+    return _credible([staff for staff in candidates if staff is not None]), ink, scale
+
+
+def _credible(candidates: list[Staff]) -> list[Staff]:
+    """Those that are strong enough for their length and overlap no stronger one, top to bottom."""
+    longest = max((staff.length for staff in candidates if staff.strength >= STRENGTH), default=0.0)
+    found: list[Staff] = []
+    for staff in sorted(candidates, key=lambda staff: -staff.strength * staff.length):
+        needed = STRENGTH if staff.length >= longest / 2 else SHORT_STRENGTH
+        if staff.strength < needed or staff.length < SHORT * longest:
+            continue
+        if not any(_overlap(staff, other) for other in found):
+            found.append(staff)
+    return sorted(found, key=lambda staff: staff.y)
+
+
+def _overlap(a: Staff, b: Staff) -> bool:
+    """Whether two staves claim the same place."""
+    x0, x1 = max(a.x0, b.x0), min(a.x1, b.x1)
+    if x1 <= x0:
+        return False
+    columns = np.linspace(x0, x1, 9)
+    apart = np.abs(np.interp(columns, a.xs, a.ys) - np.interp(columns, b.xs, b.ys))
+    return bool(np.median(apart) < 4.2 * max(a.space, b.space))
 
 
 def resize(page: Grey, scale: float) -> Grey:
@@ -116,28 +148,31 @@ def staff_space(ink: Grey) -> float | None:
     return float(np.average(np.arange(most)[near], weights=counts[near] + 1e-9)) if smooth[mode] else None
 
 
-def _line_evidence(ink: Grey, space: float) -> Grey:
-    """uint8 (h, w) of 0 and 1: parts of thin horizontal lines, one pixel fatter on both sides than printed."""
-    thick = np.ones((max(4, round(0.38 * space)), 1), np.uint8)
-    thin = ink & (1 - cv2.morphologyEx(ink, cv2.MORPH_OPEN, thick))
-    thin = cv2.dilate(thin, np.ones((3, 1), np.uint8))
-    thin = cv2.morphologyEx(thin, cv2.MORPH_CLOSE, np.ones((1, max(3, round(0.5 * space))), np.uint8))
-    opened = cv2.morphologyEx(thin, cv2.MORPH_OPEN, np.ones((1, round(1.2 * space)), np.uint8))
-    return np.asarray(opened, dtype=np.uint8)
+def _line_evidence(ink: Grey, space: float) -> Floats:
+    """float32 (h, w) of 0 and 1: parts of thin horizontal lines, one pixel fatter on both sides than printed."""
+    thin = cv2.subtract(ink, cv2.morphologyEx(ink, cv2.MORPH_OPEN, _bar(1, max(5, 0.45 * space))))
+    thin = cv2.dilate(thin, _bar(1, 3))
+    thin = cv2.morphologyEx(thin, cv2.MORPH_CLOSE, _bar(0.5 * space, 1))
+    return np.asarray(cv2.morphologyEx(thin, cv2.MORPH_OPEN, _bar(1.2 * space, 1)), dtype=np.float32)
 
 
-def _staff_evidence(lines: Grey, space: float) -> Floats:
+def _bar(width: float, height: float) -> Grey:
+    """A kernel of the nearest odd sizes: OpenCV shifts what it opens with an even one."""
+    return np.ones((2 * round((height - 1) / 2) + 1, 2 * round((width - 1) / 2) + 1), np.uint8)
+
+
+def _staff_evidence(lines: Floats, space: float) -> Floats:
     """float32 (strips, h): how much a staff's middle line at row y of a strip of one space's width is seen, up to 1."""
     height, width = lines.shape
     strips = max(1, round(width / space))
-    shares = cv2.resize(lines * np.float32(1), (strips, height), interpolation=cv2.INTER_AREA)
-    shares = cv2.blur(shares, (3, 1)).T
+    shares = cv2.resize(lines, (strips, height), interpolation=cv2.INTER_AREA)
+    shares = np.asarray(cv2.blur(shares, (3, 1)).T, dtype=np.float32)
     margin = round(4 * space * max(SCALES))
     padded = np.pad(shares, ((0, 0), (margin, margin)))
 
     def at(steps: float, size: float) -> Floats:
         start = margin + round(steps * size)
-        return padded[:, start : start + height]
+        return np.asarray(padded[:, start : start + height], dtype=np.float32)
 
     best = np.zeros_like(shares)
     for size in (space * scale for scale in SCALES):
@@ -148,7 +183,7 @@ def _staff_evidence(lines: Grey, space: float) -> Floats:
     return np.asarray(best, dtype=np.float32)
 
 
-def _courses(lines: Grey, space: float) -> Iterator[tuple[Floats, Floats]]:
+def _courses(lines: Floats, space: float) -> Iterator[tuple[Floats, Floats]]:
     """Columns and rows of the middle line of each staff, strongest first.
 
     Each is the best smooth path over the page through the evidence not yet explained.
@@ -156,10 +191,12 @@ def _courses(lines: Grey, space: float) -> Iterator[tuple[Floats, Floats]]:
     evidence = _staff_evidence(lines, space)
     width = lines.shape[1] / len(evidence)
     band = round(3.5 * space)
+    least = LEAST_LENGTH * ACCEPTED
     for _ in range(100):
         path, total = _best_path(evidence)
-        if total < LEAST_LENGTH * ACCEPTED:
+        if total < least:
             return
+        least = max(least, SHORT * ACCEPTED * total)
         along = evidence[np.arange(len(path)), path]
         runs = list(_runs(along))
         for start, stop in runs:
@@ -209,43 +246,46 @@ def _smooth(ys: NDArray[np.float64]) -> Floats:
     return np.asarray(middle, dtype=np.float32)
 
 
-def _refined(lines: Grey, course: tuple[Floats, Floats], space: float) -> Staff | None:
+def _refined(lines: Floats, course: tuple[Floats, Floats], space: float) -> Staff | None:
     """The staff with its own staff space, middle line and ends, measured along its whole course; None if it is none."""
     xs, ys = course
     columns = np.arange(round(xs[0]), round(xs[-1]) + 1, dtype=np.float32)
     rows = np.interp(columns, xs, ys).astype(np.float32)
-    offsets = np.arange(-6 * space, 6 * space, 0.25, dtype=np.float32)
-    profile = _sample(lines, columns, rows, offsets).mean(axis=1)
-    best, shift, own = max(
-        (_comb(offsets, profile, shift, own), shift, own)
-        for own in space * np.arange(0.65, 1.25, 0.01)
-        for shift in np.arange(-1.5, 1.5, 0.1) * space
-    )
-    if best < ACCEPTED:
-        return None
+    strength, shift, own = _fit(lines, columns, rows, space)
     x0, x1 = _ends(lines, xs, ys + np.float32(shift), own)
     if x1 - x0 < LEAST_LENGTH * own:
         return None
     knots = np.unique(np.concatenate([[x0], xs[(xs > x0) & (xs < x1)], [x1]])).astype(np.float32)
     rows = np.interp(knots, xs, ys + shift).astype(np.float32)
-    return Staff(xs=knots, ys=rows, space=float(own), strength=float(min(best, 1.0)))
+    return Staff(xs=knots, ys=rows, space=own, strength=min(strength, 1.0))
 
 
-def _sample(image: Grey, columns: Floats, rows: Floats, offsets: Floats) -> Floats:
+def _sample(image: Floats, columns: Floats, rows: Floats, offsets: Floats) -> Floats:
     """float32 (offsets, columns): the image at each row + offset, columns as they are."""
-    map_x = np.broadcast_to(columns, (len(offsets), len(columns)))
+    map_x = np.ascontiguousarray(np.broadcast_to(columns, (len(offsets), len(columns))))
     map_y = rows[None, :] + offsets[:, None]
-    return np.asarray(cv2.remap(image * np.float32(1), np.ascontiguousarray(map_x), map_y, cv2.INTER_LINEAR))
+    return np.asarray(cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def _comb(offsets: Floats, profile: Floats, shift: float, space: float) -> float:
-    """Lines at the five places of a staff, less what lies between them and beyond."""
+def _fit(lines: Floats, columns: Floats, rows: Floats, space: float) -> tuple[float, float, float]:
+    """Strength, shift of the middle line in px and staff space that explain best what lies round a course.
+
+    Seen are lines at the five places of a staff, less what lies between them and beyond.
+    """
+    step = 0.125
+    offsets = np.arange(-7 * space, 7 * space, step, dtype=np.float32)
+    profile = _sample(lines, columns[::3], rows[::3], offsets).mean(axis=1)
+    shifts = np.arange(-1.5, 1.5, 0.05) * space
+    spaces = space * np.arange(0.65, 1.25, 0.005)
     steps = np.array([-2, -1, 0, 1, 2, -1.5, -0.5, 0.5, 1.5, -3, 3])
-    seen = np.interp(shift + steps * space, offsets, profile)
-    return float(seen[:5].mean() - 0.5 * seen[5:9].mean() - 0.1 * seen[9:].mean())
+    weights = np.array([0.2] * 5 + [-0.125] * 4 + [-0.05] * 2)
+    places = shifts[:, None, None] + spaces[None, :, None] * steps
+    fit = profile[np.rint((places - offsets[0]) / step).astype(np.intp)] @ weights
+    best = np.unravel_index(np.argmax(fit), fit.shape)
+    return float(fit[best]), float(shifts[best[0]]), float(spaces[best[1]])
 
 
-def _ends(lines: Grey, xs: Floats, ys: Floats, space: float) -> tuple[float, float]:
+def _ends(lines: Floats, xs: Floats, ys: Floats, space: float) -> tuple[float, float]:
     """First and last column where most of the five lines are seen, near the ends of the course."""
     reach = 3 * space
     columns = np.arange(max(0, xs[0] - reach), min(lines.shape[1] - 1, xs[-1] + reach), dtype=np.float32)

@@ -1,6 +1,7 @@
 """Page image -> systems: staves that barlines join."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ JOINED = 0.85
 """Least share of ink on the way from one staff to the next for a column to be a barline."""
 SIDE = 1.2
 """Distance in staff spaces from the left end of a staff within which the line that opens a system lies."""
+UNJOINED = 0.4
+"""Where less than this share is seen, and at most one barline (or slur), staves belong to different systems."""
 SHORT = 0.25
 """Systems shorter than this share of the page's usual staff length are ossias, incipits or dirt."""
 SMALL = 0.8
@@ -57,7 +60,7 @@ class _Gap:
     distance: float
     """Middle line to middle line, in staff spaces."""
     overlap: float
-    """Length they have in common, as a share of the shorter."""
+    """Length they have in common, as a share of the longer."""
 
 
 def find_systems(page: Grey) -> list[FoundSystem]:
@@ -68,7 +71,7 @@ def find_systems(page: Grey) -> list[FoundSystem]:
     staves, ink, scale = find_staves(page)
     if not staves:
         return []
-    gaps = [_gap(ink, above, below) for above, below in zip(staves, staves[1:])]
+    gaps = [_gap(ink, above, below) for above, below in pairwise(staves)]
     joined = _joined(gaps)
     groups = _grouped(staves, joined)
     return [_system([s.scaled(1 / scale) for s in group], page.shape[1]) for group in _main(groups)]
@@ -77,7 +80,7 @@ def find_systems(page: Grey) -> list[FoundSystem]:
 def _gap(ink: Grey, above: Staff, below: Staff) -> _Gap:
     space = (above.space + below.space) / 2
     x0, x1 = max(above.x0, below.x0), min(above.x1, below.x1)
-    overlap = (x1 - x0) / min(above.x1 - above.x0, below.x1 - below.x0)
+    overlap = (x1 - x0) / max(above.length, below.length)
     distance = (below.y - above.y) / space
     if overlap < 0.5:
         return _Gap(0.0, 0, distance, overlap)
@@ -88,7 +91,7 @@ def _gap(ink: Grey, above: Staff, below: Staff) -> _Gap:
 
 
 def _shares(ink: Grey, above: Staff, below: Staff, columns: Floats) -> Floats:
-    """float32 (columns,): share of ink on the way from `above`'s last line to `below`'s first, along the page's tilt."""
+    """float32 (columns,): ink on the way from `above`'s last line to `below`'s first, along the tilt."""
     top = np.interp(columns, above.xs, above.ys) + 2.3 * above.space
     bottom = np.interp(columns, below.xs, below.ys) - 2.3 * below.space
     steps = np.linspace(0, 1, 48)[:, None]
@@ -107,12 +110,29 @@ def _count(flags: NDArray[np.bool_], apart: int) -> int:
 
 
 def _joined(gaps: list[_Gap]) -> list[bool]:
-    return [gap.overlap >= 0.5 and (gap.left >= JOINED or gap.bars >= 2) for gap in gaps]
+    """Whether each gap lies within a system: by what was seen there; if that leaves doubt, by the page's other gaps."""
+    together = [gap.overlap >= 0.5 and (gap.left >= JOINED or gap.bars >= 3) for gap in gaps]
+    apart = [gap.overlap < 0.5 or (gap.left < UNJOINED and gap.bars < 2) for gap in gaps]
+    if _alternating(gaps) and all(apart):
+        return [number % 2 == 0 for number in range(len(gaps))]
+    inner = [gap.distance for gap, sure in zip(gaps, together, strict=True) if sure]
+    outer = [gap.distance for gap, sure in zip(gaps, apart, strict=True) if sure]
+    if inner and outer:
+        limit = float(np.median(inner) + np.median(outer)) / 2
+    else:
+        limit = 1.2 * float(np.median(inner)) if inner else np.inf
+    return [a or (not b and gap.distance < limit) for gap, a, b in zip(gaps, together, apart, strict=True)]
+
+
+def _alternating(gaps: list[_Gap]) -> bool:
+    """Whether every other gap is clearly narrower, as on a piano page of which no barline survived."""
+    inner, outer = [gap.distance for gap in gaps[::2]], [gap.distance for gap in gaps[1::2]]
+    return len(inner) == len(outer) + 1 >= 2 and max(inner) < 0.9 * min(outer)
 
 
 def _grouped(staves: list[Staff], joined: list[bool]) -> list[list[Staff]]:
     groups = [[staves[0]]]
-    for staff, join in zip(staves[1:], joined):
+    for staff, join in zip(staves[1:], joined, strict=True):
         if join:
             groups[-1].append(staff)
         else:
