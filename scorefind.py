@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from indexer.errors import IndexerError
 
     try:
-        options = _parser().parse_args(arguments)
+        options = _parsed(arguments)
     except SystemExit as exc:  # argparse has printed help (0) or what is wrong (2)
         return int(exc.code or 0)
     _log_to_stderr(options.verbose)
@@ -265,6 +265,14 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
 
 
 # --- what is parsed ---------------------------------------------------------------------------------------------------
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.run is _add and not (options.paths or options.manifest):
+        parser.error("add: expected at least one PATH, or a --manifest that lists them")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,221 @@
+"""The command line, in process, on files that the tests make; the network is a stand-in but in the last test."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import scorefind
+from engine.encoder import DEFAULT_WEIGHTS
+from fake_encoder import fake_loader
+from media import write_page, write_recording
+
+COMMANDS = ("add", "remove", "info", "check", "query", "doctor", "train", "demo")
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scorefind, "encoder_loader", fake_loader)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three scores, one of them a folder of two pages, and two recordings."""
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "sonata").mkdir()
+    write_page(folder / "sonata" / "p1.png", seed=1)
+    write_page(folder / "sonata" / "p2.png", seed=2)
+    for seed, name in enumerate(("etude", "waltz"), start=3):
+        write_page(folder / f"{name}.png", seed)
+        write_recording(folder / f"take_{name}.flac", seed, seconds=20)
+    (folder / "manifest.csv").write_text("path,title,composer\nsonata,Sonata in C,Mozart\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def filled(library: Path) -> Path:
+    """A collection of the library."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scorefind, "encoder_loader", fake_loader)
+        collection = library.parent / "filled"
+        assert scorefind.main(["add", str(collection), str(library), "--manifest", str(library / "manifest.csv")]) == 0
+    return collection
+
+
+def printed_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """What a command that succeeds prints, which has to be one JSON object and nothing else."""
+    capsys.readouterr()
+    assert scorefind.main([str(argument) for argument in arguments]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert isinstance(result, dict)
+    return result
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert scorefind.main([command, "--help"]) == 0
+    assert f"example:\n  scorefind {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["find"], ["query", "c"], ["query", "c", "p", "--top", "0"], ["add", "c", "p", "--kind", "midi"]]
+)
+def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert scorefind.main(arguments) == 2
+    assert "usage: scorefind" in capsys.readouterr().err
+
+
+def test_add_tells_what_became_of_the_files(library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.docx").touch()
+    code = scorefind.main(["add", str(tmp_path / "c"), str(library / "etude.png"), str(tmp_path / "notes.docx")])
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert out.startswith("1 added, 0 changed, 0 unchanged, 1 failed;")
+    assert "notes.docx: neither a score nor a recording" in err
+    assert "file/s" in err
+
+
+def test_add_without_paths_and_manifest_is_wrong_usage(tmp_path: Path) -> None:
+    assert scorefind.main(["add", str(tmp_path / "c")]) == 2
+
+
+def test_info_tells_counts_and_documents(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = printed_json(capsys, "info", filled, "--json", "--list")
+    assert (facts["generation"], facts["documents"]) == (1, 5)
+    assert facts["kinds"]["score"]["documents"] == 3
+    assert facts["ids"]["sonata"] == "score, Sonata in C"
+    assert scorefind.main(["info", str(filled)]) == 0
+    assert "documents: 5" in capsys.readouterr().out
+
+
+def test_check_passes_a_sound_collection_and_fails_a_damaged_one(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection = tmp_path / "c"
+    scorefind.main(["add", str(collection), str(library / "etude.png")])
+    assert scorefind.main(["check", str(collection)]) == 0
+    assert "sound: generation 1, 1 documents" in capsys.readouterr().out
+    index = next(collection.glob("*.faiss"))
+    index.write_bytes(index.read_bytes()[:-1] + b"?")
+    assert scorefind.main(["check", str(collection)]) == 1
+    assert index.name in capsys.readouterr().err
+
+
+def test_remove_takes_documents_out_or_none_at_all(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection = tmp_path / "c"
+    scorefind.main(["add", str(collection), str(library / "etude.png"), str(library / "waltz.png")])
+    assert scorefind.main(["remove", str(collection), "etude", "nocturne"]) == 1
+    assert "nocturne" in capsys.readouterr().err
+    assert printed_json(capsys, "info", collection, "--json")["documents"] == 2
+    assert scorefind.main(["remove", str(collection), "etude"]) == 0
+    assert printed_json(capsys, "info", collection, "--json")["documents"] == 1
+
+
+@pytest.mark.parametrize("command", [["info"], ["check"], ["remove", "x"], ["query", "etude.png"]])
+def test_a_collection_that_is_not_there_is_an_error_and_is_not_made(
+    command: list[str], library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *rest = command
+    rest = [str(library / part) if part.endswith(".png") else part for part in rest]
+    assert scorefind.main([name, str(tmp_path / "none"), *rest]) == 1
+    assert "expected a collection" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("method", ["refine", "vote", "exhaustive"])
+def test_a_score_among_scores_finds_itself_and_its_place(
+    filled: Path, library: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    path = library / "sonata" / "p2.png"
+    result = printed_json(capsys, "query", filled, path, "--among", "score", "--method", method, "--json")
+    assert (result["query"], result["direction"]) == (str(path), "S2S")
+    assert [match["rank"] for match in result["matches"]] == [1, 2, 3]
+    best = result["matches"][0]
+    assert (best["id"], best["title"], best["composer"], best["kind"]) == ("sonata", "Sonata in C", "Mozart", "score")
+    assert (best["start_s"], best["end_s"]) == (None, None)
+    if method != "vote":
+        assert (best["pages"], best["systems"]) == ([2], [4, 5, 6])
+        assert best["boxes"][0].keys() == {"page", "system", "x0", "y0", "x1", "y1"}
+        assert 0 < best["start_x"] < best["end_x"] < 1
+    assert all(ms >= 0 for ms in result["timings_ms"].values())
+    assert result["collection"]["documents"] == 5
+
+
+def test_a_part_of_a_recording_among_recordings_finds_itself_and_its_seconds(
+    filled: Path, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = library / "take_waltz.flac"
+    part = ("--start", 8, "--end", 16, "--among", "recording", "--top", 1)
+    result = printed_json(capsys, "query", filled, path, *part, "--json")
+    (best,) = result["matches"]
+    assert (result["direction"], best["id"], best["pages"], best["systems"]) == ("A2A", "take_waltz", [], [])
+    assert (best["start_s"], best["end_s"]) == pytest.approx((8.0, 16.0), abs=0.5)
+
+
+def test_a_query_searches_the_other_kind_by_default(
+    filled: Path, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = printed_json(capsys, "query", filled, library / "take_etude.flac", "--json")
+    assert result["direction"] == "A2S"
+    assert {match["kind"] for match in result["matches"]} == {"score"}
+    result = printed_json(capsys, "query", filled, library / "etude.png", "--json")
+    assert result["direction"] == "S2A"
+    assert {match["kind"] for match in result["matches"]} == {"recording"}
+
+
+def test_matches_are_printed_as_a_table_for_people(
+    filled: Path, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert scorefind.main(["query", str(filled), str(library / "sonata" / "p2.png"), "--among", "score"]) == 0
+    header, first, *_ = capsys.readouterr().out.splitlines()
+    assert header.split() == ["rank", "id", "title", "cost", "where"]
+    assert first.split()[:2] == ["1", "sonata"]
+    assert first.endswith("p. 2, systems 4-6")
+    assert header.index("where") == first.index("p. 2")
+
+
+def test_settings_come_from_a_file_and_flags_win(
+    filled: Path, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "scorefind.toml"
+    config.write_text("[search]\nshortlist = 1\n")
+    query = ("query", filled, library / "etude.png", "--among", "score", "--json", "--config", config)
+    assert len(printed_json(capsys, *query)["matches"]) == 1
+    assert len(printed_json(capsys, *query, "--shortlist", 3)["matches"]) == 3
+    config.write_text("[search]\nshort = 1\n")
+    assert scorefind.main([str(argument) for argument in query]) == 1
+    assert "no such setting" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("numbers", "text"), [((7,), "7"), ((7, 8, 9), "7-9"), ((1, 2, 7, 3), "1-2, 7, 3")])
+def test_numbers_are_told_as_runs(numbers: tuple[int, ...], text: str) -> None:
+    assert scorefind._ranges(numbers) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(31.4, "0:31"), (59.7, "1:00"), (3723.0, "1:02:03")])
+def test_seconds_are_told_as_a_clock_does(seconds: float, text: str) -> None:
+    assert scorefind._clock(seconds) == text
+
+
+def test_doctor_tells_what_is_in_force(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = printed_json(capsys, "doctor", "--json")
+    assert facts["packages"]["numpy"][0].isdigit()
+    assert facts["network"]["name"] == "fake"
+    assert "GPUs" in facts["faiss"]
+
+
+@pytest.mark.skipif(not DEFAULT_WEIGHTS.exists(), reason="no weights are shipped yet")
+def test_the_shipped_network_embeds_and_finds(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.undo()
+    files = [library / name for name in ("etude.png", "waltz.png", "take_etude.flac")]
+    assert scorefind.main(["add", str(tmp_path / "c"), *map(str, files)]) == 0
+    result = printed_json(capsys, "query", tmp_path / "c", files[0], "--among", "score", "--json")
+    assert result["matches"][0]["id"] == "etude"
+    result = printed_json(capsys, "query", tmp_path / "c", files[2], "--json")
+    assert [match["rank"] for match in result["matches"]] == [1, 2]
