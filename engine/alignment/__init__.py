@@ -1,0 +1,85 @@
+"""Alignment of a query with many documents: what both backends take and return, and the choice between them."""
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import Alignment
+from engine.values import DIMENSION, Embeddings, Packed
+
+logger = logging.getLogger(__name__)
+
+BackendName = Literal["auto", "cpu", "definition"]
+
+Path = NDArray[np.int32]
+"""int32 (L, 2): query and document index of each cell passed, in order; a jump shows as a change of document index
+that no step makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignments:
+    """The best alignment of one query with each of B documents."""
+
+    costs: NDArray[np.float32]
+    """(B,), lower is better; infinite where no path exists."""
+    ends: NDArray[np.int32]
+    """(B,) snippet of the document at which the path ends; -1 where no path exists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One implementation of the alignment; `engine.alignment.definition` says what each function computes."""
+
+    name: str
+    reason: str
+    """Why it was chosen."""
+    sdtw: Callable[[Embeddings, Packed, Alignment], Alignments]
+    dtw: Callable[[Embeddings, Packed, Alignment], Alignments]
+    sdtw_path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
+    dtw_path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
+
+
+def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
+    """The backend to use from here on, logged with the reason.
+
+    threads: how many documents are aligned at once (cpu).
+
+    Raises ValueError if there is no backend of this name.
+    """
+    if name == "definition":
+        from engine.alignment import definition
+
+        backend = Backend(
+            name="definition",
+            reason="asked for; meant for tests, some thousand times slower",
+            sdtw=definition.sdtw,
+            dtw=definition.dtw,
+            sdtw_path=definition.sdtw_path,
+            dtw_path=definition.dtw_path,
+        )
+    elif name in ("auto", "cpu"):
+        from engine.alignment import cpu
+
+        backend = Backend(
+            name="cpu",
+            reason="asked for" if name == "cpu" else "the fastest there is",
+            sdtw=functools.partial(cpu.sdtw, threads=threads),
+            dtw=functools.partial(cpu.dtw, threads=threads),
+            sdtw_path=cpu.sdtw_path,
+            dtw_path=cpu.dtw_path,
+        )
+    else:
+        raise ValueError(f"backend must be auto, cpu or definition, got {name}")
+    logger.info("alignment backend %s with %d threads: %s", backend.name, threads, backend.reason)
+    return backend
+
+
+def check_query(query: Embeddings) -> None:
+    """Raises ValueError if `query` is not what every backend takes: float32 (N, 32) with N >= 1."""
+    if query.dtype != np.float32 or query.ndim != 2 or query.shape[1] != DIMENSION or len(query) == 0:
+        raise ValueError(f"query must be float32 (N, {DIMENSION}) with N >= 1, got {query.dtype} {query.shape}")
