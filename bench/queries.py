@@ -1,0 +1,65 @@
+"""Queries cut from documents of a collection: whole pieces, fragments of seconds, runs of systems."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from engine.audio import FRAME_RATE
+from engine.config import FrontEnd
+from engine.values import Kind, Sequence
+
+Direction = Literal["A2S", "S2A"]
+
+AMONG: dict[Direction, Kind] = {"A2S": "score", "S2A": "recording"}
+"""What is searched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One query and what it should find."""
+
+    direction: Direction
+    form: str
+    """What the row of the table is called: `whole`, `20 s`, `2 systems`."""
+    piece: str
+    truth: str
+    """Id of the one right document."""
+    sequence: Sequence
+
+
+def part(sequence: Sequence, chosen: slice) -> Sequence:
+    """Some of its snippets."""
+    return Sequence(
+        embeddings=np.ascontiguousarray(sequence.embeddings[chosen]),
+        places=sequence.places[chosen],
+        bias=sequence.bias[chosen],
+    )
+
+
+def seconds(sequence: Sequence, length_s: float, front_end: FrontEnd, rng: Generator) -> Sequence:
+    """The excerpts that a fragment of this length holds, from a random one on; all if the recording is shorter."""
+    frames = round(length_s * FRAME_RATE)
+    count = max(1, 1 + (frames - front_end.excerpt_frames) // front_end.excerpt_hop_frames)
+    first = int(rng.integers(max(1, len(sequence) - count + 1)))
+    return part(sequence, slice(first, first + count))
+
+
+def systems(sequence: Sequence, count: int, rng: Generator) -> Sequence:
+    """The snippets that lie wholly within `count` systems on end, from a random one on.
+
+    All of them if the score has fewer; of those runs that hold a snippet at all.
+    """
+    runs = list(_runs(sequence.places, count))
+    return part(sequence, runs[int(rng.integers(len(runs)))]) if runs else sequence
+
+
+def _runs(places: NDArray[Any], count: int) -> Iterator[slice]:
+    last = int(places["end_system"].max())
+    for system in range(int(places["system"].min()), last - count + 2):
+        inside = np.flatnonzero((places["system"] >= system) & (places["end_system"] < system + count))
+        if len(inside):
+            yield slice(int(inside[0]), int(inside[-1]) + 1)

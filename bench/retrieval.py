@@ -1,0 +1,234 @@
+"""How well, and how fast, are recordings of real playing found by their scans, and scans by their recordings?
+
+    python -m bench.retrieval --data DIR [--set dev|joplin] [--quick] [--json FILE]
+
+All scans and recordings of a set lie in one collection; the recordings are performances synthesised through one
+SoundFont. Each recording is searched among the scores (A2S) and each score among the recordings (S2A): whole, in
+fragments of 10, 20 and 40 s, and one to four systems on end, each from random places that a seed fixes.
+
+Fragments are cut from the sequence of the whole document, on its grid of snippets (0.5 s; 50 px), not from the file:
+a file cut at another place gives other snippets. How long the front ends take on a file is measured apart.
+"""
+
+import argparse
+import functools
+import json
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from bench import pieces, queries, report
+from bench.pieces import Piece
+from bench.queries import AMONG, Query
+from engine import config, documents
+from engine.collection import Collection
+from engine.config import SearchSettings
+from engine.encoder import Encoder
+from engine.metrics import ranks_of, summarise
+from engine.search import Method, Searcher
+from engine.values import Kind
+from indexer import ingest
+
+LENGTHS_S = (10, 20, 40)
+SYSTEMS = (1, 2, 3, 4)
+METHODS: tuple[Method, ...] = get_args(Method)
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of one query."""
+
+    query: Query
+    method: Method
+    answer: tuple[str, ...]
+    """Ids, best first."""
+    timings_ms: dict[str, float]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    load = functools.partial(Encoder.load, options.weights, threads=1)
+    found = pieces.pieces(options.data, options.set)[: 12 if options.quick else None]
+    per_piece = 1 if options.quick else options.fragments
+    settings = config.load(SearchSettings(threads=options.jobs), section="search", path=options.config)
+    encoder = load()
+    work = options.work / options.set
+    folder = work / f"{encoder.identity.hash[:12]}-{len(found)}"
+    if options.fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    added = collect(found, work, folder, load, options.jobs)
+    environment = report.environment()
+    print(report.heading(environment))
+    with Collection.open(folder / "collection", encoder.identity) as collection:
+        sizes = _sizes(collection)
+        print(json.dumps({"network": encoder.identity.name, **sizes, **added, **asdict(settings)}))
+        asked = list(ask(collection, found, per_piece))
+        results = answer(collection, asked, settings, options.methods)
+        front_ends = time_front_ends(found, work, encoder)
+    quality, timing = quality_rows(results), timing_rows(results)
+    print("", report.table([_with_intervals(row) for row in quality]), sep="\n")
+    print("", "Mean milliseconds a query, by stage", report.table(timing), sep="\n")
+    print("", "Milliseconds from file to snippets' embeddings", report.table(front_ends), sep="\n")
+    if options.json:
+        content = {"set": options.set, "network": encoder.identity.name, "settings": asdict(settings), "added": added}
+        report.save(
+            options.json,
+            environment=environment,
+            collection=sizes,
+            **content,
+            rows=quality,
+            timings_ms=timing,
+            front_ends_ms=front_ends,
+        )
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
+    parser.add_argument("--set", choices=sorted(pieces.SETS), default="dev")
+    parser.add_argument("--quick", action="store_true", help="12 pieces, one fragment of each length")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
+    parser.add_argument("--config", type=Path, help="TOML whose table [search] lies over the default settings")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--fragments", type=int, default=3, help="of each length, from each document")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
+    parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="recordings and collections are kept")
+    parser.add_argument("--fresh", action="store_true", help="embed all again, after a change of the front ends")
+    return parser.parse_args(arguments)
+
+
+def collect(found: Sequence[Piece], work: Path, folder: Path, load: ingest.LoadEncoder, jobs: int) -> dict[str, Any]:
+    """Makes the collection `folder`/collection unless it is there; what adding cost, then or now."""
+    times = folder / "added.json"
+    if times.exists():
+        kept: dict[str, Any] = json.loads(times.read_text())
+        return kept
+    scores = tuple(pieces.score(piece, work) for piece in found)
+    recordings = tuple(pieces.recording(piece, work) for piece in found)
+    cost: dict[str, Any] = {"jobs": jobs}
+    for name, sources in (("scores", scores), ("recordings", recordings)):
+        started = time.perf_counter()
+        summary = ingest.add(folder / "collection", sources, load, jobs=jobs)
+        cost[f"{name}_s"] = round(time.perf_counter() - started, 1)
+        cost[f"{name}_failed"] = {path.name: cause for path, cause in summary.failed.items()}
+    report.save(times, **cost)
+    return cost
+
+
+def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[Query]:
+    """All queries. Documents that could not be added are not asked for; asked of the other kind, they are not found."""
+    rng = np.random.default_rng(SEED)
+    front_end = collection.network.front_end
+    for piece in found:
+        if piece.recording_id in collection:
+            sequence = collection.sequence(piece.recording_id)
+            query = Query(direction="A2S", form="whole", piece=piece.id, truth=piece.id, sequence=sequence)
+            yield query
+            for length in LENGTHS_S:
+                for _ in range(per_piece):
+                    cut = queries.seconds(sequence, length, front_end, rng)
+                    yield replace(query, form=f"{length} s", sequence=cut)
+        if piece.id in collection:
+            sequence = collection.sequence(piece.id)
+            query = Query(direction="S2A", form="whole", piece=piece.id, truth=piece.recording_id, sequence=sequence)
+            yield query
+            for count in SYSTEMS:
+                for _ in range(per_piece):
+                    cut = queries.systems(sequence, count, rng)
+                    yield replace(query, form=f"{count} system{'s'[: count > 1]}", sequence=cut)
+
+
+def answer(
+    collection: Collection, asked: Sequence[Query], settings: SearchSettings, methods: Sequence[Method]
+) -> list[Result]:
+    """Every query by every method; each query's whole ranking is kept."""
+    searcher = Searcher(collection, settings)
+    everything = len(collection.documents)
+    searcher.query(asked[0].sequence, AMONG[asked[0].direction], methods[0], top=1)  # loads indexes, compiles kernels
+    results = []
+    for query in asked:
+        for method in methods:
+            given = searcher.query(query.sequence, AMONG[query.direction], method, top=everything)
+            ids = tuple(match.document.id for match in given.matches)
+            results.append(Result(query=query, method=method, answer=ids, timings_ms=given.timings_ms))
+    return results
+
+
+def _grouped(results: Sequence[Result]) -> dict[tuple[str, str, str], list[Result]]:
+    groups: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        groups[result.query.direction, result.query.form, result.method].append(result)
+    order = ["whole", *(f"{length} s" for length in LENGTHS_S)]
+    return dict(sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] not in order, item[0][1] != "whole")))
+
+
+def quality_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """R@1, R@10, MRR and MR of each kind of query and method; intervals by resampling pieces."""
+    rows = []
+    for (direction, form, method), group in _grouped(results).items():
+        ranks = ranks_of([result.answer for result in group], [result.query.truth for result in group])
+        quality = summarise(ranks, groups=[result.query.piece for result in group])
+        rows.append({"direction": direction, "query": form, "method": method, **quality.row()})
+    return rows
+
+
+def timing_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Mean milliseconds of each stage and of all together."""
+    rows = []
+    for (direction, form, method), group in _grouped(results).items():
+        stages = list(group[0].timings_ms)
+        means = {stage: float(np.mean([result.timings_ms[stage] for result in group])) for stage in stages}
+        rows.append({"direction": direction, "query": form, "method": method, **means})
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def time_front_ends(found: Sequence[Piece], work: Path, encoder: Encoder) -> list[dict[str, Any]]:
+    """Milliseconds from a file to embeddings: a page image, and 20 s of a recording; of up to eight pieces."""
+    parts: dict[tuple[str, Kind], list[tuple[Path, float | None, float | None]]] = {
+        ("one page", "score"): [(piece.pages[0], None, None) for piece in found[:8]],
+        ("20 s", "recording"): [(pieces.recording(piece, work).path, 10.0, 30.0) for piece in found[:8]],
+    }
+    rows = []
+    for (name, kind), files in parts.items():
+        times = []
+        for path, start_s, end_s in files:
+            started = time.perf_counter()
+            documents.embed(path, kind, encoder, start_s, end_s)
+            times.append(1000 * (time.perf_counter() - started))
+        rows.append({"from": name, "n": len(times), "median ms": float(np.median(times)), "most ms": max(times)})
+    return rows
+
+
+def _sizes(collection: Collection) -> dict[str, Any]:
+    return {
+        "scores": len(collection.of_kind("score")),
+        "recordings": len(collection.of_kind("recording")),
+        "snippets": collection.snippets,
+        "pages": sum(document.pages for document in collection.documents),
+        "hours": round(sum(document.duration_s for document in collection.documents) / 3600, 2),
+    }
+
+
+def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
+    """The row for people: an interval behind its figure."""
+    shown = {}
+    for name, value in row.items():
+        if interval := row.get(f"{name} 95%"):
+            low, high = ("-" if end is None else f"{end:.3g}" for end in interval)
+            shown[name] = f"{'-' if value is None else f'{value:.3g}'} [{low}, {high}]"
+        elif not name.endswith("95%"):
+            shown[name] = value
+    return shown
+
+
+if __name__ == "__main__":
+    main()
