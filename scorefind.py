@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from engine.collection import Collection
     from engine.documents import Encoder
     from engine.values import Kind, Match, System
 
@@ -26,13 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         options = _parsed(arguments)
+        _log_to_stderr(options.verbose)
+        code: int = options.run(options)
     except SystemExit as exc:  # argparse has printed help (0) or what is wrong (2)
         return int(exc.code or 0)
-    _log_to_stderr(options.verbose)
-    try:
-        code: int = options.run(options)
-    except (EngineError, IndexerError) as exc:
+    except (EngineError, IndexerError, OSError) as exc:
         logger.error("%s", exc)
+        return 1
+    except ModuleNotFoundError as exc:
+        logger.error("%s; `scorefind doctor` tells what is missing, README.md which extra brings it", exc)
         return 1
     except KeyboardInterrupt:
         logger.error("interrupted")
@@ -102,7 +106,7 @@ def _info(options: argparse.Namespace) -> int:
         facts: dict[str, Any] = {
             "path": str(options.collection),
             "generation": collection.generation,
-            "documents": len(collection.documents),
+            "documents": _count(collection),
             "snippets": collection.snippets,
             "kinds": {
                 kind: {"documents": held.documents, "snippets": held.snippets}
@@ -121,7 +125,7 @@ def _check(options: argparse.Namespace) -> int:
 
     with Collection.open(options.collection) as collection:
         collection.check()
-        print(f"sound: generation {collection.generation}, {len(collection.documents)} documents")
+        print(f"sound: generation {collection.generation}, {_count(collection)} documents")
     return 0
 
 
@@ -149,7 +153,7 @@ def _query(options: argparse.Namespace) -> int:
         answer = Searcher(collection, settings).query(sequence, among, options.method, options.top)
         held = {
             "generation": collection.generation,
-            "documents": len(collection.documents),
+            "documents": _count(collection),
             "snippets": collection.snippets,
         }
     if options.json:
@@ -169,6 +173,7 @@ def _query(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from indexer.training import train
 
+    _log_to_stderr(max(options.verbose, 1))
     return train.main([str(options.settings), *options.rest])
 
 
@@ -177,6 +182,11 @@ def _demo(options: argparse.Namespace) -> int:
 
     demo.run(options.out)
     return 0
+
+
+def _count(collection: "Collection") -> int:
+    """Its documents, which are many: not one of them is read."""
+    return sum(held.documents for held in collection.manifest.kinds.values())
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
@@ -330,7 +340,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     _kind(parser, "--kind", "take all PATHs for this kind (default: auto, by their names)")
     parser.add_argument("--manifest", type=Path, metavar="CSV", help="path,id,title,composer,work,kind of documents")
-    parser.add_argument("--jobs", type=_positive, default=2, metavar="N", help="worker processes (default: 2)")
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="worker processes (default: one a core)",
+    )
     parser.add_argument("--replace", action="store_true", help="let a file take over the id of another file's document")
     _weights(parser)
 

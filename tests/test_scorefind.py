@@ -208,6 +208,13 @@ def test_doctor_tells_what_is_in_force(capsys: pytest.CaptureFixture[str]) -> No
     assert "GPUs" in facts["faiss"]
 
 
+def test_train_hands_its_arguments_to_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[list[str]] = []
+    monkeypatch.setattr("indexer.training.train.main", lambda arguments: handed.append(arguments) or 0)
+    assert scorefind.main(["train", "small.toml", "--steps", "20", "--no-corpus"]) == 0
+    assert handed == [["small.toml", "--steps", "20", "--no-corpus"]]
+
+
 @pytest.mark.skipif(not DEFAULT_WEIGHTS.exists(), reason="no weights are shipped yet")
 def test_the_shipped_network_embeds_and_finds(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
