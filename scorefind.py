@@ -59,6 +59,7 @@ def encoder_loader(weights: Path | None, threads: int = 1) -> Callable[[], "Enco
 def _log_to_stderr(verbose: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells how it tries one build after another
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
