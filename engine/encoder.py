@@ -1,0 +1,179 @@
+"""Snippets and excerpts -> embeddings, by the network of one weights file."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from engine.config import FrontEnd
+from engine.errors import WeightsError
+from engine.network import Architecture, TwoPathways
+from engine.values import DIMENSION, Embeddings, Kind, NetworkIdentity
+
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default.safetensors"
+
+FORMAT = "scorefind-network"
+FORMAT_VERSION = 1
+
+_BATCH = 128
+_BACKGROUND = "background."
+"""Prefix of the background's tensors, which lie beside the network's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """Embeddings of music at large, to tell how readily a snippet resembles anything at all."""
+
+    score: Embeddings
+    recording: Embeddings
+
+
+class Encoder:
+    """A trained network and the front-end settings it was trained with."""
+
+    def __init__(
+        self, network: TwoPathways, background: Background, identity: NetworkIdentity, *, device: torch.device
+    ) -> None:
+        self.identity = identity
+        self._network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._background = background
+        self._device = device
+
+    @classmethod
+    def load(cls, path: Path | str | None = None, *, threads: int | None = None) -> "Encoder":
+        """The encoder of a weights file, the shipped one by default.
+
+        threads: of the process, for torch; None leaves torch's own choice.
+        Raises WeightsError if the file is missing, damaged, or of another format.
+        """
+        path = Path(path or DEFAULT_WEIGHTS)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        settings, tensors = _read(path)
+        try:
+            front_end = FrontEnd(**settings["front_end"])
+            architecture = settings["architecture"]
+            network = TwoPathways(
+                Architecture(**architecture | {"channels": tuple(architecture["channels"])}), front_end
+            )
+            background = Background(
+                score=tensors.pop(f"{_BACKGROUND}score").float().numpy(),
+                recording=tensors.pop(f"{_BACKGROUND}recording").float().numpy(),
+            )
+            network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except (KeyError, TypeError, RuntimeError) as exc:
+            raise WeightsError(f"{path}: settings and tensors do not fit together: {exc}") from exc
+        identity = NetworkIdentity(name=settings["name"], hash=_hash(path), front_end=front_end)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(network, background, identity, device=device)
+
+    def score(self, snippets: NDArray[np.uint8]) -> Embeddings:
+        """Embeddings of sheet snippets.
+
+        snippets: uint8 (n, strip_rows, snippet_px) at the working scale, white = 255.
+        Returns float32 (n, 32), unit rows. Raises ValueError for another shape or dtype.
+        """
+        front_end = self.identity.front_end
+        _require(snippets, np.uint8, (front_end.strip_rows, front_end.snippet_px))
+        return self._embed(snippets, lambda batch: self._network.score(halved(batch)))
+
+    def recording(self, excerpts: NDArray[np.float32]) -> Embeddings:
+        """Embeddings of audio excerpts.
+
+        excerpts: float32 (n, 92, excerpt_frames), gain as the front end has it.
+        Returns float32 (n, 32), unit rows. Raises ValueError for another shape or dtype.
+        """
+        _require(excerpts, np.float32, (92, self.identity.front_end.excerpt_frames))
+        return self._embed(excerpts, lambda batch: self._network.recording(batch.unsqueeze(1)))
+
+    def bias(self, embeddings: Embeddings, kind: Kind) -> NDArray[np.float32]:
+        """How readily each snippet of a document resembles queries at large, in units of cost.
+
+        embeddings: float32 (n, 32) of a document of this kind; the background is of the other kind.
+        Returns float32 (n,): t log mean exp(similarity / t) over the background, t the network's temperature. With it
+        the local cost `1 - similarity + bias` is, up to t and a constant, minus the logarithm of the likelihood ratio
+        of "this query snippet goes with this document snippet" against "it is any music", as the network was trained
+        to tell.
+        """
+        background = self._background.recording if kind == "score" else self._background.score
+        temperature = self._network.temperature
+        bias = np.empty(len(embeddings), np.float32)
+        for start in range(0, len(embeddings), 4096):
+            similarity = embeddings[start : start + 4096] @ background.T / temperature
+            peak = similarity.max(axis=1)
+            mean = np.exp(similarity - peak[:, None]).mean(axis=1)
+            bias[start : start + 4096] = temperature * (peak + np.log(mean))
+        return bias
+
+    def _embed(self, inputs: NDArray[Any], forward: Any) -> Embeddings:
+        with torch.inference_mode():
+            parts = [forward(batch).float().cpu().numpy() for batch in self._batches(inputs)]
+        return np.concatenate(parts) if parts else np.empty((0, DIMENSION), np.float32)
+
+    def _batches(self, inputs: NDArray[Any]) -> Iterator[Tensor]:
+        for start in range(0, len(inputs), _BATCH):
+            yield torch.from_numpy(np.ascontiguousarray(inputs[start : start + _BATCH])).to(self._device)
+
+
+def halved(snippets: Tensor) -> Tensor:
+    """uint8 (n, h, w), white = 255 -> float (n, 1, h / 2, w / 2) in 0..1: means of 2 x 2 pixels."""
+    return nn.functional.avg_pool2d(snippets.unsqueeze(1).float() / 255.0, 2)
+
+
+def save_weights(path: Path, network: TwoPathways, background: Background, name: str, record: dict[str, Any]) -> None:
+    """Writes a weights file; the tensors as float16, which costs less than 1e-3 of an embedding.
+
+    record: what should be remembered of the training (commit, settings, metrics); JSON.
+    """
+    tensors = {key: tensor.detach().cpu() for key, tensor in network.state_dict().items()}
+    tensors = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+    tensors[f"{_BACKGROUND}score"] = torch.from_numpy(background.score).half()
+    tensors[f"{_BACKGROUND}recording"] = torch.from_numpy(background.recording).half()
+    settings = {
+        "name": name,
+        "front_end": asdict(network.front_end),
+        "architecture": asdict(network.architecture),
+        "training": record,
+    }
+    metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "settings": json.dumps(settings)}
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_bytes(save({key: tensor.contiguous() for key, tensor in tensors.items()}, metadata))
+    os.replace(unfinished, path)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The settings and tensors of a weights file."""
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file; `scorefind train` makes one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    except (SafetensorError, OSError) as exc:
+        raise WeightsError(f"{path}: damaged or not a safetensors file: {exc}") from exc
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r}")
+    if metadata.get("version") != str(FORMAT_VERSION):
+        raise WeightsError(f"{path}: expected format version {FORMAT_VERSION}, got {metadata.get('version')}")
+    return json.loads(metadata["settings"]), tensors
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _require(array: NDArray[Any], dtype: type, shape: tuple[int, int]) -> None:
+    if array.dtype != dtype or array.shape[1:] != shape:
+        raise ValueError(
+            f"expected {np.dtype(dtype)} (n, {shape[0]}, {shape[1]}), got {array.dtype} {tuple(array.shape)}"
+        )

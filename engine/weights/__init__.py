@@ -1,0 +1,1 @@
+"""The shipped networks: safetensors files, each with a model card beside it."""

@@ -1,0 +1,252 @@
+"""A score in symbols -> engraved pages that know where every note stands.
+
+Verovio lays the score out and draws it as SVG; resvg turns that into grey pixels. Verovio can crash the process on
+odd input, so callers that work through many files run it in child processes.
+"""
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import resvg_py
+import verovio
+from numpy.typing import NDArray
+
+from engine.values import Box, System
+
+VIRTUAL_STAFF_SPACE = 180.0
+"""Verovio's staff space in the units of its drawings, whatever the page size."""
+
+NOTEHEAD_WIDTH = 1.18 * VIRTUAL_STAFF_SPACE
+
+FONTS = ("Leipzig", "Bravura", "Leland", "Gootville", "Petaluma")
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
+
+
+class EngravingError(Exception):
+    """A score that the engraver cannot read or draw."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(f"{path}: {cause}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreNotes:
+    """The sounding notes of a score, by onset; each array (n,). Quarters count from the start of the piece.
+
+    Repeats are played as written, so a printed note may sound more than once.
+    """
+
+    onset_quarter: NDArray[np.float64]
+    duration_quarter: NDArray[np.float64]
+    pitch: NDArray[np.int64]
+    """MIDI."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngravedPage:
+    """One page: its picture, its systems, and where its noteheads stand."""
+
+    image: NDArray[np.uint8]
+    """(height, width), white = 255."""
+    systems: tuple[System, ...]
+    note_system: NDArray[np.int64]
+    """(n,) `System.number` of each notehead."""
+    note_x: NDArray[np.float64]
+    """(n,) its centre, in page widths."""
+    note_quarter: NDArray[np.float64]
+    """(n,) its onset, the first time it is played."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a page is laid out and drawn; lengths in units of Verovio (a staff space is 18)."""
+
+    font: str = "Leipzig"
+    page_width: int = 2100
+    page_height: int = 2970
+    spacing_linear: float = 0.25
+    spacing_system: int = 8
+    spacing_staff: int = 12
+    staff_line_width: float = 0.15
+    staff_space_px: float = 10.0
+
+    @property
+    def width_px(self) -> int:
+        return round(self.page_width * 10 / VIRTUAL_STAFF_SPACE * self.staff_space_px)
+
+    def options(self) -> dict[str, Any]:
+        """The layout as Verovio's options."""
+        return {
+            "font": self.font,
+            "pageWidth": self.page_width,
+            "pageHeight": self.page_height,
+            "spacingLinear": self.spacing_linear,
+            "spacingSystem": self.spacing_system,
+            "spacingStaff": self.spacing_staff,
+            "staffLineWidth": self.staff_line_width,
+            "breaks": "auto",
+            "header": "auto",
+            "footer": "none",
+            "justifyVertically": False,
+            "xmlIdSeed": 1,
+        }
+
+
+def random_layout(rng: np.random.Generator) -> Layout:
+    """A layout like those of printed editions: five fonts, page sizes, dense and wide spacing."""
+    page_width = int(rng.integers(1700, 2500))
+    return Layout(
+        font=str(rng.choice(FONTS, p=(0.25, 0.3, 0.25, 0.15, 0.05))),
+        page_width=page_width,
+        page_height=int(page_width * rng.uniform(1.25, 1.5)),
+        spacing_linear=float(rng.uniform(0.17, 0.34)),
+        spacing_system=int(rng.integers(4, 16)),
+        spacing_staff=int(rng.integers(7, 16)),
+        staff_line_width=float(rng.uniform(0.10, 0.22)),
+        staff_space_px=float(rng.uniform(9.0, 12.0)),
+    )
+
+
+class Engraver:
+    """A score loaded once, to be laid out as often as wanted."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises EngravingError if Verovio cannot read the file (MusicXML, kern, MEI)."""
+        verovio.enableLog(verovio.LOG_OFF)
+        self._path = path
+        self._toolkit = verovio.toolkit()
+        self._toolkit.setOptions(Layout().options())
+        if not self._toolkit.loadFile(str(path)):
+            raise EngravingError(path, "expected MusicXML, kern or MEI that Verovio can read")
+        timemap: list[Mapping[str, Any]] = self._toolkit.renderToTimemap({})
+        self._onset = {note: float(entry["qstamp"]) for entry in timemap for note in entry.get("on", ())}
+        self._release = {note: float(entry["qstamp"]) for entry in timemap for note in entry.get("off", ())}
+        if not self._onset:
+            raise EngravingError(path, "holds no notes")
+
+    def notes(self) -> ScoreNotes:
+        """The notes in the order they sound."""
+        ids = sorted(self._onset, key=self._onset.__getitem__)
+        onset = np.array([self._onset[note] for note in ids])
+        release = np.array([self._release.get(note, self._onset[note] + 1.0) for note in ids])
+        pitch = np.array([self._toolkit.getMIDIValuesForElement(note)["pitch"] for note in ids], np.int64)
+        return ScoreNotes(onset_quarter=onset, duration_quarter=np.maximum(release - onset, 0.05), pitch=pitch)
+
+    def pages(self, layout: Layout, limit: int | None = None) -> Iterator[EngravedPage]:
+        """Draws the score, one page after the other, at most `limit` of them."""
+        self._toolkit.setOptions(layout.options())
+        self._toolkit.redoLayout()
+        count = int(self._toolkit.getPageCount())
+        systems = 0
+        for number in range(1, 1 + (count if limit is None else min(count, limit))):
+            page = self._draw(self._toolkit.renderToSVG(number), number, systems, layout)
+            systems += len(page.systems)
+            yield page
+
+    def _draw(self, svg: str, page: int, systems_before: int, layout: Layout) -> EngravedPage:
+        root = ET.fromstring(svg)
+        drawing = next(element for element in root.iter(f"{_SVG}svg") if element.get("class") == "definition-scale")
+        width = float((drawing.get("viewBox") or "").split()[2])
+        margin = next(_groups(drawing, "page-margin"))
+        left, top = _translation(margin)
+        systems: list[System] = []
+        notes: list[tuple[int, float, float]] = []
+        for group in _groups(margin, "system"):
+            staves = _staves(group, left, top, width)
+            if not staves:
+                continue
+            number = systems_before + len(systems) + 1
+            systems.append(_system(page, number, staves, width))
+            notes += [
+                (number, (x + left + NOTEHEAD_WIDTH / 2) / width, self._onset[note])
+                for note, x in _noteheads(group)
+                if note in self._onset
+            ]
+        table = np.array(notes, np.float64).reshape(-1, 3)
+        return EngravedPage(
+            image=rasterise(svg, layout.width_px),
+            systems=tuple(systems),
+            note_system=table[:, 0].astype(np.int64),
+            note_x=table[:, 1],
+            note_quarter=table[:, 2],
+        )
+
+
+def rasterise(svg: str, width_px: int) -> NDArray[np.uint8]:
+    """The drawing as grey levels, uint8 (height, width_px), white = 255."""
+    svg = re.sub(r">\s+<", "><", svg)  # resvg takes blanks before a text for its start and draws the rest at the left
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=width_px, background="#ffffff")
+    return np.asarray(cv2.imdecode(np.frombuffer(bytes(png), np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def _groups(element: ET.Element, name: str) -> Iterator[ET.Element]:
+    """The groups of this class below `element`; Verovio gives some several classes."""
+    return (group for group in element.iter(f"{_SVG}g") if name in (group.get("class") or "").split())
+
+
+def _translation(element: ET.Element) -> tuple[float, float]:
+    inside = (element.get("transform") or "translate(0, 0)").split("(")[1].split(")")[0]
+    x, y = inside.split(",")
+    return float(x), float(y)
+
+
+def _staves(system: ET.Element, left: float, top: float, width: float) -> list[Box]:
+    """The boxes of a system's staves, top to bottom; their lines are drawn measure by measure."""
+    by_position: dict[int, Box] = {}
+    for measure in _groups(system, "measure"):
+        for position, staff in enumerate(_groups(measure, "staff")):
+            lines = [_line(path.get("d") or "") for path in staff.findall(f"{_SVG}path")[:5]]
+            if len(lines) < 5:
+                continue
+            found = Box(
+                x0=(lines[0][0] + left) / width,
+                y0=(lines[0][1] + top) / width,
+                x1=(lines[0][2] + left) / width,
+                y1=(lines[4][1] + top) / width,
+            )
+            before = by_position.get(position, found)
+            by_position[position] = Box(
+                x0=min(before.x0, found.x0), y0=found.y0, x1=max(before.x1, found.x1), y1=found.y1
+            )
+    return sorted(by_position.values(), key=lambda box: box.y0)
+
+
+def _line(path: str) -> tuple[float, float, float, float]:
+    """`M2276 1595 L6488 1595` -> its two end points."""
+    start, end = path.removeprefix("M").split(" L")
+    x0, y0 = start.split()
+    x1, y1 = end.split()
+    return float(x0), float(y0), float(x1), float(y1)
+
+
+def _system(page: int, number: int, staves: list[Box], width: float) -> System:
+    return System(
+        page=page,
+        number=number,
+        box=Box(
+            x0=min(staff.x0 for staff in staves),
+            y0=staves[0].y0,
+            x1=max(staff.x1 for staff in staves),
+            y1=staves[-1].y1,
+        ),
+        staves=tuple(staves),
+        staff_space=VIRTUAL_STAFF_SPACE / width,
+        confidence=1.0,
+    )
+
+
+def _noteheads(system: ET.Element) -> Iterator[tuple[str, float]]:
+    """Each note's id and the left edge of its head."""
+    for note in _groups(system, "note"):
+        head = next(_groups(note, "notehead"), None)
+        use = head.find(f"{_SVG}use") if head is not None else None
+        if use is not None and use.get(_XLINK_HREF):
+            yield note.get("id") or "", _translation(use)[0]

@@ -1,0 +1,21 @@
+"""What training minimises."""
+
+import torch
+from torch import Tensor
+
+
+def symmetric_infonce(score: Tensor, recording: Tensor, log_scale: Tensor, ignored: Tensor) -> Tensor:
+    """Cross-entropy of finding each pair's other half among all of the batch, averaged over both directions.
+
+    score, recording: float (n, 32) unit vectors, row i of both being one pair. log_scale: logarithm of the inverse
+    temperature, learned. ignored: bool (n, n), True where row i and column j are nearly the same music, so that
+    the one is no honest negative of the other; the diagonal is False.
+    Returns a scalar.
+    Source: van den Oord et al. 2018 (InfoNCE); Radford et al. 2021, section 2.3 (both directions, learned scale).
+    """
+    logits = (score @ recording.T) * log_scale.clamp(max=5.0).exp()
+    logits = logits.masked_fill(ignored, -1e4)
+    target = torch.arange(len(logits), device=logits.device)
+    forth = torch.nn.functional.cross_entropy(logits, target)
+    back = torch.nn.functional.cross_entropy(logits.T, target)
+    return 0.5 * (forth + back)
