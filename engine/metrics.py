@@ -82,17 +82,26 @@ def summarise(ranks: Ranks, *, at: Sequence[int] = (1, 10), groups: Sequence[Has
     if group.shape != ranks.shape:
         raise ValueError(f"expected a group for each of {len(ranks)} queries, got {len(group)}")
     draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
-    samples = np.array([_figures(np.repeat(ranks, draw[group]), at) for draw in draws])
+    order = np.argsort(ranks)
+    samples = _figures(ranks[order], draws[:, group[order]], at)
     low, high = np.quantile(samples, (0.025, 0.975), axis=0, method="nearest")  # an infinite rank interpolates to NaN
-    figures = [Estimate(value=v, low=lo, high=hi) for v, lo, hi in zip(_figures(ranks, at), low, high, strict=True)]
-    return Quality(n=len(ranks), recall=dict(zip(at, figures, strict=False)), mrr=figures[-2], mr=figures[-1])
+    (true,) = _figures(ranks[order], np.ones((1, len(ranks)), dtype=np.int64), at)
+    figures = zip(true.tolist(), low.tolist(), high.tolist(), strict=True)
+    estimates = [Estimate(value=value, low=lo, high=hi) for value, lo, hi in figures]
+    return Quality(n=len(ranks), recall=dict(zip(at, estimates, strict=False)), mrr=estimates[-2], mr=estimates[-1])
 
 
-def _figures(ranks: Ranks, at: Sequence[int]) -> list[float]:
-    """R@k for each k, MRR, MR."""
-    ordered = np.sort(ranks)
-    middle = ordered[(len(ranks) - 1) // 2 : len(ranks) // 2 + 1]
-    return [*(float(np.mean(ranks <= k)) for k in at), float(np.mean(1 / ranks)), float(np.mean(middle))]
+def _figures(ranks: Ranks, times: NDArray[np.int64], at: Sequence[int]) -> NDArray[np.float64]:
+    """(samples, len(at) + 2): R@k for each k, MRR and MR of each sample.
+
+    ranks: (queries,), rising.
+    times: (samples, queries), how often each sample holds each query.
+    """
+    upto = np.cumsum(times, axis=1)
+    n = upto[:, -1]
+    gains = np.stack([*(ranks <= k for k in at), 1 / ranks], axis=1)
+    middles = [ranks[np.argmax(upto > middle[:, None], axis=1)] for middle in ((n - 1) // 2, n // 2)]
+    return np.column_stack([times @ gains / n[:, None], (middles[0] + middles[1]) / 2])
 
 
 def _plain(value: float) -> float | None:
