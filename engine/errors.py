@@ -63,3 +63,7 @@ class DocumentMissingError(CollectionError):
 
 class SettingsError(EngineError):
     """A settings file that cannot be read, or a setting of an unknown name, type or value."""
+
+
+class QueryError(EngineError):
+    """A query that cannot be answered, whatever the collection holds."""

@@ -1,0 +1,198 @@
+"""Queries made from documents find these again, and where they were taken from."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from collection_samples import NETWORK, embeddings
+from engine.collection import Collection, CollectionWriter
+from engine.config import Alignment, SearchSettings
+from engine.errors import QueryError
+from engine.search import Method, Searcher, where
+from engine.values import PLACE_DTYPES, SCORE_PLACE, Box, Document, Kind, Sequence, System
+
+SNIPPETS = 40
+SNIPPETS_PER_SYSTEM = 5
+FEW = SearchSettings(neighbours=3)
+"""So small a collection has no 25 neighbours worth a vote."""
+METHODS: tuple[Method, ...] = ("refine", "vote", "exhaustive")
+
+
+def places(kind: Kind, n: int = SNIPPETS) -> np.ndarray:
+    """Scores: five snippets a system, each a third wide; recordings: one a half second, 4.2 s long."""
+    made = np.zeros(n, dtype=PLACE_DTYPES[kind])
+    numbers = np.arange(n)
+    if kind == "recording":
+        made["start_s"] = numbers / 2
+        made["end_s"] = numbers / 2 + 4.2
+        return made
+    for start, end, shift in (("system", "x", 0.0), ("end_system", "end_x", 1 / 3)):
+        turn, share = np.divmod(numbers % SNIPPETS_PER_SYSTEM / SNIPPETS_PER_SYSTEM + shift, 1)
+        made[start] = np.minimum(numbers // SNIPPETS_PER_SYSTEM + turn + 1, n // SNIPPETS_PER_SYSTEM)
+        made[end] = share
+    return made
+
+
+def document(id: str, kind: Kind) -> Document:
+    box = Box(x0=0, y0=0, x1=1, y1=0.1)
+    systems = tuple(
+        System(page=1 + number // 4, number=number + 1, box=box, staves=(box,), staff_space=0.01, confidence=1)
+        for number in range(SNIPPETS // SNIPPETS_PER_SYSTEM if kind == "score" else 0)
+    )
+    return Document(id=id, kind=kind, fingerprint=id, pages=2, systems=systems, duration_s=SNIPPETS / 2)
+
+
+def sequence(kind: Kind, seed: int, bias: float = 0.0) -> Sequence:
+    return Sequence(
+        embeddings=embeddings(SNIPPETS, seed), places=places(kind), bias=np.full(SNIPPETS, bias, dtype=np.float32)
+    )
+
+
+def noisy(seed: int, snippets: list[int] | range, kind: Kind) -> Sequence:
+    """A query of this kind that resembles some snippets of the document made with `seed`."""
+    rows = embeddings(SNIPPETS, seed)[snippets] + 0.1 * np.random.default_rng(9).standard_normal((len(snippets), 32))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return Sequence(
+        embeddings=rows.astype(np.float32),
+        places=places(kind, len(rows)),
+        bias=np.zeros(len(rows), dtype=np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    """Twelve scores s00.. (seeds 0..), added last first, and twelve recordings r00.. (seeds 100..)."""
+    path: Path = tmp_path_factory.mktemp("collection")
+    with CollectionWriter(path, NETWORK) as writer:
+        for number in reversed(range(12)):
+            writer.stage(document(f"s{number:02}", "score"), sequence("score", number))
+            writer.stage(document(f"r{number:02}", "recording"), sequence("recording", 100 + number))
+        writer.commit()
+    with Collection.open(path) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_noisy_fragment_of_a_score_finds_its_systems(collection: Collection, method: Method) -> None:
+    answer = Searcher(collection, FEW).query(noisy(3, range(13, 24), "recording"), "score", method)
+    best = answer.matches[0]
+    assert best.document.id == "s03"
+    assert [system.number for system in best.systems] == [3, 4, 5]
+    assert best.pages == (1, 2)
+    assert best.start_x == pytest.approx(3 / 5)
+    assert best.end_x == pytest.approx(3 / 5 + 1 / 3)
+    assert best.start_s is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_noisy_fragment_of_a_recording_finds_its_seconds(collection: Collection, method: Method) -> None:
+    answer = Searcher(collection, FEW).query(noisy(107, range(10, 20), "score"), "recording", method)
+    best = answer.matches[0]
+    assert best.document.id == "r07"
+    assert best.start_s == 5.0
+    assert best.end_s == pytest.approx(19 / 2 + 4.2)
+    assert best.systems == ()
+
+
+def test_refine_equals_exhaustive_when_the_shortlist_covers_everything(collection: Collection) -> None:
+    query = noisy(3, range(13, 24), "recording")
+    searcher = Searcher(collection, SearchSettings(shortlist=12))
+    refined, exhaustive = searcher.query(query, "score", "refine", 12), searcher.query(query, "score", "exhaustive", 12)
+    assert [replace(match, votes=0) for match in refined.matches] == list(exhaustive.matches)
+
+
+def test_refine_answers_only_from_the_shortlist(collection: Collection) -> None:
+    answer = Searcher(collection, SearchSettings(neighbours=3, shortlist=3)).query(
+        noisy(3, range(9), "recording"), "score", top=12
+    )
+    assert len(answer.matches) == 3
+    assert answer.matches[0].document.id == "s03"
+
+
+def test_votes_cost_minus_their_share(collection: Collection) -> None:
+    settings = SearchSettings(neighbours=1)
+    answer = Searcher(collection, settings).query(noisy(3, range(8), "recording"), "score", "vote")
+    assert (answer.matches[0].cost, answer.matches[0].votes) == (-1.0, 8)
+
+
+def test_matches_are_ranked_from_1_by_rising_cost_and_no_more_than_asked_for(collection: Collection) -> None:
+    matches = Searcher(collection).query(noisy(3, range(8), "recording"), "score", top=4).matches
+    assert [match.rank for match in matches] == [1, 2, 3, 4]
+    assert [match.cost for match in matches] == sorted(match.cost for match in matches)
+
+
+def test_equal_costs_are_ranked_by_id(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        for id in ("b", "c", "a"):
+            writer.stage(document(id, "score"), sequence("score", 5))
+        writer.commit()
+    with Collection.open(tmp_path) as opened:
+        for method in METHODS[::2]:
+            matches = Searcher(opened).query(noisy(5, range(8), "recording"), "score", method).matches
+            assert [match.document.id for match in matches] == ["a", "b", "c"]
+
+
+def test_the_bias_counts_against_the_other_kind_only(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.stage(document("plain", "score"), sequence("score", 5))
+        writer.stage(document("biased", "score"), sequence("score", 5, bias=0.5))
+        writer.commit()
+    with Collection.open(tmp_path) as opened:
+        heard = Searcher(opened).query(noisy(5, range(8), "recording"), "score").matches
+        seen = Searcher(opened).query(noisy(5, range(8), "score"), "score").matches
+    assert [match.document.id for match in heard] == ["plain", "biased"]
+    assert heard[1].cost - heard[0].cost == pytest.approx(0.5, abs=1e-5)
+    assert seen[0].cost == seen[1].cost
+
+
+def test_each_stage_that_ran_is_timed(collection: Collection) -> None:
+    searcher, query = Searcher(collection), noisy(3, range(8), "recording")
+    stages = {method: list(searcher.query(query, "score", method).timings_ms) for method in METHODS}
+    assert stages == {
+        "refine": ["vote", "align", "locate", "total"],
+        "vote": ["vote", "locate", "total"],
+        "exhaustive": ["align", "locate", "total"],
+    }
+
+
+def test_matches_need_not_be_located(collection: Collection) -> None:
+    answer = Searcher(collection).query(noisy(3, range(8), "recording"), "score", locate=False)
+    assert answer.matches[0].systems == ()
+    assert "locate" not in answer.timings_ms
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_collection_without_documents_of_the_kind_gives_an_empty_answer(tmp_path: Path, method: Method) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.commit()
+    with Collection.open(tmp_path) as opened:
+        assert Searcher(opened).query(noisy(3, range(8), "recording"), "score", method).matches == ()
+
+
+def test_a_query_without_snippets_is_refused(collection: Collection) -> None:
+    with pytest.raises(QueryError, match="the query holds no snippets"):
+        Searcher(collection).query(noisy(3, [], "recording"), "score")
+
+
+def test_an_unknown_method_is_refused(collection: Collection) -> None:
+    with pytest.raises(ValueError, match="expected a method of"):
+        Searcher(collection).query(noisy(3, range(8), "recording"), "score", "guess")  # type: ignore[arg-type]
+
+
+def test_a_document_that_the_steps_cannot_reach_is_no_match(collection: Collection) -> None:
+    settings = SearchSettings(alignment=Alignment(jump_penalty=np.inf))
+    query = noisy(3, list(range(SNIPPETS)) * 3, "recording")
+    assert Searcher(collection, settings).query(query, "score").matches == ()
+
+
+def test_systems_that_a_jump_leads_back_to_are_told_again() -> None:
+    path = np.array([[0, 3], [1, 4], [2, 5], [3, 3], [4, 4], [5, 6]], dtype=np.int32)
+    made = np.zeros(7, dtype=SCORE_PLACE)
+    made["system"] = made["end_system"] = [1, 1, 1, 2, 2, 3, 3]
+    made["x"], made["end_x"] = np.arange(7) / 10, np.arange(7) / 10 + 0.1
+    found = where(path, made, document("s", "score"))
+    assert [system.number for system in found["systems"]] == [2, 3, 2, 3]
+    assert (found["start_x"], found["end_x"]) == (pytest.approx(0.3), pytest.approx(0.7))
