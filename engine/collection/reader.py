@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import hashlib
-import logging
 import threading
 from collections.abc import Iterable
 from io import BufferedIOBase
@@ -18,8 +17,6 @@ from engine.collection.store import Entry, Store
 from engine.errors import CollectionDamagedError, DocumentMissingError
 from engine.index import Index, build, checksum, load
 from engine.values import DIMENSION, Document, Kind, NetworkIdentity, Packed, Sequence
-
-logger = logging.getLogger(__name__)
 
 VERIFY_BYTES = 256 << 20
 """A collection up to this size is verified whole when it is opened; a larger one by `check` alone."""
@@ -93,9 +90,6 @@ class Collection:
     def of_kind(self, kind: Kind) -> tuple[Document, ...]:
         """The documents of one kind; document b is the b-th of `packed(kind)`."""
         return tuple(document for document in self.documents if document.kind == kind)
-
-    def __contains__(self, id: object) -> bool:
-        return id in self._entry_of
 
     def document(self, id: str) -> Document:
         """Raises DocumentMissingError if there is none of this id."""
