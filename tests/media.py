@@ -19,7 +19,7 @@ def draw_page(seed: int, systems: int = 3) -> NDArray[np.uint8]:
         for staff in (top, top + 120):
             for line in range(5):
                 cv2.line(page, (80, staff + line * space), (1120, staff + line * space), 0, 2)
-            for x in range(120, 1100, 40):
+            for x in 120 + np.cumsum(rng.integers(20, 120, 14)):
                 y = staff + int(rng.integers(0, 9)) * space // 2
                 cv2.ellipse(page, (x, y), (7, 5), -20, 0, 360, 0, -1)
                 cv2.line(page, (x + 6, y), (x + 6, y - 40), 0, 2)
