@@ -181,7 +181,7 @@ def _train(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from indexer import demo
 
-    demo.run(options.out)
+    demo.run(options.out, jobs=options.jobs, load_encoder=encoder_loader(options.weights))
     return 0
 
 
@@ -331,6 +331,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("rest", nargs=argparse.REMAINDER, help="handed to the trainer")
     demo = command("demo", _demo, "Make music, add it, find it, and report how well.", "demo --out demo")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="where to put it (default: demo)")
+    _jobs(demo)
+    _weights(demo)
     return parser
 
 
@@ -341,13 +343,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     _kind(parser, "--kind", "take all PATHs for this kind (default: auto, by their names)")
     parser.add_argument("--manifest", type=Path, metavar="CSV", help="path,id,title,composer,work,kind of documents")
-    parser.add_argument(
-        "--jobs",
-        type=_positive,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="worker processes (default: one a core)",
-    )
+    _jobs(parser)
     parser.add_argument("--replace", action="store_true", help="let a file take over the id of another file's document")
     _weights(parser)
 
@@ -386,6 +382,11 @@ def _search_flags(options: argparse.Namespace) -> dict[str, Any]:
 
 def _collection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("collection", type=Path, metavar="COLLECTION", help="the collection's directory")
+
+
+def _jobs(parser: argparse.ArgumentParser) -> None:
+    cores = os.cpu_count() or 1
+    parser.add_argument("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: one a core)")
 
 
 def _weights(parser: argparse.ArgumentParser) -> None:
