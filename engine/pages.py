@@ -82,7 +82,7 @@ def _paper(page: Grey) -> Grey:
     small = cv2.resize(page, size, interpolation=cv2.INTER_AREA)
     small = cv2.medianBlur(cv2.dilate(small, np.ones((7, 7), np.uint8)), 9)
     usual = int(np.median(small))
-    smooth = cv2.GaussianBlur(np.maximum(small, usual // 2), (0, 0), 3)
+    smooth = cv2.GaussianBlur(np.maximum(small, max(usual // 2, LEAST_CONTRAST)), (0, 0), 3)
     return np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.config import FrontEnd
 from engine.errors import PageError
 from engine.pages import read_pages
-from engine.staves import Grey
+from engine.staves import Grey, slope
 from engine.systems import Course, FoundSystem, find_systems
 from engine.values import SCORE_PLACE, System
 
@@ -90,8 +90,8 @@ def cut_strip(page: Grey, course: Course, front_end: FrontEnd) -> Grey:
     """
     scale = strip_scale(course, front_end)
     half = front_end.strip_rows / 2 / scale
-    slope = float(np.polyfit(course.xs, course.ys, 1)[0]) if len(course.xs) > 1 else 0.0
-    reach = half + half * abs(slope) + 4
+    tilt = slope(course.xs, course.ys)
+    reach = half + half * abs(tilt) + 4
     x0, y0 = max(0, int(course.xs[0] - reach)), max(0, int(course.ys.min() - reach))
     x1, y1 = int(course.xs[-1] + reach) + 1, int(course.ys.max() + reach) + 1
     band = page[y0:y1, x0:x1]
@@ -105,7 +105,7 @@ def cut_strip(page: Grey, course: Course, front_end: FrontEnd) -> Grey:
     xs = course.xs[0] + (np.arange(columns) + 0.5) / scale
     ys = np.interp(xs, course.xs, course.ys)
     rows = (np.arange(front_end.strip_rows) + 0.5) / scale - half
-    map_x = (xs[None, :] - slope * rows[:, None] - x0) * across - 0.5
+    map_x = (xs[None, :] - tilt * rows[:, None] - x0) * across - 0.5
     map_y = (ys[None, :] + rows[:, None] - y0) * down - 0.5
     strip = cv2.remap(
         small,

@@ -14,7 +14,7 @@ JOINED = 0.85
 """Least share of ink on the way from one staff to the next for a column to be a barline."""
 SIDE = 1.2
 """Distance in staff spaces from the left end of a staff within which the line that opens a system lies."""
-UNJOINED = 0.4
+UNJOINED = 0.6
 """Where less than this share is seen, and at most one barline (or slur), staves belong to different systems."""
 SHORT = 0.25
 """Systems shorter than this share of the page's usual staff length are ossias, incipits or dirt."""
@@ -92,12 +92,12 @@ def _gap(ink: Grey, above: Staff, below: Staff) -> _Gap:
 
 def _shares(ink: Grey, above: Staff, below: Staff, columns: Floats) -> Floats:
     """float32 (columns,): ink on the way from `above`'s last line to `below`'s first, along the tilt."""
-    top = np.interp(columns, above.xs, above.ys) + 2.3 * above.space
-    bottom = np.interp(columns, below.xs, below.ys) - 2.3 * below.space
+    top = above.rows(columns) + 2.3 * above.space
+    bottom = below.rows(columns) - 2.3 * below.space
     steps = np.linspace(0, 1, 48)[:, None]
     rows = top + steps * np.maximum(bottom - top, 1)
-    slope = (above.slope + below.slope) / 2
-    tilted = columns - slope * (rows - rows.mean(axis=0))
+    tilt = (above.slope + below.slope) / 2
+    tilted = columns - tilt * (rows - rows.mean(axis=0))
     wide = cv2.dilate(ink, np.ones((3, 3), np.uint8))
     patch = cv2.remap(wide, tilted.astype(np.float32), rows.astype(np.float32), cv2.INTER_NEAREST)
     return np.asarray(patch.mean(axis=0), dtype=np.float32)
@@ -156,8 +156,8 @@ def _main(groups: list[list[Staff]]) -> list[list[Staff]]:
 def _system(staves: list[Staff], width: int) -> FoundSystem:
     top, bottom = staves[0], staves[-1]
     xs = np.unique(np.concatenate([top.xs, bottom.xs])).astype(np.float32)
-    upper = np.interp(xs, top.xs, top.ys) - 2 * top.space
-    lower = np.interp(xs, bottom.xs, bottom.ys) + 2 * bottom.space
+    upper = top.rows(xs) - 2 * top.space
+    lower = bottom.rows(xs) + 2 * bottom.space
     space = float(np.median([staff.space for staff in staves]))
     middle = ((upper + lower) / 2).astype(np.float32)
     course = Course(xs=xs, ys=middle, height=float(np.median(lower - upper)), staff_space=space)

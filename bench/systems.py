@@ -1,0 +1,157 @@
+"""How well are systems found on real scans, and what does it cost? Precision and recall against `systems.csv`.
+
+    python -m bench.systems [--data DIR] [--quick] [--json FILE] [--draw DIR]
+
+DIR holds data sets, each a folder with `systems.csv` (piece, page, y_top, y_bottom in page widths) and
+`pages/PIECE_pNN.tif`. A system counts as found when its rows overlap the true ones by an IoU of 0.5 or more.
+Pieces without a verified row are left out. `--draw` writes every page with its systems boxed.
+"""
+
+import argparse
+import csv
+import json
+import re
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from engine.pages import read_pages
+from engine.staves import Grey
+from engine.systems import FoundSystem, find_systems
+
+SETS = ("val_scans_joplin", "dev_scans_mozart", "dev_scans_bach_haydn")
+LEAST_IOU = 0.5
+QUICK_PAGES = 20
+
+Rows = tuple[float, float]
+"""First and last line of a system, in page widths."""
+Page = tuple[str, int]
+"""Piece and page from 1."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over the pages of one set."""
+
+    pages: int = 0
+    systems: int = 0
+    found: int = 0
+    right: int = 0
+    seconds: float = 0.0
+    faults: list[str] = field(default_factory=list)
+
+    def summary(self) -> dict[str, float]:
+        return {
+            "precision": round(self.right / max(self.found, 1), 4),
+            "recall": round(self.right / max(self.systems, 1), 4),
+            "systems": self.systems,
+            "pages": self.pages,
+            "seconds_per_page": round(self.seconds / max(self.pages, 1), 3),
+        }
+
+
+def true_systems(folder: Path) -> dict[Page, list[Rows]]:
+    """The verified systems of each page of a set; pieces without any are absent."""
+    truth: dict[Page, list[Rows]] = defaultdict(list)
+    with (folder / "systems.csv").open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            if row["y_top"] and row["y_bottom"]:
+                truth[row["piece"], int(row["page"])].append((float(row["y_top"]), float(row["y_bottom"])))
+    return truth
+
+
+def iou(a: Rows, b: Rows) -> float:
+    """Intersection over union of two ranges of rows."""
+    common = min(a[1], b[1]) - max(a[0], b[0])
+    return max(common, 0.0) / (max(a[1], b[1]) - min(a[0], b[0]))
+
+
+def matches(found: list[Rows], true: list[Rows]) -> int:
+    """How many pairs of found and true systems overlap by LEAST_IOU; above 0.5 no two can claim the same one."""
+    left = list(true)
+    for rows in found:
+        best = max(left, key=lambda other: iou(rows, other), default=None)
+        if best is not None and iou(rows, best) >= LEAST_IOU:
+            left.remove(best)
+    return len(true) - len(left)
+
+
+def measure(folder: Path, *, quick: bool, draw: Path | None) -> Tally:
+    """Precision, recall and time on one set."""
+    truth = true_systems(folder)
+    pieces = {piece for piece, _ in truth}
+    files = [(key, file) for file in sorted((folder / "pages").iterdir()) if (key := _key(file)) and key[0] in pieces]
+    tally = Tally()
+    for key, file in files[:: max(1, len(files) // QUICK_PAGES)] if quick else files:
+        start = time.perf_counter()
+        page = next(read_pages(file))
+        systems = find_systems(page)
+        tally.seconds += time.perf_counter() - start
+        found = [(system.box.y0, system.box.y1) for system in systems]
+        right = matches(found, truth.get(key, []))
+        tally.pages += 1
+        tally.systems += len(truth.get(key, []))
+        tally.found += len(found)
+        tally.right += right
+        if right < max(len(found), len(truth.get(key, []))):
+            tally.faults.append(f"{file.name}: {len(truth.get(key, []))} true, {len(found)} found, {right} right")
+        if draw is not None:
+            draw.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(draw / f"{folder.name}-{file.stem}.png"), drawn(page, systems))
+    return tally
+
+
+def _key(file: Path) -> Page | None:
+    match = re.fullmatch(r"(.+)_p(\d+)\.\w+", file.name)
+    return (match[1], int(match[2])) if match else None
+
+
+def drawn(page: Grey, systems: list[FoundSystem]) -> Grey:
+    """uint8 (h, w, 3) BGR: the page, its systems boxed in red, their staves in green, the course in blue."""
+    canvas = cv2.cvtColor(page, cv2.COLOR_GRAY2BGR)
+    width = page.shape[1]
+    for system in systems:
+        for box, colour in [*((staff, (0, 160, 0)) for staff in system.staves), (system.box, (0, 0, 220))]:
+            corners = [round(value * width) for value in (box.x0, box.y0, box.x1, box.y1)]
+            cv2.rectangle(canvas, (corners[0], corners[1]), (corners[2], corners[3]), colour, 2)
+        line = np.stack([system.course.xs, system.course.ys], axis=1).round().astype(np.int32)
+        cv2.polylines(canvas, [line], False, (220, 0, 0), 2)
+        place = (round(system.box.x0 * width), max(round(system.box.y0 * width) - 8, 12))
+        text = f"{len(system.staves)} staves {system.confidence:.2f}"
+        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 220), 2)
+    return np.asarray(canvas, dtype=np.uint8)
+
+
+def main() -> None:
+    """Measure every set there is and print a line for each."""
+    parser = argparse.ArgumentParser(prog="python -m bench.systems", description="Precision and recall of systems.")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (default: data)")
+    parser.add_argument("--quick", action="store_true", help=f"about {QUICK_PAGES} pages of each set")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file")
+    parser.add_argument("--draw", type=Path, help="write each page with its systems boxed into this folder")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    folders = [args.data / name for name in SETS if (args.data / name / "systems.csv").exists()]
+    if not folders:
+        parser.error(f"none of {', '.join(SETS)} in {args.data}; unpack the data there or name its folder with --data")
+    results: dict[str, dict[str, float]] = {}
+    print(f"{'set':22} {'precision':>9} {'recall':>7} {'systems':>8} {'pages':>6} {'s/page':>7}")
+    for folder in folders:
+        tally = measure(folder, quick=args.quick, draw=args.draw)
+        results[folder.name] = row = tally.summary()
+        print(
+            f"{folder.name:22} {row['precision']:9.4f} {row['recall']:7.4f} {row['systems']:8.0f} "
+            f"{row['pages']:6.0f} {row['seconds_per_page']:7.3f}"
+        )
+        for fault in tally.faults:
+            print(f"  {fault}")
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
