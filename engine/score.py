@@ -20,6 +20,9 @@ PAPER = 255
 MARGIN_SPACES = 1.5
 """Least room above and below a system in the strip; a system that would have less is scaled down."""
 
+EXAMPLES = 0.6
+"""Pages whose longest system is shorter than this share of the usual page's longest one hold examples, not the piece."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
@@ -39,22 +42,44 @@ def read_score(path: Path | str, front_end: FrontEnd = DEFAULT) -> Score:
 
     Raises PageError if it cannot be decoded or shows no systems.
     """
-    systems: list[System] = []
-    strips: list[Grey] = []
+    pieces: list[_Piece] = []
     pages = 0
     for pages, page in enumerate(read_pages(path), start=1):
-        for found in find_systems(page):
-            systems.append(_numbered(found, pages, len(systems) + 1))
-            strips.append(cut_strip(page, found.course, front_end))
-    if not systems:
+        pieces += [_Piece(pages, found, cut_strip(page, found.course, front_end)) for found in find_systems(page)]
+    if not pieces:
         raise PageError(path, f"expected staves of music, found none on {pages} page(s)")
-    starts = np.cumsum([0, *(strip.shape[1] for strip in strips[:-1])], dtype=np.int64)
-    return Score(pages=pages, systems=tuple(systems), strip=np.hstack(strips), starts_px=starts)
+    pieces = _without_examples(pieces)
+    systems = tuple(_numbered(piece, number) for number, piece in enumerate(pieces, start=1))
+    starts = np.cumsum([0, *(piece.strip.shape[1] for piece in pieces[:-1])], dtype=np.int64)
+    return Score(pages=pages, systems=systems, strip=np.hstack([piece.strip for piece in pieces]), starts_px=starts)
 
 
-def _numbered(found: FoundSystem, page: int, number: int) -> System:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A system and its part of the strip."""
+
+    page: int
+    found: FoundSystem
+    strip: Grey
+
+    @property
+    def length(self) -> float:
+        return self.found.box.x1 - self.found.box.x0
+
+
+def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
+    """The systems without those of pages that show short examples only, as critical reports at the end of a volume do."""
+    longest: dict[int, float] = {}
+    for piece in pieces:
+        longest[piece.page] = max(longest.get(piece.page, 0.0), piece.length)
+    usual = float(np.median(list(longest.values())))
+    return [piece for piece in pieces if longest[piece.page] >= EXAMPLES * usual]
+
+
+def _numbered(piece: _Piece, number: int) -> System:
+    found = piece.found
     return System(
-        page=page,
+        page=piece.page,
         number=number,
         box=found.box,
         staves=found.staves,

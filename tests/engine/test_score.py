@@ -136,3 +136,14 @@ def test_a_file_without_systems_is_refused_by_name(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "blank.png"), np.full((1400, 1000), 255, np.uint8))
     with pytest.raises(PageError, match=r"blank\.png: expected staves of music, found none on 1 page"):
         read_score(tmp_path / "blank.png")
+
+
+def test_pages_of_short_examples_are_left_out(tmp_path: Path) -> None:
+    page = drawn_page([2, 2])[0]
+    examples = page.copy()
+    examples[:, 400:] = 255
+    for name, image in [("1.png", page), ("2.png", page), ("3.png", examples)]:
+        cv2.imwrite(str(tmp_path / name), image)
+    score = read_score(tmp_path)
+    assert score.pages == 3
+    assert [system.page for system in score.systems] == [1, 1, 2, 2]
