@@ -150,8 +150,10 @@ def _query(options: argparse.Namespace) -> int:
     with Collection.open(options.collection, encoder.identity) as collection:
         started = time.perf_counter()
         _, sequence = documents.embed(options.path, kind, encoder, options.start, options.end)
-        timings_ms = {"embed": (time.perf_counter() - started) * 1000}
+        embed_ms = (time.perf_counter() - started) * 1000
         answer = Searcher(collection, settings).query(sequence, among, options.method, options.top)
+        timings_ms = {"embed": embed_ms} | answer.timings_ms
+        timings_ms["total"] += embed_ms
         held = {
             "generation": collection.generation,
             "documents": _count(collection),
@@ -162,7 +164,7 @@ def _query(options: argparse.Namespace) -> int:
             "query": str(options.path),
             "direction": f"{_LETTERS[kind]}2{_LETTERS[among]}",
             "matches": [_match_json(match) for match in answer.matches],
-            "timings_ms": timings_ms | answer.timings_ms,
+            "timings_ms": timings_ms,
             "collection": held,
         }
         print(json.dumps(result, ensure_ascii=False, default=float))  # NumPy's numbers
@@ -229,7 +231,7 @@ def _match_row(match: "Match") -> tuple[str, ...]:
         where = f"p. {_ranges(match.pages)}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
     else:
         where = ""
-    return (str(match.rank), match.document.id, match.document.title, f"{match.cost:.3f}", where)
+    return (str(match.rank), match.document.id, match.document.title, f"{round(match.cost, 3) + 0.0:.3f}", where)
 
 
 def _clock(seconds: float) -> str:

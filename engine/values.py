@@ -16,9 +16,7 @@ Kind = Literal["score", "recording"]
 Embeddings = NDArray[np.float32]
 """float32 (n, 32), unit rows, C-order."""
 
-SCORE_PLACE = np.dtype(
-    [("system", "<u4"), ("x", "<f4"), ("end_system", "<u4"), ("end_x", "<f4")]
-)
+SCORE_PLACE = np.dtype([("system", "<u4"), ("x", "<f4"), ("end_system", "<u4"), ("end_x", "<f4")])
 """Where a sheet snippet lies: it starts in `system` at `x` and ends in `end_system` at `end_x`.
 
 Systems are numbered from 1 through the document (`System.number`); x is in units of page width.
