@@ -60,13 +60,19 @@ def _cuda() -> str:
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return "no driver: everything runs on the CPU"
-    return "a driver is installed: the network runs on the GPU if torch was built for it, all else on the CPU"
+        return "no driver"
+    return "a driver is installed"
 
 
 def _network(load_encoder: Callable[[], Encoder]) -> dict[str, str]:
     try:
-        identity = load_encoder().identity
+        encoder = load_encoder()
     except EngineError as exc:
         return {"error": str(exc)}
-    return {"name": identity.name, "sha256": identity.hash, "front end": str(identity.front_end)}
+    identity = encoder.identity
+    return {
+        "name": identity.name,
+        "sha256": identity.hash,
+        "front end": str(identity.front_end),
+        "computes on": encoder.device,
+    }

@@ -77,6 +77,12 @@ class Encoder:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(network, background, identity, device=device)
 
+    @property
+    def device(self) -> str:
+        """Where it computes, and why."""
+        found = "a CUDA device" if self._device.type == "cuda" else "no CUDA device"
+        return f"{self._device.type}: torch {torch.__version__} finds {found}"
+
     def score(self, snippets: NDArray[np.uint8]) -> Embeddings:
         """Embeddings of sheet snippets.
 

@@ -13,6 +13,7 @@ class FakeEncoder:
     """Tells snippets of one kind apart as a network would; it knows nothing of the other kind."""
 
     identity = NetworkIdentity(name="fake", hash="0" * 64, front_end=FrontEnd())
+    device = "cpu: it is a stand-in"
 
     def score(self, snippets: NDArray[np.uint8]) -> Embeddings:
         # Spread along each row, which even staff lines have none of, and a shift of the snippet changes little.
