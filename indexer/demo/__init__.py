@@ -1,0 +1,147 @@
+"""The demo: makes scans and recordings of real pieces, adds them to a collection, looks for each, and reports.
+
+DIR/scores/ID.pdf           scan-like pages
+DIR/recordings/ID.flac|mp3  expressive performances, synthesised
+DIR/manifest.csv            what `scorefind add` is told about them
+DIR/collection/             the collection
+DIR/results.json            the table
+DIR/report.html             the table, and queries with pictures
+"""
+
+import functools
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexer.demo.pieces import PIECES, DemoError, Piece
+from indexer.demo.pieces import corpus as installed_corpus
+
+if TYPE_CHECKING:
+    from indexer.demo.files import Files
+    from indexer.ingest import LoadEncoder
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+def run(
+    out: Path,
+    *,
+    jobs: int = 2,
+    pieces: Sequence[Piece] = PIECES,
+    corpus: Path | None = None,
+    load_encoder: "LoadEncoder | None" = None,
+    say: Say = print,
+) -> list[dict[str, Any]]:
+    """The rows of the results, after everything is written below `out`; files that are there already are kept.
+
+    corpus: the folder with the pieces; music21's by default.
+    load_encoder: the shipped network by default.
+    Raises DemoError if what the demo needs is not installed, and what `indexer.ingest.add` raises.
+    """
+    try:
+        from indexer.demo.files import make, write_manifest
+    except ImportError as exc:
+        raise DemoError(f"the demo needs more packages ({exc}): pip install 'scorefind[demo]'") from exc
+    if load_encoder is None:
+        from engine.encoder import Encoder
+
+        load_encoder = functools.partial(Encoder.load, None, threads=1)
+    corpus = corpus or installed_corpus()
+    stages = _Stages(say)
+    with stages("making scans and recordings", f"Making {len(pieces)} pieces: PDF scans and recordings in {out}"):
+        made = make(pieces, corpus, out, jobs=jobs)
+        write_manifest(out / "manifest.csv", made)
+    with stages("adding them", f"Adding {2 * len(made)} files to {out / 'collection'}"):
+        _add(out, load_encoder, jobs)
+    table = _query(out, made, load_encoder, jobs, stages)
+    say(f"\n{_text(table)}\n\nresults {out / 'results.json'}\nreport  {(out / 'report.html').resolve().as_uri()}")
+    return table
+
+
+class _Stages:
+    """What takes how long."""
+
+    def __init__(self, say: Say) -> None:
+        self.seconds: dict[str, float] = {}
+        self._say = say
+
+    @contextmanager
+    def __call__(self, name: str, announced: str) -> Iterator[None]:
+        self._say(announced)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+        self._say(f"  {self.seconds[name]:.1f} s")
+
+
+def _add(out: Path, load_encoder: "LoadEncoder", jobs: int) -> None:
+    from engine.errors import NetworkMismatchError
+    from indexer.ingest import add
+    from indexer.sources import discover
+
+    sources = discover((), None, out / "manifest.csv").sources
+    try:
+        summary = add(out / "collection", sources, load_encoder, jobs=jobs)
+    except NetworkMismatchError:
+        logger.info("%s was embedded by another network; it is made anew", out / "collection")
+        shutil.rmtree(out / "collection")
+        summary = add(out / "collection", sources, load_encoder, jobs=jobs)
+    for path, cause in summary.failed.items():
+        logger.warning("%s is left out: %s", path, cause)
+
+
+def _query(
+    out: Path, made: "Sequence[Files]", load_encoder: "LoadEncoder", jobs: int, stages: _Stages
+) -> list[dict[str, Any]]:
+    from engine.collection import Collection
+    from engine.config import SearchSettings
+    from engine.search import Searcher
+    from indexer.demo import queries, report
+
+    settings = SearchSettings(threads=jobs)
+    encoder = load_encoder()
+    with Collection.open(out / "collection", encoder.identity) as collection:
+        with stages("cutting fragments", "Cutting fragments of about 20 seconds"):
+            asked = queries.queries(collection, made, encoder)
+        if not asked:
+            raise DemoError(f"{out / 'collection'} holds no piece both as a score and as a recording")
+        searcher = Searcher(collection, settings)
+        with stages("searching", f"Asking {len(asked)} queries, each with {' and '.join(queries.METHODS)}"):
+            answers = [queries.ask(searcher, query, method) for query in asked for method in queries.METHODS]
+        table = queries.rows(answers)
+        (out / "results.json").write_text(json.dumps({"rows": table}, indent=1) + "\n", encoding="utf-8")
+        with stages("drawing", "Drawing the report"):
+            examples = [
+                report.Example(
+                    asked=one, matches=searcher.query(one.query.sequence, one.query.among, one.method, 3).matches
+                )
+                for one in report.choose(answers)
+            ]
+            facts = report.Facts(
+                pieces=len(made),
+                pages=sum(document.pages for document in collection.of_kind("score")),
+                minutes=sum(document.duration_s for document in collection.of_kind("recording")) / 60,
+                snippets=collection.snippets,
+                network=f"{encoder.identity.name} {encoder.identity.hash[:12]}",
+                stages_s=stages.seconds,
+            )
+            report.write(out / "report.html", table, examples, facts, collection, settings.alignment)
+    return table
+
+
+def _text(table: Sequence[dict[str, Any]]) -> str:
+    lines = ["direction  query  method    n   R@1  R@10   MRR     MR  seconds"]
+    for row in table:
+        rank = "-" if row["MR"] is None else f"{row['MR']:.1f}"
+        lines.append(
+            f"{row['direction']:9}  {row['query']:5}  {row['method']:6}  {row['n']:3}  {row['R@1']:.2f}"
+            f"  {row['R@10']:.2f}  {row['MRR']:.2f}  {rank:>5}  {row['seconds']:7.4f}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,153 @@
+"""Makes the demo's files: of each piece a PDF as a scanner would deliver it, and a recording as a pianist would."""
+
+import csv
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from PIL import Image
+from tqdm import tqdm
+
+from indexer.demo.pieces import DemoError, Piece
+from indexer.demo.two_staves import two_staves
+from indexer.training.degrade import SAMPLE_RATE, degrade_audio, degrade_page
+from indexer.training.engrave import Engraver, EngravingError, ScoreNotes, random_layout
+from indexer.training.perform import perform, random_style, to_midi
+from indexer.training.synthesise import PIANOS, default_soundfont, synthesise
+from indexer.workers import Failure, each
+
+logger = logging.getLogger(__name__)
+
+LONGEST_S = 75.0
+PAPER_WIDTH_INCHES = 8.3
+PAGE_HARM = 0.9
+"""Strength of `degrade_page`: scans of all sorts."""
+SOUND_HARM = 0.4
+"""Strength of `degrade_audio`: rooms, hiss and colour, nothing that hides the music."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """What is made of one piece."""
+
+    piece: Piece
+    score: Path
+    recording: Path
+
+    @property
+    def complete(self) -> bool:
+        return self.score.exists() and self.recording.exists()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    files: Files
+    source: Path
+
+
+def files_of(piece: Piece, out: Path) -> Files:
+    """Where the files of a piece lie; the recordings are FLAC and MP3 in turn, by the piece's id."""
+    suffix = ("flac", "flac", "mp3")[_seed(piece) % 3]
+    return Files(
+        piece=piece,
+        score=out / "scores" / f"{piece.id}.pdf",
+        recording=out / "recordings" / f"{piece.id}.{suffix}",
+    )
+
+
+def make(pieces: Sequence[Piece], corpus: Path, out: Path, *, jobs: int) -> list[Files]:
+    """The files of all pieces in their order; those that are there already are kept, and what fails is left out.
+
+    corpus: the folder that `Piece.file` is relative to.
+    Raises DemoError if none can be made.
+    """
+    wanted = [files_of(piece, out) for piece in pieces]
+    tasks = [_Task(files=files, source=corpus / files.piece.file) for files in wanted if not files.complete]
+    for folder in ("scores", "recordings"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    cause = ""
+    outcomes = each(_make, tasks, jobs=min(jobs, len(tasks)), expected=(EngravingError,))
+    for task, outcome in tqdm(outcomes, total=len(tasks), unit="piece", dynamic_ncols=True, disable=not tasks):
+        if isinstance(outcome, Failure):
+            cause = outcome.cause
+            logger.warning("%s is left out: %s", task.files.piece.id, cause)
+    made = [files for files in wanted if files.complete]
+    if not made:
+        raise DemoError(f"not one of {len(wanted)} pieces could be made; the last one: {cause}")
+    return made
+
+
+def write_manifest(path: Path, made: Sequence[Files]) -> None:
+    """The table that `scorefind add --manifest` reads; a score's id is its piece's, a recording's ends in `_played`."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(("path", "id", "title", "composer", "work", "kind"))
+        for files in made:
+            piece = files.piece
+            said = (piece.title, piece.composer, piece.work)
+            rows.writerow((files.score.relative_to(path.parent), score_id(piece), *said, "score"))
+            rows.writerow((files.recording.relative_to(path.parent), recording_id(piece), *said, "recording"))
+
+
+def score_id(piece: Piece) -> str:
+    return piece.id
+
+
+def recording_id(piece: Piece) -> str:
+    """Ids are unique in a collection, whatever the kind."""
+    return f"{piece.id}_played"
+
+
+def _seed(piece: Piece) -> int:
+    return zlib.crc32(piece.id.encode())
+
+
+def _make(task: _Task) -> None:
+    """Runs in a worker: Verovio may crash."""
+    piece, rng = task.files.piece, np.random.default_rng(_seed(task.files.piece))
+    mei = two_staves(task.source, piece.staves, piece.bars, title=_heading(piece), composer=piece.composer)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "piece.mei"
+        path.write_text(mei, encoding="utf-8")
+        engraver = Engraver(path)
+    _write_score(engraver, task.files.score, rng)
+    _write_recording(engraver.notes(), task.files.recording, rng)
+
+
+def _heading(piece: Piece) -> str:
+    return f"{piece.work}: {piece.title}" if piece.work else piece.title
+
+
+def _write_score(engraver: Engraver, path: Path, rng: np.random.Generator) -> None:
+    layout = replace(random_layout(rng), staff_space_px=float(rng.uniform(8.0, 14.0)))
+    scans = [
+        Image.fromarray(degrade_page(page.image, layout.staff_space_px, rng, PAGE_HARM).image)
+        for page in engraver.pages(layout)
+    ]
+    part = path.with_suffix(".part")
+    scans[0].save(
+        part,
+        format="PDF",
+        save_all=True,
+        append_images=scans[1:],
+        resolution=layout.width_px / PAPER_WIDTH_INCHES,
+        quality=80,
+    )
+    os.replace(part, path)
+
+
+def _write_recording(notes: ScoreNotes, path: Path, rng: np.random.Generator) -> None:
+    style = random_style(notes, rng)
+    quarters = float((notes.onset_quarter + notes.duration_quarter).max())
+    style = replace(style, quarters_per_minute=max(style.quarters_per_minute, 60 * quarters / LONGEST_S))
+    midi = to_midi(perform(notes, style, rng), program=int(rng.choice(PIANOS, p=(0.7, 0.2, 0.1))))
+    samples = degrade_audio(synthesise(midi, default_soundfont()), rng, SOUND_HARM).samples
+    part = path.with_suffix(".part")
+    soundfile.write(part, samples, SAMPLE_RATE, format=path.suffix[1:].upper())
+    os.replace(part, path)
