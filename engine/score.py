@@ -21,7 +21,7 @@ MARGIN_SPACES = 1.5
 """Least room above and below a system in the strip; a system that would have less is scaled down."""
 
 EXAMPLES = 0.6
-"""Pages whose longest system is shorter than this share of the usual page's longest one hold examples, not the piece."""
+"""Pages whose longest system is shorter than this share of the usual longest one hold examples, not the piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class _Piece:
 
 
 def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
-    """The systems without those of pages that show short examples only, as critical reports at the end of a volume do."""
+    """The systems without those of pages that show short examples only, as critical reports after the music do."""
     longest: dict[int, float] = {}
     for piece in pieces:
         longest[piece.page] = max(longest.get(piece.page, 0.0), piece.length)

@@ -14,6 +14,12 @@ WORKING_SPACE = 10.0
 """Staff space in px at which lines are sought: pages of another resolution are resized to it."""
 SPACE_RANGE = (7.5, 14.0)
 """Staff spaces in px that are left as they are."""
+SMALL_PAGE = 1200
+"""Pages less wide, in px, are doubled before their staff space is measured."""
+DARK = 110
+"""Grey level of what is ink wherever it is."""
+LEAST_STEP = 40
+"""Least difference in grey of a thin line and the paper on both sides."""
 SCALES = (0.7, 0.8, 0.9, 1.0, 1.1)
 """Staff sizes sought, relative to the commonest one: a singer's staff is often printed smaller."""
 FOUND = 0.3
@@ -88,14 +94,16 @@ class Staff:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What a page shows of staff lines; each float32 (h, w) of 0 and 1."""
+    """What a page shows of staff lines; images are float32 (h, w) of 0 and 1."""
 
     lines: Floats
     """Parts of thin horizontal lines, one pixel fatter above and below than printed."""
     visible: Floats
     """Where a line could be seen, because no note or beam covers it."""
-    ink: Floats
-    """All ink, one pixel fatter above and below."""
+    sharp: Floats
+    """All ink at the page's own resolution, a little fatter above and below: letters run together in a smaller one."""
+    finer: float
+    """Size of `sharp`, relative to the others."""
 
 
 def slope(xs: Floats, ys: Floats) -> float:
@@ -116,12 +124,16 @@ def find_staves(page: Grey) -> tuple[list[Staff], Grey, float]:
     page: uint8 (h, w), white 255, grey levels normalised.
     Returns the staves in pixels of the ink; the ink, uint8 (h', w') of 0 and 1; and w' / w.
     """
-    space = staff_space(binarise(page))
-    if space is None:
-        return [], binarise(page), 1.0
+    enlarged = 2.0 if page.shape[1] < SMALL_PAGE else 1.0
+    ink = binarise(resize(page, enlarged))
+    enlarged_space = staff_space(ink)
+    if enlarged_space is None:
+        return [], ink, enlarged
+    space = enlarged_space / enlarged
     scale = 1.0 if SPACE_RANGE[0] <= space <= SPACE_RANGE[1] else WORKING_SPACE / space
-    ink = binarise(page if scale == 1.0 else resize(page, scale))
-    evidence = _line_evidence(ink, space * scale)
+    own, ink = ink, ink if scale == enlarged else binarise(resize(page, scale))
+    sharp = own if scale < 1 else ink
+    evidence = _line_evidence(ink, sharp, space * scale)
     candidates = [_refined(evidence, course, space * scale) for course in _courses(evidence.lines, space * scale)]
     return _credible([staff for staff in candidates if staff is not None]), ink, scale
 
@@ -151,15 +163,17 @@ def _overlap(a: Staff, b: Staff) -> bool:
 
 def resize(page: Grey, scale: float) -> Grey:
     """The page at another size, averaged when smaller, interpolated when larger."""
+    if scale == 1:
+        return page
     size = (max(1, round(page.shape[1] * scale)), max(1, round(page.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(page, size, interpolation=interpolation), dtype=np.uint8)
 
 
 def binarise(page: Grey) -> Grey:
-    """Ink 1, paper 0: dark, or darker than its surroundings, as thin lines are in small images."""
-    surroundings = cv2.boxFilter(page, cv2.CV_16S, (31, 31)) - 40
-    return ((page < 100) | (page < surroundings)).astype(np.uint8)
+    """Ink 1, paper 0: dark, or thin and darker than both sides, as the lines of small images are."""
+    thin = cv2.morphologyEx(page, cv2.MORPH_BLACKHAT, _bar(5, 5))
+    return ((page < DARK) | (thin > LEAST_STEP)).astype(np.uint8)
 
 
 def staff_space(ink: Grey) -> float | None:
@@ -182,15 +196,17 @@ def staff_space(ink: Grey) -> float | None:
     return float(np.average(np.arange(most)[near], weights=counts[near] + 1e-9)) if smooth[mode] else None
 
 
-def _line_evidence(ink: Grey, space: float) -> _Evidence:
+def _line_evidence(ink: Grey, sharp: Grey, space: float) -> _Evidence:
     thick = cv2.morphologyEx(ink, cv2.MORPH_OPEN, _bar(1, max(5, 0.45 * space)))
     thin = cv2.dilate(cv2.subtract(ink, thick), _bar(1, 3))
     thin = cv2.morphologyEx(thin, cv2.MORPH_CLOSE, _bar(0.5 * space, 1))
     lines = cv2.morphologyEx(thin, cv2.MORPH_OPEN, _bar(1.2 * space, 1))
+    finer = sharp.shape[1] / ink.shape[1]
     return _Evidence(
         lines=np.asarray(lines, dtype=np.float32),
         visible=np.asarray((thick == 0) | (lines > 0), dtype=np.float32),
-        ink=np.asarray(cv2.dilate(ink, _bar(1, 3)), dtype=np.float32),
+        sharp=np.asarray(cv2.dilate(sharp, _bar(1, 1 + 2 * max(1.0, 0.08 * space * finer))), dtype=np.float32),
+        finer=finer,
     )
 
 
@@ -291,15 +307,17 @@ def _refined(evidence: _Evidence, course: tuple[Floats, Floats], space: float) -
     strength, shift, own = _fit(evidence, columns, follow(xs, ys, columns), space)
     ys = ys + np.float32(shift)
     x0, x1 = _ends(evidence.lines, xs, ys, own)
-    if x1 - x0 < LEAST_LENGTH * own or _coverage(evidence.ink, columns, follow(xs, ys, columns), own) < COVERAGE:
+    if x1 - x0 < LEAST_LENGTH * own or _coverage(evidence, columns, follow(xs, ys, columns), own) < COVERAGE:
         return None
     knots = np.unique(np.concatenate([[x0], xs[(xs > x0) & (xs < x1)], [x1]])).astype(np.float32)
     return Staff(xs=knots, ys=follow(xs, ys, knots), space=own, strength=min(strength, 1.0))
 
 
-def _coverage(ink: Floats, columns: Floats, rows: Floats, space: float) -> float:
+def _coverage(evidence: _Evidence, columns: Floats, rows: Floats, space: float) -> float:
     """Share of the five lines that is ink, whether line or note."""
-    return float(_sample(ink, columns[::3], rows[::3], FIVE_LINES * np.float32(space)).mean())
+    finer = np.float32(evidence.finer)
+    lines = FIVE_LINES * np.float32(space) * finer
+    return float(_sample(evidence.sharp, columns[::3] * finer, rows[::3] * finer, lines).mean())
 
 
 def _sample(image: Floats, columns: Floats, rows: Floats, offsets: Floats) -> Floats:
