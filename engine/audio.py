@@ -75,10 +75,21 @@ def read_audio(path: Path | str, start_s: float | None = None, end_s: float | No
     return samples
 
 
+class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # has no types
+    """A sound file that is read on end.
+
+    soundfile seeks after each read of a seekable file; an MP3 decoder starts anew there, which changes samples (by up
+    to 0.008) and fills stderr with its complaints.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _decode(path: Path, start_s: float, end_s: float | None) -> Iterator[Samples]:
     """Blocks of mono samples at 22050 Hz by whichever decoder knows the format."""
     try:
-        file = soundfile.SoundFile(path)
+        file = _Stream(path)
     except (soundfile.LibsndfileError, OSError, TypeError) as exc:  # TypeError: headerless .raw
         if shutil.which("ffmpeg") is None:
             cause = f"not readable by libsndfile ({exc}), and the ffmpeg program, which reads M4A, AAC and others,"
