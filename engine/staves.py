@@ -32,8 +32,10 @@ COVERAGE = 0.86
 """Least share of the five lines that is ink. Lines of bold text reach 0.83, staves of real scans 0.97 and more."""
 SHORT_STRENGTH = 0.7
 """The same for those less than half as long as the longest: slurs, beams and ledger lines make short candidates."""
-SHORT = 0.18
-"""Least length, as a share of the longest."""
+SHORT = 0.25
+"""Least length, as a share of the longest, of a staff that does not start where the long ones do, as last bars do."""
+ALIGNED = 2.0
+"""Distance of left ends, in staff spaces, up to which two staves start in the same place."""
 FIVE_LINES = np.arange(-2, 3, dtype=np.float32)
 """Places of the lines, in staff spaces from the middle one."""
 LEAST_VISIBLE = 0.3
@@ -140,12 +142,20 @@ def find_staves(page: Grey) -> tuple[list[Staff], Grey, float]:
 
 def _credible(candidates: list[Staff]) -> list[Staff]:
     """Those that are strong enough for their length and overlap no stronger one, top to bottom."""
-    longest = max((staff.length for staff in candidates if staff.strength >= STRENGTH), default=0.0)
+    strong = [staff for staff in candidates if staff.strength >= STRENGTH]
+    longest = max((staff.length for staff in strong), default=0.0)
+    long = [staff for staff in strong if staff.length >= longest / 2]
+    tilt = float(np.median([staff.slope for staff in long] or [0.0]))
+    left = float(np.median([staff.x0 + tilt * staff.y for staff in long] or [0.0]))
+
+    def credible(staff: Staff) -> bool:
+        if staff.length >= longest / 2:
+            return True
+        starts = abs(staff.x0 + tilt * staff.y - left) <= ALIGNED * staff.space
+        return staff.strength >= SHORT_STRENGTH and (starts or staff.length >= SHORT * longest)
+
     found: list[Staff] = []
-    for staff in sorted(candidates, key=lambda staff: -staff.strength * staff.length):
-        needed = STRENGTH if staff.length >= longest / 2 else SHORT_STRENGTH
-        if staff.strength < needed or staff.length < SHORT * longest:
-            continue
+    for staff in sorted(filter(credible, strong), key=lambda staff: -staff.strength * staff.length):
         if not any(_overlap(staff, other) for other in found):
             found.append(staff)
     return sorted(found, key=lambda staff: staff.y)
@@ -250,7 +260,7 @@ def _courses(lines: Floats, space: float) -> Iterator[tuple[Floats, Floats]]:
         path, total = _best_path(evidence)
         if total < least:
             return
-        least = max(least, SHORT * ACCEPTED * total)
+        least = max(least, SHORT / 3 * total)
         along = evidence[np.arange(len(path)), path]
         runs = list(_runs(along))
         for start, stop in runs:

@@ -16,10 +16,9 @@ SIDE = 1.2
 """Distance in staff spaces from the left end of a staff within which the line that opens a system lies."""
 UNJOINED = 0.6
 """Where less than this share is seen, and at most one barline (or slur), staves belong to different systems."""
-SHORT = 0.25
-"""Systems shorter than this share of the page's usual staff length are ossias, incipits or dirt."""
 SMALL = 0.8
-"""The same, relative to the usual staff space, for those that are less than half as long as usual."""
+"""Systems whose staves are smaller than this share of the usual staff space, and less than half as long as usual, are
+ossias and incipits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,12 +142,12 @@ def _grouped(staves: list[Staff], joined: list[bool]) -> list[list[Staff]]:
 def _main(groups: list[list[Staff]]) -> list[list[Staff]]:
     """The groups without ossias and incipits."""
     staves = [staff for group in groups for staff in group]
-    length = float(np.median([staff.x1 - staff.x0 for staff in staves]))
+    length = float(np.median([staff.length for staff in staves]))
     space = float(np.median([staff.space for staff in staves]))
 
     def kept(group: list[Staff]) -> bool:
-        longest = max(staff.x1 - staff.x0 for staff in group) / length
-        return longest >= (0.5 if max(staff.space for staff in group) < SMALL * space else SHORT)
+        small = max(staff.space for staff in group) < SMALL * space
+        return not small or max(staff.length for staff in group) >= length / 2
 
     return [group for group in groups if kept(group)]
 
