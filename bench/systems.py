@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from engine.pages import read_pages
-from engine.staves import Grey
+from engine.staff_lines import Grey
 from engine.systems import FoundSystem, find_systems
 
 SETS = ("val_scans_joplin", "dev_scans_mozart", "dev_scans_bach_haydn")

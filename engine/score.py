@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from engine.config import FrontEnd
 from engine.errors import PageError
 from engine.pages import read_pages
-from engine.staves import Grey, slope
+from engine.staff_lines import Grey
+from engine.staves import slope
 from engine.systems import Course, FoundSystem, find_systems
 from engine.values import SCORE_PLACE, System
 

@@ -105,3 +105,18 @@ def test_a_short_staff_beside_long_ones_is_no_system() -> None:
     for line in range(5):
         cv2.line(page, (700, 1000 + 6 * line), (800, 1000 + 6 * line), 0, 1)
     np.testing.assert_allclose(_places(page), true, atol=0.002)
+
+
+def test_a_staff_that_beams_break_up_is_one() -> None:
+    page, true = drawn_page([2, 2], notes=False)
+    top = round(true[0][0] * 1000)
+    page[top - 15 : top + 60, 300:450] = 0
+    systems = find_systems(page)
+    assert [len(system.staves) for system in systems] == [2, 2]
+    assert systems[0].staves[0].x1 == pytest.approx(RIGHT, abs=0.01)
+
+
+def test_a_last_system_of_one_bar_is_found() -> None:
+    page, true = drawn_page([2, 2, 2])
+    page[round(true[2][0] * 1000) - 30 :, 80 + 150 :] = 255
+    np.testing.assert_allclose(_places(page), true, atol=0.002)
