@@ -60,6 +60,8 @@ def read_audio(path: Path | str, start_s: float | None = None, end_s: float | No
     path, start = Path(path), 0.0 if start_s is None else start_s
     if not path.is_file():
         raise AudioError(path, "expected an audio file, got a folder" if path.is_dir() else "no such file")
+    if path.stat().st_size == 0:
+        raise AudioError(path, "is an empty file")
     if not 0 <= start < (np.inf if end_s is None else end_s):
         raise AudioError(path, f"expected a fragment with 0 <= start < end, got {start:g} s to {end_s} s")
     blocks = list(_decode(path, start, end_s))

@@ -208,11 +208,17 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         read_audio(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"RIFF", b"not audio at all" * 100])
+@pytest.mark.parametrize("content", [b"RIFF", b"not audio at all" * 100])
 def test_a_file_that_is_no_audio_is_refused(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(AudioError, match=r"a\.wav: not readable by libsndfile .* ffmpeg program"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_an_empty_file_is_refused_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    with pytest.raises(AudioError, match=r"a\.wav: is an empty file"):
         read_audio(tmp_path / "a.wav")
 
 
