@@ -22,7 +22,7 @@ MARGIN_SPACES = 1.5
 """Least room above and below a system in the strip; a system that would have less is scaled down."""
 
 EXAMPLES = 0.6
-"""Pages whose longest system is shorter than this share of the usual longest one hold examples, not the piece."""
+"""Pages half of whose systems are shorter than this share of the usual length hold examples, not the piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +70,12 @@ class _Piece:
 
 def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
     """The systems without those of pages that show short examples only, as critical reports after the music do."""
-    longest: dict[int, float] = {}
+    lengths: dict[int, list[float]] = {}
     for piece in pieces:
-        longest[piece.page] = max(longest.get(piece.page, 0.0), piece.length)
-    usual = float(np.median(list(longest.values())))
-    return [piece for piece in pieces if longest[piece.page] >= EXAMPLES * usual]
+        lengths.setdefault(piece.page, []).append(piece.length)
+    typical = {page: sorted(own)[len(own) // 2] for page, own in lengths.items()}
+    usual = float(np.median(list(typical.values())))
+    return [piece for piece in pieces if typical[piece.page] >= EXAMPLES * usual]
 
 
 def _numbered(piece: _Piece, number: int) -> System:

@@ -147,3 +147,11 @@ def test_pages_of_short_examples_are_left_out(tmp_path: Path) -> None:
     score = read_score(tmp_path)
     assert score.pages == 3
     assert [system.page for system in score.systems] == [1, 1, 2, 2]
+
+
+def test_a_last_page_that_ends_with_a_short_system_stays(tmp_path: Path) -> None:
+    page, places = drawn_page([2, 2])
+    cv2.imwrite(str(tmp_path / "1.png"), page)
+    page[round(places[1][0] * 1000) - 30 :, 400:] = 255
+    cv2.imwrite(str(tmp_path / "2.png"), page)
+    assert [system.page for system in read_score(tmp_path).systems] == [1, 1, 2, 2]
