@@ -22,6 +22,7 @@ from tqdm import tqdm
 from engine import config
 from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
+from engine.errors import SettingsError
 from engine.pages import normalise_grey
 from engine.score import cut_strip, strip_scale
 from engine.systems import Course
@@ -52,7 +53,7 @@ class CorpusSettings:
     splits: str = "splits.csv"
     """CSV file with the columns id and split (train or val)."""
     soundfonts: tuple[str, ...] = ()
-    """SoundFont files; none: the one that a package carries."""
+    """SoundFont files, from `data` on; none: the one that a package carries."""
     folder: Path = Path("corpus")
     """Where the takes go."""
     train_pieces: int = 1200
@@ -107,7 +108,13 @@ class Job:
 
 
 def make(settings: CorpusSettings, front_end: FrontEnd, jobs: int) -> None:
-    """Makes every take that is not there yet, in `jobs` processes; a score that fails is logged and passed over."""
+    """Makes every take that is not there yet, in `jobs` processes; a score that fails is logged and passed over.
+
+    Raises SettingsError if a SoundFont is missing, OSError if a list of scores is.
+    """
+    for soundfont in _soundfonts(settings):
+        if not soundfont.is_file():
+            raise SettingsError(f"{soundfont}: no such SoundFont; see corpus.soundfonts of the configuration")
     missing = [job for split in ("val", "train") for job in _jobs(settings, split) if not job.target.exists()]
     work = partial(_make_take, settings=settings, front_end=front_end)
     progress = tqdm(each(work, missing, jobs=jobs, expected=(EngravingError,)), total=len(missing), unit="take")
@@ -119,6 +126,10 @@ def make(settings: CorpusSettings, front_end: FrontEnd, jobs: int) -> None:
 def paths(settings: CorpusSettings, split: str) -> list[Path]:
     """The takes of a split that have been made, sorted."""
     return sorted((settings.folder / split).glob("*.npz"))
+
+
+def _soundfonts(settings: CorpusSettings) -> list[Path]:
+    return [settings.data / name for name in settings.soundfonts] or [default_soundfont()]
 
 
 def _jobs(settings: CorpusSettings, split: str) -> Iterator[Job]:
@@ -229,7 +240,7 @@ def _record(
     """The spectrogram of a degraded performance, and its (quarters, frames) of the beats."""
     notes = engraver.notes()
     performance = perform(notes, random_style(notes, rng), rng).until(settings.seconds)
-    soundfonts = [Path(name) for name in settings.soundfonts] or [default_soundfont()]
+    soundfonts = _soundfonts(settings)
     soundfont = soundfonts[int(rng.integers(len(soundfonts)))]
     program = int(rng.choice(PIANOS, p=(0.7, 0.2, 0.1)))
     heard = degrade_audio(synthesise(to_midi(performance, program), soundfont), rng)

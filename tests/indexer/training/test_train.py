@@ -10,6 +10,7 @@ import pytest
 
 from engine.config import FrontEnd
 from engine.encoder import Encoder
+from engine.errors import SettingsError
 from indexer.training import corpus, train
 from indexer.training.corpus import CorpusSettings, Take
 from indexer.training.pairs import NO_AUGMENTATION, Augmentation, PairSource
@@ -100,6 +101,11 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(settings: Cor
     assert [line["loss"] for line in lines[0]] == pytest.approx([line["loss"] for line in lines[1]], rel=1e-4)
     assert Encoder.load(straight).identity.name == "default"
     assert "Licence" in straight.with_suffix(".md").read_text()
+
+
+def test_a_missing_soundfont_is_told_before_anything_is_made(settings: CorpusSettings) -> None:
+    with pytest.raises(SettingsError, match=r"absent\.sf2: no such SoundFont"):
+        corpus.make(dataclasses.replace(settings, soundfonts=("absent.sf2",)), FrontEnd(), jobs=1)
 
 
 def _write_csv(path: Path, columns: list[str], rows: list[tuple[str, str]]) -> None:
