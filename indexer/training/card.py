@@ -9,7 +9,7 @@ Embeds sheet-music snippets (160 x 200 px at a staff space of 7 px) and audio ex
 dimensions, so that what sounds alike and looks alike lies close together.
 
 - Made by `scorefind train` at commit `{commit}`, from random weights. Licence of the weights: MIT, as the project's.
-- Trained on {takes} takes ({onsets} onsets) of scores by composers whose works appear in no test set, engraved by
+- Trained on {takes} takes ({onsets} onsets) of scores that stand in no validation or test set, engraved by
   Verovio in five fonts and many layouts, degraded like prints and scans; performed expressively, synthesised
   through {soundfonts} SoundFont(s), degraded like recordings in rooms and on old carriers.
 - Sources of the scores: {manifests} (CC0 and CC-BY 4.0).
