@@ -138,7 +138,7 @@ def courses(lines: Floats, space: float) -> Iterator[tuple[Floats, Floats]]:
             sure = start + np.flatnonzero(along[start:stop] >= FOUND)
             strips = np.arange(start, stop)
             ys = np.interp(strips, sure, path[sure])
-            yield ((strips + 0.5) * width).astype(np.float32), _smooth(ys)
+            yield ((strips + 0.5) * width).astype(np.float32), smooth(ys)
         for start, stop in runs or [(0, len(path))]:
             for strip in range(max(start - 2, 0), min(stop + 2, len(path))):
                 evidence[strip, max(path[strip] - band, 0) : path[strip] + band + 1] = 0
@@ -173,7 +173,7 @@ def _runs(along: Floats) -> Iterator[tuple[int, int]]:
                 yield start, stop
 
 
-def _smooth(ys: NDArray[np.float64]) -> Floats:
+def smooth(ys: Floats | NDArray[np.float64]) -> Floats:
     """ys without the steps of whole rows and without single outliers."""
     padded = np.pad(ys, 4, mode="edge").astype(np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 9)

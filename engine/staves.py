@@ -16,6 +16,7 @@ from engine.staff_lines import (
     courses,
     line_evidence,
     resize,
+    smooth,
     staff_space,
 )
 
@@ -39,6 +40,8 @@ LONGEST_GAP = 25
 """Longest gap in staff spaces, covered by beams or chords, across which two parts of a staff are put together."""
 FIVE_LINES = np.arange(-2, 3, dtype=np.float32)
 """Places of the lines, in staff spaces from the middle one."""
+TRACK = 0.4
+"""How far, in staff spaces, a course may lie beside its staff."""
 LEAST_VISIBLE = 0.3
 """Share of a line that must be free of notes and beams for it to count as fully seen."""
 
@@ -190,7 +193,8 @@ def _refined(evidence: Evidence, course: tuple[Floats, Floats], space: float) ->
     xs, ys = course
     columns = np.arange(round(xs[0]), round(xs[-1]) + 1, dtype=np.float32)
     strength, shift, own = _fit(evidence, columns, follow(xs, ys, columns), space)
-    ys = ys + np.float32(shift)
+    ys = _tracked(evidence, xs, ys + np.float32(shift), own)
+    strength = _fit(evidence, columns, follow(xs, ys, columns), own)[0]
     x0, x1 = _ends(evidence.lines, xs, ys, own)
     if x1 - x0 < LEAST_LENGTH * own or _coverage(evidence, columns, follow(xs, ys, columns), own) < COVERAGE:
         return None
@@ -198,11 +202,29 @@ def _refined(evidence: Evidence, course: tuple[Floats, Floats], space: float) ->
     return Staff(xs=knots, ys=follow(xs, ys, knots), space=own, strength=min(strength, 1.0))
 
 
+def _tracked(evidence: Evidence, xs: Floats, ys: Floats, space: float) -> Floats:
+    """The rows of a course, each moved to where the lines near it are: the course itself lags behind where it tilts."""
+    shifts = np.arange(-TRACK, TRACK + 0.01, 0.05, dtype=np.float32) * np.float32(space)
+    steps = np.array([-2, -1, 0, 1, 2, -1.5, -0.5, 0.5, 1.5], np.float32) * np.float32(space)
+    weights = np.array([0.2] * 5 + [-0.25] * 4, np.float32)
+    columns = np.arange(xs[0], xs[-1] + 1, 2, dtype=np.float32)
+    offsets = (shifts[:, None] + steps).ravel()
+    seen = _sample(evidence.lines, columns, follow(xs, ys, columns), offsets)
+    fit = np.tensordot(weights, seen.reshape(len(shifts), len(steps), -1), axes=(0, 1))
+    near = cv2.blur(fit, (2 * round(2 * space) + 1, 1))  # four staff spaces to both sides
+    near = near[:, np.searchsorted(columns, xs).clip(0, len(columns) - 1)]
+    best = (
+        near >= near.max(axis=0) - 0.02
+    )  # lines are thick, so that neighbouring shifts fit as well: take their middle
+    return smooth(ys + (shifts @ best) / best.sum(axis=0))
+
+
 def _coverage(evidence: Evidence, columns: Floats, rows: Floats, space: float) -> float:
     """Share of the five lines that is ink, whether line or note."""
     finer = np.float32(evidence.finer)
     lines = FIVE_LINES * np.float32(space) * finer
-    return float(_sample(evidence.sharp, columns[::3] * finer, rows[::3] * finer, lines).mean())
+    columns, rows = (finer * (places[::3] + 0.5) - 0.5 for places in (columns, rows))  # centres of pixels
+    return float(_sample(evidence.sharp, columns, rows, lines).mean())
 
 
 def _sample(image: Floats, columns: Floats, rows: Floats, offsets: Floats) -> Floats:

@@ -82,7 +82,7 @@ def _reduced(measure: ET.Element, staves: Staves) -> ET.Element:
             for layer in _layers(found[str(number)], merged=len(numbers) > 1, upper=number == numbers[0])
         ]
         # A bar that nobody plays in keeps its rest.
-        sounding = [layer for layer in layers if layer.find(f".//{_MEI}note") is not None] or layers[:1]
+        sounding = [layer for layer in layers if _is_printed(layer)] or layers[:1]
         staff = ET.SubElement(reduced, f"{_MEI}staff", n=str(n))
         for position, layer in enumerate(sounding, 1):
             layer.set("n", str(position))
@@ -96,6 +96,11 @@ def _reduced(measure: ET.Element, staves: Staves) -> ET.Element:
                 _forget_layout(sign)
             reduced.append(sign)
     return reduced
+
+
+def _is_printed(layer: ET.Element) -> bool:
+    """Whether it shows a note: some editors write out trills and tremolos for playback in a layer of hidden notes."""
+    return any(note.get("visible") != "false" for note in layer.iter(f"{_MEI}note"))
 
 
 def _layers(staff: ET.Element, *, merged: bool, upper: bool) -> Iterator[ET.Element]:
