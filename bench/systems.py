@@ -1,10 +1,11 @@
-"""How well are systems found on real scans, and what does it cost? Precision and recall against `systems.csv`.
+"""How well are systems found on engraved pages and on real scans, and what does it cost? Precision and recall.
 
     python -m bench.systems [--data DIR] [--quick] [--json FILE] [--draw DIR]
 
 DIR holds data sets, each a folder with `systems.csv` (piece, page, y_top, y_bottom in page widths) and
 `pages/PIECE_pNN.tif`. A system counts as found when its rows overlap the true ones by an IoU of 0.5 or more.
-Pieces without a verified row are left out. `--draw` writes every page with its systems boxed.
+Pieces without a verified row are left out. `engraved` and `engraved_degraded` are pages of the demo's pieces, clean and
+made to look like scans; they need no data. `--draw` writes every page with its systems boxed.
 """
 
 import argparse
@@ -13,13 +14,16 @@ import json
 import re
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from engine.pages import read_pages
+from bench import engraved, report
+from bench.engraved import Known
+from engine.pages import normalise_grey, read_pages
 from engine.staff_lines import Grey
 from engine.systems import FoundSystem, find_systems
 
@@ -80,28 +84,34 @@ def matches(found: list[Rows], true: list[Rows]) -> int:
     return len(true) - len(left)
 
 
-def measure(folder: Path, *, quick: bool, draw: Path | None) -> Tally:
-    """Precision, recall and time on one set."""
+def scans(folder: Path, *, quick: bool) -> Iterator[Known]:
+    """The pages of a set of scans with their verified systems."""
     truth = true_systems(folder)
     pieces = {piece for piece, _ in truth}
     files = [(key, file) for file in sorted((folder / "pages").iterdir()) if (key := _key(file)) and key[0] in pieces]
-    tally = Tally()
     for key, file in files[:: max(1, len(files) // QUICK_PAGES)] if quick else files:
+        yield Known(name=file.stem, page=next(read_pages(file)), systems=truth.get(key, []))
+
+
+def measure(name: str, pages: Iterable[Known], draw: Path | None) -> Tally:
+    """Precision, recall and time on one set."""
+    tally = Tally()
+    for known in pages:
+        page = normalise_grey(known.page)
         start = time.perf_counter()
-        page = next(read_pages(file))
         systems = find_systems(page)
         tally.seconds += time.perf_counter() - start
         found = [(system.box.y0, system.box.y1) for system in systems]
-        right = matches(found, truth.get(key, []))
+        right = matches(found, known.systems)
         tally.pages += 1
-        tally.systems += len(truth.get(key, []))
+        tally.systems += len(known.systems)
         tally.found += len(found)
         tally.right += right
-        if right < max(len(found), len(truth.get(key, []))):
-            tally.faults.append(f"{file.name}: {len(truth.get(key, []))} true, {len(found)} found, {right} right")
+        if right < max(len(found), len(known.systems)):
+            tally.faults.append(f"{known.name}: {len(known.systems)} true, {len(found)} found, {right} right")
         if draw is not None:
             draw.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(draw / f"{folder.name}-{file.stem}.png"), drawn(page, systems))
+            cv2.imwrite(str(draw / f"{name}-{known.name}.png"), drawn(page, systems))
     return tally
 
 
@@ -135,16 +145,24 @@ def main() -> None:
     parser.add_argument("--draw", type=Path, help="write each page with its systems boxed into this folder")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    folders = [args.data / name for name in SETS if (args.data / name / "systems.csv").exists()]
-    if not folders:
-        parser.error(f"none of {', '.join(SETS)} in {args.data}; unpack the data there or name its folder with --data")
+    every = 6 if args.quick else 1
+    sets: dict[str, Iterable[Known]] = {
+        "engraved": engraved.pages(degraded=False, every=every),
+        "engraved_degraded": engraved.pages(degraded=True, every=every),
+    }
+    for name in SETS:
+        if (args.data / name / "systems.csv").exists():
+            sets[name] = scans(args.data / name, quick=args.quick)
+        else:
+            print(f"{name} is not in {args.data}: unpack it there, or name its folder with --data")
+    print(report.heading(report.environment()))
     results: dict[str, dict[str, float]] = {}
     print(f"{'set':22} {'precision':>9} {'recall':>7} {'systems':>8} {'pages':>6} {'s/page':>7}")
-    for folder in folders:
-        tally = measure(folder, quick=args.quick, draw=args.draw)
-        results[folder.name] = row = tally.summary()
+    for name, pages in sets.items():
+        tally = measure(name, pages, args.draw)
+        results[name] = row = tally.summary()
         print(
-            f"{folder.name:22} {row['precision']:9.4f} {row['recall']:7.4f} {row['systems']:8.0f} "
+            f"{name:22} {row['precision']:9.4f} {row['recall']:7.4f} {row['systems']:8.0f} "
             f"{row['pages']:6.0f} {row['seconds_per_page']:7.3f}"
         )
         for fault in tally.faults:
