@@ -62,6 +62,14 @@ def test_the_resolution_of_a_page_does_not_matter(space: float) -> None:
     np.testing.assert_allclose(_places(page), true, atol=0.003)
 
 
+@pytest.mark.parametrize("degrees", [-1.5, -0.8, 0.0, 0.8, 1.5])
+def test_a_coarse_bilevel_scan_shown_large_has_the_same_systems(degrees: float) -> None:
+    page, _ = drawn_page([2, 2, 2, 2])
+    coarse = np.where(bent(rotated(page, degrees), 6) > 128, 255, 0).astype(np.uint8)
+    large = cv2.resize(coarse, None, fx=1.9, fy=1.9, interpolation=cv2.INTER_LINEAR)
+    assert [len(system.staves) for system in find_systems(np.asarray(large, np.uint8))] == [2, 2, 2, 2]
+
+
 def test_a_smaller_staff_above_a_piano_part_belongs_to_its_system() -> None:
     page, _ = drawn_page([2], notes=False)
     for line in range(5):
