@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from engine.audio import BANDS
 from engine.config import FrontEnd
 from engine.errors import WeightsError
 from engine.network import Architecture, TwoPathways
@@ -99,7 +100,7 @@ class Encoder:
         excerpts: float32 (n, 92, excerpt_frames), gain as the front end has it.
         Returns float32 (n, 32), unit rows. Raises ValueError for another shape or dtype.
         """
-        _require(excerpts, np.float32, (92, self.identity.front_end.excerpt_frames))
+        _require(excerpts, np.float32, (BANDS, self.identity.front_end.excerpt_frames))
         return self._embed(excerpts, lambda batch: self._network.recording(batch.unsqueeze(1)))
 
     def bias(self, embeddings: Embeddings, kind: Kind) -> NDArray[np.float32]:

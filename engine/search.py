@@ -102,11 +102,13 @@ class Searcher:
         if method != "exhaustive":
             with stopwatch("vote"):
                 given = self._vote(sequence, among)
-                numbers, votes = voting.ranking(given), given.counts
+                votes = given.counts
+                if method == "vote":
+                    numbers = voting.ranking(given)
+                else:
+                    numbers = np.sort(voting.shortlist(given, self._settings.shortlist))
         if method == "vote":
             return _Ranked(numbers=numbers, costs=-votes[numbers] / max(1, votes.sum()), votes=votes[numbers])
-        if method == "refine":
-            numbers = np.sort(numbers[: self._settings.shortlist])
         with stopwatch("align"):
             costs, order = self._align(sequence, among, numbers)
         return _Ranked(numbers=numbers[order], costs=costs[order], votes=votes[numbers[order]])

@@ -14,9 +14,10 @@ import soundfile
 from PIL import Image
 from tqdm import tqdm
 
+from engine.audio import SAMPLE_RATE
 from indexer.demo.pieces import DemoError, Piece
 from indexer.demo.two_staves import two_staves
-from indexer.training.degrade import SAMPLE_RATE, degrade_audio, degrade_page
+from indexer.training.degrade import degrade_audio, degrade_page
 from indexer.training.engrave import Engraver, EngravingError, ScoreNotes, random_layout
 from indexer.training.perform import perform, random_style, to_midi
 from indexer.training.synthesise import PIANOS, default_soundfont, synthesise

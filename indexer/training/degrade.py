@@ -13,12 +13,12 @@ import soxr
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from engine.audio import SAMPLE_RATE, Samples
+
 Page = NDArray[np.uint8]
 Points = NDArray[np.float64]
-Samples = NDArray[np.float32]
 Field = NDArray[np.float32]
 
-SAMPLE_RATE = 22050
 MAX_DETUNE_CENTS = 40.0
 """2 ** (40 / 1200) = 1.0234: the most a recording is sped up or slowed down."""
 
