@@ -3,12 +3,14 @@
 Everything random comes from the generator passed in, so a page or a recording can be made again from its seed.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import scipy.signal
+import soundfile
 import soxr
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -247,7 +249,21 @@ def degrade_audio(samples: Samples, rng: Generator, strength: float = 1.0) -> De
         sound = np.tanh(sound * drive) / drive
     peak = float(np.abs(sound).max(initial=0.0)) + 1e-9
     sound *= np.float32(10 ** (-rng.uniform(0, 25 * strength) / 20) * min(1.0, 0.99 / peak))
+    if rng.random() < 0.4 * harm:
+        sound = mp3(sound, float(rng.uniform(0.2, 0.6)))
     return DegradedAudio(samples=sound, time_factor=factor)
+
+
+def mp3(samples: Samples, compression: float) -> Samples:
+    """The samples after MP3 at a constant rate: `compression` 0.2 is about 128 kbit/s, 0.6 about 64.
+
+    samples: float32 (n,), mono at 22050 Hz. Returns as many, in step with them.
+    """
+    coded = io.BytesIO()
+    soundfile.write(coded, samples, SAMPLE_RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=compression)
+    coded.seek(0)
+    decoded, _ = soundfile.read(coded, dtype="float32")
+    return np.asarray(decoded[: len(samples)], np.float32)
 
 
 _HALF_TAPS = 512

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from indexer.training.degrade import MAX_DETUNE_CENTS, SAMPLE_RATE, degrade_audio, degrade_page
+from indexer.training.degrade import MAX_DETUNE_CENTS, SAMPLE_RATE, degrade_audio, degrade_page, mp3
 
 
 def staves(height: int = 600, width: int = 900, space: int = 12) -> NDArray[np.uint8]:
@@ -133,3 +133,16 @@ def test_an_onset_stays_where_the_time_factor_puts_it() -> None:
         smooth = np.convolve(np.abs(degraded.samples), np.ones(441) / 441, "same")
         onset = int(np.argmax(smooth > 0.5 * np.median(smooth[-SAMPLE_RATE:])))
         assert onset == pytest.approx(SAMPLE_RATE * degraded.time_factor, abs=0.05 * SAMPLE_RATE)
+
+
+def test_mp3_keeps_length_and_time_and_only_roughly_the_samples() -> None:
+    rng = np.random.default_rng(0)
+    sound = np.zeros(33_000, np.float32)
+    sound[16_000:16_300] = 0.3 * rng.standard_normal(300)
+    for compression in (0.2, 0.6):
+        heard = mp3(sound, compression)
+        assert heard.shape == sound.shape
+        assert np.abs(heard).argmax() == pytest.approx(np.abs(sound).argmax(), abs=300)
+        delay = int(np.correlate(heard, sound[15_000:17_000], "valid").argmax()) - 15_000
+        assert delay == 0
+        assert not np.array_equal(heard, sound)
