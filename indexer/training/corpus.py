@@ -63,6 +63,12 @@ class CorpusSettings:
     """At most so many pages of a piece are engraved."""
     seconds: float = 200.0
     """At most so much of a performance is kept."""
+    page_damage: float = 1.0
+    """0: pages as engraved; 1: as badly printed, kept and scanned as pages are."""
+    sound_damage: float = 1.0
+    """0: sound as synthesised; 1: as badly tuned, reverberant, noisy and compressed as recordings are."""
+    freedom: float = 1.0
+    """0: played as a machine plays; 1: as freely as people do."""
     seed: int = 1
 
 
@@ -156,7 +162,7 @@ def _pieces(settings: CorpusSettings, split: str) -> list[tuple[str, Path]]:
 def _make_take(job: Job, *, settings: CorpusSettings, front_end: FrontEnd) -> None:
     rng = np.random.default_rng(job.seed)
     engraver = Engraver(job.score)
-    strip, column_of = _print(engraver, settings.pages, front_end, rng)
+    strip, column_of = _print(engraver, settings, front_end, rng)
     sound, frame_of = _record(engraver, settings, rng)
     quarters = _onsets(np.array(sorted(column_of)))
     columns = np.array([column_of[quarter] for quarter in quarters], np.float32)
@@ -178,7 +184,7 @@ def _onsets(quarters: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _print(
-    engraver: Engraver, pages: int, front_end: FrontEnd, rng: np.random.Generator
+    engraver: Engraver, settings: CorpusSettings, front_end: FrontEnd, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], dict[float, float]]:
     """The engraved and degraded systems unrolled at half scale, and the column of every onset."""
     layout = random_layout(rng)
@@ -186,8 +192,8 @@ def _print(
     strips: list[NDArray[np.uint8]] = []
     column_of: dict[float, float] = {}
     left = 0
-    for page in engraver.pages(layout, limit=pages):
-        degraded = degrade_page(page.image, layout.staff_space_px, rng)
+    for page in engraver.pages(layout, limit=settings.pages):
+        degraded = degrade_page(page.image, layout.staff_space_px, rng, settings.page_damage)
         image = normalise_grey(degraded.image)
         for system in page.systems:
             course = _course(system, degraded, page.image.shape[1], scale_error)
@@ -239,11 +245,11 @@ def _record(
 ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """The spectrogram of a degraded performance, and its (quarters, frames) of the beats."""
     notes = engraver.notes()
-    performance = perform(notes, random_style(notes, rng), rng).until(settings.seconds)
+    performance = perform(notes, random_style(notes, rng, settings.freedom), rng).until(settings.seconds)
     soundfonts = _soundfonts(settings)
     soundfont = soundfonts[int(rng.integers(len(soundfonts)))]
     program = int(rng.choice(PIANOS, p=(0.7, 0.2, 0.1)))
-    heard = degrade_audio(synthesise(to_midi(performance, program), soundfont), rng)
+    heard = degrade_audio(synthesise(to_midi(performance, program), soundfont), rng, settings.sound_damage)
     frames = performance.beat_s * heard.time_factor * FRAME_RATE
     return spectrogram(heard.samples), (performance.beat_quarter, frames)
 

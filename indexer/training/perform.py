@@ -72,22 +72,25 @@ class Performance:
         )
 
 
-def random_style(notes: ScoreNotes, rng: np.random.Generator) -> Style:
-    """A style whose tempo suits the piece: about 2.5 to 9 onsets a second, whatever the notation's unit."""
+def random_style(notes: ScoreNotes, rng: np.random.Generator, freedom: float = 1.0) -> Style:
+    """A style whose tempo suits the piece: about 2.5 to 9 onsets a second, whatever the notation's unit.
+
+    freedom: 0..1, what timing and loudness are given to vary.
+    """
     onsets = len(np.unique(np.round(notes.onset_quarter, 2)))
     onsets_per_quarter = onsets / max(1.0, float(notes.onset_quarter[-1]))
     onsets_per_s = float(np.exp(rng.uniform(np.log(2.2), np.log(8.0))))
     return Style(
         quarters_per_minute=float(np.clip(60 * onsets_per_s / onsets_per_quarter, 35, 260)),
-        tempo_spread=float(rng.uniform(0.03, 0.2)),
+        tempo_spread=freedom * float(rng.uniform(0.03, 0.2)),
         phrase_quarters=float(rng.uniform(3, 16)),
-        onset_spread_s=float(rng.uniform(0.004, 0.022)),
-        roll_probability=float(rng.choice((0.02, 0.1, 0.3), p=(0.6, 0.3, 0.1))),
+        onset_spread_s=freedom * float(rng.uniform(0.004, 0.022)),
+        roll_probability=freedom * float(rng.choice((0.02, 0.1, 0.3), p=(0.6, 0.3, 0.1))),
         loudness=float(rng.uniform(50, 88)),
-        loudness_spread=float(rng.uniform(6, 20)),
+        loudness_spread=freedom * float(rng.uniform(6, 20)),
         articulation=float(rng.uniform(0.55, 1.05)),
         pedal=float(rng.choice((0.0, 0.4, 0.9))),
-        final_slowing=float(rng.uniform(0.0, 0.5)),
+        final_slowing=freedom * float(rng.uniform(0.0, 0.5)),
     )
 
 
