@@ -1,6 +1,6 @@
 """Queries cut from documents of a collection: whole pieces, fragments of seconds, runs of systems."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from bench.pieces import Piece
 from engine.audio import FRAME_RATE
+from engine.collection import Collection
 from engine.config import FrontEnd
 from engine.values import Kind, Sequence
 
@@ -31,7 +33,24 @@ class Query:
     sequence: Sequence
 
 
-def part(sequence: Sequence, chosen: slice) -> Sequence:
+def whole(collection: Collection, found: Iterable[Piece]) -> Iterator[Query]:
+    """Each piece's recording, asked among the scores, and its score, asked among the recordings.
+
+    Documents that could not be added are not asked for; asked of the other kind, they are not found.
+    """
+    held = {document.id for document in collection.documents}
+    for piece in found:
+        forms: dict[Direction, tuple[str, str]] = {
+            "A2S": (piece.recording_id, piece.id),
+            "S2A": (piece.id, piece.recording_id),
+        }
+        for direction, (asked, truth) in forms.items():
+            if asked in held:
+                sequence = collection.sequence(asked)
+                yield Query(direction=direction, form="whole", piece=piece.id, truth=truth, sequence=sequence)
+
+
+def part(sequence: Sequence, chosen: slice | NDArray[np.int64]) -> Sequence:
     """Some of its snippets."""
     return Sequence(
         embeddings=np.ascontiguousarray(sequence.embeddings[chosen]),

@@ -40,6 +40,18 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def with_intervals(row: Row) -> dict[str, Any]:
+    """The row for people: the interval `"NAME 95%"` of a figure stands behind it."""
+    shown = {}
+    for name, value in row.items():
+        if interval := row.get(f"{name} 95%"):
+            low, high = ("-" if end is None else f"{end:.3g}" for end in interval)
+            shown[name] = f"{'-' if value is None else f'{value:.3g}'} [{low}, {high}]"
+        elif not name.endswith("95%"):
+            shown[name] = value
+    return shown
+
+
 def save(path: Path, **content: Any) -> None:
     """Writes one JSON object."""
     path.parent.mkdir(parents=True, exist_ok=True)

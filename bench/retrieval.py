@@ -12,6 +12,7 @@ a file cut at another place gives other snippets. How long the front ends take o
 
 import argparse
 import functools
+import itertools
 import json
 import shutil
 import time
@@ -33,7 +34,7 @@ from engine.config import SearchSettings
 from engine.encoder import Encoder
 from engine.metrics import ranks_of, summarise
 from engine.search import Method, Searcher
-from engine.values import Kind
+from engine.values import Kind, NetworkIdentity
 from indexer import ingest
 
 LENGTHS_S = (10, 20, 40)
@@ -61,20 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = config.load(SearchSettings(threads=options.jobs), section="search", path=options.config)
     encoder = load()
     work = options.work / options.set
-    folder = work / f"{encoder.identity.hash[:12]}-{len(found)}"
-    if options.fresh:
-        shutil.rmtree(folder, ignore_errors=True)
-    added = collect(found, work, folder, load, options.jobs)
+    path, added = collect(found, work, encoder.identity, load, options.jobs, fresh=options.fresh)
     environment = report.environment()
     print(report.heading(environment))
-    with Collection.open(folder / "collection", encoder.identity) as collection:
-        sizes = _sizes(collection)
+    with Collection.open(path, encoder.identity) as collection:
+        sizes = collection_sizes(collection)
         print(json.dumps({"network": encoder.identity.name, **sizes, **added, **asdict(settings)}))
         asked = list(ask(collection, found, per_piece))
         results = answer(collection, asked, settings, options.methods)
         front_ends = time_front_ends(found, work, encoder)
     quality, timing = quality_rows(results), timing_rows(results)
-    print("", report.table([_with_intervals(row) for row in quality]), sep="\n")
+    print("", report.table([report.with_intervals(row) for row in quality]), sep="\n")
     print("", "Mean milliseconds a query, by stage; `locate` is for the ten best", report.table(timing), sep="\n")
     print("", "Milliseconds from file to snippets' embeddings", report.table(front_ends), sep="\n")
     if options.json:
@@ -106,12 +104,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def collect(found: Sequence[Piece], work: Path, folder: Path, load: ingest.LoadEncoder, jobs: int) -> dict[str, Any]:
-    """Makes the collection `folder`/collection unless it is there; what adding cost, then or now."""
+def collect(
+    found: Sequence[Piece], work: Path, network: NetworkIdentity, load: ingest.LoadEncoder, jobs: int, *, fresh: bool
+) -> tuple[Path, dict[str, Any]]:
+    """The collection of both forms of the pieces, made below `work` unless it is there; what adding cost, then or now.
+
+    load: the encoder of `network`. fresh: make it again even so.
+    """
+    folder = work / f"{network.hash[:12]}-{len(found)}"
     times = folder / "added.json"
-    if times.exists():
+    if times.exists() and not fresh:
         kept: dict[str, Any] = json.loads(times.read_text())
-        return kept
+        return folder / "collection", kept
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run embedded would be missing from the times
     scores = tuple(pieces.score(piece, work) for piece in found)
     recordings = tuple(pieces.recording(piece, work) for piece in found)
@@ -122,31 +126,21 @@ def collect(found: Sequence[Piece], work: Path, folder: Path, load: ingest.LoadE
         cost[f"{name}_s"] = round(time.perf_counter() - started, 1)
         cost[f"{name}_failed"] = {path.name: cause for path, cause in summary.failed.items()}
     report.save(times, **cost)
-    return cost
+    return folder / "collection", cost
 
 
 def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[Query]:
     """All queries. Documents that could not be added are not asked for; asked of the other kind, they are not found."""
     rng = np.random.default_rng(SEED)
-    held = {document.id for document in collection.documents}
     front_end = collection.network.front_end
-    for piece in found:
-        if piece.recording_id in held:
-            sequence = collection.sequence(piece.recording_id)
-            query = Query(direction="A2S", form="whole", piece=piece.id, truth=piece.id, sequence=sequence)
-            yield query
-            for length in LENGTHS_S:
-                for _ in range(per_piece):
-                    cut = queries.seconds(sequence, length, front_end, rng)
-                    yield replace(query, form=f"{length} s", sequence=cut)
-        if piece.id in held:
-            sequence = collection.sequence(piece.id)
-            query = Query(direction="S2A", form="whole", piece=piece.id, truth=piece.recording_id, sequence=sequence)
-            yield query
-            for count in SYSTEMS:
-                for _ in range(per_piece):
-                    cut = queries.systems(sequence, count, rng)
-                    yield replace(query, form=f"{count} system{'s'[: count > 1]}", sequence=cut)
+    for query in queries.whole(collection, found):
+        yield query
+        for size, _ in itertools.product(LENGTHS_S if query.direction == "A2S" else SYSTEMS, range(per_piece)):
+            if query.direction == "A2S":
+                form, cut = f"{size} s", queries.seconds(query.sequence, size, front_end, rng)
+            else:
+                form, cut = f"{size} system{'s'[: size > 1]}", queries.systems(query.sequence, size, rng)
+            yield replace(query, form=form, sequence=cut)
 
 
 def answer(
@@ -222,7 +216,8 @@ def time_front_ends(found: Sequence[Piece], work: Path, encoder: Encoder) -> lis
     return rows
 
 
-def _sizes(collection: Collection) -> dict[str, Any]:
+def collection_sizes(collection: Collection) -> dict[str, Any]:
+    """How much it holds."""
     return {
         "scores": len(collection.of_kind("score")),
         "recordings": len(collection.of_kind("recording")),
@@ -230,18 +225,6 @@ def _sizes(collection: Collection) -> dict[str, Any]:
         "pages": sum(document.pages for document in collection.documents),
         "hours": round(sum(document.duration_s for document in collection.documents) / 3600, 2),
     }
-
-
-def _with_intervals(row: dict[str, Any]) -> dict[str, Any]:
-    """The row for people: an interval behind its figure."""
-    shown = {}
-    for name, value in row.items():
-        if interval := row.get(f"{name} 95%"):
-            low, high = ("-" if end is None else f"{end:.3g}" for end in interval)
-            shown[name] = f"{'-' if value is None else f'{value:.3g}'} [{low}, {high}]"
-        elif not name.endswith("95%"):
-            shown[name] = value
-    return shown
 
 
 if __name__ == "__main__":

@@ -29,3 +29,8 @@ def test_the_environment_names_the_machine_and_the_commit_in_one_line() -> None:
 def test_what_is_saved_is_one_json_object(tmp_path: Path) -> None:
     report.save(tmp_path / "new" / "a.json", rows=[{"MRR": 0.5}], set="dev")
     assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"rows": [{"MRR": 0.5}], "set": "dev"}
+
+
+def test_an_interval_stands_behind_its_figure() -> None:
+    row = {"n": 3, "MRR": 0.75, "MR": None, "MRR 95%": [0.5, 1.0], "MR 95%": [2.0, None]}
+    assert report.with_intervals(row) == {"n": 3, "MRR": "0.75 [0.5, 1]", "MR": "- [2, -]"}

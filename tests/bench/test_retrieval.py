@@ -1,48 +1,12 @@
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 from bench import retrieval
-from bench.pieces import Piece
 from bench.queries import Query
 from bench.retrieval import Result
-from engine.collection import Collection, CollectionWriter
-from engine.config import FrontEnd, SearchSettings
-from engine.values import RECORDING_PLACE, SCORE_PLACE, Box, Document, NetworkIdentity, Sequence, System
-
-NETWORK = NetworkIdentity(name="test", hash="0" * 64, front_end=FrontEnd())
-SNIPPETS = 120
-BOX = Box(x0=0.1, y0=0.1, x1=0.9, y1=0.2)
-SYSTEMS = tuple(
-    System(page=1, number=number, box=BOX, staves=(BOX,), staff_space=0.01, confidence=1.0) for number in range(1, 13)
-)
-
-
-def piece(number: int) -> Piece:
-    return Piece(id=f"piece{number}", title="", composer="", work="", pages=(), notes=Path("played.mid"))
-
-
-@pytest.fixture
-def collection(tmp_path: Path) -> Iterator[Collection]:
-    """Four pieces whose two forms have the same embeddings; the score has 12 systems of 10 snippets."""
-    rng = np.random.default_rng(0)
-    with CollectionWriter(tmp_path / "collection", NETWORK) as writer:
-        for number in range(4):
-            embeddings = rng.standard_normal((SNIPPETS, 32)).astype(np.float32)
-            embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-            bias = np.zeros(SNIPPETS, np.float32)
-            places = np.zeros(SNIPPETS, SCORE_PLACE)
-            places["system"] = places["end_system"] = 1 + np.arange(SNIPPETS) // 10
-            score = Sequence(embeddings=embeddings, places=places, bias=bias)
-            recording = Sequence(embeddings=embeddings, places=np.zeros(SNIPPETS, RECORDING_PLACE), bias=bias)
-            name = piece(number).id
-            writer.stage(Document(id=name, kind="score", snippets=SNIPPETS, systems=SYSTEMS), score)
-            writer.stage(Document(id=f"{name}.played", kind="recording", snippets=SNIPPETS), recording)
-        writer.commit()
-    with Collection.open(tmp_path / "collection", NETWORK) as opened:
-        yield opened
+from engine.collection import Collection
+from engine.config import SearchSettings
+from engine.values import SCORE_PLACE, Sequence
+from paired_collection import piece
 
 
 def result(rank: int, form: str = "whole") -> Result:
