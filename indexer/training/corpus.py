@@ -27,8 +27,10 @@ from engine.pages import normalise_grey
 from engine.score import cut_strip, strip_scale
 from engine.systems import Course
 from engine.values import System
+from indexer.training import lilypond
 from indexer.training.degrade import DegradedPage, degrade_audio, degrade_page
 from indexer.training.engrave import EngravedPage, Engraver, EngravingError, random_layout
+from indexer.training.lilypond import LilyPondEngraver
 from indexer.training.perform import perform, random_style, to_midi
 from indexer.training.synthesise import PIANOS, default_soundfont, synthesise
 from indexer.workers import Failure, each
@@ -49,7 +51,7 @@ class CorpusSettings:
     data: Path = Path("data")
     """Folder of the scores; `manifests` and the paths in them start here."""
     manifests: tuple[str, ...] = ()
-    """CSV files with the columns id and path."""
+    """CSV files with the columns id and path; scores are MusicXML, kern, MEI or LilyPond, told by their suffixes."""
     splits: str = "splits.csv"
     """CSV file with the columns id and split (train or val)."""
     soundfonts: tuple[str, ...] = ()
@@ -134,6 +136,11 @@ def paths(settings: CorpusSettings, split: str) -> list[Path]:
     return sorted((settings.folder / split).glob("*.npz"))
 
 
+def engraver(score: Path) -> Engraver | LilyPondEngraver:
+    """The engraver of this kind of score. Raises EngravingError if it cannot read the score."""
+    return LilyPondEngraver(score) if score.suffix in lilypond.SUFFIXES else Engraver(score)
+
+
 def _soundfonts(settings: CorpusSettings) -> list[Path]:
     return [settings.data / name for name in settings.soundfonts] or [default_soundfont()]
 
@@ -161,9 +168,9 @@ def _pieces(settings: CorpusSettings, split: str) -> list[tuple[str, Path]]:
 
 def _make_take(job: Job, *, settings: CorpusSettings, front_end: FrontEnd) -> None:
     rng = np.random.default_rng(job.seed)
-    engraver = Engraver(job.score)
-    strip, column_of = _print(engraver, settings, front_end, rng)
-    sound, frame_of = _record(engraver, settings, rng)
+    music = engraver(job.score)
+    strip, column_of = _print(music, settings, front_end, rng)
+    sound, frame_of = _record(music, settings, rng)
     quarters = _onsets(np.array(sorted(column_of)))
     columns = np.array([column_of[quarter] for quarter in quarters], np.float32)
     frames = np.interp(quarters, *frame_of).astype(np.float32)
@@ -184,7 +191,7 @@ def _onsets(quarters: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _print(
-    engraver: Engraver, settings: CorpusSettings, front_end: FrontEnd, rng: np.random.Generator
+    music: Engraver | LilyPondEngraver, settings: CorpusSettings, front_end: FrontEnd, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], dict[float, float]]:
     """The engraved and degraded systems unrolled at half scale, and the column of every onset."""
     layout = random_layout(rng)
@@ -192,7 +199,7 @@ def _print(
     strips: list[NDArray[np.uint8]] = []
     column_of: dict[float, float] = {}
     left = 0
-    for page in engraver.pages(layout, limit=settings.pages):
+    for page in music.pages(layout, limit=settings.pages):
         degraded = degrade_page(page.image, layout.staff_space_px, rng, settings.page_damage)
         image = normalise_grey(degraded.image)
         for system in page.systems:
@@ -241,10 +248,10 @@ def _along(page: EngravedPage, system: System, degraded: DegradedPage, course: C
 
 
 def _record(
-    engraver: Engraver, settings: CorpusSettings, rng: np.random.Generator
+    music: Engraver | LilyPondEngraver, settings: CorpusSettings, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """The spectrogram of a degraded performance, and its (quarters, frames) of the beats."""
-    notes = engraver.notes()
+    notes = music.notes()
     performance = perform(notes, random_style(notes, rng, settings.freedom), rng).until(settings.seconds)
     soundfonts = _soundfonts(settings)
     soundfont = soundfonts[int(rng.integers(len(soundfonts)))]
