@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from engine.audio import BANDS
 from engine.config import FrontEnd
 from engine.errors import WeightsError
-from engine.network import Architecture, TwoPathways
+from engine.network import Architecture, Family, Network, TwoPathways
+from engine.published import PublishedNetwork
 from engine.values import DIMENSION, Embeddings, Kind, NetworkIdentity
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default.safetensors"
@@ -26,6 +27,7 @@ DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default.safetensors"
 FORMAT = "scorefind-network"
 FORMAT_VERSION = 1
 
+_FAMILIES: dict[Family, type[Network]] = {"default": TwoPathways, "published": PublishedNetwork}
 _BATCH = 128
 _BACKGROUND = "background."
 """Prefix of the background's tensors, which lie beside the network's."""
@@ -43,7 +45,7 @@ class Encoder:
     """A trained network and the front-end settings it was trained with."""
 
     def __init__(
-        self, network: TwoPathways, background: Background, identity: NetworkIdentity, *, device: torch.device
+        self, network: Network, background: Background, identity: NetworkIdentity, *, device: torch.device
     ) -> None:
         self.identity = identity
         self._network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -64,9 +66,7 @@ class Encoder:
         try:
             front_end = FrontEnd(**settings["front_end"])
             architecture = settings["architecture"]
-            network = TwoPathways(
-                Architecture(**architecture | {"channels": tuple(architecture["channels"])}), front_end
-            )
+            network = build(Architecture(**architecture | {"channels": tuple(architecture["channels"])}), front_end)
             background = Background(
                 score=tensors.pop(f"{_BACKGROUND}score").float().numpy(),
                 recording=tensors.pop(f"{_BACKGROUND}recording").float().numpy(),
@@ -110,10 +110,12 @@ class Encoder:
         Returns float32 (n,): t log mean exp(similarity / t) over the background, t the network's temperature. With it
         the local cost `1 - similarity + bias` is, up to t and a constant, minus the logarithm of the likelihood ratio
         of "this query snippet goes with this document snippet" against "it is any music", as the network was trained
-        to tell.
+        to tell. A network without a temperature has learnt no such ratio: zeros.
         """
         background = self._background.recording if kind == "score" else self._background.score
         temperature = self._network.temperature
+        if temperature is None:
+            return np.zeros(len(embeddings), np.float32)
         bias = np.empty(len(embeddings), np.float32)
         for start in range(0, len(embeddings), 4096):
             similarity = embeddings[start : start + 4096] @ background.T / temperature
@@ -132,18 +134,23 @@ class Encoder:
             yield torch.from_numpy(np.ascontiguousarray(inputs[start : start + _BATCH])).to(self._device)
 
 
+def build(architecture: Architecture, front_end: FrontEnd) -> Network:
+    """A network with random weights, of the family that the architecture names. Raises KeyError if it is unknown."""
+    return _FAMILIES[architecture.family](architecture, front_end)
+
+
 def halved(snippets: Tensor) -> Tensor:
     """uint8 (n, h, w), white = 255 -> float (n, 1, h / 2, w / 2) in 0..1: means of 2 x 2 pixels."""
     return nn.functional.avg_pool2d(snippets.unsqueeze(1).float() / 255.0, 2)
 
 
-def save_weights(path: Path, network: TwoPathways, background: Background, name: str, record: dict[str, Any]) -> None:
-    """Writes a weights file; the tensors as float16, which costs less than 1e-3 of an embedding.
+def save_weights(path: Path, network: Network, background: Background, name: str, record: dict[str, Any]) -> None:
+    """Writes a weights file; float32 tensors as float16, which costs less than 1e-3 of an embedding.
 
     record: what should be remembered of the training (commit, settings, metrics); JSON.
     """
     tensors = {key: tensor.detach().cpu() for key, tensor in network.state_dict().items()}
-    tensors = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+    tensors = {key: tensor.half() if tensor.dtype == torch.float32 else tensor for key, tensor in tensors.items()}
     tensors[f"{_BACKGROUND}score"] = torch.from_numpy(background.score).half()
     tensors[f"{_BACKGROUND}recording"] = torch.from_numpy(background.recording).half()
     settings = {

@@ -1,11 +1,13 @@
 """The two-pathway embedding networks: a sheet snippet and an audio excerpt -> points of one space.
 
-This module and the encoder are the only ones of the engine that import torch.
+What every network can do, and the default one; `engine.published` has the published ones.
 """
 
+import abc
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,46 +16,78 @@ from engine.audio import BANDS
 from engine.config import FrontEnd
 from engine.values import DIMENSION
 
+Family = Literal["default", "published"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """The size of the network; stored with its weights."""
+    """What a network is built like; stored with its weights. Files older than a setting mean its default."""
 
+    family: Family = "default"
     channels: tuple[int, ...] = (24, 48, 96, 128)
-    """Of each stage; the stem has the first stage's. Between two stages the maps are halved."""
+    """Of each stage. Between two stages of the default family, and after each of the published, the maps are halved."""
     head_channels: int = 32
     """Channels left for the dense layer at the end."""
+    attention: bool = True
+    """Whether the recording pathway attends over time."""
 
 
-class TwoPathways(nn.Module):
+class Network(nn.Module, abc.ABC):
+    """What embeds, of any family.
+
+    Snippets: float (n, 1, strip_rows / 2, snippet_px / 2) in 0..1, white = 1.
+    Excerpts: float (n, 1, 92, excerpt_frames), gain as the front end has it.
+    """
+
+    log_scale: nn.Parameter | None
+    """Logarithm of the inverse temperature of the loss, where the network has learnt one."""
+
+    def __init__(self, architecture: Architecture, front_end: FrontEnd) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.front_end = front_end
+        self.snippet_shape = (front_end.strip_rows // 2, front_end.snippet_px // 2)
+        self.excerpt_shape = (BANDS, front_end.excerpt_frames)
+
+    @abc.abstractmethod
+    def score(self, snippets: Tensor) -> Tensor:
+        """float32 (n, 32), unit rows."""
+
+    @abc.abstractmethod
+    def recording(self, excerpts: Tensor) -> Tensor:
+        """float32 (n, 32), unit rows."""
+
+    def pair(self, snippets: Tensor, excerpts: Tensor) -> tuple[Tensor, Tensor]:
+        """Both embeddings of n pairs; how to embed in training, where a network may need to see the halves together."""
+        return self.score(snippets), self.recording(excerpts)
+
+    def refit(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> bool:
+        """Fits anew, to many batches of pairs, what has a closed form; whether the network has such a part."""
+        return False
+
+    @property
+    def temperature(self) -> float | None:
+        return None if self.log_scale is None else float(torch.exp(-self.log_scale.detach()))
+
+
+class TwoPathways(Network):
     """The default network: a small CNN a modality with a dense head, the audio one attending over time.
-
-    `score`: float (n, 1, strip_rows / 2, snippet_px / 2) in 0..1, white = 1 -> unit vectors (n, 32).
-    `recording`: float (n, 1, 92, excerpt_frames) -> unit vectors (n, 32).
 
     A dense head and attention are what the published family gained most from (Balke et al., ISMIR 2019); the
     strided stem makes it several times faster than the published VGG trunk.
     """
 
     def __init__(self, architecture: Architecture, front_end: FrontEnd) -> None:
-        super().__init__()
-        self.architecture = architecture
-        self.front_end = front_end
-        sheet_shape = (front_end.strip_rows // 2, front_end.snippet_px // 2)
-        self.score_pathway = Pathway(architecture, sheet_shape, attention=False)
-        self.recording_pathway = Pathway(architecture, (BANDS, front_end.excerpt_frames), attention=True)
+        super().__init__(architecture, front_end)
+        self.score_pathway = Pathway(architecture, self.snippet_shape, attention=False)
+        self.recording_pathway = Pathway(architecture, self.excerpt_shape, attention=architecture.attention)
         self.log_scale = nn.Parameter(torch.tensor(2.7))
-        """Logarithm of the inverse temperature of the loss."""
 
     def score(self, snippets: Tensor) -> Tensor:
         return cast(Tensor, self.score_pathway(1.0 - snippets))
 
     def recording(self, excerpts: Tensor) -> Tensor:
         return cast(Tensor, self.recording_pathway(excerpts))
-
-    @property
-    def temperature(self) -> float:
-        return float(torch.exp(-self.log_scale.detach()))
 
 
 class Pathway(nn.Module):

@@ -219,8 +219,8 @@ def test_train_hands_its_arguments_to_the_trainer(monkeypatch: pytest.MonkeyPatc
         return 0
 
     monkeypatch.setattr("indexer.training.train.main", main)
-    assert scorefind.main(["train", "small.toml", "--steps", "20", "--no-corpus"]) == 0
-    assert handed == [["small.toml", "--steps", "20", "--no-corpus"]]
+    assert scorefind.main(["train", "small.toml", "--set", "training.steps=20", "--no-corpus"]) == 0
+    assert handed == [["small.toml", "--set", "training.steps=20", "--no-corpus"]]
 
 
 @pytest.mark.skipif(not DEFAULT_WEIGHTS.exists(), reason="no weights are shipped yet")

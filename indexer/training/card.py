@@ -2,11 +2,15 @@
 
 from typing import Any
 
+from engine.audio import FRAME_RATE
+from engine.values import DIMENSION
+
 _TEXT = """\
 # Network `{name}`
 
-Embeds sheet-music snippets (160 x 200 px at a staff space of 7 px) and audio excerpts (4.2 s) in one space of 32
-dimensions, so that what sounds alike and looks alike lies close together.
+Embeds sheet-music snippets ({rows} x {columns} px at a staff space of {staff_space:g} px) and audio excerpts
+({excerpt_s:.1f} s) in one space of {dimension} dimensions, so that what sounds alike and looks alike lies close
+together.
 
 - Made by `scorefind train` at commit `{commit}`, from random weights. Licence of the weights: MIT, as the project's.
 - Trained on {takes} takes ({onsets} onsets) of scores that stand in no validation or test set, engraved by
@@ -32,9 +36,15 @@ Settings, as in the file's metadata:
 def text(name: str, record: dict[str, Any]) -> str:
     """The card of a network; `record` is what `save_weights` keeps of its training."""
     settings, metrics = record["settings"], record["metrics"]
+    front_end = settings["front_end"]
     return _TEXT.format(
         name=name,
         commit=record["commit"],
+        rows=front_end["strip_rows"],
+        columns=front_end["snippet_px"],
+        staff_space=front_end["staff_space_px"],
+        excerpt_s=front_end["excerpt_frames"] / FRAME_RATE,
+        dimension=DIMENSION,
         takes=record["takes"],
         onsets=record["onsets"],
         soundfonts=max(1, len(settings["corpus"]["soundfonts"])),

@@ -19,3 +19,16 @@ def symmetric_infonce(score: Tensor, recording: Tensor, log_scale: Tensor, ignor
     forth = torch.nn.functional.cross_entropy(logits, target)
     back = torch.nn.functional.cross_entropy(logits.T, target)
     return 0.5 * (forth + back)
+
+
+def pairwise_ranking(score: Tensor, recording: Tensor, ignored: Tensor, margin: float = 0.7) -> Tensor:
+    """By how much each snippet's own excerpt fails to be more similar, by a margin, than each other excerpt.
+
+    score, recording, ignored: as in `symmetric_infonce`. Snippets are the only anchors, as published.
+    Returns a scalar: the mean over i and j != i, ignored pairs left out, of max(0, margin - s_ii + s_ij).
+    Source: Kiros et al. 2014; Dorfer et al., TISMIR 2018, section 3.2.
+    """
+    similarity = score @ recording.T
+    violation = torch.relu(margin - similarity.diagonal()[:, None] + similarity)
+    counted = ~(ignored | torch.eye(len(score), dtype=torch.bool, device=score.device))
+    return violation[counted].mean()

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from indexer.training.losses import symmetric_infonce
+from indexer.training.losses import pairwise_ranking, symmetric_infonce
 
 NONE = torch.zeros(4, 4, dtype=torch.bool)
 
@@ -35,3 +35,17 @@ def test_both_directions_weigh_the_same() -> None:
     scale = torch.tensor(2.0)
     forth = symmetric_infonce(score, recording, scale, NONE)
     assert float(forth) == pytest.approx(float(symmetric_infonce(recording, score, scale, NONE)), rel=1e-6)
+
+
+def test_the_ranking_loss_is_the_mean_violation_of_the_snippets_alone() -> None:
+    rng = torch.Generator().manual_seed(0)
+    score, recording = (torch.nn.functional.normalize(torch.randn(4, 8, generator=rng)) for _ in range(2))
+    ignored = NONE.clone()
+    ignored[1, 2] = ignored[2, 1] = True
+    similarity = (score @ recording.T).tolist()
+    violations = {
+        (i, j): max(0.0, 0.7 - similarity[i][i] + similarity[i][j]) for i in range(4) for j in range(4) if i != j
+    }
+    assert float(pairwise_ranking(score, recording, NONE)) == pytest.approx(sum(violations.values()) / 12)
+    spared = sum(value for pair, value in violations.items() if pair not in ((1, 2), (2, 1))) / 10
+    assert float(pairwise_ranking(score, recording, ignored)) == pytest.approx(spared)

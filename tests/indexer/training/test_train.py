@@ -11,10 +11,11 @@ import pytest
 from engine.config import FrontEnd
 from engine.encoder import Encoder
 from engine.errors import SettingsError
+from engine.network import Architecture
 from indexer.training import corpus, train
+from indexer.training.configuration import Configuration, TrainingSettings
 from indexer.training.corpus import CorpusSettings, Take
 from indexer.training.pairs import NO_AUGMENTATION, Augmentation, PairSource
-from indexer.training.train import Configuration, TrainingSettings
 from small_scores import write_kern
 
 
@@ -87,7 +88,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(settings: Cor
             corpus=settings,
             front_end=FrontEnd(),
             augmentation=Augmentation(),
-            architecture=train.Architecture(channels=(4, 8)),
+            architecture=Architecture(channels=(4, 8)),
             training=training,
         )
 

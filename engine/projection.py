@@ -1,0 +1,98 @@
+"""Canonical correlation analysis: two linear maps after which paired vectors correlate as much as they can."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+REGULARISER = 1e-3
+"""Added to the diagonal of both covariances."""
+
+_BROADENING = 1e-12
+"""Keeps the gradient finite where squared correlations coincide; exact where they differ by much more than 1e-6."""
+
+
+class Bases(NamedTuple):
+    """`(score - score_mean) @ score` and `(recording - recording_mean) @ recording` correlate column by column."""
+
+    score_mean: Tensor
+    recording_mean: Tensor
+    score: Tensor
+    recording: Tensor
+
+
+def canonical_bases(score: Tensor, recording: Tensor) -> Bases:
+    """The means and bases of n pairs of vectors, most correlated directions first; float64, differentiable.
+
+    score, recording: float (n, d), row i of both being one pair; n > 1.
+
+    With covariances S11, S22 (regularised) and S12, the bases U, V are those with U' S11 U = V' S22 V = I and U' S12 V
+    diagonal and positive. The original takes them from the eigenvectors of T T' and T' T, T = S11^-1/2 S12 S22^-1/2,
+    and then makes the signs agree; the singular vectors of T agree by themselves, and Cholesky factors in the place of
+    square roots turn T but not U and V.
+    Source: Hotelling 1936; Dorfer et al., TISMIR 2018, section 3 (in a network).
+    """
+    score, recording = score.double(), recording.double()
+    score_mean, recording_mean = score.mean(dim=0), recording.mean(dim=0)
+    centred = score - score_mean, recording - recording_mean
+    ridge = REGULARISER * torch.eye(score.shape[1], dtype=score.dtype, device=score.device)
+    factors = [torch.linalg.cholesky(_covariance(half, half) + ridge) for half in centred]
+    inverses = [
+        torch.linalg.solve_triangular(factor, torch.eye(*factor.shape).to(factor), upper=False) for factor in factors
+    ]
+    left, right = _SingularVectors.apply(inverses[0] @ _covariance(*centred) @ inverses[1].T)
+    return Bases(score_mean, recording_mean, inverses[0].T @ left, inverses[1].T @ right)
+
+
+class Projection(nn.Module):
+    """The bases a network embeds with, float64: those it was last fitted with."""
+
+    score_mean: Tensor
+    recording_mean: Tensor
+    score_basis: Tensor
+    recording_basis: Tensor
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        for half in ("score", "recording"):
+            self.register_buffer(f"{half}_mean", torch.zeros(dimension, dtype=torch.float64))
+            self.register_buffer(f"{half}_basis", torch.eye(dimension, dtype=torch.float64))
+
+    def score(self, latents: Tensor) -> Tensor:
+        return (latents.double() - self.score_mean) @ self.score_basis
+
+    def recording(self, latents: Tensor) -> Tensor:
+        return (latents.double() - self.recording_mean) @ self.recording_basis
+
+    def fit(self, score: Tensor, recording: Tensor) -> tuple[Tensor, Tensor]:
+        """Fits and keeps the bases of these pairs; returns the pairs projected, with gradients through the fit."""
+        bases = canonical_bases(score, recording)
+        self.score_mean.copy_(bases.score_mean.detach())
+        self.recording_mean.copy_(bases.recording_mean.detach())
+        self.score_basis.copy_(bases.score.detach())
+        self.recording_basis.copy_(bases.recording.detach())
+        return (score - bases.score_mean) @ bases.score, (recording - bases.recording_mean) @ bases.recording
+
+
+def _covariance(one: Tensor, other: Tensor) -> Tensor:
+    return one.T @ other / (len(one) - 1)
+
+
+class _SingularVectors(torch.autograd.Function):
+    """(d, d) -> left and right singular vectors in columns, with a gradient that stays finite for equal values."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        left, values, right_rows = torch.linalg.svd(matrix)
+        ctx.save_for_backward(left, values, right_rows.T)
+        return left, right_rows.T.contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, left_gradient: Tensor, right_gradient: Tensor) -> Tensor:
+        left, values, right = ctx.saved_tensors
+        gap = values**2 - (values**2)[:, None]
+        inverse_gap = gap / (gap**2 + _BROADENING)
+        turned_left = inverse_gap * (left.T @ left_gradient)
+        turned_right = inverse_gap * (right.T @ right_gradient)
+        inner = (turned_left + turned_left.T) * values + values[:, None] * (turned_right + turned_right.T)
+        return left @ inner @ right.T

@@ -1,0 +1,90 @@
+"""What a training can be told: the tables of its TOML file, and what `--set` lays over them."""
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from engine import config
+from engine.config import FrontEnd
+from engine.errors import SettingsError
+from engine.network import Architecture
+from indexer.training.corpus import CorpusSettings
+from indexer.training.pairs import Augmentation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """Table [training] of the configuration."""
+
+    name: str = "default"
+    run: Path = Path("runs/default")
+    steps: int = 3000
+    """At most."""
+    batch: int = 256
+    onsets_a_piece: int = 4
+    """Pairs drawn from each take in a batch: the hard negatives."""
+    loss: Literal["infonce", "ranking"] = "infonce"
+    mask_near_duplicates: bool = True
+    """Whether nearly the same music is spared from being a negative."""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """`adam`: the decay is part of the gradient, so that 2e-5 stands for a loss of 1e-5 times the sum of squares."""
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    """`plateau`: constant; after `patience` evaluations without a gain, back to the best weights at half the rate."""
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warm_up_steps: int = 150
+    """Of `cosine`."""
+    patience: int = 60
+    """Evaluations; this and the next two are of `plateau`."""
+    refinement_patience: int = 10
+    refinements: int = 5
+    evaluate_every: int = 250
+    """Steps; the weights are checkpointed, and takes made since are loaded, at the same time."""
+    validation_pairs: int = 2000
+    refit_pairs: int = 25_000
+    """Training pairs that a network's projection is fitted to at the end, if it has one."""
+    seed: int = 1
+    threads: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """All tables of a training configuration."""
+
+    corpus: CorpusSettings
+    front_end: FrontEnd
+    augmentation: Augmentation
+    architecture: Architecture
+    training: TrainingSettings
+
+
+def load_configuration(path: Path, overrides: Iterable[str] = ()) -> Configuration:
+    """The configuration in a TOML file, with `overrides` (each `table.name=value`, the value as in TOML) over it.
+
+    A value that is no TOML is text: `training.run=runs/trial`.
+    Raises SettingsError for an unknown table or name, or a value of the wrong type.
+    """
+    flags: dict[str, dict[str, Any]] = {field.name: {} for field in dataclasses.fields(Configuration)}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        table, _, setting = name.strip().partition(".")
+        if not equals or not setting or table not in flags:
+            raise SettingsError(f"--set {override}: expected TABLE.NAME=VALUE, TABLE one of {', '.join(flags)}")
+        flags[table][setting] = _value(text.strip())
+    return Configuration(
+        corpus=config.load(CorpusSettings(), section="corpus", path=path, flags=flags["corpus"]),
+        front_end=config.load(FrontEnd(), section="front_end", path=path, flags=flags["front_end"]),
+        augmentation=config.load(Augmentation(), section="augmentation", path=path, flags=flags["augmentation"]),
+        architecture=config.load(Architecture(), section="architecture", path=path, flags=flags["architecture"]),
+        training=config.load(TrainingSettings(), section="training", path=path, flags=flags["training"]),
+    )
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from engine.errors import SettingsError
+from indexer.training.configuration import load_configuration
+
+FOLDER = Path(__file__).parents[3] / "indexer" / "training"
+
+
+@pytest.mark.parametrize("name", ["default", "baseline", "attention"])
+def test_every_shipped_configuration_loads_under_its_own_name(name: str) -> None:
+    assert load_configuration(FOLDER / f"{name}.toml").training.name == name
+
+
+def test_the_shipped_configurations_learn_from_one_corpus() -> None:
+    corpora = {load_configuration(FOLDER / f"{name}.toml").corpus for name in ("default", "baseline", "attention")}
+    assert len(corpora) == 1
+
+
+def test_every_table_can_be_set_over_the_file() -> None:
+    loaded = load_configuration(
+        FOLDER / "default.toml",
+        [
+            "corpus.takes=3",
+            'corpus.soundfonts=["a.sf2"]',
+            "front_end.excerpt_frames = 42",
+            "augmentation.tempo=0.5",
+            "architecture.channels=[4, 8]",
+            "training.run=runs/trial",
+        ],
+    )
+    assert (loaded.corpus.takes, loaded.corpus.soundfonts) == (3, ("a.sf2",))
+    assert loaded.front_end.excerpt_frames == 42
+    assert loaded.augmentation.tempo == 0.5
+    assert loaded.architecture.channels == (4, 8)
+    assert loaded.training.run == Path("runs/trial")
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("trainig.steps=3", r"--set trainig\.steps=3: expected TABLE\.NAME=VALUE, TABLE one of corpus,"),
+        ("steps=3", r"expected TABLE\.NAME=VALUE"),
+        ("training.steps", r"expected TABLE\.NAME=VALUE"),
+        ("training.stpes=3", "stpes: no such setting; expected one of name,"),
+        ("training.steps=many", "steps: expected int, got 'many'"),
+        ("training.loss=hinge", "loss: expected 'infonce' or 'ranking', got 'hinge'"),
+    ],
+)
+def test_what_cannot_be_set_is_refused_with_what_can(override: str, match: str) -> None:
+    with pytest.raises(SettingsError, match=match):
+        load_configuration(FOLDER / "default.toml", [override])

@@ -1,0 +1,111 @@
+"""Short trainings of both families on made-up takes."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.config import FrontEnd
+from engine.encoder import Encoder
+from engine.errors import SettingsError
+from engine.network import Architecture
+from indexer.training.configuration import Configuration, TrainingSettings
+from indexer.training.corpus import CorpusSettings, Take
+from indexer.training.pairs import NO_AUGMENTATION
+from indexer.training.train import train
+from indexer.training.trainer import Trainer
+
+PUBLISHED = Architecture(family="published", channels=(2, 3, 4, 4), head_channels=2)
+ARCHITECTURES = (Architecture(channels=(2, 4), head_channels=2), PUBLISHED)
+
+
+@pytest.fixture(autouse=True)
+def few_background_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.training.train.BACKGROUND_PAIRS", 256)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> CorpusSettings:
+    folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0)
+    for name in ("train/one", "train/two", "val/three"):
+        take = Take(
+            piece=name,
+            quarters=np.arange(30.0),
+            strip=rng.integers(0, 256, (88, 700), np.uint8),
+            columns=np.linspace(60, 640, 30, dtype=np.float32),
+            spectrogram=rng.random((92, 700), np.float32).astype(np.float16),
+            frames=np.linspace(60, 640, 30, dtype=np.float32),
+        )
+        (folder / name).parent.mkdir(exist_ok=True)
+        take.save(folder / f"{name}.npz")
+    return CorpusSettings(folder=folder)
+
+
+def configuration(corpus: CorpusSettings, run: Path, architecture: Architecture, steps: int) -> Configuration:
+    published = architecture.family == "published"
+    return Configuration(
+        corpus=corpus,
+        front_end=FrontEnd(strip_rows=64, snippet_px=64, excerpt_frames=32, gain="none"),
+        augmentation=NO_AUGMENTATION,
+        architecture=architecture,
+        training=TrainingSettings(
+            run=run,
+            steps=steps,
+            batch=8,
+            loss="ranking" if published else "infonce",
+            optimizer="adam" if published else "adamw",
+            schedule="plateau" if published else "cosine",
+            warm_up_steps=100,
+            patience=1,
+            evaluate_every=1,
+            validation_pairs=250,
+            refit_pairs=300,
+            threads=1,
+        ),
+    )
+
+
+def log(weights: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (weights.parent / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: architecture.family)
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
+    architecture: Architecture, corpus: CorpusSettings, tmp_path: Path
+) -> None:
+    train(configuration(corpus, tmp_path / "stopped", architecture, steps=2))
+    stopped = train(configuration(corpus, tmp_path / "stopped", architecture, steps=3))
+    straight = train(configuration(corpus, tmp_path / "straight", architecture, steps=3))
+    losses = [[line["loss"] for line in log(weights) if "loss" in line] for weights in (stopped, straight)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert Encoder.load(straight).identity.front_end.excerpt_frames == 32
+
+
+def test_the_projection_is_fitted_anew_after_training(corpus: CorpusSettings, tmp_path: Path) -> None:
+    weights = train(configuration(corpus, tmp_path, PUBLISHED, steps=1))
+    last = log(weights)[-1]
+    assert last["refit_pairs"] == 300
+    assert {"A2S MRR before", "A2S MRR"} <= last.keys()
+    assert "(1.6 s)" in weights.with_suffix(".md").read_text()
+
+
+def test_a_plateau_goes_back_to_the_best_weights(corpus: CorpusSettings, tmp_path: Path) -> None:
+    trainer = Trainer(configuration(corpus, tmp_path, PUBLISHED, steps=9))
+    mean = trainer.network.get_buffer("projection.score_mean")
+    trainer.metrics = {"A2S MRR": 0.5, "S2A MRR": 0.3}
+    trainer.checkpoint()
+    mean.fill_(7.0)
+    trainer.metrics = {"A2S MRR": 0.4, "S2A MRR": 0.3}
+    trainer.checkpoint()
+    assert not mean.any()
+    assert trainer.metrics["A2S MRR"] == 0.5
+    assert trainer.plateau.refinements == 1
+
+
+def test_a_loss_that_the_network_cannot_learn_by_is_refused(corpus: CorpusSettings, tmp_path: Path) -> None:
+    wrong = configuration(corpus, tmp_path, PUBLISHED, steps=1)
+    wrong = dataclasses.replace(wrong, training=dataclasses.replace(wrong.training, loss="infonce"))
+    with pytest.raises(SettingsError, match=r"training\.loss: networks of family 'published' have no temperature"):
+        Trainer(wrong)
