@@ -1,6 +1,6 @@
 """Canonical correlation analysis: two linear maps after which paired vectors correlate as much as they can."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def canonical_bases(score: Tensor, recording: Tensor) -> Bases:
     inverses = [
         torch.linalg.solve_triangular(factor, torch.eye(*factor.shape).to(factor), upper=False) for factor in factors
     ]
-    left, right = _SingularVectors.apply(inverses[0] @ _covariance(*centred) @ inverses[1].T)
+    left, right = _singular_vectors(inverses[0] @ _covariance(*centred) @ inverses[1].T)
     return Bases(score_mean, recording_mean, inverses[0].T @ left, inverses[1].T @ right)
 
 
@@ -78,6 +78,10 @@ def _covariance(one: Tensor, other: Tensor) -> Tensor:
     return one.T @ other / (len(one) - 1)
 
 
+def _singular_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    return cast(tuple[Tensor, Tensor], _SingularVectors.apply(matrix))  # type: ignore[no-untyped-call]
+
+
 class _SingularVectors(torch.autograd.Function):
     """(d, d) -> left and right singular vectors in columns, with a gradient that stays finite for equal values."""
 
@@ -89,7 +93,7 @@ class _SingularVectors(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, left_gradient: Tensor, right_gradient: Tensor) -> Tensor:
-        left, values, right = ctx.saved_tensors
+        left, values, right = cast(tuple[Tensor, Tensor, Tensor], ctx.saved_tensors)
         gap = values**2 - (values**2)[:, None]
         inverse_gap = gap / (gap**2 + _BROADENING)
         turned_left = inverse_gap * (left.T @ left_gradient)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.encoder import Background, build
 from engine.errors import SettingsError
+from engine.network import Network
 from indexer.training.configuration import Configuration
 from indexer.training.losses import pairwise_ranking, symmetric_infonce
 from indexer.training.pairs import Batch
@@ -36,7 +37,7 @@ class Trainer:
             raise SettingsError(
                 f"training.loss: networks of family {family!r} have no temperature; set it to 'ranking'"
             )
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: Network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = _OPTIMIZERS[settings.optimizer](
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )

@@ -1,8 +1,11 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from engine.config import FrontEnd
 from engine.encoder import DEFAULT_WEIGHTS, Background, Encoder, save_weights
@@ -73,6 +76,19 @@ def test_the_bias_is_the_soft_maximum_of_the_similarities(weights: Path) -> None
     assert encoder.bias(row, "recording")[0] == pytest.approx(expected, rel=1e-3)
 
 
+def test_a_file_from_before_there_were_families_holds_a_default_network(
+    weights: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    with safe_open(weights, framework="pt") as file:
+        settings = json.loads(file.metadata()["settings"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    settings["architecture"] = {name: settings["architecture"][name] for name in ("channels", "head_channels")}
+    metadata = {"format": "scorefind-network", "version": "1", "settings": json.dumps(settings)}
+    save_file(tensors, tmp_path / "old.safetensors", metadata)
+    excerpts = np.random.default_rng(0).random((3, 92, 84), np.float32)
+    assert np.array_equal(Encoder.load(tmp_path / "old.safetensors").recording(excerpts), encoder.recording(excerpts))
+
+
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
@@ -81,8 +97,9 @@ def test_the_bias_is_the_soft_maximum_of_the_similarities(weights: Path) -> None
         (lambda data: data.replace(b"scorefind-network", b"another-networks!"), "expected format"),
         (lambda data: data.replace(b'"version":"1"', b'"version":"9"'), "expected format version 1, got 9"),
         (lambda data: data.replace(b"head_channels", b"head_channel_"), "do not fit together"),
+        (lambda data: data.replace(b'\\"default\\"', b'\\"defunct\\"'), "do not fit together: 'defunct'"),
     ],
-    ids=["truncated", "no safetensors", "another format", "newer", "unknown setting"],
+    ids=["truncated", "no safetensors", "another format", "newer", "unknown setting", "unknown family"],
 )
 def test_a_spoilt_weights_file_is_refused(weights: Path, tmp_path: Path, spoil, match: str) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "spoilt.safetensors"

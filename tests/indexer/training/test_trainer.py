@@ -59,9 +59,9 @@ def configuration(corpus: CorpusSettings, run: Path, architecture: Architecture,
             schedule="plateau" if published else "cosine",
             warm_up_steps=100,
             patience=1,
-            evaluate_every=1,
+            evaluate_every=2,
             validation_pairs=250,
-            refit_pairs=300,
+            refit_pairs=64,
             threads=1,
         ),
     )
@@ -86,7 +86,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
 def test_the_projection_is_fitted_anew_after_training(corpus: CorpusSettings, tmp_path: Path) -> None:
     weights = train(configuration(corpus, tmp_path, PUBLISHED, steps=1))
     last = log(weights)[-1]
-    assert last["refit_pairs"] == 300
+    assert last["refit_pairs"] == 64
     assert {"A2S MRR before", "A2S MRR"} <= last.keys()
     assert "(1.6 s)" in weights.with_suffix(".md").read_text()
 
