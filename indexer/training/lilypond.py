@@ -198,7 +198,8 @@ def _paper(layout: Layout) -> str:
   ragged-bottom = ##t
   page-breaking = #ly:minimal-breaking
   system-system-spacing = #'(
-    (basic-distance . {6 + systems / 2}) (minimum-distance . 5) (padding . {systems / 6}) (stretchability . 10))
+    (basic-distance . {8 + 0.7 * systems:.1f}) (minimum-distance . 5)
+    (padding . {0.3 + systems / 6:.2f}) (stretchability . 10))
 }}
 """
 
