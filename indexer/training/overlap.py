@@ -21,8 +21,9 @@ from indexer.workers import Failure, each
 LENGTH = 10
 """Intervals of a phrase that is looked up."""
 
-SUSPICIOUS = 0.2
-"""Two pieces that share more than this part of the shorter one's phrases are listed."""
+SUSPICIOUS = 0.05
+"""Two pieces that share at least this part of the shorter one's phrases are listed. Two encodings of one rag share 0.11
+to 0.5 of them, by their editors' ways with ties and ornaments; of 2,944 pairs of different pieces none more than 0.013."""
 
 _SCORES = (".krn", ".mei", ".musicxml", ".mxl", ".xml", ".ly")
 _MIDI = (".mid", ".midi")
