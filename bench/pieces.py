@@ -11,9 +11,15 @@ import soundfile
 
 from engine.audio import SAMPLE_RATE
 from indexer.sources import Source
+from indexer.training.engrave import Engraver
+from indexer.training.perform import Performance, perform, random_style, to_midi
 from indexer.training.synthesise import default_soundfont, synthesise
 
-SETS = {"dev": ("dev_scans_mozart", "dev_scans_bach_haydn"), "joplin": ("val_scans_joplin",)}
+SETS = {
+    "dev": ("dev_scans_mozart", "dev_scans_bach_haydn"),
+    "mozart": ("dev_scans_mozart",),
+    "joplin": ("val_scans_joplin",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +91,7 @@ def recording(piece: Piece, work: Path) -> Source:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".part")
-        samples = synthesise(_midi(piece), default_soundfont())
+        samples = synthesise(midi(piece), default_soundfont())
         soundfile.write(unfinished, samples, SAMPLE_RATE, format="FLAC")
         unfinished.replace(path)
     return Source(
@@ -98,13 +104,15 @@ def recording(piece: Piece, work: Path) -> Source:
     )
 
 
-def _midi(piece: Piece) -> bytes:
-    """The performance as it is; a score played by a style and slips of its own, always the same."""
-    if piece.notes.suffix != ".krn":
-        return piece.notes.read_bytes()
-    from indexer.training.engrave import Engraver
-    from indexer.training.perform import perform, random_style, to_midi
-
+def performance(piece: Piece) -> Performance:
+    """A piece that is given as a score, played by a style and slips of its own, always the same."""
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(piece.id.encode()).digest()[:8], "big"))
     notes = Engraver(piece.notes).notes()
-    return to_midi(perform(notes, random_style(notes, rng), rng))
+    return perform(notes, random_style(notes, rng), rng)
+
+
+def midi(piece: Piece) -> bytes:
+    """What is played: the performance as it is, or one of the score."""
+    if piece.notes.suffix != ".krn":
+        return piece.notes.read_bytes()
+    return to_midi(performance(piece))

@@ -37,6 +37,15 @@ Page = tuple[str, int]
 """Piece and page from 1."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedSystem:
+    """A verified system of a scan, and the measures it holds."""
+
+    rows: Rows
+    first_measure: int
+    last_measure: int
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts over the pages of one set."""
@@ -58,13 +67,16 @@ class Tally:
         }
 
 
-def true_systems(folder: Path) -> dict[Page, list[Rows]]:
-    """The verified systems of each page of a set; pieces without any are absent."""
-    truth: dict[Page, list[Rows]] = defaultdict(list)
+def printed_systems(folder: Path) -> dict[Page, list[PrintedSystem]]:
+    """The verified systems of each page of a set, top to bottom; pieces without any are absent."""
+    truth: dict[Page, list[PrintedSystem]] = defaultdict(list)
     with (folder / "systems.csv").open(newline="") as stream:
         for row in csv.DictReader(stream):
             if row["y_top"] and row["y_bottom"]:
-                truth[row["piece"], int(row["page"])].append((float(row["y_top"]), float(row["y_bottom"])))
+                rows = (float(row["y_top"]), float(row["y_bottom"]))
+                first, last = int(row["first_measure"]), int(row["last_measure"])
+                system = PrintedSystem(rows=rows, first_measure=first, last_measure=last)
+                truth[row["piece"], int(row["page"])].append(system)
     return truth
 
 
@@ -86,11 +98,11 @@ def matches(found: list[Rows], true: list[Rows]) -> int:
 
 def scans(folder: Path, *, quick: bool) -> Iterator[Known]:
     """The pages of a set of scans with their verified systems."""
-    truth = true_systems(folder)
+    truth = printed_systems(folder)
     pieces = {piece for piece, _ in truth}
     files = [(key, file) for file in sorted((folder / "pages").iterdir()) if (key := _key(file)) and key[0] in pieces]
     for key, file in files[:: max(1, len(files) // QUICK_PAGES)] if quick else files:
-        yield Known(name=file.stem, page=next(read_pages(file)), systems=truth.get(key, []))
+        yield Known(name=file.stem, page=next(read_pages(file)), systems=[system.rows for system in truth.get(key, [])])
 
 
 def measure(name: str, pages: Iterable[Known], draw: Path | None) -> Tally:

@@ -149,14 +149,15 @@ def _jobs(settings: CorpusSettings, split: str) -> Iterator[Job]:
     """The takes of a split: first every piece once, in a shuffled order that does not depend on how many are asked."""
     folder = settings.folder / split
     folder.mkdir(parents=True, exist_ok=True)
-    pieces = _pieces(settings, split)[: settings.train_pieces if split == "train" else settings.val_pieces]
+    found = pieces(settings, split)[: settings.train_pieces if split == "train" else settings.val_pieces]
     for take in range(settings.takes if split == "train" else 1):
-        for piece, score in pieces:
+        for piece, score in found:
             seed = (settings.seed, take, zlib.crc32(piece.encode()))
             yield Job(piece=piece, score=score, seed=seed, target=folder / f"{piece}.{take}.npz")
 
 
-def _pieces(settings: CorpusSettings, split: str) -> list[tuple[str, Path]]:
+def pieces(settings: CorpusSettings, split: str) -> list[tuple[str, Path]]:
+    """Id and file of the scores of a split, in a shuffled order that does not depend on anything else."""
     with (settings.data / settings.splits).open(newline="") as file:
         wanted = {row["id"] for row in csv.DictReader(file) if row["split"] == split}
     found: list[tuple[str, Path]] = []

@@ -1,0 +1,141 @@
+"""How well do networks find the counterpart of a snippet? Sheet snippets and audio excerpts among 2,000 candidates.
+
+    python -m bench.embedding --data DIR [--weights FILE ...] [--corpus DIR] [--quick] [--json FILE]
+
+Each of 2,000 pairs is a query both ways: its excerpt among all snippets (A2S), its snippet among all excerpts (S2A).
+Near-duplicates count as errors, as published. All networks are asked the same pairs, those whose windows lie inside
+their piece for the widest of them.
+
+- synthetic: onsets of the validation takes of the training corpus, evenly spaced over all. Without a corpus the takes
+  are made, as indexer/training/default.toml has them, through the SoundFont that a package carries.
+- joplin: real scans, and performances of their kern, synthesised.
+- mozart: real scans, and performances of pianists, synthesised.
+
+Where notes stand on a real scan is known only to about half a measure (see bench/passages.py), so the exact ranks of
+the last two are lower than a network deserves. Under `near` a candidate is right as well if it is of the same piece and
+within a measure (of four quarters in `synthetic`).
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bench import pairs, passages, report
+from bench.pairs import Material, Pairs
+from engine import config
+from engine.config import FrontEnd
+from engine.documents import Encoder as AnyEncoder
+from engine.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.metrics import summarise
+from indexer.training import corpus
+
+PAIRS = 2000
+QUICK_PAIRS = 300
+QUICK_PIECES = 6
+"""About so many of each set of scans, and so many takes."""
+AT = (1, 5, 25)
+DEFAULT_CORPUS = Path(corpus.__file__).with_name("default.toml")
+PUBLISHED = Path(__file__).parent / "weights"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    encoders = [Encoder.load(path, threads=1) for path in options.weights or shipped()]
+    window = pairs.widest([encoder.identity.front_end for encoder in encoders])
+    environment = report.environment()
+    print(report.heading(environment))
+    rows: list[dict[str, Any]] = []
+    sets: dict[str, Any] = {}
+    for name, make in SETS.items():
+        materials, left_out = make(options, window)
+        picked = pairs.pick(materials, window, QUICK_PAIRS if options.quick else PAIRS)
+        if not picked:
+            print(f"{name}: its data is not in {options.data}: unpack it there, or name its folder with --data")
+            continue
+        cut = pairs.cut(materials, picked, window)
+        sets[name] = {"pieces": len(materials), "pairs": len(picked), "left out": dict(left_out)}
+        print(f"{name}: {sets[name]}")
+        for encoder in tqdm(encoders, desc=name, unit="network", disable=None):
+            rows += rows_of(encoder, name, cut)
+    print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
+    if options.json:
+        networks = {encoder.identity.name: encoder.identity.hash for encoder in encoders}
+        report.save(options.json, environment=environment, networks=networks, sets=sets, rows=rows)
+
+
+def shipped() -> list[Path]:
+    """The weights of the shipped network and of the published ones."""
+    return [DEFAULT_WEIGHTS, *sorted(PUBLISHED.glob("*.safetensors"))]
+
+
+def rows_of(encoder: AnyEncoder, name: str, cut: Pairs) -> list[dict[str, Any]]:
+    """R@k, MRR and MR of one network on one set, a row a direction; intervals by resampling pieces."""
+    rows = []
+    ranked = pairs.rank(pairs.seen(encoder, cut), pairs.heard(encoder, cut), cut)
+    for direction, ranks in ranked.items():
+        groups = cut.pieces.tolist()
+        near = summarise(ranks.forgiving, at=AT[:1], groups=groups).row()
+        row = {"set": name, "network": encoder.identity.name, "direction": direction}
+        row |= summarise(ranks.exact, at=AT, groups=groups).row()
+        rows.append(row | {f"near {key}": value for key, value in near.items() if key.startswith(("R@", "MRR"))})
+    return rows
+
+
+def _synthetic(options: argparse.Namespace, window: FrontEnd) -> tuple[list[Material], Counter[str]]:
+    paths = sorted((options.corpus / "val").glob("*.npz"))
+    if not paths and (options.data / "splits.csv").exists():
+        settings = config.load(corpus.CorpusSettings(), section="corpus", path=DEFAULT_CORPUS)
+        folder = options.work / "corpus"
+        settings = replace(settings, data=options.data, folder=folder, soundfonts=(), train_pieces=0)
+        corpus.make(settings, FrontEnd(), jobs=1)
+        paths = corpus.paths(settings, "val")
+    return [taken(corpus.Take.load(path)) for path in paths[:: _every(options, len(paths))]], Counter()
+
+
+def taken(take: corpus.Take) -> Material:
+    """A take of the corpus, whose strip is at half the working scale."""
+    return Material(
+        piece=take.piece,
+        strip=take.strip,
+        zoom=2,
+        spectrogram=take.spectrogram,
+        columns=take.columns,
+        frames=take.frames,
+        measures=take.quarters / 4,
+    )
+
+
+def _scans(name: str) -> Callable[[argparse.Namespace, FrontEnd], tuple[list[Material], Counter[str]]]:
+    def make(options: argparse.Namespace, window: FrontEnd) -> tuple[list[Material], Counter[str]]:
+        if not passages.present(options.data, name):
+            return [], Counter()
+        return passages.materials(options.data, name, window, options.work, every=_every(options, 30))
+
+    return make
+
+
+SETS = {"synthetic": _synthetic, "joplin": _scans("joplin"), "mozart": _scans("mozart")}
+
+
+def _every(options: argparse.Namespace, count: int) -> int:
+    return max(1, count // QUICK_PIECES) if options.quick else 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
+    parser.add_argument("--weights", type=Path, nargs="+", help="networks; the shipped and the published ones if none")
+    parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="training corpus whose val takes are used")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs from a few pieces of each set")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--work", type=Path, default=Path("runs/embedding"), help="strips and spectrograms are kept")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import embedding, pairs
+from fake_encoder import FakeEncoder
+from indexer.training.corpus import Take
+
+
+def take(piece: str, seed: int) -> Take:
+    """Noise seen and heard, of 40 onsets."""
+    rng = np.random.default_rng(seed)
+    return Take(
+        piece=piece,
+        quarters=np.arange(40.0),
+        strip=rng.integers(0, 256, (88, 900), dtype=np.uint8),
+        columns=np.linspace(100, 800, 40).astype(np.float32),
+        spectrogram=rng.random((92, 500), dtype=np.float32).astype(np.float16),
+        frames=np.linspace(50, 450, 40).astype(np.float32),
+    )
+
+
+def test_a_network_has_a_row_a_direction_with_intervals() -> None:
+    window = FakeEncoder.identity.front_end
+    materials = [embedding.taken(take(name, seed)) for seed, name in enumerate("abc")]
+    cut = pairs.cut(materials, pairs.pick(materials, window, 60), window)
+    rows = embedding.rows_of(FakeEncoder(), "synthetic", cut)
+    assert [(row["network"], row["direction"], row["n"]) for row in rows] == [("fake", "A2S", 60), ("fake", "S2A", 60)]
+    assert {"R@1", "R@5", "R@25", "MRR", "MRR 95%", "MR", "near R@1", "near MRR"} <= rows[0].keys()
+    assert rows[0]["near MRR"] >= rows[0]["MRR"]
+
+
+def test_the_bench_measures_the_takes_it_is_given_and_says_what_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "corpus" / "val").mkdir(parents=True)
+    take("a", 0).save(tmp_path / "corpus" / "val" / "a.0.npz")
+    folders = {name: str(tmp_path / name) for name in ("data", "corpus", "work")}
+    options = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
+    embedding.main([*options, "--json", str(tmp_path / "out.json")])
+    assert "joplin: its data is not in" in capsys.readouterr().out
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert out["sets"]["synthetic"]["pairs"] == 40
+    assert {row["set"] for row in out["rows"]} == {"synthetic"}
