@@ -15,6 +15,11 @@ TICKS_PER_S = 960
 
 _GRID_QUARTER = 0.25
 """Spacing of the points between which tempo is constant."""
+_BAR_QUARTERS = 4.0
+_SECTION_QUARTERS = 32.0
+"""Mean length of a section that has a tempo of its own."""
+_SLOWING_QUARTERS = 10.0
+"""Length of the slowing at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +28,15 @@ class Style:
 
     quarters_per_minute: float = 110.0
     tempo_spread: float = 0.12
-    """Standard deviation of the logarithm of local tempo."""
+    """Standard deviation of the logarithm of a phrase's tempo; so are the next two."""
     phrase_quarters: float = 8.0
-    """Over how many quarters local tempo changes."""
+    """Over how many quarters that tempo changes."""
+    bar_spread: float = 0.08
+    """From a bar to the next."""
+    section_spread: float = 0.1
+    """From a section to the next."""
+    hesitation: float = 0.01
+    """Probability of a quarter to be dwelt upon."""
     onset_spread_s: float = 0.012
     """Standard deviation of a note's onset about its beat: hands and chords are never quite together."""
     roll_probability: float = 0.05
@@ -38,6 +49,7 @@ class Style:
     pedal: float = 0.5
     """Probability of a bar-long stretch to be pedalled."""
     final_slowing: float = 0.3
+    """Logarithm of how much slower the last beat is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +87,7 @@ class Performance:
 def random_style(notes: ScoreNotes, rng: np.random.Generator, freedom: float = 1.0) -> Style:
     """A style whose tempo suits the piece: about 2.5 to 9 onsets a second, whatever the notation's unit.
 
-    freedom: 0..1, what timing and loudness are given to vary.
+    freedom: 0..1, what timing and loudness are given to vary. 1 spans what pianists do, by `python -m bench.tempo`.
     """
     onsets = len(np.unique(np.round(notes.onset_quarter, 2)))
     onsets_per_quarter = onsets / max(1.0, float(notes.onset_quarter[-1]))
@@ -84,13 +96,16 @@ def random_style(notes: ScoreNotes, rng: np.random.Generator, freedom: float = 1
         quarters_per_minute=float(np.clip(60 * onsets_per_s / onsets_per_quarter, 35, 260)),
         tempo_spread=freedom * float(rng.uniform(0.03, 0.2)),
         phrase_quarters=float(rng.uniform(3, 16)),
+        bar_spread=freedom * float(rng.uniform(0.02, 0.3)),
+        section_spread=freedom * float(rng.uniform(0.0, 0.3)),
+        hesitation=freedom * float(rng.uniform(0.0, 0.04)),
         onset_spread_s=freedom * float(rng.uniform(0.004, 0.022)),
         roll_probability=freedom * float(rng.choice((0.02, 0.1, 0.3), p=(0.6, 0.3, 0.1))),
         loudness=float(rng.uniform(50, 88)),
         loudness_spread=freedom * float(rng.uniform(6, 20)),
         articulation=float(rng.uniform(0.55, 1.05)),
         pedal=float(rng.choice((0.0, 0.4, 0.9))),
-        final_slowing=freedom * float(rng.uniform(0.0, 0.5)),
+        final_slowing=freedom * float(rng.uniform(0.0, 1.5)),
     )
 
 
@@ -143,13 +158,25 @@ def to_midi(performance: Performance, program: int = 0) -> bytes:
 def _tempo_map(
     end_quarter: float, style: Style, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Local tempo as smoothed noise about the style's, slower towards the end; starts after a short silence."""
+    """Local tempo about the style's, slower towards the end; starts after a short silence."""
     beat_quarter = np.arange(0.0, end_quarter + 2 * _GRID_QUARTER, _GRID_QUARTER)
-    noise = _smooth_noise(len(beat_quarter), style.phrase_quarters / _GRID_QUARTER, rng)
-    slowing = style.final_slowing * np.clip(1 - (end_quarter - beat_quarter) / 4.0, 0, 1) ** 2
-    seconds_per_quarter = 60 / style.quarters_per_minute * np.exp(style.tempo_spread * noise + slowing)
+    pace = np.exp(np.clip(_log_pace(len(beat_quarter), style, rng), -1.5, 1.5))
+    slowing = style.final_slowing * np.clip(1 - (end_quarter - beat_quarter) / _SLOWING_QUARTERS, 0, 1)
+    seconds_per_quarter = 60 / style.quarters_per_minute * pace / pace.mean() * np.exp(slowing)
     steps = np.concatenate([[rng.uniform(0.0, 1.0)], seconds_per_quarter[:-1] * _GRID_QUARTER])
     return beat_quarter, np.cumsum(steps)
+
+
+def _log_pace(count: int, style: Style, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Logarithm of how slow each of so many points is: sections, phrases and bars, and now and then a beat held."""
+    section = np.cumsum(rng.random(count) < _GRID_QUARTER / _SECTION_QUARTERS)
+    held = (rng.random(count) < style.hesitation * _GRID_QUARTER) * rng.exponential(0.8, count)
+    return (
+        style.section_spread * rng.normal(size=count)[section]
+        + style.tempo_spread * _smooth_noise(count, style.phrase_quarters / _GRID_QUARTER, rng)
+        + style.bar_spread * _smooth_noise(count, _BAR_QUARTERS / _GRID_QUARTER, rng)
+        + np.convolve(held, np.ones(round(1 / _GRID_QUARTER)))[:count]
+    )
 
 
 def _smooth_noise(count: int, width: float, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -14,10 +14,20 @@ NOTES = ScoreNotes(
     pitch=np.tile([48, 64, 67], 40),
 )
 
+STRICT = Style(
+    quarters_per_minute=120,
+    tempo_spread=0,
+    bar_spread=0,
+    section_spread=0,
+    hesitation=0,
+    onset_spread_s=0,
+    roll_probability=0,
+    final_slowing=0,
+)
+
 
 def test_a_strict_style_keeps_the_tempo() -> None:
-    strict = Style(quarters_per_minute=120, tempo_spread=0, onset_spread_s=0, roll_probability=0, final_slowing=0)
-    performance = perform(NOTES, strict, np.random.default_rng(0))
+    performance = perform(NOTES, STRICT, np.random.default_rng(0))
     assert np.diff(performance.onset_s[::3]) == pytest.approx(0.5)
 
 
@@ -26,6 +36,21 @@ def test_a_free_style_breathes_but_never_goes_back() -> None:
     beats = np.diff(performance.seconds_at(np.arange(40.0)))
     assert beats.min() > 0
     assert beats.std() / beats.mean() > 0.05
+
+
+@pytest.mark.parametrize("freedom", [{"bar_spread": 0.2}, {"section_spread": 0.3}, {"hesitation": 0.1}])
+def test_each_freedom_moves_the_beats_but_not_the_tempo_overall(freedom: dict[str, float]) -> None:
+    performance = perform(NOTES, replace(STRICT, **freedom), np.random.default_rng(1))
+    beats = np.diff(performance.seconds_at(np.arange(41.0)))
+    assert beats.std() > 0.02
+    assert beats.mean() == pytest.approx(0.5, rel=0.02)
+
+
+def test_a_free_style_slows_down_at_the_end() -> None:
+    performance = perform(NOTES, replace(STRICT, final_slowing=1.0), np.random.default_rng(0))
+    beats = np.diff(performance.seconds_at(np.arange(40.0)))
+    assert beats[:28] == pytest.approx(0.5)
+    assert beats[-1] > 1.0
 
 
 def test_notes_sound_near_their_beats() -> None:
