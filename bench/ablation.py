@@ -1,0 +1,125 @@
+"""What was each part of the training worth? One small network a row, trained with one thing changed.
+
+    python -m bench.ablation --data DIR [--rows NAME ...] [--set TABLE.NAME=VALUE ...] [--quick] [--json FILE]
+
+Each row is a training of indexer/training/ablation.toml with a few settings laid over it; the table names them, and
+`scorefind train indexer/training/ablation.toml --set ...` trains the row alone. Rows that change the corpus make one
+of their own beside the common one, of the same pieces. Measured as in bench.embedding, on validation sets only:
+unseen synthetic pieces and, where they are in DIR, real scans with synthetic performances. A row that is trained
+already is only measured. What is worth little to a small network on few pieces may be worth more to a large one.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench import embedding, pairs, passages, report
+from bench.pairs import Pairs
+from engine.config import FrontEnd
+from engine.encoder import Encoder
+from indexer.training import corpus
+from indexer.training.configuration import Configuration, load_configuration
+from indexer.training.train import train
+
+CONFIG = Path(corpus.__file__).with_name("ablation.toml")
+
+ROWS: dict[str, tuple[str, ...]] = {
+    "as it is": (),
+    "pages as engraved": ("corpus.page_damage=0.0",),
+    "sound as synthesised": ("corpus.sound_damage=0.0",),
+    "played by a machine": ("corpus.freedom=0.0",),
+    "one SoundFont": ("corpus.soundfonts=[]",),
+    "tempo as performed": ("augmentation.tempo=0.0",),
+    "no light augmentation": tuple(
+        f"augmentation.{name}=0" for name in ("shift_px", "contrast", "tempo", "equalisation", "noise")
+    ),
+    "ranking loss": ("training.loss=ranking",),
+    "near-duplicates as negatives": ("training.mask_near_duplicates=false",),
+    "no hard negatives": ("training.onsets_a_piece=1",),
+    "2.1 s excerpts": ("front_end.excerpt_frames=42",),
+    "no attention": ("architecture.attention=false",),
+    "gain as recorded": ("front_end.gain=none",),
+    "twice the channels": ("architecture.channels=[24, 48, 96, 128]",),
+}
+
+QUICK = ("corpus.train_pieces=4", "corpus.val_pieces=4", "training.steps=10", "training.validation_pairs=250")
+QUICK_ROWS = ("as it is", "ranking loss")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    environment = report.environment()
+    print(report.heading(environment))
+    common = (f"corpus.data={options.data}", *(QUICK if options.quick else ()), *options.set)
+    held: dict[str, Pairs] = {}
+    rows: list[dict[str, Any]] = []
+    for name in options.rows or (QUICK_ROWS if options.quick else ROWS):
+        weights = trained(configure(name, common), options.jobs)
+        held = held or validation(options, configure("as it is", common))
+        found = [embedding.rows_of(Encoder.load(weights, threads=1), kind, cut) for kind, cut in held.items()]
+        rows.append(_row(name, [row for of_set in found for row in of_set]))
+        print(report.table(rows[-1:]), flush=True)
+    print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
+    if options.json:
+        report.save(options.json, environment=environment, common=common, rows=rows)
+
+
+def configure(name: str, common: Sequence[str]) -> Configuration:
+    """The training of a row; it runs in a folder of its own and, if it changes the corpus, makes its own takes."""
+    configuration = load_configuration(CONFIG, [*common, *ROWS[name]])
+    slug = name.replace(" ", "-")
+    training = replace(configuration.training, name=slug, run=configuration.training.run / slug)
+    made = configuration.corpus
+    if any(setting.startswith("corpus.") for setting in ROWS[name]):
+        made = replace(made, folder=made.folder.with_name(f"{made.folder.name}-{slug}"))
+    return replace(configuration, training=training, corpus=made)
+
+
+def trained(configuration: Configuration, jobs: int) -> Path:
+    """The weights of a training, which is run if they are not there."""
+    weights = configuration.training.run / f"{configuration.training.name}.safetensors"
+    if not weights.exists():
+        corpus.make(configuration.corpus, configuration.front_end, jobs)
+        train(configuration)
+    return weights
+
+
+def validation(options: argparse.Namespace, configuration: Configuration) -> dict[str, Pairs]:
+    """The pairs that all rows are measured on: the validation takes of the common corpus, and Joplin's scans."""
+    count = embedding.QUICK_PAIRS if options.quick else embedding.PAIRS
+    takes = [corpus.Take.load(path) for path in corpus.paths(configuration.corpus, "val")]
+    sets = {"synthetic": [embedding.taken(take) for take in takes]}
+    if passages.present(options.data, "joplin"):
+        every = 8 if options.quick else 1
+        sets["joplin"], _ = passages.materials(options.data, "joplin", FrontEnd(), options.work, every)
+    return {
+        name: pairs.cut(materials, pairs.pick(materials, FrontEnd(), count), FrontEnd())
+        for name, materials in sets.items()
+    }
+
+
+def _row(name: str, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """MRR of each set and direction, with intervals."""
+    row: dict[str, Any] = {"row": name}
+    for figures in measured:
+        column = f"{figures['set']} {figures['direction']} MRR"
+        row |= {"n": figures["n"], column: figures["MRR"], f"{column} 95%": figures["MRR 95%"]}
+    return row | {"settings": " ".join(ROWS[name])}
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, help="all if none is named")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.NAME=VALUE", help="for every row")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that make a corpus")
+    parser.add_argument("--quick", action="store_true", help="two rows of ten steps on four pieces")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--work", type=Path, default=Path("runs/embedding"), help="strips and spectrograms are kept")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
