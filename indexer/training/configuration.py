@@ -48,6 +48,8 @@ class TrainingSettings:
     """Training pairs that a network's projection is fitted to at the end, if it has one."""
     seed: int = 1
     threads: int = 2
+    loaders: int = 1
+    """Processes that make batches; a GPU learns from more pairs than one core makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

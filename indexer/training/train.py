@@ -24,6 +24,7 @@ from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, corpus
 from indexer.training.configuration import Configuration, TrainingSettings, load_configuration
 from indexer.training.corpus import Take
+from indexer.training.loading import in_order
 from indexer.training.pairs import NO_AUGMENTATION, Batch, PairSource
 from indexer.training.trainer import Trainer
 
@@ -88,12 +89,14 @@ def _ahead(source: PairSource, settings: TrainingSettings, first: int, steps: in
     def make(step: int) -> Batch:
         return source.batch(settings.batch, settings.onsets_a_piece, np.random.default_rng((settings.seed, step)))
 
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(make, first)
-        for step in range(first + 1, first + steps + 1):
+    batches = in_order(make, range(first, first + steps), settings.loaders)
+    with ThreadPoolExecutor(1) as fetcher:
+        coming = fetcher.submit(next, batches)
+        for _ in range(steps - 1):
             batch = coming.result()
-            coming = maker.submit(make, step)
+            coming = fetcher.submit(next, batches)
             yield batch
+        yield coming.result()
 
 
 def _refit(trainer: Trainer, takes: list[Take], validation: list[Batch]) -> None:

@@ -1,0 +1,73 @@
+#!/bin/bash
+# Makes the corpus and trains on a machine with an NVIDIA GPU and no network; gpu_prepare.sh packs what it needs.
+#
+#     indexer/training/gpu.sh STAGE=SECONDS...
+#
+# A stage is `corpus` or a configuration of this folder: `gpu`, `attention`, `baseline`. Each gets at most so many
+# seconds, and goes on where it stopped when it is asked for again. Three commands of ten minutes:
+#
+#     gpu.sh corpus=420 gpu=120
+#     SET="training.steps=9000" gpu.sh gpu=540
+#     gpu.sh attention=270 baseline=270
+#
+# SET: settings over those of the configurations trained, TABLE.NAME=VALUE with blanks between.
+# CARRY: what gpu_prepare.sh packed (.carry). STATE: corpus and checkpoints, kept between commands ($HOME/scorefind).
+# OUT: gets job.log and, in parts of 15 MiB, runs.tar with weights, cards, logs and, of runs that have not ended,
+# checkpoints. PIECES, TAKES: how much of the corpus is made.
+set -euo pipefail
+repository=$(cd "$(dirname "$0")/../.." && pwd)
+carry=$(realpath "${CARRY:-.carry}")
+state=${STATE:-$HOME/scorefind}
+python=${PYTHON:-python3}
+mkdir -p "$state/runs" "${OUT:=$state/out}"
+out=$(realpath "$OUT")
+cd "$state"
+exec > >(tee -a job.log) 2>&1
+
+keep() {
+    rm -f "$out"/runs.tar.*
+    local done=()  # a run that has its weights needs no checkpoint any more
+    for weights in $(find runs -name '*.safetensors'); do
+        done+=(--exclude="$(dirname "$weights")/*.pt")
+    done
+    tar -c --exclude='*.unfinished' "${done[@]}" runs | split -b 15M - "$out/runs.tar."
+    cp job.log "$out/"
+    ls -l "$out"
+}
+trap keep EXIT
+
+if [ ! -e installed ]; then
+    "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade --target site \
+        "$carry"/*.whl
+    mkdir -p data
+    for archive in "$carry"/train_*.tar.xz; do
+        tar -xJf "$archive" -C data
+    done
+    cp "$carry/splits.csv" data/
+    cp -r "$carry/soundfonts" data/
+    if [ -e "$carry/runs.tar" ]; then
+        tar -xf "$carry/runs.tar"
+    fi
+    touch installed
+fi
+export PYTHONPATH="$repository:$state/site" PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
+loaders=$(($(nproc) > 3 ? $(nproc) - 2 : 1))
+settings=()
+for setting in "training.loaders=$loaders" ${SET:-}; do
+    settings+=(--set "$setting")
+done
+
+for stage in "$@"; do
+    name=${stage%%=*} limit=${stage#*=}
+    echo "$(date +%T) $name, at most $limit s"
+    if [ "$name" = corpus ]; then
+        sed "s/^train_pieces = .*/train_pieces = ${PIECES:-5000}/; s/^takes = .*/takes = ${TAKES:-3}/" \
+            "$repository/indexer/training/gpu.toml" > corpus.toml
+        command=(indexer.training.corpus corpus.toml --jobs "$(nproc)")
+    else  # on the one corpus, whatever of it the configuration asks for
+        command=(indexer.training.train "$repository/indexer/training/$name.toml" --no-corpus "${settings[@]}")
+    fi
+    timeout -k 10 "$limit" "$python" -m "${command[@]}" 2>&1 | tr '\r' '\n' | grep -v 'take/s\|s/take' ||
+        echo "$(date +%T) $name did not end by itself"
+    echo "$(date +%T) takes: $(find corpus -name '*.npz' | wc -l)"
+done

@@ -1,0 +1,26 @@
+#!/bin/bash
+# Packs what gpu.sh needs on a machine without a network into .carry/, which git ignores.
+#
+#     indexer/training/gpu_prepare.sh ARCHIVES [SOUNDFONT...]
+#
+# ARCHIVES: a folder with splits.csv and train_*.tar.xz, each a folder of scores with its manifest.csv.
+# SOUNDFONT: files named as in gpu.toml. The wheels are for Python 3.12 on x86-64 Linux; torch, numpy, SciPy, OpenCV,
+# Pillow, safetensors and tqdm are taken to be there. To go on from an earlier run's checkpoints, put what came back
+# together as .carry/runs.tar (`cat runs.tar.* > .carry/runs.tar`).
+set -euo pipefail
+archives=${1:?expected a folder with splits.csv and train_*.tar.xz}
+shift
+cd "$(dirname "$0")/../.."
+mkdir -p .carry/soundfonts
+
+platforms=()
+for platform in manylinux_2_{39,35,34,31,28,27,24,17}_x86_64 manylinux2014_x86_64 manylinux1_x86_64; do
+    platforms+=(--platform "$platform")
+done
+"${PYTHON:-python3}" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+    "${platforms[@]}" -c constraints.txt -d .carry verovio resvg_py midirenderer mido soundfile soxr cffi pycparser
+cp --no-preserve=mode "$archives/splits.csv" "$archives"/train_{lieder_piano,polish_kern}.tar.xz .carry/
+for soundfont in "$@"; do
+    cp --no-preserve=mode "$soundfont" .carry/soundfonts/
+done
+du -sh .carry
