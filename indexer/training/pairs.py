@@ -27,8 +27,9 @@ class Augmentation:
     shift_px: int = 4
     """Sideways, and up and down; pixels at half the working scale."""
     contrast: float = 0.3
-    tempo: float = 0.22
-    """Standard deviation of the logarithm of the factor by which an excerpt is played faster or slower."""
+    tempo: float = 0.28
+    """Standard deviation of the logarithm of the factor by which an excerpt is played faster or slower; at most 2.5
+    of them, so that 0.28 spans half to twice the tempo."""
     equalisation: float = 0.25
     """Standard deviation of the logarithm of smooth gains over the bands."""
     noise: float = 0.05

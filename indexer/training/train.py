@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from engine.encoder import Background, save_weights
+from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, corpus
 from indexer.training.configuration import Configuration, TrainingSettings, load_configuration
@@ -53,8 +54,12 @@ def snippet_retrieval(pairs: Background) -> dict[str, float]:
 
 
 def train(configuration: Configuration) -> Path:
-    """Trains from the last checkpoint to the end; returns the weights file."""
+    """Trains from the last checkpoint to the end; returns the weights file. Raises SettingsError without takes."""
     settings = configuration.training
+    for split in ("train", "val"):
+        if not corpus.paths(configuration.corpus, split):
+            folder = configuration.corpus.folder / split
+            raise SettingsError(f"{folder}: holds no takes; `python -m indexer.training.corpus CONFIG.toml` makes them")
     settings.run.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(configuration)
     trainer.resume()

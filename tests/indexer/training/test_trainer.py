@@ -109,3 +109,9 @@ def test_a_loss_that_the_network_cannot_learn_by_is_refused(corpus: CorpusSettin
     wrong = dataclasses.replace(wrong, training=dataclasses.replace(wrong.training, loss="infonce"))
     with pytest.raises(SettingsError, match=r"training\.loss: networks of family 'published' have no temperature"):
         Trainer(wrong)
+
+
+def test_training_without_takes_names_the_folder_that_lacks_them(corpus: CorpusSettings, tmp_path: Path) -> None:
+    bare = dataclasses.replace(corpus, folder=tmp_path / "nothing")
+    with pytest.raises(SettingsError, match=r"nothing/train: holds no takes"):
+        train(configuration(bare, tmp_path, PUBLISHED, steps=1))
