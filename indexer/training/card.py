@@ -13,10 +13,10 @@ Embeds sheet-music snippets ({rows} x {columns} px at a staff space of {staff_sp
 together.
 
 - Made by `scorefind train` at commit `{commit}`, from random weights. Licence of the weights: MIT, as the project's.
-- Trained on {takes} takes ({onsets} onsets) of scores that stand in no validation or test set, engraved by
-  Verovio in five fonts and many layouts, degraded like prints and scans; performed expressively, synthesised
+- Trained on {takes} takes ({onsets} onsets) of scores that stand in no validation or test set, engraved in
+  many fonts and layouts by Verovio (MusicXML, kern) and LilyPond (its own sources), degraded like prints and scans; performed expressively, synthesised
   through {soundfonts} SoundFont(s), degraded like recordings in rooms and on old carriers.
-- Sources of the scores: {manifests} (CC0 and CC-BY 4.0).
+- Sources of the scores, whose manifests name their licences: {manifests}.
 - Validated on pieces by other composers of the same sources, synthetic pages and audio, {pairs:.0f} candidates:
 
 | direction | MRR | R@1 |
