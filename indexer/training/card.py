@@ -14,8 +14,9 @@ together.
 
 - Made by `scorefind train` at commit `{commit}`, from random weights. Licence of the weights: MIT, as the project's.
 - Trained on {takes} takes ({onsets} onsets) of scores that stand in no validation or test set, engraved in
-  many fonts and layouts by Verovio (MusicXML, kern) and LilyPond (its own sources), degraded like prints and scans; performed expressively, synthesised
-  through {soundfonts} SoundFont(s), degraded like recordings in rooms and on old carriers.
+  many fonts and layouts by Verovio (MusicXML, kern) and LilyPond (its own sources), degraded like prints and
+  scans; performed expressively, synthesised through {soundfonts} SoundFont(s), degraded like recordings in rooms
+  and on old carriers.
 - Sources of the scores, whose manifests name their licences: {manifests}.
 - Validated on pieces by other composers of the same sources, synthetic pages and audio, {pairs:.0f} candidates:
 
