@@ -40,12 +40,11 @@ QUICK_PIECES = 6
 """About so many of each set of scans, and so many takes."""
 AT = (1, 5, 25)
 DEFAULT_CORPUS = Path(corpus.__file__).with_name("default.toml")
-PUBLISHED = Path(__file__).parent / "weights"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    encoders = [Encoder.load(path, threads=1) for path in options.weights or shipped()]
+    encoders = [Encoder.load(path, threads=1) for path in options.weights]
     window = pairs.widest([encoder.identity.front_end for encoder in encoders])
     environment = report.environment()
     print(report.heading(environment))
@@ -66,11 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json:
         networks = {encoder.identity.name: encoder.identity.hash for encoder in encoders}
         report.save(options.json, environment=environment, networks=networks, sets=sets, rows=rows)
-
-
-def shipped() -> list[Path]:
-    """The weights of the shipped network and of the published ones."""
-    return [DEFAULT_WEIGHTS, *sorted(PUBLISHED.glob("*.safetensors"))]
 
 
 def rows_of(encoder: AnyEncoder, name: str, cut: Pairs) -> list[dict[str, Any]]:
@@ -129,7 +123,7 @@ def _every(options: argparse.Namespace, count: int) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    parser.add_argument("--weights", type=Path, nargs="+", help="networks; the shipped and the published ones if none")
+    parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="networks")
     parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="training corpus whose val takes are used")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs from a few pieces of each set")
     parser.add_argument("--json", type=Path, help="write all figures there")

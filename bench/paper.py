@@ -2,10 +2,10 @@
 
     python -m bench.paper --data DIR [--baseline FILE] [--attention FILE] [--default FILE] [--quick] [--json FILE]
 
-Carvalho & Widmer, Towards Robust and Scalable Sheet Music Identification (EUSIPCO 2021), ask whole recordings among
-scores (A2S) and whole scores among recordings (S2A) of 321 pieces that are not public. Here they are the 71 pieces of
-the set `dev`: real scans, and recordings synthesised from performances by pianists. Each network has a collection of
-its own, made from the same files and kept below `--work` beside those of `bench.retrieval`.
+Carvalho & Widmer, Exploiting Temporal Dependencies for Cross-Modal Music Piece Identification (EUSIPCO 2021), ask whole
+recordings among scores (A2S) and whole scores among recordings (S2A) of 321 pieces that are not public. Here they are
+the 71 pieces of the set `dev`: real scans, and recordings synthesised from performances by pianists. Each network has a
+collection of its own, made from the same files and kept below `--work` beside those of `bench.retrieval`.
 
 - vote, as published: 100 windows of the query, evenly spaced, whatever its length; each gives one vote to the piece of
   each of its k nearest snippets. The paper's text has k = 1, its code k = 25. The windows are the nearest ones of the
@@ -77,7 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     networks = {}
     for network, systems in SYSTEMS.items():
-        load = functools.partial(Encoder.load, getattr(options, network), threads=1)
+        weights: Path | None = getattr(options, network)
+        if weights is None:
+            print(
+                f"{network}: `scorefind train indexer/training/{network}.toml` trains it, --{network} FILE measures it"
+            )
+            continue
+        load = functools.partial(Encoder.load, weights, threads=1)
         identity = load().identity
         path, added = collect(found, options.work / "dev", identity, load, options.jobs, fresh=options.fresh)
         with Collection.open(path, identity) as collection:
@@ -99,9 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    weights = Path(__file__).parent / "weights"
-    parser.add_argument("--baseline", type=Path, default=weights / "baseline.safetensors", help="weights file")
-    parser.add_argument("--attention", type=Path, default=weights / "attention.safetensors", help="weights file")
+    parser.add_argument("--baseline", type=Path, help="weights file; its rows are left out if none is named")
+    parser.add_argument("--attention", type=Path, help="weights file, likewise")
     parser.add_argument("--default", type=Path, default=DEFAULT_WEIGHTS, help="weights file")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces")
     parser.add_argument("--json", type=Path, help="write all figures there")

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench import pairs, report
-from bench.embedding import DEFAULT_CORPUS, shipped
+from bench.embedding import DEFAULT_CORPUS
 from bench.pairs import Material, Pairs
 from engine import config
 from engine.audio import FRAME_RATE, SAMPLE_RATE, spectrogram
 from engine.config import FrontEnd
 from engine.documents import Encoder as AnyEncoder
-from engine.encoder import Encoder
+from engine.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
 from engine.pages import normalise_grey
 from engine.score import cut_strip, straight_course
@@ -95,7 +95,7 @@ class Score:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    encoders = [Encoder.load(path, threads=1) for path in options.weights or shipped()]
+    encoders = [Encoder.load(path, threads=1) for path in options.weights]
     window = pairs.widest([encoder.identity.front_end for encoder in encoders])
     environment = report.environment()
     print(report.heading(environment))
@@ -307,7 +307,7 @@ def _label(name: str, value: float) -> str:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    parser.add_argument("--weights", type=Path, nargs="+", help="networks; the shipped and the published ones if none")
+    parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="networks")
     parser.add_argument("--quick", action="store_true", help="few scores and pairs, the ends of each curve")
     parser.add_argument("--plot", type=Path, help="draw the curves there; needs matplotlib")
     parser.add_argument("--json", type=Path, help="write all figures there")
