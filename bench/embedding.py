@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows += rows_of(encoder, name, cut)
     print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
     if options.json:
-        networks = {encoder.identity.name: encoder.identity.hash for encoder in encoders}
+        networks = {report.label(encoder.identity): encoder.identity.hash for encoder in encoders}
         report.save(options.json, environment=environment, networks=networks, sets=sets, rows=rows)
 
 
@@ -74,7 +74,7 @@ def rows_of(encoder: AnyEncoder, name: str, cut: Pairs) -> list[dict[str, Any]]:
     for direction, ranks in ranked.items():
         groups = cut.pieces.tolist()
         near = summarise(ranks.forgiving, at=AT[:1], groups=groups).row()
-        row = {"set": name, "network": encoder.identity.name, "direction": direction}
+        row = {"set": name, "network": report.label(encoder.identity), "direction": direction}
         row |= summarise(ranks.exact, at=AT, groups=groups).row()
         rows.append(row | {f"near {key}": value for key, value in near.items() if key.startswith(("R@", "MRR"))})
     return rows

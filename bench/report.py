@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.values import NetworkIdentity
+
 Row = Mapping[str, Any]
 
 
@@ -50,6 +52,11 @@ def with_intervals(row: Row) -> dict[str, Any]:
         elif not name.endswith("95%"):
             shown[name] = value
     return shown
+
+
+def label(network: NetworkIdentity) -> str:
+    """A name by which networks of one name are told apart."""
+    return f"{network.name} {network.hash[:8]}"
 
 
 def save(path: Path, **content: Any) -> None:

@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.plot:
         draw(rows, options.plot)
     if options.json:
-        networks = {encoder.identity.name: encoder.identity.hash for encoder in encoders}
+        networks = {report.label(encoder.identity): encoder.identity.hash for encoder in encoders}
         report.save(options.json, environment=environment, networks=networks, pieces=len(scores), rows=rows)
 
 
@@ -155,7 +155,7 @@ def measure(
                     heard = pairs.heard(encoder, cut)
                 elif conditions != NEUTRAL:
                     seen = pairs.seen(encoder, cut)
-                rows += _rows(encoder.identity.name, name, value, (seen, heard), cut)
+                rows += _rows(report.label(encoder.identity), name, value, (seen, heard), cut)
     return rows
 
 
@@ -249,6 +249,8 @@ def played(
     style = replace(style, quarters_per_minute=style.quarters_per_minute * conditions.tempo)
     performance = perform(score.notes, style, rng)
     samples = synthesise(to_midi(performance.until(SECONDS / conditions.tempo)), default_soundfont())
+    # The silence before the first note has no tempo: without some after the last, fast windows would end outside.
+    samples = np.append(samples, np.zeros(2 * SAMPLE_RATE, np.float32))
     slower = 2 ** (-conditions.tuning_cents / 1200)
     if slower != 1:
         samples = soxr.resample(samples, SAMPLE_RATE, SAMPLE_RATE * slower)

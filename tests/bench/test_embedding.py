@@ -27,7 +27,8 @@ def test_a_network_has_a_row_a_direction_with_intervals() -> None:
     materials = [embedding.taken(take(name, seed)) for seed, name in enumerate("abc")]
     cut = pairs.cut(materials, pairs.pick(materials, window, 60), window)
     rows = embedding.rows_of(FakeEncoder(), "synthetic", cut)
-    assert [(row["network"], row["direction"], row["n"]) for row in rows] == [("fake", "A2S", 60), ("fake", "S2A", 60)]
+    name = "fake 00000000"
+    assert [(row["network"], row["direction"], row["n"]) for row in rows] == [(name, "A2S", 60), (name, "S2A", 60)]
     assert {"R@1", "R@5", "R@25", "MRR", "MRR 95%", "MR", "near R@1", "near MRR"} <= rows[0].keys()
     assert rows[0]["near MRR"] >= rows[0]["MRR"]
 
