@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         held = held or validation(options, configure("as it is", common))
         found = [embedding.rows_of(Encoder.load(weights, threads=1), kind, cut) for kind, cut in held.items()]
         rows.append(_row(name, [row for of_set in found for row in of_set]))
-        print(report.table(rows[-1:]), flush=True)
+        print(report.table([report.with_intervals(rows[-1])]), flush=True)
     print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
     if options.json:
         report.save(options.json, environment=environment, common=common, rows=rows)
