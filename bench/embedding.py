@@ -17,17 +17,20 @@ within a measure (of four quarters in `synthetic`).
 """
 
 import argparse
+import timeit
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from bench import pairs, passages, report
 from bench.pairs import Material, Pairs
 from engine import config
+from engine.audio import BANDS
 from engine.config import FrontEnd
 from engine.documents import Encoder as AnyEncoder
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
@@ -39,6 +42,8 @@ QUICK_PAIRS = 300
 QUICK_PIECES = 6
 """About so many of each set of scans, and so many takes."""
 AT = (1, 5, 25)
+TIMED = 512
+"""Snippets, and excerpts, embedded to see how long it takes."""
 DEFAULT_CORPUS = Path(corpus.__file__).with_name("default.toml")
 
 
@@ -61,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name}: {sets[name]}")
         for encoder in tqdm(encoders, desc=name, unit="network", disable=None):
             rows += rows_of(encoder, name, cut)
-    print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
+    speeds = [speed(encoder) for encoder in encoders]
+    print("", report.table([report.with_intervals(row) for row in rows]), "", report.table(speeds), sep="\n")
     if options.json:
         networks = {report.label(encoder.identity): encoder.identity.hash for encoder in encoders}
-        report.save(options.json, environment=environment, networks=networks, sets=sets, rows=rows)
+        report.save(options.json, environment=environment, networks=networks, sets=sets, rows=rows, speeds=speeds)
 
 
 def rows_of(encoder: AnyEncoder, name: str, cut: Pairs) -> list[dict[str, Any]]:
@@ -78,6 +84,20 @@ def rows_of(encoder: AnyEncoder, name: str, cut: Pairs) -> list[dict[str, Any]]:
         row |= summarise(ranks.exact, at=AT, groups=groups).row()
         rows.append(row | {f"near {key}": value for key, value in near.items() if key.startswith(("R@", "MRR"))})
     return rows
+
+
+def speed(encoder: AnyEncoder) -> dict[str, Any]:
+    """How many snippets and excerpts a second one thread embeds, the best of three runs."""
+    front_end = encoder.identity.front_end
+    snippets = np.full((TIMED, front_end.strip_rows, front_end.snippet_px), 255, np.uint8)
+    excerpts = np.ones((TIMED, BANDS, front_end.excerpt_frames), np.float32)
+    row: dict[str, Any] = {"network": report.label(encoder.identity)}
+    for name, embed in (
+        ("snippets/s", lambda: encoder.score(snippets)),
+        ("excerpts/s", lambda: encoder.recording(excerpts)),
+    ):
+        row[name] = TIMED / min(timeit.repeat(embed, number=1, repeat=3))
+    return row
 
 
 def _synthetic(options: argparse.Namespace, window: FrontEnd) -> tuple[list[Material], Counter[str]]:

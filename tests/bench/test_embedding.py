@@ -45,3 +45,10 @@ def test_the_bench_measures_the_takes_it_is_given_and_says_what_is_not_there(
     out = json.loads((tmp_path / "out.json").read_text())
     assert out["sets"]["synthetic"]["pairs"] == 40
     assert {row["set"] for row in out["rows"]} == {"synthetic"}
+
+
+def test_the_speed_of_a_network_is_told_for_both_kinds() -> None:
+    row = embedding.speed(FakeEncoder())
+    assert row["network"] == "fake 00000000"
+    assert row["snippets/s"] > 0
+    assert row["excerpts/s"] > 0
