@@ -101,9 +101,9 @@ def speed(encoder: AnyEncoder) -> dict[str, Any]:
 
 
 def _synthetic(options: argparse.Namespace, window: FrontEnd) -> tuple[list[Material], Counter[str]]:
-    paths = sorted((options.corpus / "val").glob("*.npz"))
+    settings = config.load(corpus.CorpusSettings(), section="corpus", path=DEFAULT_CORPUS)
+    paths = corpus.paths(replace(settings, folder=options.corpus), "val")
     if not paths and (options.data / "splits.csv").exists():
-        settings = config.load(corpus.CorpusSettings(), section="corpus", path=DEFAULT_CORPUS)
         folder = options.work / "corpus"
         settings = replace(settings, data=options.data, folder=folder, soundfonts=(), train_pieces=0)
         corpus.make(settings, FrontEnd(), jobs=1)

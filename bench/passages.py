@@ -32,7 +32,7 @@ from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
 from engine.score import read_score
 from indexer.training import engrave, perform, synthesise
-from indexer.training.corpus import SAME_ONSET_QUARTERS
+from indexer.training.corpus import distinct_onsets
 from indexer.training.synthesise import default_soundfont
 
 SPACING_POWER = 0.6
@@ -59,7 +59,7 @@ class Measure:
     start_quarter: float
     length_quarters: float
     onsets: tuple[float, ...]
-    """Quarters from its start; of notes closer than SAME_ONSET_QUARTERS the first."""
+    """Quarters from its start; of those that count as one the first."""
     whole: bool
     """False for the parts of a measure that a repeat splits."""
     repeated: bool
@@ -104,13 +104,12 @@ def read_measures(kern: Path) -> list[Measure]:
     measures: list[Measure] = []
     for (name, start), end in zip(starts, ends, strict=True):
         inside = onsets[(onsets >= start) & (onsets < end)] - start
-        onsets_inside = inside[np.diff(inside, prepend=-1.0) > SAME_ONSET_QUARTERS]
         measures.append(
             Measure(
                 number=numbers[_first(name)],
                 start_quarter=start,
                 length_quarters=end - start,
-                onsets=tuple(onsets_inside.tolist()),
+                onsets=tuple(distinct_onsets(inside).tolist()),
                 whole=_first(name) not in split,
                 repeated=name != _first(name),
             )

@@ -172,8 +172,7 @@ def _rows(
 
 def material(score: Score, conditions: Conditions, window: FrontEnd) -> Material:
     """The score printed and played under these conditions; the points are its onsets."""
-    quarters = np.unique(np.concatenate([page.note_quarter for page in score.pages]))
-    quarters = quarters[np.diff(quarters, prepend=-1.0) > corpus.SAME_ONSET_QUARTERS]
+    quarters = corpus.distinct_onsets(np.unique(np.concatenate([page.note_quarter for page in score.pages])))
     strip, columns = printed(score, quarters, conditions, window)
     sound, frames = played(score, quarters, conditions)
     return Material(

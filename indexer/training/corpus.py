@@ -172,7 +172,7 @@ def _make_take(job: Job, *, settings: CorpusSettings, front_end: FrontEnd) -> No
     music = engraver(job.score)
     strip, column_of = _print(music, settings, front_end, rng)
     sound, frame_of = _record(music, settings, rng)
-    quarters = _onsets(np.array(sorted(column_of)))
+    quarters = distinct_onsets(np.array(sorted(column_of)))
     columns = np.array([column_of[quarter] for quarter in quarters], np.float32)
     frames = np.interp(quarters, *frame_of).astype(np.float32)
     kept = frames < sound.shape[1]
@@ -186,8 +186,8 @@ def _make_take(job: Job, *, settings: CorpusSettings, front_end: FrontEnd) -> No
     ).save(job.target)
 
 
-def _onsets(quarters: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The first of each run of onsets that count as one."""
+def distinct_onsets(quarters: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of rising onsets, the first of each run that counts as one: no two are closer than SAME_ONSET_QUARTERS."""
     return quarters[np.diff(quarters, prepend=-1.0) > SAME_ONSET_QUARTERS]
 
 
