@@ -41,7 +41,9 @@ from engine.voting import vote
 
 WINDOWS = 100
 NEIGHBOURS = (1, 25)
-PUBLISHED_DTW = Alignment(steps="classic", jump_penalty=float("inf"), use_bias=False)
+PUBLISHED_DTW = Alignment(
+    steps="classic", whole=True, normalise="path", jump_penalty=float("inf"), use_bias=False
+)
 RECALLS = (1, 5, 10)
 QUICK_PIECES = 12
 
@@ -148,7 +150,7 @@ def evenly_spaced(length: int) -> NDArray[np.int64]:
 def published_dtw(collection: Collection, query: Query, *, threads: int = 1) -> Costs:
     """(documents,) the cost of aligning the whole query with the whole of each document of the kind searched."""
     packed = collection.packed(AMONG[query.direction])
-    return alignment.choose(threads=threads).dtw(query.sequence.embeddings, packed, PUBLISHED_DTW).costs
+    return alignment.choose(threads=threads).align(query.sequence.embeddings, packed, PUBLISHED_DTW).costs
 
 
 def shipped_ranks(collection: Collection, asked: Sequence[Query], threads: int) -> Ranks:

@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 Gain = Literal["none", "excerpt"]
 StepSet = Literal["classic", "slope"]
+Normalisation = Literal["query", "path"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,10 @@ class Alignment:
 
     steps: StepSet = "slope"
     """`classic`: (1,1), (1,0), (0,1). `slope`: (1,1), (1,2), (2,1), where a skipped query row is charged."""
+    whole: bool = False
+    """The document is aligned from its first snippet to its last one; else any part of it is."""
+    normalise: Normalisation = "query"
+    """What the cost of a path is divided by: the length of the `query`, or that of the `path`, in cells."""
     jump_penalty: float = 2.0
     """Cost of going on anywhere else in the document; infinity forbids it."""
     use_bias: bool = True

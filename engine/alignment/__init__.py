@@ -38,10 +38,8 @@ class Backend:
     name: str
     reason: str
     """Why it was chosen."""
-    sdtw: Callable[[Embeddings, Packed, Alignment], Alignments]
-    dtw: Callable[[Embeddings, Packed, Alignment], Alignments]
-    sdtw_path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
-    dtw_path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
+    align: Callable[[Embeddings, Packed, Alignment], Alignments]
+    path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
 
 
 def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
@@ -57,10 +55,8 @@ def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
         backend = Backend(
             name="definition",
             reason="asked for; meant for tests, some thousand times slower",
-            sdtw=definition.sdtw,
-            dtw=definition.dtw,
-            sdtw_path=definition.sdtw_path,
-            dtw_path=definition.dtw_path,
+            align=definition.align,
+            path=definition.path,
         )
     elif name in ("auto", "cpu"):
         from engine.alignment import cpu
@@ -68,10 +64,8 @@ def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
         backend = Backend(
             name="cpu",
             reason="asked for" if name == "cpu" else "the fastest there is",
-            sdtw=functools.partial(cpu.sdtw, threads=threads),
-            dtw=functools.partial(cpu.dtw, threads=threads),
-            sdtw_path=cpu.sdtw_path,
-            dtw_path=cpu.dtw_path,
+            align=functools.partial(cpu.align, threads=threads),
+            path=cpu.path,
         )
     else:
         raise ValueError(f"backend must be auto, cpu or definition, got {name}")

@@ -30,43 +30,30 @@ CELLS_PER_RUN = 500_000
 NO_PATH: Path = np.empty((0, 2), dtype=np.int32)
 
 
-def sdtw(query: Embeddings, documents: Packed, settings: Alignment, *, threads: int = 1) -> Alignments:
-    """As `definition.sdtw`, on `threads` threads."""
+def align(query: Embeddings, documents: Packed, settings: Alignment, *, threads: int = 1) -> Alignments:
+    """As `definition.align`, on `threads` threads."""
     arguments = _arguments(query, documents, settings)
-    found = _nothing_found(documents)
+    count = len(documents)
+    found = Alignments(costs=np.full(count, np.inf, dtype=np.float32), ends=np.full(count, -1, dtype=np.int32))
 
-    def align(first: int, last: int) -> None:
-        scratch = _scratch(documents.offsets[first : last + 1])
-        kernels.subsequences(*arguments, documents.offsets, first, last, scratch, found.costs, found.ends)
-
-    _share(align, documents.offsets, len(query), threads)
-    return found
-
-
-def dtw(query: Embeddings, documents: Packed, settings: Alignment, *, threads: int = 1) -> Alignments:
-    """As `definition.dtw`, on `threads` threads."""
-    arguments = _arguments(query, documents, settings)
-    found = _nothing_found(documents)
-
-    def align(first: int, last: int) -> None:
+    def align_some(first: int, last: int) -> None:
+        if not settings.whole and settings.normalise == "query":
+            scratch = _scratch(documents.offsets[first : last + 1])
+            kernels.subsequences(*arguments, documents.offsets, first, last, scratch, found.costs, found.ends)
+            return
         for b in range(first, last):
-            part = documents.offsets[b : b + 2]
-            found.costs[b], found.ends[b], _ = _best_path(arguments, part, anywhere=False, written=False)
+            total, end, cells = _best_path(arguments, documents.offsets[b : b + 2], settings)
+            found.costs[b] = total / np.float32(len(query) if settings.normalise == "query" else max(1, len(cells)))
+            found.ends[b] = end
 
-    _share(align, documents.offsets, len(query), threads)
+    _share(align_some, documents.offsets, len(query), threads)
     return found
 
 
-def sdtw_path(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32], settings: Alignment) -> Path:
-    """As `definition.sdtw_path`."""
+def path(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32], settings: Alignment) -> Path:
+    """As `definition.path`."""
     document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, len(embeddings)], dtype=np.int64))
-    return _best_path(_arguments(query, document, settings), document.offsets, anywhere=True, written=True)[2]
-
-
-def dtw_path(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32], settings: Alignment) -> Path:
-    """As `definition.dtw_path`."""
-    document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, len(embeddings)], dtype=np.int64))
-    return _best_path(_arguments(query, document, settings), document.offsets, anywhere=False, written=True)[2]
+    return _best_path(_arguments(query, document, settings), document.offsets, settings)[2]
 
 
 def _arguments(query: Embeddings, documents: Packed, settings: Alignment) -> tuple[Any, ...]:
@@ -98,28 +85,21 @@ def _scratch(offsets: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
     return floats, floats.view(np.uint32), columns, base, block, lanes, above, here, charged
 
 
-def _nothing_found(documents: Packed) -> Alignments:
-    count = len(documents)
-    return Alignments(costs=np.full(count, np.inf, dtype=np.float32), ends=np.full(count, -1, dtype=np.int32))
-
-
-def _best_path(
-    arguments: tuple[Any, ...], part: NDArray[np.int64], *, anywhere: bool, written: bool
-) -> tuple[float, int, Path]:
-    """Cost a cell of the path, end, and path through the snippets between the two of `part`."""
+def _best_path(arguments: tuple[Any, ...], part: NDArray[np.int64], settings: Alignment) -> tuple[float, int, Path]:
+    """Sum, end and path through the snippets between the two of `part`."""
     start, length = int(part[0]), int(part[1] - part[0])
     ways = np.empty((arguments[1], length), dtype=np.uint8)
     sources = np.empty(arguments[1], dtype=np.int32)
     if length == 0:
         return np.inf, -1, NO_PATH
+    anywhere = not settings.whole
     total, end = kernels.fill(*arguments, start, length, anywhere, _scratch(part), ways, sources)
     if total == np.inf:
         return np.inf, -1, NO_PATH
-    slope = arguments[5]
-    path = np.empty((kernels.trace(ways, sources, slope, anywhere, end, NO_PATH), 2), dtype=np.int32)
-    if written:
-        kernels.trace(ways, sources, slope, anywhere, end, path)
-    return float(total) / len(path), int(end), path
+    slope = settings.steps == "slope"
+    cells = np.empty((kernels.trace(ways, sources, slope, anywhere, end, NO_PATH), 2), dtype=np.int32)
+    kernels.trace(ways, sources, slope, anywhere, end, cells)
+    return float(total), int(end), cells
 
 
 def _share(align: Callable[[int, int], None], offsets: NDArray[np.int64], rows: int, threads: int) -> None:

@@ -15,15 +15,20 @@ uncharged. A path's cost is the sum of C over the cells it passes, and the penal
 
     D[i, j] = C[i, j] + min(D[i-1, j-1],  D[i-2, j-1] + C[i-1, j],  D[i-1, j-2],  min over j' of D[i-1, j'] + penalty)
 
-with slope steps. Of equally cheap ways the first in the order written above is taken, a jump last.
-Subsequence alignment (SDTW) starts and ends anywhere in the document: D[0, j] = C[0, j], and the alignment costs the
-least D[N-1, j] / N. Whole alignment (DTW) runs from (0, 0) to (N-1, M-1) and costs D[N-1, M-1] / path length.
+with slope steps. Of equally cheap ways the first in the order written above is taken, a jump last, and that from the
+first of equally cheap cells.
+
+Subsequence alignment (SDTW) starts and ends anywhere in the document: D[0, j] = C[0, j], and the end is the first of
+the least D[N-1, j]. Whole alignment (DTW) runs from (0, 0) to (N-1, M-1). Either cost D[N-1, end] is divided by N, or
+by the number of cells that the path passes.
+
+Published DTW is Alignment(steps="classic", whole=True, normalise="path", jump_penalty=inf, use_bias=False);
+published SDTW is Alignment(steps="classic", jump_penalty=inf, use_bias=False).
 
 Source: Müller, Fundamentals of Music Processing (2015), sections 3.2 (DTW, step sizes) and 7.2 (subsequence variant);
 the path-normalised cost and the order of ties follow Carvalho & Widmer, EUSIPCO 2021; jumps are ours.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,32 +46,28 @@ Cell = tuple[int, int]
 STEPS: dict[str, tuple[Cell, ...]] = {"classic": ((1, 1), (1, 0), (0, 1)), "slope": ((1, 1), (2, 1), (1, 2))}
 
 
-def sdtw(query: Embeddings, documents: Packed, settings: Alignment) -> Alignments:
-    """The cheapest alignment of the whole query with any part of each document.
+def align(query: Embeddings, documents: Packed, settings: Alignment) -> Alignments:
+    """The cheapest alignment of the query with each document.
 
     query: float32 (N, 32).
 
     Raises ValueError if `query` is empty or of another type or shape.
     """
-    return _align_each(query, documents, settings, best_subsequence)
+    costs = np.empty(len(documents), dtype=np.float32)
+    ends = np.empty(len(documents), dtype=np.int32)
+    for b in range(len(documents)):
+        part = slice(documents.offsets[b], documents.offsets[b + 1])
+        local = local_costs(query, documents.embeddings[part], documents.bias[part], settings)
+        costs[b], ends[b], _ = best(local, settings)
+    return Alignments(costs=costs, ends=ends)
 
 
-def dtw(query: Embeddings, documents: Packed, settings: Alignment) -> Alignments:
-    """The cheapest alignment of the whole query with the whole of each document; arguments as `sdtw`."""
-    return _align_each(query, documents, settings, best_whole)
-
-
-def sdtw_path(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32], settings: Alignment) -> Path:
-    """The path behind `sdtw` for one document, int32 (L, 2); without rows where there is none.
+def path(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32], settings: Alignment) -> Path:
+    """The path behind `align` for one document, int32 (L, 2); without rows where there is none.
 
     query: float32 (N, 32); embeddings: float16 or float32 (M, 32); bias: float32 (M,).
     """
-    return best_subsequence(local_costs(query, embeddings, bias, settings), settings)[2]
-
-
-def dtw_path(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32], settings: Alignment) -> Path:
-    """The path behind `dtw` for one document; arguments and result as `sdtw_path`."""
-    return best_whole(local_costs(query, embeddings, bias, settings), settings)[2]
+    return best(local_costs(query, embeddings, bias, settings), settings)[2]
 
 
 def local_costs(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32], settings: Alignment) -> Costs:
@@ -76,43 +77,40 @@ def local_costs(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.fl
     return costs + bias if settings.use_bias else costs
 
 
-def best_subsequence(costs: Costs, settings: Alignment) -> tuple[float, int, Path]:
-    """Cost, end and path of the cheapest subsequence alignment; (inf, -1, no rows) where there is none."""
-    starts = range(costs.shape[1])
-    totals = accumulate(costs, settings, starts)
-    end = int(np.argmin(totals[-1])) if starts else -1
+def best(costs: Costs, settings: Alignment) -> tuple[float, int, Path]:
+    """Cost, end and path of the cheapest alignment; (inf, -1, no rows) where there is none."""
+    rows, columns = costs.shape
+    totals = accumulate(costs, settings)
+    end = columns - 1 if settings.whole or columns == 0 else int(np.argmin(totals[-1]))
     if end < 0 or np.isinf(totals[-1, end]):
         return np.inf, -1, np.empty((0, 2), dtype=np.int32)
-    return float(totals[-1, end] / np.float32(len(costs))), end, trace(costs, totals, settings, starts, end)
+    cells = trace(costs, totals, settings, end)
+    length = rows if settings.normalise == "query" else len(cells)
+    return float(totals[-1, end] / np.float32(length)), end, cells
 
 
-def best_whole(costs: Costs, settings: Alignment) -> tuple[float, int, Path]:
-    """Cost, end and path of the cheapest alignment from corner to corner; (inf, -1, no rows) where there is none."""
-    starts, end = range(1), costs.shape[1] - 1
-    totals = accumulate(costs, settings, starts)
-    if end < 0 or np.isinf(totals[-1, end]):
-        return np.inf, -1, np.empty((0, 2), dtype=np.int32)
-    path = trace(costs, totals, settings, starts, end)
-    return float(totals[-1, end] / np.float32(len(path))), end, path
-
-
-def accumulate(costs: Costs, settings: Alignment, starts: range) -> Costs:
-    """D: float32 (N, M), the cost of the cheapest path from one of the cells (0, start) to each cell."""
+def accumulate(costs: Costs, settings: Alignment) -> Costs:
+    """D: float32 (N, M), the cost of the cheapest path to each cell."""
     totals = np.full_like(costs, np.inf)
     for i, j in np.ndindex(costs.shape):
-        if i == 0 and j in starts:
+        if _starts(settings, i, j):
             totals[i, j] = costs[i, j]
         else:
             totals[i, j] = costs[i, j] + _cheapest_way(costs, totals, settings, i, j)[0]
     return totals
 
 
-def trace(costs: Costs, totals: Costs, settings: Alignment, starts: range, end: int) -> Path:
-    """The path of least cost from one of the cells (0, start) to (N - 1, end), int32 (L, 2)."""
+def trace(costs: Costs, totals: Costs, settings: Alignment, end: int) -> Path:
+    """The cheapest path to (N - 1, end), int32 (L, 2)."""
     cells = [(len(costs) - 1, end)]
-    while cells[-1][0] > 0 or cells[-1][1] not in starts:
+    while not _starts(settings, *cells[-1]):
         cells += _cheapest_way(costs, totals, settings, *cells[-1])[1]
     return np.array(cells[::-1], dtype=np.int32)
+
+
+def _starts(settings: Alignment, i: int, j: int) -> bool:
+    """Whether paths start at cell (i, j)."""
+    return i == 0 and (j == 0 or not settings.whole)
 
 
 def _cheapest_way(costs: Costs, totals: Costs, settings: Alignment, i: int, j: int) -> tuple[np.float32, list[Cell]]:
@@ -128,18 +126,3 @@ def _cheapest_way(costs: Costs, totals: Costs, settings: Alignment, i: int, j: i
         source = (i - 1, int(np.argmin(totals[i - 1])))
         ways.append((totals[source] + np.float32(settings.jump_penalty), [source]))
     return min(ways, key=lambda way: way[0])
-
-
-def _align_each(
-    query: Embeddings,
-    documents: Packed,
-    settings: Alignment,
-    best: Callable[[Costs, Alignment], tuple[float, int, Path]],
-) -> Alignments:
-    costs = np.empty(len(documents), dtype=np.float32)
-    ends = np.empty(len(documents), dtype=np.int32)
-    for b in range(len(documents)):
-        part = slice(documents.offsets[b], documents.offsets[b + 1])
-        local = local_costs(query, documents.embeddings[part], documents.bias[part], settings)
-        costs[b], ends[b], _ = best(local, settings)
-    return Alignments(costs=costs, ends=ends)

@@ -197,7 +197,7 @@ def _matched_span(match: Match, tone: str) -> str:
 def _matrix(asked: Asked, collection: Collection, alignment: Alignment) -> str:
     query, document = asked.query.sequence.embeddings, collection.sequence(asked.query.truth)
     costs = local_costs(query, document.embeddings, document.bias, alignment)
-    path = backend("cpu").sdtw_path(query, document.embeddings, document.bias, alignment)
+    path = backend("cpu").path(query, document.embeddings, document.bias, alignment)
     return pictures.cost_matrix(costs, path)
 
 

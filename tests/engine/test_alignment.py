@@ -9,19 +9,24 @@ from numpy.typing import NDArray
 
 from engine import alignment
 from engine.alignment import Backend, cpu, definition
-from engine.config import Alignment, StepSet
+from engine.config import Alignment, Normalisation, StepSet
 from engine.values import DIMENSION, Packed
 
 BACKENDS = [alignment.choose("definition"), alignment.choose("cpu"), alignment.choose("cpu", threads=2)]
 STEP_SETS: tuple[StepSet, ...] = ("classic", "slope")
 SETTINGS = [
-    Alignment(steps=steps, jump_penalty=penalty, use_bias=use_bias)
-    for steps, penalty, use_bias in itertools.product(STEP_SETS, (np.inf, 2.0, 0.25, 0.0), (True, False))
+    Alignment(steps=steps, whole=whole, normalise=normalise, jump_penalty=penalty, use_bias=penalty != 2.0)
+    for steps, whole, normalise, penalty in itertools.product(
+        STEP_SETS, (False, True), ("query", "path"), (np.inf, 2.0, 0.25, 0.0)
+    )
 ]
 MULLER = np.abs(np.subtract.outer([3, 0, 6], [2, 4, 0, 4, 0, 0, 5, 2])).astype(np.float32)
 """|x - y| of X = (3, 0, 6) and Y = (2, 4, 0, 4, 0, 0, 5, 2); Müller, section 7.2."""
 CLASSIC = Alignment(steps="classic", jump_penalty=np.inf)
 SLOPE = Alignment(steps="slope", jump_penalty=np.inf)
+PUBLISHED_DTW = Alignment(steps="classic", whole=True, normalise="path", jump_penalty=np.inf, use_bias=False)
+LENGTHS = [3, 0, 1, 7, 33, 2, 4, 5, 1, 12, 6, 0, 8, 9, 2, 10, 3, 11, 70, 5]
+"""Of documents: more than fill the lanes once, none a multiple of another."""
 
 Floats = NDArray[np.float32]
 
@@ -32,7 +37,11 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return chosen
 
 
-@pytest.fixture(params=SETTINGS, ids=lambda s: f"{s.steps}-{s.jump_penalty}-{'bias' if s.use_bias else 'plain'}")
+def described(settings: Alignment) -> str:
+    return f"{settings.steps}-{'whole' if settings.whole else 'part'}-{settings.normalise}-{settings.jump_penalty}"
+
+
+@pytest.fixture(params=SETTINGS, ids=described)
 def settings(request: pytest.FixtureRequest) -> Alignment:
     chosen: Alignment = request.param
     return chosen
@@ -97,61 +106,73 @@ def paths(
 
 def test_subsequence_of_mullers_example_ends_at_index_6_with_cost_2(backend: Backend) -> None:
     query, document = with_costs(MULLER)
-    found = backend.sdtw(query, packed(document), CLASSIC)
+    found = backend.align(query, packed(document), CLASSIC)
     assert found.ends.tolist() == [6]
     assert found.costs[0] * 3 == 2
 
 
 def test_path_of_mullers_example_is_the_books(backend: Backend) -> None:
     query, document = with_costs(MULLER)
-    path = backend.sdtw_path(query, document, np.zeros(8, dtype=np.float32), CLASSIC)
+    path = backend.path(query, document, np.zeros(8, dtype=np.float32), CLASSIC)
     assert path.tolist() == [[0, 3], [1, 4], [1, 5], [2, 6]]
 
 
-@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (2, 4), (4, 3), (3, 4)])
-def test_definition_equals_brute_force_over_all_paths(shape: tuple[int, int], settings: Alignment, whole: bool) -> None:
+def test_definition_equals_brute_force_over_all_paths(shape: tuple[int, int], settings: Alignment) -> None:
     costs = np.random.default_rng(0).integers(0, 9, shape).astype(np.float32)
-    best = definition.best_whole if whole else definition.best_subsequence
-    cost, _, path = best(costs, settings)
+    cost, _, path = definition.best(costs, settings)
+    length = shape[0] if settings.normalise == "query" else max(1, len(path))
     totals = [
         sum(costs[cell] for cell in cells) + (jumped * settings.jump_penalty if jumped else 0)
-        for cells, jumped in paths(*shape, settings.steps, np.isfinite(settings.jump_penalty), whole)
+        for cells, jumped in paths(*shape, settings.steps, np.isfinite(settings.jump_penalty), settings.whole)
     ]
-    assert cost * (max(1, len(path)) if whole else len(costs)) == pytest.approx(min(totals, default=np.inf))
+    assert cost * length == pytest.approx(min(totals, default=np.inf))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 19])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
+def test_cpu_equals_definition_to_the_bit_where_sums_are_exact(settings: Alignment, rows: int, half: bool) -> None:
+    query, documents = random_pairs(LENGTHS, rows, ties=True, half=half)
+    found, expected = (backend.align(query, documents, settings) for backend in (cpu, definition))
+    np.testing.assert_array_equal(found.costs, expected.costs)
+    np.testing.assert_array_equal(found.ends, expected.ends)
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
-@pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
-@pytest.mark.parametrize("rows", [1, 5, 19])
-def test_cpu_equals_definition(settings: Alignment, rows: int, ties: bool, half: bool) -> None:
-    query, documents = random_pairs([1, 0, 2, 7, 100], rows, ties=ties, half=half)
-    for kind in ("sdtw", "dtw"):
-        found = getattr(cpu, kind)(query, documents, settings)
-        expected = getattr(definition, kind)(query, documents, settings)
-        np.testing.assert_allclose(found.costs, expected.costs, rtol=0 if ties else 1e-5, atol=0 if ties else 1e-5)
-        np.testing.assert_array_equal(found.ends, expected.ends)
+def test_cpu_equals_definition_up_to_rounding(settings: Alignment, half: bool) -> None:
+    query, documents = random_pairs(LENGTHS, 18, ties=False, half=half)
+    found, expected = (backend.align(query, documents, settings) for backend in (cpu, definition))
+    np.testing.assert_allclose(found.costs, expected.costs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(found.ends, expected.ends)
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (9, 4), (19, 100)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (9, 4), (19, 70)])
 def test_cpu_paths_equal_the_definitions(settings: Alignment, shape: tuple[int, int], ties: bool) -> None:
     query, documents = random_pairs([shape[1]], shape[0], ties=ties, half=False)
-    for kind in ("sdtw_path", "dtw_path"):
-        arguments = (query, documents.embeddings, documents.bias, settings)
-        np.testing.assert_array_equal(getattr(cpu, kind)(*arguments), getattr(definition, kind)(*arguments))
+    arguments = (query, documents.embeddings, documents.bias, settings)
+    np.testing.assert_array_equal(cpu.path(*arguments), definition.path(*arguments))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 17])
+def test_a_document_costs_the_same_in_any_company(settings: Alignment, count: int) -> None:
+    query, documents = random_pairs(LENGTHS, 13, ties=False, half=True)
+    some = np.random.default_rng(0).permutation(len(documents))[:count]
+    found, expected = (cpu.align(query, packed, settings) for packed in (documents.take(some), documents))
+    np.testing.assert_array_equal(found.costs, expected.costs[some])
+    np.testing.assert_array_equal(found.ends, expected.ends[some])
 
 
 def test_a_path_costs_what_its_cells_and_jumps_cost(backend: Backend) -> None:
     settings = Alignment(steps="slope", jump_penalty=0.25)
     query, documents = random_pairs([30], 12, ties=True, half=False)
     local = definition.local_costs(query, documents.embeddings, documents.bias, settings)
-    path = backend.sdtw_path(query, documents.embeddings, documents.bias, settings)
+    path = backend.path(query, documents.embeddings, documents.bias, settings)
     moves = np.diff(path, axis=0)
     jumps = sum(tuple(move) not in {(1, 0), (1, 1), (1, 2)} for move in moves.tolist())
     assert path[:, 0].tolist() == list(range(12))
     assert jumps > 0
-    assert backend.sdtw(query, documents, settings).costs[0] * 12 == pytest.approx(
+    assert backend.align(query, documents, settings).costs[0] * 12 == pytest.approx(
         local[path[:, 0], path[:, 1]].sum() + 0.25 * jumps
     )
 
@@ -159,60 +180,74 @@ def test_a_path_costs_what_its_cells_and_jumps_cost(backend: Backend) -> None:
 def test_a_repeat_the_document_does_not_write_out_is_found_by_a_jump(backend: Backend) -> None:
     played = [0, 1, 2, 3, 0, 1, 2, 3, 4, 5]
     document = np.eye(6, DIMENSION, dtype=np.float32)
-    path = backend.sdtw_path(document[played], document, np.zeros(6, dtype=np.float32), Alignment(jump_penalty=0.5))
+    path = backend.path(document[played], document, np.zeros(6, dtype=np.float32), Alignment(jump_penalty=0.5))
     assert path[:, 1].tolist() == played
 
 
 def test_slope_steps_charge_the_skipped_query_row(backend: Backend) -> None:
     costs = np.array([[0, 9, 9], [9, 5, 9], [9, 0, 9], [9, 9, 0]])
     query, document = with_costs(costs)
-    assert backend.sdtw(query, packed(document), SLOPE).costs[0] * 4 == 5
+    assert backend.align(query, packed(document), SLOPE).costs[0] * 4 == 5
 
 
 def test_slope_steps_leave_a_document_snippet_out_for_nothing(backend: Backend) -> None:
     query, document = with_costs(np.array([[0, 9, 9], [9, 9, 0]]))
-    assert backend.sdtw(query, packed(document), SLOPE).costs[0] == 0
+    assert backend.align(query, packed(document), SLOPE).costs[0] == 0
 
 
 def test_no_path_is_an_infinite_cost_without_an_end(backend: Backend) -> None:
     query, document = with_costs(np.ones((5, 2)))
-    found = backend.sdtw(query, packed(document, document[:0]), SLOPE)
+    found = backend.align(query, packed(document, document[:0]), SLOPE)
     assert np.isinf(found.costs).all()
     assert found.ends.tolist() == [-1, -1]
-    assert backend.sdtw_path(query, document, np.zeros(2, dtype=np.float32), SLOPE).shape == (0, 2)
+    assert backend.path(query, document, np.zeros(2, dtype=np.float32), SLOPE).shape == (0, 2)
 
 
 def test_no_documents_give_no_alignments(backend: Backend) -> None:
     query, document = with_costs(np.ones((5, 2)))
-    assert backend.sdtw(query, packed(document[:0]).take(np.array([], dtype=np.int64)), SLOPE).costs.shape == (0,)
+    assert backend.align(query, packed(document[:0]).take(np.array([], dtype=np.int64)), SLOPE).costs.shape == (0,)
 
 
-def test_whole_alignment_is_divided_by_the_length_of_its_path(backend: Backend) -> None:
+@pytest.mark.parametrize(("whole", "normalise", "cost"), [(True, "path", 1), (True, "query", 1.5), (False, "path", 1)])
+def test_the_cost_is_that_of_a_cell_or_of_a_query_row(
+    backend: Backend, whole: bool, normalise: Normalisation, cost: float
+) -> None:
     query, document = with_costs(np.array([[1, 9, 9], [9, 1, 1]]))
-    assert backend.dtw(query, packed(document), CLASSIC).costs[0] == 1
+    settings = Alignment(steps="classic", whole=whole, normalise=normalise, jump_penalty=np.inf)
+    assert backend.align(query, packed(document), settings).costs[0] == cost
 
 
-def test_classic_costs_are_librosas(backend: Backend) -> None:
+def test_published_sdtw_is_librosas(backend: Backend) -> None:
     librosa_sequence = pytest.importorskip("librosa.sequence", reason="librosa is not installed")
-    query, documents = random_pairs([40], 13, ties=False, half=False)
+    query, documents = random_pairs([40] * 18, 13, ties=False, half=False)
     settings = Alignment(steps="classic", jump_penalty=np.inf, use_bias=False)
-    local = definition.local_costs(query, documents.embeddings, documents.bias, settings)
-    totals, _ = librosa_sequence.dtw(C=local, subseq=True)
-    found = backend.sdtw(query, documents, settings)
-    assert found.costs[0] * 13 == pytest.approx(totals[-1].min(), abs=1e-4)
-    assert found.ends[0] == totals[-1].argmin()
+    found = backend.align(query, documents, settings)
+    for b, document in enumerate(documents.embeddings.reshape(18, 40, DIMENSION)):
+        totals, _ = librosa_sequence.dtw(C=1 - query @ document.T, subseq=True)
+        assert found.costs[b] * 13 == pytest.approx(totals[-1].min(), abs=1e-4)
+        assert found.ends[b] == totals[-1].argmin()
+
+
+def test_published_dtw_is_librosas(backend: Backend) -> None:
+    librosa_sequence = pytest.importorskip("librosa.sequence", reason="librosa is not installed")
+    query, documents = random_pairs([30] * 18, 13, ties=False, half=False)
+    found = backend.align(query, documents, PUBLISHED_DTW)
+    for b, document in enumerate(documents.embeddings.reshape(18, 30, DIMENSION)):
+        totals, path = librosa_sequence.dtw(C=1 - query @ document.T)
+        assert found.costs[b] == pytest.approx(totals[-1, -1] / len(path), abs=1e-5)
+        np.testing.assert_array_equal(backend.path(query, document, documents.bias[:30], PUBLISHED_DTW), path[::-1])
 
 
 @pytest.mark.parametrize("query", [np.zeros((0, 32), np.float32), np.zeros((3, 31), np.float32), np.zeros((3, 32))])
 def test_a_query_of_another_shape_or_type_is_refused(backend: Backend, query: NDArray[np.floating]) -> None:
     with pytest.raises(ValueError, match=r"query must be float32 \(N, 32\) with N >= 1"):
-        backend.sdtw(query, packed(np.zeros((2, 32), np.float32)), SLOPE)
+        backend.align(query, packed(np.zeros((2, 32), np.float32)), SLOPE)
 
 
 def test_threads_share_many_documents_without_changing_the_result() -> None:
     query, documents = random_pairs([300, 0, 200, 5, 700] * 20, 60, ties=False, half=True)
-    one = cpu.sdtw(query, documents, Alignment())
-    four = cpu.sdtw(query, documents, Alignment(), threads=4)
+    one = cpu.align(query, documents, Alignment())
+    four = cpu.align(query, documents, Alignment(), threads=4)
     np.testing.assert_array_equal(one.costs, four.costs)
     np.testing.assert_array_equal(one.ends, four.ends)
 
