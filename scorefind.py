@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.documents import Encoder
-    from engine.values import Kind, Match, System
+    from engine.values import Kind, Match, Part, System
 
 logger = logging.getLogger("scorefind")
 
@@ -149,9 +149,11 @@ def _query(options: argparse.Namespace) -> int:
     encoder = encoder_loader(options.weights, settings.threads)()
     with Collection.open(options.collection, encoder.identity) as collection:
         started = time.perf_counter()
-        _, sequence = documents.embed(options.path, kind, encoder, options.start, options.end)
+        asking, sequence = documents.embed(options.path, kind, encoder, options.start, options.end)
         embed_ms = (time.perf_counter() - started) * 1000
-        answer = Searcher(collection, settings).query(sequence, among, options.method, options.top)
+        answer = Searcher(collection, settings).query(
+            sequence, among, options.method, options.top, path=options.traced, systems=asking.systems
+        )
         timings_ms = {"embed": embed_ms} | answer.timings_ms
         timings_ms["total"] += embed_ms
         held = {
@@ -200,7 +202,7 @@ _HEADER = ("rank", "id", "title", "cost", "where")
 
 def _match_json(match: "Match") -> dict[str, Any]:
     document = match.document
-    return {
+    told = {
         "rank": match.rank,
         "id": document.id,
         "title": document.title,
@@ -208,13 +210,23 @@ def _match_json(match: "Match") -> dict[str, Any]:
         "kind": document.kind,
         "cost": match.cost,
         "votes": match.votes,
-        "pages": list(match.pages),
-        "systems": [system.number for system in match.systems],
         "boxes": [_box_json(system) for system in match.systems],
-        "start_x": match.start_x,
-        "end_x": match.end_x,
-        "start_s": match.start_s,
-        "end_s": match.end_s,
+        **_place_json(match),
+        "parts": [{"share": part.share, **_place_json(part)} for part in match.parts],
+    }
+    if match.path:
+        told["path"] = [dataclasses.asdict(point) for point in match.path]
+    return told
+
+
+def _place_json(place: "Match | Part") -> dict[str, Any]:
+    return {
+        "pages": list(place.pages),
+        "systems": [system.number for system in place.systems],
+        "start_x": place.start_x,
+        "end_x": place.end_x,
+        "start_s": place.start_s,
+        "end_s": place.end_s,
     }
 
 
@@ -365,6 +377,9 @@ def _query_options(parser: argparse.ArgumentParser) -> None:
         help="vote: snippets vote for documents; refine (default): then the best are aligned; exhaustive: all are",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--path", action="store_true", dest="traced", help="with --json: tell each match's path, point by point"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
     parser.add_argument("--neighbours", type=_positive, metavar="N", help="neighbours of a snippet that vote")
     parser.add_argument("--shortlist", type=_positive, metavar="N", help="documents aligned after voting")

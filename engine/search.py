@@ -4,13 +4,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import alignment, voting
-from engine.alignment import Backend, Path
+from engine import alignment, location, voting
+from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
 from engine.errors import QueryError
@@ -67,12 +67,21 @@ class Searcher:
         self._kinds: dict[Kind, _Candidates] = {}
 
     def query(
-        self, sequence: Sequence, among: Kind, method: Method = "refine", top: int = 10, *, locate: bool = True
+        self,
+        sequence: Sequence,
+        among: Kind,
+        method: Method = "refine",
+        top: int = 10,
+        *,
+        locate: bool = True,
+        path: bool = False,
+        systems: tuple[System, ...] = (),
     ) -> Answer:
         """The `top` best matches among the documents of a kind, and what each stage took.
 
         A document that cannot be aligned with the query, such as one too short for the steps, is no match.
         locate: False leaves out where the matches lie, which has to be found for each of them by itself.
+        path: True tells the whole path of each match that is located; of a score that asks, `systems` are then needed.
         timings_ms: of `vote`, `align` and `locate`, those that ran, and `total`.
 
         Raises QueryError if the query holds no snippets; ValueError if `method` is unknown or `top` less than 1.
@@ -93,7 +102,10 @@ class Searcher:
             }
             if locate:
                 with stopwatch("locate"):
-                    matches = {number: self._locate(match, sequence, number) for number, match in matches.items()}
+                    asking = systems if path else None
+                    matches = {
+                        number: self._locate(match, sequence, number, asking) for number, match in matches.items()
+                    }
         return Answer(matches=tuple(matches.values()), timings_ms=stopwatch.times_ms)
 
     def _rank(self, sequence: Sequence, among: Kind, method: Method, stopwatch: _Stopwatch) -> _Ranked:
@@ -135,7 +147,8 @@ class Searcher:
         settings = self._settings.alignment
         return replace(settings, use_bias=settings.use_bias and not same_kind)
 
-    def _locate(self, match: Match, sequence: Sequence, number: int) -> Match:
+    def _locate(self, match: Match, sequence: Sequence, number: int, asking: tuple[System, ...] | None) -> Match:
+        """The match with its place and, unless `asking` is None, its path; `asking` is the query's systems, if any."""
         packed = self._candidates(match.document.kind).packed
         part = slice(*packed.offsets[number : number + 2])
         settings = self._alignment(sequence, match.document.kind)
@@ -143,7 +156,10 @@ class Searcher:
         if len(path) == 0:
             return match
         places = self._collection.sequence(match.document.id).places
-        return replace(match, **where(path, places, match.document))
+        match = replace(match, **location.where(path, places, match.document))
+        if asking is None:
+            return match
+        return replace(match, path=location.points(path, sequence.places, asking, places, match.document.systems))
 
     def _candidates(self, kind: Kind) -> _Candidates:
         if kind not in self._kinds:
@@ -152,39 +168,3 @@ class Searcher:
             packed = self._collection.packed(kind)
             self._kinds[kind] = _Candidates(documents=documents, packed=packed, id_ranks=id_ranks)
         return self._kinds[kind]
-
-
-def where(path: Path, places: NDArray[Any], document: Document) -> dict[str, Any]:
-    """What a match says of the place of its path, by the names of `Match`.
-
-    path: int32 (L, 2), at least one row.
-    places: (n,) of SCORE_PLACE or RECORDING_PLACE, where the document's snippets lie.
-    """
-    passed = places[path[:, 1]]
-    if document.kind == "recording":
-        return {"start_s": float(passed["start_s"].min()), "end_s": float(passed["end_s"].max())}
-    systems = _systems(path[:, 1], places, document)
-    pages = tuple(dict.fromkeys(system.page for system in systems))
-    return {
-        "pages": pages,
-        "systems": systems,
-        "start_x": float(passed["x"][0]),
-        "end_x": float(passed["end_x"][-1]),
-    }
-
-
-def _systems(snippets: NDArray[np.int32], places: NDArray[Any], document: Document) -> tuple[System, ...]:
-    """The systems a path runs through, in its order; again those that a jump leads back to.
-
-    Between jumps a path moves by at most two snippets, which overlap, so that it runs through every system from the
-    first snippet's to the last one's.
-    """
-    by_number = {system.number: system for system in document.systems}
-    moves = np.diff(snippets)
-    jumps = np.flatnonzero((moves < 0) | (moves > 2)) + 1
-    numbers: list[int] = []
-    for run in np.split(snippets, jumps):
-        first, last = int(places["system"][run[0]]), int(places["end_system"][run[-1]])
-        run_numbers = range(first, last + 1)
-        numbers += run_numbers[1:] if numbers[-1:] == [first] else run_numbers
-    return tuple(by_number[number] for number in numbers)

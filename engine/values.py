@@ -137,6 +137,52 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScorePosition:
+    """A point of a score."""
+
+    page: int
+    system: int
+    """Number of the system."""
+    x: float
+    """In page widths."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingPosition:
+    """A point of a recording."""
+
+    s: float
+    """Second."""
+
+
+Position = ScorePosition | RecordingPosition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathPoint:
+    """What of the query goes with what of the document."""
+
+    query: Position
+    document: Position
+    jump: bool
+    """Whether the path came here by a jump from the point before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A stretch of the document that the match runs through without a jump."""
+
+    share: float
+    """Of the path's points."""
+    pages: tuple[int, ...] = ()
+    systems: tuple[System, ...] = ()
+    start_x: float | None = None
+    end_x: float | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """One ranked answer."""
 
@@ -147,12 +193,16 @@ class Match:
     votes: int
     pages: tuple[int, ...] = ()
     systems: tuple[System, ...] = ()
-    """The systems the match runs through, in order."""
+    """The systems of the passage that carries most of the query, in order."""
     start_x: float | None = None
     """Where it starts in the first of `systems`, in page widths."""
     end_x: float | None = None
     start_s: float | None = None
     end_s: float | None = None
+    parts: tuple[Part, ...] = ()
+    """All that the match runs through, in the query's order: more than one where it jumps."""
+    path: tuple[PathPoint, ...] = ()
+    """Point by point, if it was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,6 +158,18 @@ def test_a_part_of_a_recording_among_recordings_finds_itself_and_its_seconds(
     assert (best["start_s"], best["end_s"]) == pytest.approx((8.0, 16.0), abs=0.5)
 
 
+def test_the_path_of_a_match_is_told_if_asked_for(
+    filled: Path, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = ("query", filled, library / "etude.png", "--among", "recording", "--top", 1, "--json")
+    assert "path" not in printed_json(capsys, *query)["matches"][0]
+    (best,) = printed_json(capsys, *query, "--path")["matches"]
+    assert best["path"][0]["query"].keys() == {"page", "system", "x"}
+    assert best["path"][0]["document"].keys() == {"s"}
+    assert sum(point["jump"] for point in best["path"]) == len(best["parts"]) - 1
+    assert sum(part["share"] for part in best["parts"]) == pytest.approx(1)
+
+
 def test_a_query_searches_the_other_kind_by_default(
     filled: Path, library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

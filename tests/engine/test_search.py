@@ -11,8 +11,17 @@ from collection_samples import NETWORK, embeddings
 from engine.collection import Collection, CollectionWriter
 from engine.config import Alignment, SearchSettings
 from engine.errors import QueryError
-from engine.search import Method, Searcher, where
-from engine.values import PLACE_DTYPES, SCORE_PLACE, Box, Document, Kind, Sequence, System
+from engine.search import Method, Searcher
+from engine.values import (
+    PLACE_DTYPES,
+    Box,
+    Document,
+    Kind,
+    RecordingPosition,
+    ScorePosition,
+    Sequence,
+    System,
+)
 
 SNIPPETS = 40
 SNIPPETS_PER_SYSTEM = 5
@@ -188,11 +197,17 @@ def test_a_document_that_the_steps_cannot_reach_is_no_match(collection: Collecti
     assert Searcher(collection, settings).query(query, "score").matches == ()
 
 
-def test_systems_that_a_jump_leads_back_to_are_told_again() -> None:
-    path = np.array([[0, 3], [1, 4], [2, 5], [3, 3], [4, 4], [5, 6]], dtype=np.int32)
-    made = np.zeros(7, dtype=SCORE_PLACE)
-    made["system"] = made["end_system"] = [1, 1, 1, 2, 2, 3, 3]
-    made["x"], made["end_x"] = np.arange(7) / 10, np.arange(7) / 10 + 0.1
-    found = where(path, made, document("s", "score"))
-    assert [system.number for system in found["systems"]] == [2, 3, 2, 3]
-    assert (found["start_x"], found["end_x"]) == (pytest.approx(0.3), pytest.approx(0.7))
+def test_the_path_of_a_match_is_told_if_asked_for(collection: Collection) -> None:
+    searcher, query = Searcher(collection, FEW), noisy(3, range(13, 24), "recording")
+    (best,) = searcher.query(query, "score", top=1, path=True).matches
+    assert [point.query for point in best.path] == [RecordingPosition(s=pytest.approx(i / 2 + 2.1)) for i in range(11)]
+    assert [point.document.system for point in best.path] == [3, 3, 4, 4, 4, 4, 4, 5, 5, 5, 5]
+    assert searcher.query(query, "score", top=1).matches[0].path == ()
+
+
+def test_the_path_of_a_score_that_asks_needs_its_systems(collection: Collection) -> None:
+    searcher, query = Searcher(collection, FEW), noisy(107, range(10, 20), "score")
+    (best,) = searcher.query(query, "recording", top=1, path=True, systems=document("asked", "score").systems).matches
+    assert best.path[0].query == ScorePosition(page=1, system=1, x=pytest.approx(1 / 6))
+    with pytest.raises(ValueError, match="expected the systems of the score"):
+        searcher.query(query, "recording", top=1, path=True)
