@@ -155,11 +155,12 @@ class Searcher:
         path = self._backend.path(sequence.embeddings, packed.embeddings[part], packed.bias[part], settings)
         if len(path) == 0:
             return match
-        places = self._collection.sequence(match.document.id).places
-        match = replace(match, **location.where(path, places, match.document))
+        found = location.Ruler.of(self._collection.sequence(match.document.id).places, match.document.systems)
+        reach = location.reach(self._collection.network.front_end, sequence.places)
+        match = replace(match, **location.where(path, found, reach))
         if asking is None:
             return match
-        return replace(match, path=location.points(path, sequence.places, asking, places, match.document.systems))
+        return replace(match, path=location.points(path, location.Ruler.of(sequence.places, asking), found))
 
     def _candidates(self, kind: Kind) -> _Candidates:
         if kind not in self._kinds:

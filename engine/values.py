@@ -193,14 +193,15 @@ class Match:
     votes: int
     pages: tuple[int, ...] = ()
     systems: tuple[System, ...] = ()
-    """The systems of the passage that carries most of the query, in order."""
+    """The systems that the match runs through, in the query's order; again those that a jump leads back to."""
     start_x: float | None = None
     """Where it starts in the first of `systems`, in page widths."""
     end_x: float | None = None
     start_s: float | None = None
+    """Of a recording the passage that carries most of the query, from here to `end_s`."""
     end_s: float | None = None
     parts: tuple[Part, ...] = ()
-    """All that the match runs through, in the query's order: more than one where it jumps."""
+    """All that it runs through, in the query's order: more than one where it jumps, strays among them."""
     path: tuple[PathPoint, ...] = ()
     """Point by point, if it was asked for."""
 

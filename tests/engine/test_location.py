@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from engine.location import points, where
+from engine.config import FrontEnd
+from engine.location import Ruler, points, reach, where
 from engine.values import (
     RECORDING_PLACE,
     SCORE_PLACE,
     Box,
-    Document,
     Part,
     PathPoint,
     RecordingPosition,
@@ -22,25 +22,25 @@ def system(number: int, x0: float = 0.0, staff_space: float = 0.01) -> System:
     return System(page=1 + number // 4, number=number, box=box, staves=(box,), staff_space=staff_space, confidence=1)
 
 
-SCORE = Document(id="score", kind="score", systems=tuple(system(number) for number in range(1, 9)))
-RECORDING = Document(id="recording", kind="recording")
+SYSTEMS = tuple(system(number) for number in range(1, 9))
 
 
-def score_places() -> np.ndarray:
-    """80 snippets, ten a system, each a system's fifth wide; two reach into the next system."""
-    made = np.zeros(80, dtype=SCORE_PLACE)
+def score() -> Ruler:
+    """80 snippets, ten a system, each a fifth of a system wide; the last two of a system reach into the next."""
+    places = np.zeros(80, dtype=SCORE_PLACE)
     numbers = np.arange(80)
-    made["system"], made["x"] = numbers // 10 + 1, numbers % 10 / 10
-    made["end_system"], made["end_x"] = (numbers + 2) // 10 + 1, (numbers + 2) % 10 / 10
-    return made
+    places["system"], places["x"] = numbers // 10 + 1, numbers % 10 / 10
+    places["end_system"], places["end_x"] = (numbers + 2) // 10 + 1, (numbers + 2) % 10 / 10
+    places["end_system"][-2:], places["end_x"][-2:] = 8, 1
+    return Ruler.of(places, SYSTEMS)
 
 
-def recording_places() -> np.ndarray:
-    """Excerpts of 4.2 s, one each half second."""
-    made = np.zeros(200, dtype=RECORDING_PLACE)
-    made["start_s"] = np.arange(200) / 2
-    made["end_s"] = made["start_s"] + 4.2
-    return made
+def recording() -> Ruler:
+    """200 excerpts of 4 s, one each half second."""
+    places = np.zeros(200, dtype=RECORDING_PLACE)
+    places["start_s"] = np.arange(200) / 2
+    places["end_s"] = places["start_s"] + 4
+    return Ruler.of(places, ())
 
 
 def path(*runs: range) -> np.ndarray:
@@ -49,68 +49,84 @@ def path(*runs: range) -> np.ndarray:
     return np.array([range(len(snippets)), snippets], dtype=np.int32).T
 
 
-def numbers(place: Part) -> list[int]:
-    return [system.number for system in place.systems]
+def numbers(systems: tuple[System, ...]) -> list[int]:
+    return [system.number for system in systems]
 
 
-def test_a_path_without_jumps_lies_between_its_first_and_last_snippet() -> None:
-    found = where(path(range(25, 46)), score_places(), SCORE)
-    (part,) = found.pop("parts")
-    assert found == {"pages": (1, 2), "systems": SCORE.systems[2:5], "start_x": 0.5, "end_x": pytest.approx(0.7)}
-    assert part == Part(share=1.0, **found)
+def test_the_query_starts_and_ends_beyond_the_middles_of_its_outer_snippets() -> None:
+    found = where(path(range(25, 46)), score(), reach=2.5)
+    assert (found["pages"], numbers(found["systems"])) == ((1, 2), [3, 4, 5])
+    assert (found["start_x"], found["end_x"]) == (pytest.approx(0.35), pytest.approx(0.85))
+    assert found["parts"] == (Part(share=1.0, **{name: found[name] for name in found if name != "parts"}),)
 
 
-def test_a_repeat_makes_two_parts_and_one_passage() -> None:
-    found = where(path(range(28), range(3, 48)), score_places(), SCORE)
-    assert [numbers(part) for part in found["parts"]] == [[1, 2, 3], [1, 2, 3, 4, 5]]
+def test_a_query_played_at_half_the_pace_reaches_half_as_far() -> None:
+    slow = np.array([range(40), np.arange(40) // 2 + 20], dtype=np.int32).T
+    found = where(slow, recording(), reach=4.0)
+    assert found["start_s"] == pytest.approx(12 - 4 * 0.25, abs=0.1)
+    assert found["end_s"] == pytest.approx(19.5 + 2 + 4 * 0.25, abs=0.1)
+
+
+def test_the_range_does_not_leave_the_document() -> None:
+    found = where(path(range(200)), recording(), reach=10.0)
+    assert (found["start_s"], found["end_s"]) == (0.0, 103.5)
+
+
+def test_a_repeat_makes_two_parts_whose_systems_are_told_twice() -> None:
+    found = where(path(range(28), range(3, 48)), score(), reach=1.0)
+    assert [numbers(part.systems) for part in found["parts"]] == [[1, 2, 3], [1, 2, 3, 4, 5]]
     assert [part.share for part in found["parts"]] == [pytest.approx(28 / 73), pytest.approx(45 / 73)]
-    assert [system.number for system in found["systems"]] == [1, 2, 3, 4, 5]
-    assert (found["start_x"], found["end_x"]) == (0.0, pytest.approx(0.9))
+    assert numbers(found["systems"]) == [1, 2, 3, 1, 2, 3, 4, 5]
+    assert (found["start_x"], found["end_x"]) == pytest.approx((0.0, 0.9), abs=1e-6)
+
+
+def test_a_jump_lies_half_way_between_two_rows_of_the_query() -> None:
+    first, second = where(path(range(30, 50), range(20, 40)), recording(), reach=4.0)["parts"]
+    assert (first.start_s, first.end_s) == (15.0, pytest.approx(24.5 + 2 + 0.25))
+    assert (second.start_s, second.end_s) == (pytest.approx(10 + 2 - 0.25), pytest.approx(19.5 + 4))
 
 
 def test_a_stray_jump_at_the_end_does_not_stretch_the_range() -> None:
-    found = where(path(range(30, 50), range(150, 152)), recording_places(), RECORDING)
-    assert (found["start_s"], found["end_s"]) == (15.0, pytest.approx(24.5 + 4.2))
-    assert [(part.start_s, part.share) for part in found["parts"]] == [(15.0, 20 / 22), (75.0, 2 / 22)]
+    found = where(path(range(30, 50), range(150, 152)), recording(), reach=4.0)
+    assert (found["start_s"], found["end_s"]) == (15.0, pytest.approx(24.5 + 2 + 0.25))
+    assert [part.share for part in found["parts"]] == [20 / 22, 2 / 22]
+    found = where(path(range(20, 40), range(70, 72)), score(), reach=0.5)
+    assert numbers(found["systems"]) == [3, 4, 5]
+
+
+def test_in_a_recording_the_range_is_the_passage_that_carries_most() -> None:
+    found = where(path(range(30, 40), range(100, 112)), recording(), reach=4.0)
+    assert (found["start_s"], found["end_s"]) == (pytest.approx(50 + 2 - 0.25), pytest.approx(55.5 + 4))
 
 
 def test_parts_whose_snippets_overlap_are_one_passage() -> None:
-    found = where(path(range(30, 40), range(44, 50)), recording_places(), RECORDING)
-    assert (found["start_s"], found["end_s"]) == (15.0, pytest.approx(24.5 + 4.2))
+    found = where(path(range(30, 40), range(44, 50)), recording(), reach=4.0)
+    assert (found["start_s"], found["end_s"]) == (15.0, pytest.approx(24.5 + 4))
     assert len(found["parts"]) == 2
 
 
 def test_the_points_of_a_path_are_the_middles_of_snippets() -> None:
-    told = points(path(range(4, 6), range(1)), recording_places(), (), score_places(), SCORE.systems)
-    assert told == (
-        PathPoint(
-            query=RecordingPosition(s=pytest.approx(2.1)),
-            document=ScorePosition(page=1, system=1, x=pytest.approx(0.5)),
-            jump=False,
-        ),
-        PathPoint(
-            query=RecordingPosition(s=pytest.approx(2.6)),
-            document=ScorePosition(page=1, system=1, x=pytest.approx(0.6)),
-            jump=False,
-        ),
-        PathPoint(
-            query=RecordingPosition(s=pytest.approx(3.1)),
-            document=ScorePosition(page=1, system=1, x=pytest.approx(0.1)),
-            jump=True,
-        ),
+    first, second, third = points(path(range(4, 6), range(1)), recording(), score())
+    assert first == PathPoint(
+        query=RecordingPosition(s=2.0), document=ScorePosition(page=1, system=1, x=pytest.approx(0.5)), jump=False
+    )
+    assert (second.query, second.jump) == (RecordingPosition(s=2.5), False)
+    assert third == PathPoint(
+        query=RecordingPosition(s=3.0), document=ScorePosition(page=1, system=1, x=pytest.approx(0.1)), jump=True
     )
 
 
 def test_the_middle_of_a_snippet_across_two_systems_is_found_in_staff_spaces() -> None:
-    place = np.array([(1, 0.9, 2, 0.3)], dtype=SCORE_PLACE)
-    systems = (system(1), system(2, x0=0.1, staff_space=0.02))
-    told = points(path(range(1)), place, systems, recording_places(), ())
-    assert told[0].query == ScorePosition(page=1, system=1, x=pytest.approx(1.0))
-    place["end_x"] = 0.5
-    told = points(path(range(1)), place, systems, recording_places(), ())
-    assert told[0].query == ScorePosition(page=1, system=2, x=pytest.approx(0.2))
+    place = np.array([(1, 0.9, 2, 0.5)], dtype=SCORE_PLACE)  # 10 spaces of the first system, 20 of the second
+    ruler = Ruler.of(place, (system(1), system(2, x0=0.1, staff_space=0.02)))
+    assert ruler.positions(ruler.middles) == [ScorePosition(page=1, system=2, x=pytest.approx(0.2))]
 
 
-def test_points_in_a_score_need_its_systems() -> None:
+def test_snippets_of_a_score_need_its_systems() -> None:
     with pytest.raises(ValueError, match="expected the systems of the score"):
-        points(path(range(1)), recording_places(), (), score_places(), ())
+        Ruler.of(np.zeros(1, dtype=SCORE_PLACE), ())
+
+
+def test_a_snippet_reaches_half_its_length_each_way() -> None:
+    assert reach(FrontEnd(), np.zeros(1, dtype=SCORE_PLACE)) == 2
+    assert reach(FrontEnd(), np.zeros(1, dtype=RECORDING_PLACE)) == pytest.approx(4.2)

@@ -89,10 +89,10 @@ def test_a_noisy_fragment_of_a_score_finds_its_systems(collection: Collection, m
     answer = Searcher(collection, FEW).query(noisy(3, range(13, 24), "recording"), "score", method)
     best = answer.matches[0]
     assert best.document.id == "s03"
-    assert [system.number for system in best.systems] == [3, 4, 5]
+    assert [system.number for system in best.systems] == [2, 3, 4, 5, 6]  # 4.2 excerpts more at each end
     assert best.pages == (1, 2)
-    assert best.start_x == pytest.approx(3 / 5)
-    assert best.end_x == pytest.approx(3 / 5 + 1 / 3)
+    assert best.start_x == pytest.approx(1 + 3 / 5 + 1 / 6 - 4.2 / 5)
+    assert best.end_x == pytest.approx(3 / 5 + 1 / 6 + 4.2 / 5 - 1)
     assert best.start_s is None
 
 
@@ -101,8 +101,8 @@ def test_a_noisy_fragment_of_a_recording_finds_its_seconds(collection: Collectio
     answer = Searcher(collection, FEW).query(noisy(107, range(10, 20), "score"), "recording", method)
     best = answer.matches[0]
     assert best.document.id == "r07"
-    assert best.start_s == 5.0
-    assert best.end_s == pytest.approx(19 / 2 + 4.2)
+    assert best.start_s == pytest.approx(5 + 2.1 - 1)  # two snippets more at each end
+    assert best.end_s == pytest.approx(19 / 2 + 2.1 + 1)
     assert best.systems == ()
 
 
