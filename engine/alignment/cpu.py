@@ -1,16 +1,18 @@
-"""The definition on CPU, compiled by numba: no row of D but the last is kept, no GIL.
+"""The definition on CPU, compiled by numba: 16 documents side by side, no row of D but the last is kept, no GIL.
 
 What it does differently:
-- Local costs are made 16 query rows at a time in tiles of 96 document snippets, by a register-blocked product of our
-  own: as fast as np.dot here (both about 1 Gcell/s a core), and it starts no threads of a BLAS.
-- A document is padded to whole tiles with snippets of infinite cost, so that inner loops have a constant length.
-- Slope steps need nothing from their own row, so the compiler vectorises along the document. The charged step (2, 1) is
-  carried as one more row, `charged[j] = D[i-2, j-1] + C[i-1, j]`, made while row i - 1 is.
+- Documents of about the same length stand side by side, one in each of 16 SIMD lanes. All values of D in 16 documents
+  at one place are then one vector, and so is what is carried along a row: the least value for jumps, the left
+  neighbour of classic steps, the lengths of paths where the cost is divided by these.
+- Local costs are made by a product of our own that keeps its sums in registers (`lanes.product`), for a few query
+  rows at a time. It is as fast as a BLAS, starts no threads, and leaves the costs as the rows of D need them.
+- The charged step (2, 1) is carried as one more row, `charges[j] = D[i-2, j-1] + C[i-1, j]`, made while row i - 1 is.
 - Threads are plain Python threads over runs of documents. numba's own must not be entered from two threads at once
   where neither OpenMP nor TBB is installed, which a server would do.
-- DTW and paths keep one byte a cell, the step that led there.
+- Paths keep one byte a cell, the step that led there.
 """
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,97 +21,98 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.alignment import Alignments, Path, check_query, kernels
+from engine.alignment.lanes import LANES, POSITIONS, ROWS
 from engine.config import Alignment
 from engine.values import DIMENSION, Embeddings, Packed
 
 RUNS_PER_THREAD = 4
 """Runs of documents a thread gets, so that one that started late or was held up evens out."""
 CELLS_PER_RUN = 500_000
-"""About a millisecond of work: with less a thread costs more than it saves."""
+"""A fraction of a millisecond of work: with less a thread costs more than it saves."""
 
 NO_PATH: Path = np.empty((0, 2), dtype=np.int32)
+
+Floats = NDArray[np.float32]
 
 
 def align(query: Embeddings, documents: Packed, settings: Alignment, *, threads: int = 1) -> Alignments:
     """As `definition.align`, on `threads` threads."""
     arguments = _arguments(query, documents, settings)
-    count = len(documents)
-    found = Alignments(costs=np.full(count, np.inf, dtype=np.float32), ends=np.full(count, -1, dtype=np.int32))
+    lengths = np.diff(documents.offsets)
+    order = np.argsort(-lengths, kind="stable")
+    costs = np.full(-(-len(order) // LANES) * LANES, np.inf, dtype=np.float32)
+    ends = np.full(len(costs), -1, dtype=np.int32)
+    begins, sizes = (np.zeros(len(costs), dtype=np.int64) for _ in range(2))
+    begins[: len(order)], sizes[: len(order)] = np.where(lengths > 0, documents.offsets[:-1], 0)[order], lengths[order]
 
     def align_some(first: int, last: int) -> None:
-        if not settings.whole and settings.normalise == "query":
-            scratch = _scratch(documents.offsets[first : last + 1])
-            kernels.subsequences(*arguments, documents.offsets, first, last, scratch, found.costs, found.ends)
-            return
-        for b in range(first, last):
-            total, end, cells = _best_path(arguments, documents.offsets[b : b + 2], settings)
-            found.costs[b] = total / np.float32(len(query) if settings.normalise == "query" else max(1, len(cells)))
-            found.ends[b] = end
+        part = slice(first, last)
+        positions = -(-int(sizes[first]) // POSITIONS) * POSITIONS
+        paths = (_vectors(positions), _vectors(positions)) if settings.normalise == "path" else None
+        kernels.align_packs(*arguments, begins[part], sizes[part], _scratch(positions), paths, costs[part], ends[part])
 
-    _share(align_some, documents.offsets, len(query), threads)
+    _share(align_some, sizes[::LANES], len(query), threads)
+    found = Alignments(costs=np.empty(len(order), dtype=np.float32), ends=np.empty(len(order), dtype=np.int32))
+    found.costs[order], found.ends[order] = costs[: len(order)], ends[: len(order)]
     return found
 
 
-def path(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32], settings: Alignment) -> Path:
+def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Alignment) -> Path:
     """As `definition.path`."""
-    document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, len(embeddings)], dtype=np.int64))
-    return _best_path(_arguments(query, document, settings), document.offsets, settings)[2]
+    length = len(embeddings)
+    document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, length], dtype=np.int64))
+    arguments = _arguments(query, document, settings)
+    columns, base, block, *_, starts = _scratch(-(-length // (LANES * POSITIONS)) * POSITIONS)
+    above, here, charged = (np.full(length + 2, np.inf, dtype=np.float32) for _ in range(3))
+    begins, lengths = (np.empty(LANES, dtype=np.int64) for _ in range(2))
+    ways, sources = np.empty((len(query), length), dtype=np.uint8), np.empty(len(query), dtype=np.int32)
+    scratch = columns, base, block, above, here, charged, starts, begins, lengths
+    end = kernels.fill(*arguments, scratch, ways, sources) if length > 0 else -1
+    if end < 0:
+        return NO_PATH
+    traced = ways, sources, settings.steps == "slope", settings.whole, end
+    cells = np.empty((kernels.trace(*traced, NO_PATH), 2), dtype=np.int32)
+    kernels.trace(*traced, cells)
+    return cells
 
 
 def _arguments(query: Embeddings, documents: Packed, settings: Alignment) -> tuple[Any, ...]:
-    """What every kernel starts with. One of `half` and `single` is empty, so that each kernel is compiled but once."""
+    """The tuples query, documents and settings of `kernels`."""
     check_query(query)
-    rows = np.zeros((-(-len(query) // 4) * 4, DIMENSION), dtype=np.float32)
-    rows[: len(query)] = query
-    embeddings = np.ascontiguousarray(documents.embeddings)
-    half, single = np.empty((0, DIMENSION), dtype=np.uint16), np.empty((0, DIMENSION), dtype=np.float32)
-    if embeddings.dtype == np.float16:
-        half = embeddings.view(np.uint16)
-    else:
-        single = embeddings.astype(np.float32, copy=False)
+    rows = np.zeros((-(-len(query) // ROWS) * ROWS, DIMENSION), dtype=np.float32)
+    rows[: len(query)] = -query
+    words = np.ascontiguousarray(documents.embeddings).reshape(-1).view(np.uint32)
+    halves = documents.embeddings.dtype == np.float16
     bias = np.ascontiguousarray(documents.bias) if settings.use_bias else np.empty(0, dtype=np.float32)
-    return rows, len(query), half, single, bias, settings.steps == "slope", np.float32(settings.jump_penalty)
+    chosen = settings.steps == "slope", settings.whole, np.float32(settings.jump_penalty)
+    return (rows.reshape(-1), len(query)), (words, halves, bias), chosen
 
 
-def _scratch(offsets: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
-    """Memory for one document at a time of those between `offsets`.
+def _vectors(count: int) -> Floats:
+    """Memory for so many vectors, each at a multiple of 64 bytes: those that lie across two such take twice as long."""
+    floats = np.empty((count + 1) * LANES, dtype=np.float32)
+    start = -floats.ctypes.data // floats.itemsize % LANES
+    return floats[start : start + count * LANES]
 
-    One tile as floats and the same as bits; columns, base costs and a block of costs; partial minima; then the rows
-    above, here and charged, all of it float32. Zero or infinite from the start, so that the padding is never NaN.
+
+def _scratch(positions: int) -> tuple[NDArray[Any], ...]:
+    """Memory for a pack: columns, base costs and a block of costs; totals, charges, what a row hands on; starts."""
+    vectors = (positions * DIMENSION, positions, positions * kernels.block_rows(positions), positions, positions, 2)
+    return *(_vectors(count) for count in vectors), np.empty(LANES, dtype=np.int64)
+
+
+def _share(align: Callable[[int, int], None], longest: NDArray[np.int64], rows: int, threads: int) -> None:
+    """Calls align(first, last) for runs of packs of about as many cells each, as many as are worth it.
+
+    longest: (packs,) snippets of the longest document of each pack.
     """
-    width = -(-int(np.diff(offsets).max(initial=0)) // kernels.TILE) * kernels.TILE
-    floats = np.zeros(kernels.TILE * DIMENSION, dtype=np.float32)
-    lengths = (width * DIMENSION, width, width * kernels.BLOCK, kernels.LANES)
-    columns, base, block, lanes = (np.zeros(length, dtype=np.float32) for length in lengths)
-    above, here, charged = (np.full(width + 2, np.inf, dtype=np.float32) for _ in range(3))
-    return floats, floats.view(np.uint32), columns, base, block, lanes, above, here, charged
-
-
-def _best_path(arguments: tuple[Any, ...], part: NDArray[np.int64], settings: Alignment) -> tuple[float, int, Path]:
-    """Sum, end and path through the snippets between the two of `part`."""
-    start, length = int(part[0]), int(part[1] - part[0])
-    ways = np.empty((arguments[1], length), dtype=np.uint8)
-    sources = np.empty(arguments[1], dtype=np.int32)
-    if length == 0:
-        return np.inf, -1, NO_PATH
-    anywhere = not settings.whole
-    total, end = kernels.fill(*arguments, start, length, anywhere, _scratch(part), ways, sources)
-    if total == np.inf:
-        return np.inf, -1, NO_PATH
-    slope = settings.steps == "slope"
-    cells = np.empty((kernels.trace(ways, sources, slope, anywhere, end, NO_PATH), 2), dtype=np.int32)
-    kernels.trace(ways, sources, slope, anywhere, end, cells)
-    return float(total), int(end), cells
-
-
-def _share(align: Callable[[int, int], None], offsets: NDArray[np.int64], rows: int, threads: int) -> None:
-    """Calls align(first, last) for runs of documents of about as many snippets each, as many as are worth it."""
-    snippets = int(offsets[-1] - offsets[0])
-    wanted = min(threads * RUNS_PER_THREAD, snippets * rows // CELLS_PER_RUN) if threads > 1 else 1
-    marks = offsets[0] + np.arange(1, wanted) * snippets // max(1, wanted)
-    borders = np.unique(np.concatenate([[0], np.searchsorted(offsets, marks), [len(offsets) - 1]])).tolist()
+    done = np.concatenate([[0], np.cumsum(longest)])
+    wanted = min(threads * RUNS_PER_THREAD, int(done[-1]) * LANES * rows // CELLS_PER_RUN) if threads > 1 else 1
+    marks = np.arange(1, wanted) * done[-1] // max(1, wanted)
+    borders = (np.unique(np.concatenate([[0], np.searchsorted(done, marks), [len(longest)]])) * LANES).tolist()
     if len(borders) <= 2:
-        align(0, len(offsets) - 1)
+        for first, last in itertools.pairwise(borders):
+            align(first, last)
         return
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(align, borders[:-1], borders[1:]))

@@ -8,16 +8,17 @@ import pytest
 from numpy.typing import NDArray
 
 from engine import alignment
-from engine.alignment import Backend, cpu, definition
+from engine.alignment import Backend, cpu, definition, kernels
 from engine.config import Alignment, Normalisation, StepSet
 from engine.values import DIMENSION, Packed
 
 BACKENDS = [alignment.choose("definition"), alignment.choose("cpu"), alignment.choose("cpu", threads=2)]
 STEP_SETS: tuple[StepSet, ...] = ("classic", "slope")
+NORMALISATIONS: tuple[Normalisation, ...] = ("query", "path")
 SETTINGS = [
     Alignment(steps=steps, whole=whole, normalise=normalise, jump_penalty=penalty, use_bias=penalty != 2.0)
     for steps, whole, normalise, penalty in itertools.product(
-        STEP_SETS, (False, True), ("query", "path"), (np.inf, 2.0, 0.25, 0.0)
+        STEP_SETS, (False, True), NORMALISATIONS, (np.inf, 2.0, 0.25, 0.0)
     )
 ]
 MULLER = np.abs(np.subtract.outer([3, 0, 6], [2, 4, 0, 4, 0, 0, 5, 2])).astype(np.float32)
@@ -25,7 +26,7 @@ MULLER = np.abs(np.subtract.outer([3, 0, 6], [2, 4, 0, 4, 0, 0, 5, 2])).astype(n
 CLASSIC = Alignment(steps="classic", jump_penalty=np.inf)
 SLOPE = Alignment(steps="slope", jump_penalty=np.inf)
 PUBLISHED_DTW = Alignment(steps="classic", whole=True, normalise="path", jump_penalty=np.inf, use_bias=False)
-LENGTHS = [3, 0, 1, 7, 33, 2, 4, 5, 1, 12, 6, 0, 8, 9, 2, 10, 3, 11, 70, 5]
+LENGTHS = [3, 0, 1, 7, 17, 2, 4, 5, 1, 12, 6, 0, 8, 9, 2, 10, 3, 11, 37, 5]
 """Of documents: more than fill the lanes once, none a multiple of another."""
 
 Floats = NDArray[np.float32]
@@ -129,8 +130,7 @@ def test_definition_equals_brute_force_over_all_paths(shape: tuple[int, int], se
     assert cost * length == pytest.approx(min(totals, default=np.inf))
 
 
-@pytest.mark.parametrize("rows", [1, 2, 19])
-@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
+@pytest.mark.parametrize(("rows", "half"), [(1, True), (2, False), (11, True)])
 def test_cpu_equals_definition_to_the_bit_where_sums_are_exact(settings: Alignment, rows: int, half: bool) -> None:
     query, documents = random_pairs(LENGTHS, rows, ties=True, half=half)
     found, expected = (backend.align(query, documents, settings) for backend in (cpu, definition))
@@ -138,23 +138,30 @@ def test_cpu_equals_definition_to_the_bit_where_sums_are_exact(settings: Alignme
     np.testing.assert_array_equal(found.ends, expected.ends)
 
 
-@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
-def test_cpu_equals_definition_up_to_rounding(settings: Alignment, half: bool) -> None:
-    query, documents = random_pairs(LENGTHS, 18, ties=False, half=half)
+@pytest.mark.parametrize(("rows", "half"), [(7, False), (9, True)])
+def test_cpu_equals_definition_up_to_rounding(settings: Alignment, rows: int, half: bool) -> None:
+    query, documents = random_pairs(LENGTHS, rows, ties=False, half=half)
     found, expected = (backend.align(query, documents, settings) for backend in (cpu, definition))
     np.testing.assert_allclose(found.costs, expected.costs, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(found.ends, expected.ends)
 
 
+def test_cpu_equals_definition_where_a_document_is_long() -> None:
+    query, documents = random_pairs([kernels.LONG], 34, ties=True, half=True)
+    found, expected = (backend.align(query, documents, Alignment()) for backend in (cpu, definition))
+    np.testing.assert_array_equal(found.costs, expected.costs)
+    np.testing.assert_array_equal(found.ends, expected.ends)
+
+
 @pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (9, 4), (19, 70)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (6, 1), (9, 4), (19, 40)])
 def test_cpu_paths_equal_the_definitions(settings: Alignment, shape: tuple[int, int], ties: bool) -> None:
     query, documents = random_pairs([shape[1]], shape[0], ties=ties, half=False)
     arguments = (query, documents.embeddings, documents.bias, settings)
     np.testing.assert_array_equal(cpu.path(*arguments), definition.path(*arguments))
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 17])
+@pytest.mark.parametrize("count", [1, 3, 17])
 def test_a_document_costs_the_same_in_any_company(settings: Alignment, count: int) -> None:
     query, documents = random_pairs(LENGTHS, 13, ties=False, half=True)
     some = np.random.default_rng(0).permutation(len(documents))[:count]
@@ -222,7 +229,8 @@ def test_published_sdtw_is_librosas(backend: Backend) -> None:
     query, documents = random_pairs([40] * 18, 13, ties=False, half=False)
     settings = Alignment(steps="classic", jump_penalty=np.inf, use_bias=False)
     found = backend.align(query, documents, settings)
-    for b, document in enumerate(documents.embeddings.reshape(18, 40, DIMENSION)):
+    for b in range(18):
+        document = documents.embeddings[40 * b : 40 * b + 40]
         totals, _ = librosa_sequence.dtw(C=1 - query @ document.T, subseq=True)
         assert found.costs[b] * 13 == pytest.approx(totals[-1].min(), abs=1e-4)
         assert found.ends[b] == totals[-1].argmin()
@@ -232,7 +240,8 @@ def test_published_dtw_is_librosas(backend: Backend) -> None:
     librosa_sequence = pytest.importorskip("librosa.sequence", reason="librosa is not installed")
     query, documents = random_pairs([30] * 18, 13, ties=False, half=False)
     found = backend.align(query, documents, PUBLISHED_DTW)
-    for b, document in enumerate(documents.embeddings.reshape(18, 30, DIMENSION)):
+    for b in range(18):
+        document = documents.embeddings[30 * b : 30 * b + 30]
         totals, path = librosa_sequence.dtw(C=1 - query @ document.T)
         assert found.costs[b] == pytest.approx(totals[-1, -1] / len(path), abs=1e-5)
         np.testing.assert_array_equal(backend.path(query, document, documents.bias[:30], PUBLISHED_DTW), path[::-1])
