@@ -71,8 +71,8 @@ def materials(
 ) -> tuple[list[Material], Counter[str]]:
     """Every `every`-th piece of a set of `bench.pieces.SETS` that has verified systems, and what had to be left out."""
     (folder,) = pieces.SETS[name]
-    printed = _by_piece(printed_systems(data / folder))
-    found = [(piece, _stem(piece)) for piece in pieces.pieces(data, name)]
+    printed = by_piece(printed_systems(data / folder))
+    found = [(piece, file_stem(piece)) for piece in pieces.pieces(data, name)]
     left_out = Counter({"pieces without verified systems": sum(stem not in printed for _, stem in found)})
     times = _measure_times(data / folder)
     made = []
@@ -177,7 +177,7 @@ def _seen(
 
     held = kept(work / "strips", [*_code(_SEEN_BY), *piece.pages], str(asdict(window)), read)
     columns: dict[Place, float] = {}
-    several = _shared_measures(printed)
+    several = shared_measures(printed)
     for page, system in printed:
         same = [(iou(system.rows, (y0, y1)), i) for i, (at, y0, y1) in enumerate(held["boxes"]) if at == page]
         overlap, number = max(same, default=(0.0, 0))
@@ -193,7 +193,7 @@ def _seen(
     return held["strip"], columns
 
 
-def _shared_measures(printed: Sequence[tuple[int, PrintedSystem]]) -> set[int]:
+def shared_measures(printed: Sequence[tuple[int, PrintedSystem]]) -> set[int]:
     """Measures that more than one system holds a part of."""
     counts = Counter(n for _, system in printed for n in range(system.first_measure, system.last_measure + 1))
     return {number for number, count in counts.items() if count > 1}
@@ -280,12 +280,12 @@ def _code(modules: Iterable[Any]) -> list[Path]:
     return [Path(module.__file__) for module in modules]
 
 
-def _stem(piece: Piece) -> str:
+def file_stem(piece: Piece) -> str:
     """The piece's name in files and `systems.csv`."""
     return piece.id.removeprefix("joplin_")
 
 
-def _by_piece(
+def by_piece(
     printed: Mapping[tuple[str, int], Sequence[PrintedSystem]],
 ) -> dict[str, list[tuple[int, PrintedSystem]]]:
     """The systems of each piece, each with its page."""
