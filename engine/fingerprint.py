@@ -1,0 +1,175 @@
+"""Fingerprints over embeddings: hits vote for a document, a tempo and a place in it at once.
+
+A hit is a pair of a query snippet and a document snippet that look alike. If the piece is played at a steady tempo,
+the true hits lie on a line: position in document = a * position in query + offset, where the slope `a` is the tempo in
+document snippets per query snippet. So each hit votes for one offset at every slope of a grid, and a document's score
+is its highest bin. Hits come from the FAISS index (`nearest_hits`) or from hashes (`engine.hashing`).
+
+With the slope 1 alone this is the paper's "Shazam, using the embeddings as the spectral fingerprints" (`LITERAL`).
+Source: Carvalho & Widmer, Exploiting Temporal Dependencies for Cross-Modal Music Piece Identification (EUSIPCO 2021),
+one sentence; Wang, An Industrial-Strength Audio Search Algorithm (ISMIR 2003), offset histograms. The slopes and the
+weights are ours.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.index import Index, nearest
+from engine.values import Embeddings
+from engine.voting import Votes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FingerprintSettings:
+    """How hits are sought and binned. Chosen on Joplin and synthetic takes in a crowd (`bench.shortlist`)."""
+
+    neighbours: int = 100
+    """Nearest document snippets that are hits of each query snippet."""
+    least_slope: float = 0.4
+    most_slope: float = 2.5
+    slope_step: float = 1.2
+    """Ratio of neighbouring slopes, about. 1.06 finds no more, 1.3 little less."""
+    bin_snippets: float = 4.0
+    """Width of a bin. 2 to 5 are all the same, and so is each histogram twice, the second moved by half a bin."""
+    least_weight: float = 0.1
+    """What a hit has to weigh, in units of cost, to be binned: half of them do not, and are not missed."""
+    weighted: bool = True
+    """Each hit counts by its log-likelihood ratio; else all the same."""
+
+    def slopes(self) -> NDArray[np.float64]:
+        """The grid, rising."""
+        steps = round(np.log(self.most_slope / self.least_slope) / np.log(self.slope_step))
+        return np.geomspace(self.least_slope, self.most_slope, steps + 1)
+
+
+LITERAL = FingerprintSettings(
+    neighbours=25, least_slope=1, most_slope=1, bin_snippets=2, least_weight=0, weighted=False
+)
+"""The paper's adaptation: slope 1, each offset together with a neighbour, since snippets overlap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hits:
+    """Pairs of snippets that look alike, those of each query snippet together."""
+
+    query: NDArray[np.int32]
+    """(H,) position in the query, rising."""
+    rows: NDArray[np.int64]
+    """(H,) snippet of the packed documents."""
+    weights: NDArray[np.float32]
+    """(H,) what the hit counts, above 0."""
+
+
+def offsets(
+    index: Index,
+    query: Embeddings,
+    starts: NDArray[np.int64],
+    bias: NDArray[np.float32] | None = None,
+    settings: FingerprintSettings | None = None,
+    *,
+    threads: int = 1,
+) -> Votes:
+    """The votes of the nearest snippets, see `histograms`.
+
+    index: over all snippets; row i is snippet i of the packed documents.
+    query: float32 (N, 32).
+    starts: int64 (B + 1,), where each document's rows start.
+    bias: float32 (snippets,) of the packed documents; None if the query is of their kind.
+    """
+    settings = settings or FingerprintSettings()
+    hits = nearest_hits(index, query, settings.neighbours, bias, threads=threads)
+    return histograms(hits, starts, len(query), settings)
+
+
+def nearest_hits(
+    index: Index, query: Embeddings, neighbours: int, bias: NDArray[np.float32] | None, *, threads: int
+) -> Hits:
+    """The nearest snippets of each query snippet, weighted by similarity - bias.
+
+    That is the log-likelihood ratio, up to the network's temperature, of "they are the same music" against "it is any
+    music" (`Sequence.bias`); a hit for which it is not above 0 is none.
+    """
+    similarities, rows = nearest(index, query, neighbours, threads=threads)
+    weights = similarities if bias is None else similarities - bias[rows]
+    at, place = np.nonzero((rows >= 0) & (weights > 0))
+    return Hits(query=at.astype(np.int32), rows=rows[at, place], weights=weights[at, place])
+
+
+def histograms(hits: Hits, starts: NDArray[np.int64], length: int, settings: FingerprintSettings) -> Votes:
+    """What the highest bin of each document holds, over all slopes and offsets; nothing costs time that is not hit.
+
+    Of the hits of one query snippet in one bin only the weightiest counts: neighbouring snippets overlap, so that one
+    hit seldom comes alone.
+
+    starts: int64 (B + 1,), where each document's rows start.
+    length: snippets of the query.
+    Returns how many query snippets have a hit in that bin (`counts`), and their summed weights (`similarity`).
+    """
+    votes = Votes(counts=np.zeros(len(starts) - 1, np.int64), similarity=np.zeros(len(starts) - 1))
+    chosen = np.flatnonzero(hits.weights > settings.least_weight)
+    if len(chosen) == 0:
+        return votes
+    rows = hits.rows[chosen]
+    documents = np.searchsorted(starts, rows, side="right") - 1
+    order = np.argsort(documents, kind="stable")
+    documents, chosen = documents[order], chosen[order]
+    borders = np.flatnonzero(np.concatenate([[True], documents[1:] != documents[:-1], [True]]))
+    hit = documents[borders[:-1]]
+    slopes = settings.slopes()
+    longest = int(np.diff(starts)[hit].max())
+    bins = int((longest + slopes[-1] * length) / settings.bin_snippets) + 2
+    positions = (rows[order] - starts[documents]).astype(np.float32)
+    weights = hits.weights[chosen] if settings.weighted else np.ones(len(chosen), np.float32)
+    scratch = *np.zeros((3, bins), np.int64), *np.zeros((2, bins), np.float32)
+    found = np.zeros(len(hit), np.int64), np.zeros(len(hit), np.float32)
+    scales = (slopes / settings.bin_snippets).astype(np.float32), np.float32(1 / settings.bin_snippets)
+    _highest(borders, positions, hits.query[chosen], weights, scales, length, scratch, found)
+    votes.counts[hit], votes.similarity[hit] = found
+    return votes
+
+
+def ranking(votes: Votes) -> NDArray[np.int64]:
+    """int64 (B,): all documents, best first: by weight, ties by place in the collection; those not hit come last."""
+    return np.argsort(-votes.similarity, kind="stable")
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What the kernels of fingerprints are compiled with; a server calls them from many threads."""
+    made: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    return made
+
+
+@compiled
+def _highest(  # type: ignore[no-untyped-def]
+    borders, positions, queries, weights, scales, length, scratch, found
+):
+    """The highest bin of each document; its hits stand between two of `borders`, in the order of the query.
+
+    scales: slopes in bins per query snippet, and bins per document snippet.
+    scratch: per bin the histogram that wrote to it last, so that none needs clearing; the query snippet that did; how
+    many did; what all have given it; and what the last one has.
+    """
+    slopes, bins_per_snippet = scales
+    stamps, writers, counts, sums, given = scratch
+    stamp = 0
+    for document in range(len(borders) - 1):
+        for slope in slopes:
+            stamp += 1
+            for i in range(borders[document], borders[document + 1]):
+                query, weight = queries[i], weights[i]
+                place = int(positions[i] * bins_per_snippet + slope * (length - 1 - query))
+                if stamps[place] != stamp:
+                    stamps[place], sums[place], counts[place], writers[place] = stamp, 0.0, 0, -1
+                if writers[place] != query:
+                    writers[place], given[place] = query, 0.0
+                    counts[place] += 1
+                if weight > given[place]:
+                    sums[place] += weight - given[place]
+                    given[place] = weight
+                if sums[place] > found[1][document]:
+                    found[0][document], found[1][document] = counts[place], sums[place]

@@ -1,0 +1,114 @@
+"""Offset histograms: hits vote for a document, a tempo and a place."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from collection_samples import embeddings
+from engine.fingerprint import LITERAL, FingerprintSettings, Hits, histograms, nearest_hits, offsets, ranking
+from engine.index import build
+from engine.voting import Votes
+
+STARTS = np.array([0, 40, 40, 140, 200])
+"""Four documents, of which the second is empty."""
+
+
+def hits(*pairs: tuple[int, int], weight: float = 1.0) -> Hits:
+    query, rows = zip(*sorted(pairs), strict=True)
+    weights = np.full(len(rows), weight, np.float32)
+    return Hits(query=np.array(query, np.int32), rows=np.array(rows, np.int64), weights=weights)
+
+
+def random_hits(count: int, length: int) -> Hits:
+    rng = np.random.default_rng(0)
+    query = np.sort(rng.integers(0, length, count)).astype(np.int32)
+    return Hits(query=query, rows=rng.integers(0, 200, count), weights=rng.random(count, dtype=np.float32))
+
+
+def defined(found: Hits, length: int, settings: FingerprintSettings) -> NDArray[np.float64]:
+    """`histograms`' scores, bin by bin."""
+    best = np.zeros(len(STARTS) - 1)
+    scales = (settings.slopes() / settings.bin_snippets).astype(np.float32)
+    bins_per_snippet = np.float32(1 / settings.bin_snippets)
+    for document in range(len(best)):
+        for scale in scales:
+            bins: dict[int, dict[int, float]] = {}
+            for query, row, weight in zip(found.query.tolist(), found.rows.tolist(), found.weights, strict=True):
+                if STARTS[document] <= row < STARTS[document + 1] and weight > settings.least_weight:
+                    place = int(np.float32(row - STARTS[document]) * bins_per_snippet + scale * (length - 1 - query))
+                    given = bins.setdefault(place, {})
+                    given[query] = max(given.get(query, 0.0), float(weight))
+            best[document] = max([best[document], *(sum(given.values()) for given in bins.values())])
+    return best
+
+
+@pytest.mark.parametrize("settings", [FingerprintSettings(), FingerprintSettings(bin_snippets=1.5, least_weight=0.5)])
+def test_scores_are_those_of_the_definition(settings: FingerprintSettings) -> None:
+    found = random_hits(400, length=30)
+    np.testing.assert_allclose(histograms(found, STARTS, 30, settings).similarity, defined(found, 30, settings), 1e-5)
+
+
+@pytest.mark.parametrize("slope", [0.45, 1.0, 2.2])
+def test_hits_at_a_steady_tempo_all_fall_into_one_bin(slope: float) -> None:
+    found = hits(*((query, 45 + round(slope * query)) for query in range(20)))
+    votes = histograms(found, STARTS, 20, FingerprintSettings())
+    assert votes.counts.tolist() == [0, 0, 20, 0]
+    assert votes.similarity.tolist() == [0, 0, 20, 0]
+
+
+def test_literal_offsets_lose_another_tempo() -> None:
+    found = hits(*((query, 45 + 2 * query) for query in range(20)))
+    assert histograms(found, STARTS, 20, LITERAL).counts[2] == 2
+
+
+def test_hits_in_order_outweigh_more_hits_without() -> None:
+    rng = np.random.default_rng(0)
+    ordered = [(query, 5 + query) for query in range(15)]
+    scattered = [(query, int(row)) for query in range(15) for row in rng.choice(np.arange(40, 140), 3, replace=False)]
+    assert ranking(histograms(hits(*ordered, *scattered), STARTS, 15, FingerprintSettings()))[0] == 0
+
+
+def test_of_one_query_snippets_hits_in_a_bin_the_weightiest_counts() -> None:
+    found = Hits(
+        query=np.array([0, 0, 0], np.int32), rows=np.array([8, 9, 10]), weights=np.array([0.3, 0.9, 0.5], np.float32)
+    )
+    votes = histograms(found, STARTS, 1, FingerprintSettings())
+    assert votes.counts[0] == 1
+    assert votes.similarity[0] == pytest.approx(0.9)
+
+
+def test_light_hits_are_left_out_and_unweighted_ones_count_one() -> None:
+    assert histograms(hits((0, 3), weight=0.05), STARTS, 1, FingerprintSettings()).counts.sum() == 0
+    assert histograms(hits((0, 3), weight=0.05), STARTS, 1, LITERAL).similarity.tolist() == [1, 0, 0, 0]
+
+
+def test_the_bias_is_taken_off_and_what_is_no_likelier_than_chance_is_no_hit() -> None:
+    rows = np.eye(32, dtype=np.float32)
+    bias = np.full(32, 0.25, np.float32)
+    bias[5] = 1.0
+    found = nearest_hits(build(rows, threads=1), rows[[3, 5]], 2, bias, threads=1)
+    assert (found.query.tolist(), found.rows.tolist(), found.weights.tolist()) == ([0], [3], [0.75])
+
+
+def test_a_passage_is_found_among_all_snippets() -> None:
+    everything = embeddings(200)
+    votes = offsets(build(everything, threads=1), everything[60:80:2], STARTS)
+    assert ranking(votes)[0] == 2
+    assert votes.counts[2] == 10
+
+
+def test_without_snippets_there_are_no_votes() -> None:
+    votes = offsets(build(embeddings(0), threads=1), embeddings(3), np.array([0, 0]))
+    assert votes.similarity.tolist() == [0]
+
+
+def test_documents_rank_by_weight_then_by_place_and_those_not_hit_come_last() -> None:
+    votes = Votes(counts=np.array([0, 9, 1, 1]), similarity=np.array([0.0, 0.5, 2.0, 0.5]))
+    assert ranking(votes).tolist() == [2, 1, 3, 0]
+
+
+def test_the_grid_of_slopes_is_even_in_ratio_and_reaches_both_ends() -> None:
+    slopes = FingerprintSettings().slopes()
+    assert (slopes[0], slopes[-1]) == (0.4, 2.5)
+    np.testing.assert_allclose(slopes[1:] / slopes[:-1], 1.2, atol=0.01)
+    assert LITERAL.slopes().tolist() == [1]
