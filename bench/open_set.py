@@ -1,0 +1,330 @@
+"""Does the search know what it has not found? Pieces asked for in collections that lack half of them.
+
+    python -m bench.open_set --data DIR [--set dev|joplin] [--crowd DIR] [--plot FILE.png] [--quick] [--json FILE]
+
+Recordings, whole and in fragments of 5, 10, 20 and 40 s, are asked for among scores (A2S), scores, whole and one, two
+and four systems on end, among recordings (S2A), all by exhaustive alignment. Half of the right documents, drawn eight
+times, are removed: half of the queries have no right answer. `alone`: the collection holds what is left of the set.
+`crowd`: that and the documents of a collection of other music (`bench.crowd`), if there is one.
+
+- AUROC: how often a query whose document is there (known) gets a more confident best match than one whose is not.
+- false alarms at 95 %: of the queries whose document is not there, so many are as confident as 95 % of the others.
+- ECE: how far confidence and the share of best matches that are right lie apart, mean over ten bins of equally many.
+- found, false at .5: share of the known, and of the unknown, that are said to be in the collection.
+
+The confidence was calibrated on other pieces (`indexer.training.calibrate`). Intervals: bootstrap over pieces.
+"""
+
+import argparse
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bench import pieces, queries, report
+from bench.detection import Numbers, Truths, auroc, bins, calibration_error, false_alarms
+from bench.queries import AMONG, Direction, Query
+from bench.retrieval import collect, collection_sizes
+from engine import alignment, config
+from engine.collection import Collection
+from engine.confidence import IN_COLLECTION, Calibration, Scale, beside, features
+from engine.config import SearchSettings
+from engine.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.values import Packed
+from indexer.training.calibrate import Asked, Searched, draw
+
+LENGTHS_S = (5, 10, 20, 40)
+SYSTEMS = (1, 2, 4)
+HALVES, QUICK_HALVES = 8, 2
+SIZES = (1, 5, 20, 70, 200, 500, 1300)
+RESAMPLES = 200
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What became of n queries, each in one collection; all (n,)."""
+
+    confidence: Numbers
+    """Of the best match."""
+    right: Truths
+    """Whether the best match is the right one."""
+    known: Truths
+    """Whether the collection holds the right one."""
+    ingredients: dict[str, Numbers]
+    """Other ways to tell; higher is surer."""
+    form: NDArray[np.str_]
+    piece: NDArray[np.str_]
+
+    def part(self, chosen: Truths) -> "Judged":
+        return Judged(
+            confidence=self.confidence[chosen],
+            right=self.right[chosen],
+            known=self.known[chosen],
+            ingredients={name: values[chosen] for name, values in self.ingredients.items()},
+            form=self.form[chosen],
+            piece=self.piece[chosen],
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    load = functools.partial(Encoder.load, options.weights, threads=1)
+    network = load().identity
+    settings = config.load(SearchSettings(), section="search", path=options.config)
+    calibration = Calibration.load(beside(options.weights), network, settings.alignment)
+    if calibration is None:
+        raise SystemExit("expected a calibration of this network and alignment; indexer.training.calibrate makes it")
+    found = pieces.pieces(options.data, options.set)[: 12 if options.quick else None]
+    path, _ = collect(found, options.work / options.set, network, load, options.jobs, fresh=False)
+    environment = report.environment()
+    print(report.heading(environment))
+    crowd_path = options.crowd or Path("runs/crowd") / f"{network.hash[:12]}-train"
+    crowd = Collection.open(crowd_path, network) if crowd_path.exists() else None
+    sizes = {}
+    judged: dict[tuple[Direction, str], Judged] = {}
+    by_size: list[dict[str, Any]] = []
+    with Collection.open(path, network) as collection:
+        for name, one in (("set", collection), ("crowd", crowd)):
+            sizes[name] = collection_sizes(one) if one else {}
+        print(f"{report.label(network)}, {sizes}", flush=True)
+        asked = list(ask(collection, found, 1 if options.quick else options.fragments))
+        for direction in AMONG:
+            scale = calibration.scales[AMONG[direction]]
+            costs, lengths = aligned(asked, direction, collection, crowd, calibration, options.jobs)
+            own = len(collection.of_kind(AMONG[direction]))
+            for name, pool in (("alone", own), ("crowd", len(lengths)))[: 1 + bool(crowd)]:
+                halves = QUICK_HALVES if options.quick else HALVES
+                judged[direction, name] = halved(costs, scale, lengths, own, pool, halves)
+            by_size += size_rows(direction, costs, scale, lengths)
+    rows = [row for (direction, name), one in judged.items() for row in form_rows(direction, name, one)]
+    ingredients = [row for (direction, name), one in judged.items() for row in ingredient_rows(direction, name, one)]
+    print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
+    print("", "Each ingredient by itself, all queries:", report.table(ingredients), sep="\n")
+    print("", "Collections of so many documents, of the set and the crowd:", report.table(by_size), sep="\n")
+    if options.plot:
+        draw_reliability(judged, options.plot)
+    if options.json:
+        report.save(
+            options.json,
+            environment=environment,
+            network={"name": network.name, "hash": network.hash},
+            sizes=sizes,
+            rows=rows,
+            ingredients=ingredients,
+            by_size=by_size,
+        )
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
+    parser.add_argument("--set", choices=sorted(pieces.SETS), default="dev")
+    parser.add_argument("--crowd", type=Path, help="collection of other music; runs/crowd/HASH-train if it is there")
+    parser.add_argument("--plot", type=Path, help="draw the reliability there; needs matplotlib")
+    parser.add_argument("--quick", action="store_true", help=f"12 pieces, one fragment each, {QUICK_HALVES} halves")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS)
+    parser.add_argument("--config", type=Path, help="TOML whose table [search] lies over the default settings")
+    parser.add_argument("--fragments", type=int, default=3, help="of each length, from each document")
+    parser.add_argument("--jobs", type=int, default=2, help="threads that align")
+    parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="collections are kept there")
+    return parser.parse_args(arguments)
+
+
+def ask(collection: Collection, found: Sequence[pieces.Piece], per_piece: int) -> Iterator[Query]:
+    """All queries whose right document is there."""
+    rng = np.random.default_rng(SEED)
+    held = {document.id for document in collection.documents}
+    front_end = collection.network.front_end
+    for query in queries.whole(collection, found):
+        if query.truth not in held:
+            continue
+        yield query
+        for _ in range(per_piece):
+            for size in LENGTHS_S if query.direction == "A2S" else SYSTEMS:
+                if query.direction == "A2S":
+                    form, cut = f"{size} s", queries.seconds(query.sequence, size, front_end, rng)
+                else:
+                    form, cut = f"{size} system{'s'[: size > 1]}", queries.systems(query.sequence, size, rng)
+                yield Query(direction=query.direction, form=form, piece=query.piece, truth=query.truth, sequence=cut)
+
+
+def aligned(
+    asked: Sequence[Query],
+    direction: Direction,
+    collection: Collection,
+    crowd: Collection | None,
+    calibration: Calibration,
+    threads: int,
+) -> tuple[list[tuple[str, Asked]], NDArray[np.int64]]:
+    """The form and the costs of each query of a direction, and the lengths of all documents, in snippets."""
+    kind = AMONG[direction]
+    ids = [document.id for document in collection.of_kind(kind)]
+    own = collection.packed(kind)
+    searched = Searched(
+        own=own,
+        crowd=without(crowd.packed(kind), calibration.scales[kind].background) if crowd else own.take(np.arange(0)),
+        background=calibration.scales[kind].background,
+        settings=calibration.alignment,
+        backend=alignment.choose(threads=threads),
+    )
+    some = [query for query in asked if query.direction == direction]
+    costs = [
+        (query.form, searched.ask(query.sequence.embeddings, query.piece, ids.index(query.truth)))
+        for query in tqdm(some, unit="query", disable=None, leave=False)
+    ]
+    return costs, np.concatenate([np.diff(own.offsets), np.diff(searched.crowd.offsets)])
+
+
+def without(documents: Packed, background: Packed) -> Packed:
+    """The documents that are not of the background."""
+    known = {background.embeddings[start:end].tobytes() for start, end in _spans(background)}
+    kept = [
+        i for i, (start, end) in enumerate(_spans(documents)) if documents.embeddings[start:end].tobytes() not in known
+    ]
+    return documents.take(np.array(kept, dtype=np.int64))
+
+
+def _spans(documents: Packed) -> list[tuple[int, int]]:
+    return list(zip(documents.offsets[:-1].tolist(), documents.offsets[1:].tolist(), strict=True))
+
+
+def halved(
+    costs: Sequence[tuple[str, Asked]], scale: Scale, lengths: NDArray[np.int64], own: int, pool: int, halves: int
+) -> Judged:
+    """All queries in `halves` collections, each with a random half of the first `own` documents, and the others."""
+    rng = np.random.default_rng(SEED)
+    rows = []
+    for _ in range(halves):
+        kept = np.sort(np.concatenate([rng.choice(own, own // 2, replace=False), np.arange(own, pool)]))
+        rows += [judge(form, one, scale, lengths, kept) for form, one in costs]
+    return _gathered(rows)
+
+
+def judge(form: str, asked: Asked, scale: Scale, lengths: NDArray[np.int64], kept: NDArray[np.int64]) -> dict[str, Any]:
+    """One query in the collection of the documents `kept`."""
+    costs = asked.costs[kept]
+    best = int(np.argmin(costs))
+    numbers = {"snippets": asked.snippets, "documents": len(kept)}
+    others = np.delete(np.append(costs, asked.background), best)
+    null = np.minimum(asked.background, 2.0)  # a document too short to be aligned has no cost
+    sizes = np.log(np.diff(scale.background.offsets))
+    slope, level = np.polyfit(sizes, null, 1)
+    return {
+        "form": form,
+        "piece": asked.piece,
+        "right": kept[best] == asked.truth,
+        "known": asked.truth in kept,
+        "confidence": scale.probabilities(costs, asked.background, **numbers)[best],
+        "cost": -costs[best],
+        "z": (np.mean(null) - costs[best]) / np.std(null),
+        "z, length taken out": (level + slope * np.log(lengths[kept[best]]) - costs[best])
+        / np.std(null - level - slope * sizes),
+        "margin to the second": np.min(others) - costs[best],
+        "gap to the fifth": -features(costs, asked.background, **numbers)[best, 1],
+    }
+
+
+def _gathered(rows: Sequence[dict[str, Any]]) -> Judged:
+    fields = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    plain = {name: fields.pop(name) for name in ("form", "piece", "right", "known", "confidence")}
+    return Judged(**plain, ingredients=fields)
+
+
+def form_rows(direction: Direction, name: str, judged: Judged) -> Iterator[dict[str, Any]]:
+    """A row a form of query, and one for all of them."""
+    for form in [*dict.fromkeys(judged.form.tolist()), "all"]:
+        part = judged.part((judged.form == form) | (form == "all"))
+        row: dict[str, Any] = {"direction": direction, "collection": name, "query": form, "n": len(part.known)}
+        row["R@1 of known"] = float(np.mean(part.right[part.known]))
+        figures: dict[str, Callable[[Judged], float]] = {
+            "AUROC": lambda one: auroc(one.confidence, one.known),
+            "false alarms at 95%": lambda one: false_alarms(one.confidence, one.known),
+            "ECE": lambda one: calibration_error(one.confidence, one.right),
+            "found at .5": lambda one: float(np.mean(one.confidence[one.known] >= IN_COLLECTION)),
+            "false at .5": lambda one: float(np.mean(one.confidence[~one.known] >= IN_COLLECTION)),
+        }
+        for figure, measure in figures.items():
+            row[figure] = measure(part)
+            row[f"{figure} 95%"] = interval(measure, part)
+        yield row
+
+
+def ingredient_rows(direction: Direction, name: str, judged: Judged) -> Iterator[dict[str, Any]]:
+    """How well the best match's confidence, and each ingredient of it alone, tells known from unknown."""
+    for ingredient, values in {**judged.ingredients, "confidence": judged.confidence}.items():
+        yield {
+            "direction": direction,
+            "collection": name,
+            "by": ingredient,
+            "AUROC": auroc(values, judged.known),
+            "false alarms at 95%": false_alarms(values, judged.known),
+            "AUROC of right": auroc(values, judged.right),
+        }
+
+
+def size_rows(
+    direction: Direction, costs: Sequence[tuple[str, Asked]], scale: Scale, lengths: NDArray[np.int64]
+) -> Iterator[dict[str, Any]]:
+    """Every query in a random collection of each size, every other time with its document."""
+    for size in SIZES:
+        if size < len(lengths):
+            rng: Generator = np.random.default_rng(SEED)
+            rows = [judge(form, one, scale, lengths, draw(one.truth, len(lengths), rng, size)) for form, one in costs]
+            judged = _gathered(rows)
+            yield {
+                "direction": direction,
+                "documents": size,
+                "AUROC": auroc(judged.confidence, judged.known),
+                "false alarms at 95%": false_alarms(judged.confidence, judged.known),
+                "ECE": calibration_error(judged.confidence, judged.right),
+                "mean confidence": float(np.mean(judged.confidence)),
+                "right": float(np.mean(judged.right)),
+            }
+
+
+def interval(measure: Callable[[Judged], float], judged: Judged) -> list[float]:
+    """95 % interval by drawing whole pieces; the same each time."""
+    rng = np.random.default_rng(SEED)
+    _, piece = np.unique(judged.piece, return_inverse=True)
+    members = np.split(np.argsort(piece, kind="stable"), np.cumsum(np.bincount(piece))[:-1])
+    values = []
+    for _ in range(RESAMPLES):
+        drawn = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        values.append(measure(judged.part(drawn)))
+    return [float(end) for end in np.nanquantile(values, (0.025, 0.975))]
+
+
+def draw_reliability(judged: dict[tuple[Direction, str], Judged], path: Path) -> None:
+    """Confidence against the share of best matches that are right, a panel a direction."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(AMONG), figsize=(9, 4.5), sharey=True, layout="constrained")
+    for axis, direction in zip(axes, AMONG, strict=True):
+        axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+        for name in [name for where, name in judged if where == direction]:
+            one = judged[direction, name]
+            points = bins(one.confidence, one.right)
+            error = calibration_error(one.confidence, one.right)
+            label = f"{'the set alone' if name == 'alone' else 'in the crowd'}, ECE {error:.3f}, n = {len(one.right)}"
+            axis.plot([p for p, _, _ in points], [share for _, share, _ in points], marker="o", label=label)
+        axis.set(title=direction, xlabel="confidence of the best match", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axis.legend(loc="upper left", fontsize="small")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("share that is right")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Calibration: how collections are drawn, and what is fitted to them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import alignment
+from engine.collection import Collection, CollectionWriter
+from engine.config import Alignment, FrontEnd
+from engine.values import PLACE_DTYPES, Document, Embeddings, Kind, NetworkIdentity, Sequence
+from indexer.training import calibrate
+
+NETWORK = NetworkIdentity(name="test", hash="0" * 64, front_end=FrontEnd())
+
+
+def noisy(rows: Embeddings, rng: np.random.Generator) -> Embeddings:
+    """The rows, some 45 degrees off."""
+    moved = rows + rng.normal(0, 32**-0.5, rows.shape)
+    return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), dtype=np.float32)
+
+
+def written(path: Path, pieces: int, rng: np.random.Generator) -> Collection:
+    """Pieces whose forms lie as close as real ones; the score is NAME.score or NAME."""
+    with CollectionWriter(path, NETWORK) as writer:
+        for number in range(pieces):
+            music = noisy(np.zeros((40, 32), np.float32), rng)
+            names: dict[Kind, str] = {"score": f"p{number}" + ".score" * (number % 2), "recording": f"p{number}.played"}
+            for kind, name in names.items():
+                places = np.zeros(len(music), PLACE_DTYPES[kind])
+                sequence = Sequence(embeddings=noisy(music, rng), places=places, bias=np.zeros(len(music), np.float32))
+                writer.stage(Document(id=name, kind=kind, snippets=len(music)), sequence)
+        writer.commit()
+    return Collection.open(path)
+
+
+def test_the_forms_of_a_piece_share_its_name() -> None:
+    score, taken = Document(id="a.b.score", kind="score"), Document(id="a.b", kind="score")
+    recording = Document(id="a.b.played", kind="recording")
+    assert {calibrate.piece_of(document) for document in (score, taken, recording)} == {"a.b"}
+
+
+def test_a_drawn_collection_holds_the_right_document_every_other_time() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [calibrate.draw(3, 50, rng) for _ in range(400)]
+    assert np.mean([3 in one for one in drawn]) == pytest.approx(0.5, abs=0.08)
+    assert min(map(len, drawn)) == 1
+    assert max(map(len, drawn)) > 40
+    assert all(len(set(one.tolist())) == len(one) and max(one) < 50 for one in drawn)
+
+
+def test_a_collection_is_drawn_as_large_as_asked_for() -> None:
+    assert len(calibrate.draw(0, 50, np.random.default_rng(0), size=7)) == 7
+
+
+def test_the_best_match_is_right_if_it_is_the_truth() -> None:
+    costs = np.array([0.9, 0.5, 0.7], np.float32)
+    asked = calibrate.Asked(piece="", snippets=9, truth=1, costs=costs, background=np.ones(9, np.float32))
+    matched, right = asked.best(np.array([0, 1, 2]))
+    assert (right, matched[0]) == (True, pytest.approx(0.5))
+    matched, right = asked.best(np.array([0, 2]))
+    assert (right, matched[0]) == (False, pytest.approx(0.7))
+
+
+def test_parts_are_of_all_lengths_and_of_the_document() -> None:
+    rows = np.arange(200 * 32, dtype=np.float32).reshape(200, 32)
+    parts = list(calibrate.cuts(rows, np.random.default_rng(0)))
+    assert min(map(len, parts)) <= 5
+    assert max(map(len, parts)) >= 100
+    for part in parts:
+        first = int(part[0, 0]) // 32
+        np.testing.assert_array_equal(part, rows[first : first + len(part)])
+
+
+def test_the_fit_finds_the_coefficients_that_made_the_labels() -> None:
+    rng = np.random.default_rng(0)
+    matches = rng.normal([1.0, -0.2, 3.0], [0.2, 0.1, 1.0], (20_000, 3))
+    true = np.array([10.0, -12.0, -20.0, -1.0])
+    right = rng.random(20_000) < 1 / (1 + np.exp(-(true[0] + matches @ true[1:])))
+    np.testing.assert_allclose(calibrate.fit(matches, right), true, rtol=0.15)
+
+
+def test_labels_that_can_be_told_apart_wholly_are_fitted_finitely() -> None:
+    matches = np.linspace(-1, 1, 100)[:, None]
+    coefficients = calibrate.fit(matches, matches[:, 0] > 0)
+    assert np.isfinite(coefficients).all()
+    assert calibrate.log_loss(coefficients, matches, matches[:, 0] > 0) < 0.1
+
+
+def test_the_log_loss_of_a_coin_is_log_two() -> None:
+    coin = calibrate.log_loss(np.zeros(2), np.ones((4, 1)), np.array([True, False, False, True]))
+    assert coin == pytest.approx(np.log(2))
+
+
+def test_a_background_needs_a_crowd(tmp_path: Path) -> None:
+    with (
+        written(tmp_path / "few", 4, np.random.default_rng(0)) as few,
+        pytest.raises(ValueError, match="expected a crowd of more than 64"),
+    ):
+        calibrate.choose_background(few.packed("score"), np.random.default_rng(0))
+
+
+def test_a_calibration_tells_right_matches_from_wrong_ones(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with written(tmp_path / "pieces", 8, rng) as pieces, written(tmp_path / "crowd", 70, rng) as crowd:
+        scale = calibrate.calibrated([pieces], crowd, "score", Alignment(), alignment.choose("cpu"))
+    assert len(scale.background) == calibrate.BACKGROUND
+    null = np.linspace(0.75, 0.9, calibrate.BACKGROUND, dtype=np.float32)
+    costs = np.array([0.5, 0.8], np.float32)
+    sure, unsure = scale.probabilities(costs, null, snippets=20, documents=8)
+    assert sure > 0.9
+    assert unsure < 0.2
