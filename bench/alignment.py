@@ -1,0 +1,177 @@
+"""How fast does one core align? Cells a second, beside librosa on the same sequences and BLAS on the bare product.
+
+    python -m bench.alignment [--quick] [--json FILE]
+
+A cell is one query snippet against one document snippet. Random unit embeddings, float16 in the documents, whose
+lengths are log-normal about 400, as those of piano movements are; from embeddings to the costs and ends of all
+documents, on one thread. Time is that of the processor, so that other work on the machine counts as little as may be
+(it still takes memory and caches), and the best of several runs.
+
+- librosa: a cost matrix by `1 - query @ document.T` and `librosa.sequence.dtw` of it with the same steps, without
+  backtracking, on every so many documents. It knows no jumps and does not charge a skipped query row.
+- blas: the product alone, float32, a document at a time.
+- filled: the share of the lanes' cells that are of a document; the others make up for unequal lengths.
+- share_of_bound: of the 2.75 Gcell/s that one core with AVX-512 can reach, which has to multiply 32 numbers a cell.
+"""
+
+import argparse
+import functools
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bench import report
+from engine.alignment import cpu
+from engine.alignment.definition import STEPS
+from engine.alignment.lanes import LANES
+from engine.config import Alignment, StepSet
+from engine.values import DIMENSION, Embeddings, Packed
+
+ROWS = (10, 40, 100, 400)
+"""Snippets of the query: 5, 20, 50 and 200 s of audio."""
+DOCUMENTS = (200, 1400)
+"""A shortlist, and all of a small collection."""
+BOUND_GCELLS = 2.75
+PEER_CELLS = 2_000_000
+"""librosa and BLAS get about so many cells; the rate is the same for more."""
+MEDIAN_LENGTH, SPREAD, SHORTEST, LONGEST = 400, 0.5, 30, 1200
+"""Of documents, in snippets; the spread is that of the logarithm."""
+SECONDS = 0.3
+"""Runs are repeated for so long, but at least REPEATS times."""
+REPEATS = 3
+
+USUAL = (200, 40)
+"""A query of 20 s against a shortlist."""
+STEP_SETS: tuple[StepSet, ...] = ("slope", "classic")
+SETTINGS = [
+    *(
+        Alignment(steps=steps, whole=whole, jump_penalty=penalty)
+        for steps, whole, penalty in itertools.product(STEP_SETS, (False, True), (2.0, np.inf))
+    ),
+    Alignment(steps="classic", whole=True, normalise="path", jump_penalty=np.inf, use_bias=False),
+]
+"""All of the first eight with bias, the first one by default; the last one is DTW as published."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    rng = np.random.default_rng(0)
+    environment = report.environment()
+    print(report.heading(environment))
+    cases = [USUAL] if options.quick else list(itertools.product(DOCUMENTS, ROWS))
+    rows: list[dict[str, Any]] = []
+    for count, length in tqdm(cases, unit="case", disable=None, leave=False):
+        rows += measured(unit_rows(length, rng), collection(count, rng))
+    print("", report.table(rows), "", sep="\n")
+    usual = rows[cases.index(USUAL) * len(SETTINGS)]
+    figures = {name: usual[name] for name in ("gcells_per_s_per_core", "ratio_to_librosa", "share_of_bound")}
+    figures["least ratio_to_librosa"] = min(row["ratio_to_librosa"] for row in rows)
+    for name, figure in figures.items():
+        print(f"{name}: {figure:.3g}")
+    if options.json:
+        report.save(options.json, environment=environment, usual=usual, **figures, rows=rows)
+
+
+def measured(query: Embeddings, packed: Packed) -> list[dict[str, Any]]:
+    """A row for each of SETTINGS."""
+    some = sample(query, packed)
+    check(query, some)
+    product = gcells(by_blas, query, some)
+    peers = {
+        (steps, whole): gcells(functools.partial(by_librosa, steps=steps, whole=whole), query, some)
+        for steps, whole in {(settings.steps, settings.whole) for settings in SETTINGS}
+    }
+    rows = []
+    for settings in SETTINGS:
+        rate = gcells(functools.partial(cpu.align, settings=settings), query, packed)
+        peer = peers[settings.steps, settings.whole]
+        row: dict[str, Any] = {"documents": len(packed), "query": len(query), "filled": filled(packed)}
+        row |= {"steps": settings.steps, "whole": settings.whole, "jumps": bool(np.isfinite(settings.jump_penalty))}
+        row |= {"divided by": settings.normalise, "gcells_per_s_per_core": rate, "librosa": peer}
+        row |= {"ratio_to_librosa": rate / peer, "blas": product, "share_of_bound": rate / BOUND_GCELLS}
+        rows.append(row)
+    return rows
+
+
+def unit_rows(count: int, rng: np.random.Generator) -> Embeddings:
+    """Random embeddings."""
+    values = rng.standard_normal((count, DIMENSION), dtype=np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return values
+
+
+def collection(count: int, rng: np.random.Generator) -> Packed:
+    """Documents of random length and content."""
+    lengths = np.clip(rng.lognormal(np.log(MEDIAN_LENGTH), SPREAD, count), SHORTEST, LONGEST).astype(np.int64)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    embeddings = unit_rows(int(offsets[-1]), rng).astype(np.float16)
+    return Packed(embeddings=embeddings, bias=rng.random(len(embeddings), dtype=np.float32), offsets=offsets)
+
+
+def sample(query: Embeddings, packed: Packed) -> Packed:
+    """Documents spread over the collection, float32, as many as make PEER_CELLS."""
+    wanted = -(-PEER_CELLS * len(packed) // (len(query) * int(packed.offsets[-1])))
+    some = packed.take(np.linspace(0, len(packed) - 1, min(wanted, len(packed))).astype(np.int64))
+    return replace(some, embeddings=some.embeddings.astype(np.float32))
+
+
+def filled(packed: Packed) -> float:
+    """The share of the lanes' cells that are of a document, where 16 of about the same length stand side by side."""
+    lengths = np.sort(np.diff(packed.offsets))[::-1]
+    return float(lengths.sum() / (lengths[::LANES].sum() * LANES))
+
+
+def gcells(run: Callable[[Embeddings, Packed], Any], query: Embeddings, packed: Packed) -> float:
+    """10^9 cells a second of processor time, the best of several runs after one that compiles."""
+    run(query, packed)
+    times: list[float] = []
+    while len(times) < REPEATS or sum(times) < SECONDS:
+        started = time.process_time()
+        run(query, packed)
+        times.append(time.process_time() - started)
+    return len(query) * int(packed.offsets[-1]) / min(times) / 1e9
+
+
+def by_librosa(query: Embeddings, packed: Packed, steps: StepSet, whole: bool) -> list[NDArray[np.floating]]:
+    """The last row of D for each document."""
+    sigma = np.array(STEPS[steps])
+    costs = (1 - query @ document.T for document in _documents(packed))
+    return [librosa.sequence.dtw(C=c, step_sizes_sigma=sigma, subseq=not whole, backtrack=False)[-1] for c in costs]
+
+
+def by_blas(query: Embeddings, packed: Packed) -> None:
+    """The product with each document."""
+    for document in _documents(packed):
+        query @ document.T
+
+
+def check(query: Embeddings, packed: Packed) -> None:
+    """Raises ValueError if ours are not the costs of librosa, where both compute the same."""
+    settings = Alignment(steps="classic", jump_penalty=np.inf, use_bias=False)
+    costs = cpu.align(query, packed, settings).costs
+    expected = [row.min() / len(query) for row in by_librosa(query, packed, "classic", whole=False)]
+    if not np.allclose(costs, expected, atol=1e-4):
+        raise ValueError(f"expected the costs of librosa, got others by up to {np.abs(costs - expected).max()}")
+
+
+def _documents(packed: Packed) -> list[Embeddings]:
+    return np.split(packed.embeddings, packed.offsets[1:-1])
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="20 s against 200 documents only")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
