@@ -140,6 +140,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _query(options: argparse.Namespace) -> int:
     from engine import documents
     from engine.collection import Collection
+    from engine.confidence import Calibration
     from engine.config import SearchSettings, load
     from engine.search import Searcher
 
@@ -151,7 +152,8 @@ def _query(options: argparse.Namespace) -> int:
         started = time.perf_counter()
         asking, sequence = documents.embed(options.path, kind, encoder, options.start, options.end)
         embed_ms = (time.perf_counter() - started) * 1000
-        answer = Searcher(collection, settings).query(
+        calibration = Calibration.load(None, encoder.identity, settings.alignment)
+        answer = Searcher(collection, settings, calibration=calibration).query(
             sequence, among, options.method, options.top, path=options.traced, systems=asking.systems
         )
         timings_ms = {"embed": embed_ms} | answer.timings_ms
@@ -165,6 +167,7 @@ def _query(options: argparse.Namespace) -> int:
         result = {
             "query": str(options.path),
             "direction": f"{_LETTERS[kind]}2{_LETTERS[among]}",
+            "in_collection": answer.in_collection,
             "matches": [_match_json(match) for match in answer.matches],
             "timings_ms": timings_ms,
             "collection": held,
@@ -172,6 +175,8 @@ def _query(options: argparse.Namespace) -> int:
         print(json.dumps(result, ensure_ascii=False, default=float))  # NumPy's numbers
     else:
         print("\n".join(_table([_match_row(match) for match in answer.matches])))
+        if answer.in_collection is False:
+            print("likely not in this collection: no match has a confidence of 0.5")
     return 0
 
 
@@ -197,7 +202,7 @@ def _count(collection: "Collection") -> int:
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 _LETTERS = {"recording": "A", "score": "S"}
-_HEADER = ("rank", "id", "title", "cost", "where")
+_HEADER = ("rank", "id", "title", "cost", "confidence", "where")
 
 
 def _match_json(match: "Match") -> dict[str, Any]:
@@ -209,6 +214,7 @@ def _match_json(match: "Match") -> dict[str, Any]:
         "composer": document.composer,
         "kind": document.kind,
         "cost": match.cost,
+        "confidence": match.confidence,
         "votes": match.votes,
         "boxes": [_box_json(system) for system in match.systems],
         **_place_json(match),
@@ -243,7 +249,9 @@ def _match_row(match: "Match") -> tuple[str, ...]:
         where = f"p. {_ranges(match.pages)}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
     else:
         where = ""
-    return (str(match.rank), match.document.id, match.document.title, f"{round(match.cost, 3) + 0.0:.3f}", where)
+    cost = f"{round(match.cost, 3) + 0.0:.3f}"
+    confidence = "" if match.confidence is None else f"{match.confidence:.2f}"
+    return (str(match.rank), match.document.id, match.document.title, cost, confidence, where)
 
 
 def _clock(seconds: float) -> str:
@@ -264,18 +272,18 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The rows under the header, in columns; ranks and costs to the right."""
+    """The rows under the header, in columns; numbers to the right. Confidence has one only if it could be told."""
     if not rows:
         return ["no matches"]
-    widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
-    right = {"rank", "cost"}
-    return [
-        "  ".join(
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for name, cell, width in zip(_HEADER, row, widths, strict=True)
-        ).rstrip()
-        for row in (_HEADER, *rows)
-    ]
+    cells = dict(zip(_HEADER, zip(*rows, strict=True), strict=True))
+    if not any(cells["confidence"]):
+        del cells["confidence"]
+    columns = []
+    for name, column in cells.items():
+        width = max(len(cell) for cell in (name, *column))
+        right = name in ("rank", "cost", "confidence")
+        columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in (name, *column)])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
 
 
 def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
@@ -372,9 +380,11 @@ def _query_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--end", type=float, metavar="S", help="where it ends")
     parser.add_argument(
         "--method",
-        choices=("refine", "vote", "exhaustive"),
+        choices=("refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"),
         default="refine",
-        help="vote: snippets vote for documents; refine (default): then the best are aligned; exhaustive: all are",
+        help="refine (default): the documents of a shortlist are aligned; exhaustive: all are; vote, fingerprint: what "
+        "makes the shortlist ranks by itself; sdtw, dtw: all are aligned as published, the query with a part or the "
+        "whole of each",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(

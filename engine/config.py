@@ -49,6 +49,12 @@ class Alignment:
     use_bias: bool = True
 
 
+PUBLISHED_SDTW = Alignment(steps="classic", jump_penalty=float("inf"), use_bias=False)
+"""As Carvalho & Widmer (EUSIPCO 2021) align fragments."""
+PUBLISHED_DTW = dataclasses.replace(PUBLISHED_SDTW, whole=True, normalise="path")
+"""As they align whole pieces."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
     """How a query is answered."""

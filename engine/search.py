@@ -1,4 +1,4 @@
-"""Search, in the order it runs: vote, shortlist, align, rank, locate."""
+"""Search, in the order it runs: shortlist, align, rank, judge, locate."""
 
 import time
 from collections.abc import Iterator
@@ -9,15 +9,20 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import alignment, location, voting
+from engine import alignment, fingerprint, location, voting
 from engine.alignment import Backend
 from engine.collection import Collection
-from engine.config import Alignment, SearchSettings
+from engine.confidence import IN_COLLECTION, Calibration, Probabilities
+from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettings
 from engine.errors import QueryError
 from engine.values import PLACE_DTYPES, Answer, Document, Kind, Match, Packed, Sequence, System
+from engine.voting import Votes
 
-Method = Literal["refine", "vote", "exhaustive"]
-"""`refine`: the documents with most votes are aligned. `vote`: votes alone rank. `exhaustive`: all are aligned."""
+Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
+"""`refine`: the documents of a shortlist are aligned. `exhaustive`: all are. `vote`, `fingerprint`: rank as they are,
+without alignment. `sdtw`, `dtw`: all are aligned as published, the query with a part or with the whole of each."""
+
+PUBLISHED = {"sdtw": PUBLISHED_SDTW, "dtw": PUBLISHED_DTW}
 
 
 @dataclass(slots=True)
@@ -50,20 +55,27 @@ class _Ranked:
     """Which of the candidates."""
     costs: NDArray[np.floating]
     votes: NDArray[np.int64]
+    confidences: Probabilities | None = None
 
 
 class Searcher:
     """Answers queries from one collection; any number of threads may ask it at once.
 
     backend: what aligns; chosen here unless given.
+    calibration: what judges the matches; None leaves them without confidence.
     """
 
     def __init__(
-        self, collection: Collection, settings: SearchSettings | None = None, backend: Backend | None = None
+        self,
+        collection: Collection,
+        settings: SearchSettings | None = None,
+        backend: Backend | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self._collection = collection
         self._settings = settings or SearchSettings()
         self._backend = backend or alignment.choose(threads=self._settings.threads)
+        self._calibration = calibration
         self._kinds: dict[Kind, _Candidates] = {}
 
     def query(
@@ -77,12 +89,13 @@ class Searcher:
         path: bool = False,
         systems: tuple[System, ...] = (),
     ) -> Answer:
-        """The `top` best matches among the documents of a kind, and what each stage took.
+        """The `top` best matches among the documents of a kind, how sure they are, and what each stage took.
 
         A document that cannot be aligned with the query, such as one too short for the steps, is no match.
+        Confidence is told by `refine` and `exhaustive`, if there is a calibration, of documents of the other kind.
         locate: False leaves out where the matches lie, which has to be found for each of them by itself.
         path: True tells the whole path of each match that is located; of a score that asks, `systems` are then needed.
-        timings_ms: of `vote`, `align` and `locate`, those that ran, and `total`.
+        timings_ms: of `vote`, `fingerprint`, `align`, `judge` and `locate`, those that ran, and `total`.
 
         Raises QueryError if the query holds no snippets; ValueError if `method` is unknown or `top` less than 1.
         """
@@ -92,66 +105,90 @@ class Searcher:
             raise ValueError(f"expected a method of {get_args(Method)} and a top of at least 1, got {method}, {top}")
         stopwatch = _Stopwatch()
         with stopwatch("total"):
-            documents = self._candidates(among).documents
             ranked = self._rank(sequence, among, method, stopwatch)
+            documents = self._candidates(among).documents
             matches = {
-                number: Match(
-                    rank=i + 1, document=documents[number], cost=float(ranked.costs[i]), votes=int(ranked.votes[i])
-                )
-                for i, number in enumerate(ranked.numbers[:top].tolist())
+                number: _match(ranked, i, documents[number]) for i, number in enumerate(ranked.numbers[:top].tolist())
             }
             if locate:
                 with stopwatch("locate"):
-                    asking = systems if path else None
+                    asking, settings = systems if path else None, self._alignment(sequence, among, method)
                     matches = {
-                        number: self._locate(match, sequence, number, asking) for number, match in matches.items()
+                        number: self._locate(match, sequence, number, settings, asking)
+                        for number, match in matches.items()
                     }
-        return Answer(matches=tuple(matches.values()), timings_ms=stopwatch.times_ms)
+        return Answer(
+            matches=tuple(matches.values()), in_collection=_in_collection(ranked), timings_ms=stopwatch.times_ms
+        )
 
     def _rank(self, sequence: Sequence, among: Kind, method: Method, stopwatch: _Stopwatch) -> _Ranked:
+        if method in ("vote", "fingerprint"):
+            with stopwatch(method):
+                votes, numbers = self._voted(sequence, among, method)
+            given = (votes.counts if method == "vote" else votes.similarity)[numbers]
+            return _Ranked(numbers=numbers, costs=-given / (given.sum() or 1), votes=votes.counts[numbers])
         count = len(self._candidates(among).documents)
-        numbers, votes = np.arange(count), np.zeros(count, dtype=np.int64)
-        if method != "exhaustive":
-            with stopwatch("vote"):
-                given = self._vote(sequence, among)
-                votes = given.counts
-                if method == "vote":
-                    numbers = voting.ranking(given)
-                else:
-                    numbers = np.sort(voting.shortlist(given, self._settings.shortlist))
-        if method == "vote":
-            return _Ranked(numbers=numbers, costs=-votes[numbers] / max(1, votes.sum()), votes=votes[numbers])
+        numbers, counts = np.arange(count), np.zeros(count, dtype=np.int64)
+        if method == "refine":
+            numbers, counts = self._shortlist(sequence, among, stopwatch)
         with stopwatch("align"):
-            costs, order = self._align(sequence, among, numbers)
-        return _Ranked(numbers=numbers[order], costs=costs[order], votes=votes[numbers[order]])
+            costs, order = self._align(sequence, among, numbers, self._alignment(sequence, among, method))
+        ranked = _Ranked(numbers=numbers[order], costs=costs[order], votes=counts[numbers[order]])
+        calibration = self._calibration
+        if calibration is None or method in PUBLISHED or _same_kind(sequence, among) or len(order) == 0:
+            return ranked
+        with stopwatch("judge"):
+            confidences = calibration.probabilities(
+                sequence.embeddings, among, costs[order], self._backend, documents=count
+            )
+        return replace(ranked, confidences=confidences)
+
+    def _shortlist(
+        self, sequence: Sequence, among: Kind, stopwatch: _Stopwatch
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The candidates to align, their numbers rising, and the votes of all documents."""
+        with stopwatch("vote"):
+            votes, ranking = self._voted(sequence, among, "vote")
+        return np.sort(ranking[: self._settings.shortlist]), votes.counts
+
+    def _voted(self, sequence: Sequence, among: Kind, method: Method) -> tuple[Votes, NDArray[np.int64]]:
+        """What each document got, and all of them in the order that this makes."""
+        index, packed = self._collection.index(among), self._candidates(among).packed
+        query, threads = sequence.embeddings, self._settings.threads
+        if method == "vote":
+            votes = voting.vote(index, query, packed.offsets, self._settings.neighbours, threads=threads)
+            return votes, voting.ranking(votes)
+        bias = None if _same_kind(sequence, among) else packed.bias
+        votes = fingerprint.offsets(index, query, packed.offsets, bias, threads=threads)
+        return votes, fingerprint.ranking(votes)
 
     def _align(
-        self, sequence: Sequence, among: Kind, numbers: NDArray[np.int64]
+        self, sequence: Sequence, among: Kind, numbers: NDArray[np.int64], settings: Alignment
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The costs of these candidates, whose numbers rise, and the order that ranks those that have one."""
         candidates = self._candidates(among)
         some = len(numbers) < len(candidates.documents)
         packed = candidates.packed.take(numbers) if some else candidates.packed
-        costs = self._backend.align(sequence.embeddings, packed, self._alignment(sequence, among)).costs
+        costs = self._backend.align(sequence.embeddings, packed, settings).costs
         order = np.lexsort((candidates.id_ranks[numbers], costs))
         return costs, order[np.isfinite(costs[order])]
 
-    def _vote(self, sequence: Sequence, among: Kind) -> voting.Votes:
-        index, offsets = self._collection.index(among), self._candidates(among).packed.offsets
-        neighbours, threads = self._settings.neighbours, self._settings.threads
-        return voting.vote(index, sequence.embeddings, offsets, neighbours, threads=threads)
-
-    def _alignment(self, sequence: Sequence, among: Kind) -> Alignment:
+    def _alignment(self, sequence: Sequence, among: Kind, method: Method) -> Alignment:
         """The settings for this query. The bias tells how a snippet resembles the *other* kind."""
-        same_kind = sequence.places.dtype == PLACE_DTYPES[among]
-        settings = self._settings.alignment
-        return replace(settings, use_bias=settings.use_bias and not same_kind)
+        settings = PUBLISHED.get(method, self._settings.alignment)
+        return replace(settings, use_bias=settings.use_bias and not _same_kind(sequence, among))
 
-    def _locate(self, match: Match, sequence: Sequence, number: int, asking: tuple[System, ...] | None) -> Match:
+    def _locate(
+        self,
+        match: Match,
+        sequence: Sequence,
+        number: int,
+        settings: Alignment,
+        asking: tuple[System, ...] | None,
+    ) -> Match:
         """The match with its place and, unless `asking` is None, its path; `asking` is the query's systems, if any."""
         packed = self._candidates(match.document.kind).packed
         part = slice(*packed.offsets[number : number + 2])
-        settings = self._alignment(sequence, match.document.kind)
         path = self._backend.path(sequence.embeddings, packed.embeddings[part], packed.bias[part], settings)
         if len(path) == 0:
             return match
@@ -169,3 +206,19 @@ class Searcher:
             packed = self._collection.packed(kind)
             self._kinds[kind] = _Candidates(documents=documents, packed=packed, id_ranks=id_ranks)
         return self._kinds[kind]
+
+
+def _same_kind(sequence: Sequence, among: Kind) -> bool:
+    return bool(sequence.places.dtype == PLACE_DTYPES[among])
+
+
+def _match(ranked: _Ranked, place: int, document: Document) -> Match:
+    """The match at a place, from 0, of what was ranked."""
+    confidence = None if ranked.confidences is None else float(ranked.confidences[place])
+    cost, votes = float(ranked.costs[place]), int(ranked.votes[place])
+    return Match(rank=place + 1, document=document, cost=cost, votes=votes, confidence=confidence)
+
+
+def _in_collection(ranked: _Ranked) -> bool | None:
+    """Whether the best match is likely right; of no match at all that is not known."""
+    return None if ranked.confidences is None else bool(ranked.confidences[0] >= IN_COLLECTION)

@@ -191,6 +191,8 @@ class Match:
     cost: float
     """Lower is better; comparable within one query only. Voting reports minus the share of votes."""
     votes: int
+    confidence: float | None = None
+    """Probability that this is the piece, if it can be told (`engine.confidence`)."""
     pages: tuple[int, ...] = ()
     systems: tuple[System, ...] = ()
     """The systems that the match runs through, in the query's order; again those that a jump leads back to."""
@@ -211,4 +213,6 @@ class Answer:
     """The matches of one query, best first, and the time each stage took."""
 
     matches: tuple[Match, ...]
+    in_collection: bool | None = None
+    """Whether the piece is likely among the documents searched; None if that cannot be told."""
     timings_ms: dict[str, float] = field(default_factory=dict)

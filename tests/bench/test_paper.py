@@ -1,60 +1,39 @@
-from dataclasses import replace
-
-import numpy as np
-import pytest
-
 from bench import paper, queries
-from bench.queries import Query
 from engine.collection import Collection
 from paired_collection import piece
 
 PIECES = [piece(number) for number in range(4)]
 
 
-@pytest.fixture
-def query(collection: Collection) -> Query:
-    """The recording of piece 1."""
-    return next(query for query in queries.whole(collection, PIECES) if query.piece == "piece1")
-
-
-def test_a_hundred_windows_reach_from_the_first_to_the_last_snippet_of_any_query() -> None:
-    for length in (1, 40, 5000):
-        windows = paper.evenly_spaced(length)
-        assert (len(windows), windows[0], windows[-1]) == (100, 0, length - 1)
-        assert np.diff(windows).min() >= 0
-
-
-def test_each_window_gives_as_many_votes_as_it_has_neighbours(collection: Collection, query: Query) -> None:
-    assert paper.published_votes(collection, query, neighbours=1).tolist() == [0, -100, 0, 0]
-    assert paper.published_votes(collection, query, neighbours=25).sum() == -2500
-
-
-def test_dtw_costs_the_mean_of_the_path_and_nothing_for_the_same_sequence(collection: Collection, query: Query) -> None:
-    costs = paper.published_dtw(collection, query)
-    assert costs[1] == pytest.approx(0, abs=1e-3)
-    assert costs[[0, 2, 3]].min() > 0.5
-
-
-def test_every_system_finds_pieces_with_the_same_embeddings(collection: Collection) -> None:
-    rows = list(paper.network_rows(collection, PIECES, ("Default", "Default"), 1, shipped=True))
-    methods = ["vote, k = 1", "vote, k = 25", "DTW", "as shipped"]
-    assert [(row["direction"], row["method"]) for row in rows] == [(d, m) for d in ("A2S", "S2A") for m in methods]
+def test_every_system_finds_whole_pieces_with_the_same_embeddings(collection: Collection) -> None:
+    rows = list(paper.table_1(collection, PIECES, "default", 1))
+    assert len(rows) == 2 * 8
     assert {(row["n"], row["R@1 count"], row["MRR"]) for row in rows} == {(4, 4, 1.0)}
+    assert {row["system"] for row in rows} >= {"DTW (default)", "Shazam (default)", "Baseline, k = 25 (default)"}
 
 
-def test_a_piece_without_votes_shares_the_last_rank(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paper, "published_votes", lambda *_, **__: np.zeros(4))
-    rows = paper.network_rows(collection, PIECES, ("Baseline", "DTW"), 1, shipped=False)
-    voted = next(row for row in rows if row["method"] == "vote, k = 1")
-    assert (voted["MRR"], voted["MR"]) == (0.25, 4.0)
+def test_a_published_network_is_measured_by_the_published_systems_alone(collection: Collection) -> None:
+    systems = {row["system"] for row in paper.table_1(collection, PIECES, "attention", 1)}
+    assert systems == {"Baseline, k = 1+Att", "Baseline, k = 25+Att", "DTW+Att", "Shazam+Att"}
 
 
-def test_a_piece_whose_other_form_is_missing_is_not_found(collection: Collection, query: Query) -> None:
-    asked = [query, replace(query, truth="absent")]
-    assert paper.ranks(collection, asked, paper.published_dtw).tolist() == [1, np.inf]
+def test_fragments_are_as_many_and_as_long_as_asked_for_and_the_same_each_time(collection: Collection) -> None:
+    wholes = [query for query in queries.whole(collection, PIECES) if query.direction == "A2S"]
+    made = paper.fragments(collection, wholes, 20, 30)
+    assert {(query.form, len(query.sequence)) for query in made} == {("20 s", 32)}  # 4.2 s, and one more each 0.5 s
+    assert len({query.piece for query in made}) > 1
+    again = paper.fragments(collection, wholes, 20, 30)
+    assert all((a.sequence.embeddings == b.sequence.embeddings).all() for a, b in zip(made, again, strict=True))
 
 
-def test_the_papers_own_figures_stand_for_every_system_and_direction() -> None:
-    rows = paper.published_rows()
-    assert len(rows) == 8
-    assert {row["n"] for row in rows} == {321}
+def test_each_length_has_a_row_in_which_each_system_has_its_column(collection: Collection) -> None:
+    rows = list(paper.table_2(collection, PIECES, "default", 2, 1))
+    table = paper.wide(rows)
+    assert [(row["direction"], row["length"]) for row in table][::8] == [("A2S", "10 s"), ("S2A", "1 systems")]
+    assert len(table) == 16
+    assert {len(row) for row in table} == {2 + 5}
+
+
+def test_the_papers_own_figures_stand_for_every_system_direction_and_length() -> None:
+    assert len(paper.published_table_1()) == 12
+    assert len(paper.wide(paper.published_table_2())) == 16
