@@ -1,0 +1,319 @@
+"""How well, and how fast, does each way to a shortlist find the document that alignment of all of them would find?
+
+    python -m bench.shortlist --data DIR [--set joplin|dev] [--corpus DIR] [--quick] [--json FILE] [--plot FILE]
+
+The pieces of the set, real scans and recordings of them, hide in a crowd: the takes of the training corpus
+(`bench.crowd`); without --corpus they are among themselves, where most ways find everything. Queries are fragments of
+the documents: 10, 20 and 50 s of a recording asked among the scores (A2S), one, two and four systems of a score among
+the recordings (S2A), from random places that a seed fixes.
+
+R@K is the share of queries for which a document is among the first K of the shortlist: the right one (`truth`), or the
+one that aligning all documents puts first (`winner`), right or wrong. Times are milliseconds of one core a query.
+
+- vote: documents by the number of their snippets among the k nearest of each query snippet (`engine.voting`).
+- literal, tempo-robust: offset histograms of the nearest snippets, with slope 1 alone or a grid of slopes
+  (`engine.fingerprint`); merged: the documents of vote (k = 25) and tempo-robust in turns.
+- hashed: the same histograms from hashes in LMDB, by cells read for each query snippet (`engine.hash_index`).
+- align all: what the ways to a shortlist have to beat in time.
+"""
+
+import argparse
+import contextlib
+import functools
+import itertools
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bench import crowd, pieces, queries, report
+from bench.pieces import Piece
+from bench.queries import AMONG, Direction, Query
+from bench.retrieval import collect, collection_sizes
+from engine import alignment, fingerprint, hash_index, voting
+from engine.alignment import Backend
+from engine.collection import Collection
+from engine.config import Alignment
+from engine.encoder import Encoder
+from engine.fingerprint import LITERAL, FingerprintSettings
+from engine.hash_index import HashIndex
+from engine.index import Index
+from engine.metrics import Ranks, summarise
+from engine.values import Embeddings, Kind, Packed
+
+LENGTHS_S = (10, 20, 50)
+SYSTEMS = (1, 2, 4)
+KS = (1, 5, 10, 25, 50, 100, 200)
+SHOWN_KS = (1, 10, 50, 200)
+ENOUGH = 0.99
+"""Recall of the winner that a shortlist should have."""
+ALL = "align all"
+ANY = "any"
+"""All kinds of query of a direction."""
+SEED = 0
+QUICK_PIECES = 12
+
+Ranking = NDArray[np.int64]
+"""(B,) all documents, best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """The documents of one kind, and what finds them."""
+
+    ids: tuple[str, ...]
+    packed: Packed
+    index: Index
+    hashes: HashIndex
+    backend: Backend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What one way made of one query."""
+
+    query: Query
+    way: str
+    truth: float
+    """Rank of the right document; infinite where the collection lacks it."""
+    winner: float
+    ms: float
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    found = pieces.pieces(options.data, options.set)[: QUICK_PIECES if options.quick else None]
+    load = functools.partial(Encoder.load, options.weights, threads=1)
+    encoder = load()
+    path, _ = collect(found, options.retrieval / options.set, encoder.identity, load, options.jobs, fresh=False)
+    if options.corpus:
+        path = _hidden(path, options, encoder)
+    environment = report.environment()
+    print(report.heading(environment))
+    with contextlib.ExitStack() as opened:
+        collection = opened.enter_context(Collection.open(path, encoder.identity))
+        sizes = collection_sizes(collection)
+        print(json.dumps({"network": encoder.identity.name, "set": options.set, **sizes}), flush=True)
+        material = {
+            direction: gather(collection, kind, opened.enter_context(_hashes(collection, kind, options.work)))
+            for direction, kind in AMONG.items()
+        }
+        asked = list(ask(collection, found, 1 if options.quick else options.fragments))
+        results = answer(material, asked)
+    rows = quality_rows(results)
+    for of in ("truth", "winner"):
+        shown = [_for_people(row) for row in rows if row["of"] == of and row["query"] == ANY]
+        print("", f"R@K of the {of}, all queries of a direction", report.table(shown), sep="\n")
+    enough = enough_rows(rows)
+    print("", f"Least K with R@K >= {ENOUGH} of the winner, all queries of a direction", report.table(enough), sep="\n")
+    if options.json:
+        content = {"set": options.set, "network": report.label(encoder.identity), "collection": sizes}
+        report.save(options.json, environment=environment, **content, rows=rows, enough=enough)
+    if options.plot:
+        draw(rows, options.plot)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
+    parser.add_argument("--set", choices=("joplin", "dev"), default="joplin", help="joplin: validation; dev: report")
+    parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd; none: no crowd")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces, one fragment of each length")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--plot", type=Path, help="draw the curves there; needs matplotlib")
+    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
+    parser.add_argument("--fragments", type=int, default=2, help="of each length, from each document")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
+    parser.add_argument("--retrieval", type=Path, default=Path("runs/retrieval"), help="collections of the sets")
+    parser.add_argument("--crowd", type=Path, default=Path("runs/crowd"), help="collections of takes")
+    parser.add_argument("--work", type=Path, default=Path("runs/shortlist"), help="both joined, and hashes, are kept")
+    return parser.parse_args(arguments)
+
+
+def _hidden(path: Path, options: argparse.Namespace, encoder: Encoder) -> Path:
+    """The collection of the set and the crowd."""
+    takes = crowd.collect(options.corpus, "train", options.crowd, encoder)
+    options.work.mkdir(parents=True, exist_ok=True)
+    target = options.work / f"{path.parent.name}-{options.set}"
+    with Collection.open(path) as pieces_, Collection.open(takes) as others:
+        return crowd.joined(target, encoder.identity, (pieces_, others))
+
+
+def _hashes(collection: Collection, kind: Kind, work: Path) -> HashIndex:
+    """The hashes of one kind, built unless they are there."""
+    work.mkdir(parents=True, exist_ok=True)
+    path = work / f"{collection.manifest.digest[:12]}-{kind}s.hashes"
+    if not path.exists():
+        started = time.process_time()
+        size, _ = hash_index.build(collection.packed(kind), path)
+        print(f"hashes of the {kind}s: {size / 1e6:.1f} MB in {time.process_time() - started:.0f} s of one core")
+    return HashIndex.open(path)
+
+
+def gather(collection: Collection, kind: Kind, hashes: HashIndex) -> Material:
+    """What finds the documents of one kind; all of it in memory but the hashes."""
+    return Material(
+        ids=tuple(document.id for document in collection.of_kind(kind)),
+        packed=collection.packed(kind),
+        index=collection.index(kind),
+        hashes=hashes,
+        backend=alignment.choose(threads=1),
+    )
+
+
+def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[Query]:
+    """Fragments of every length of each piece that the collection holds."""
+    rng = np.random.default_rng(SEED)
+    front_end = collection.network.front_end
+    for query in queries.whole(collection, found):
+        for size, _ in itertools.product(LENGTHS_S if query.direction == "A2S" else SYSTEMS, range(per_piece)):
+            if query.direction == "A2S":
+                form, cut = f"{size} s", queries.seconds(query.sequence, size, front_end, rng)
+            else:
+                form, cut = f"{size} system{'s'[: size > 1]}", queries.systems(query.sequence, size, rng)
+            yield replace(query, form=form, sequence=cut)
+
+
+def vote(material: Material, query: Embeddings, neighbours: int) -> Ranking:
+    return voting.ranking(voting.vote(material.index, query, material.packed.offsets, neighbours))
+
+
+def fingerprints(material: Material, query: Embeddings, settings: FingerprintSettings) -> Ranking:
+    packed = material.packed
+    return fingerprint.ranking(fingerprint.offsets(material.index, query, packed.offsets, packed.bias, settings))
+
+
+def hashed(material: Material, query: Embeddings, probes: int) -> Ranking:
+    hits = material.hashes.lookup(query, probes=probes)
+    votes = fingerprint.histograms(hits, material.packed.offsets, len(query), FingerprintSettings())
+    return fingerprint.ranking(votes)
+
+
+def merged(material: Material, query: Embeddings) -> Ranking:
+    """The documents of both rankings in turns."""
+    both = fingerprints(material, query, FingerprintSettings()), vote(material, query, 25)
+    places = np.stack([np.argsort(ranking) for ranking in both])
+    return np.lexsort((np.argmin(places, axis=0), places.min(axis=0)))
+
+
+WAYS: Mapping[str, Callable[[Material, Embeddings], Ranking]] = {
+    "vote, k = 1": functools.partial(vote, neighbours=1),
+    "vote, k = 25": functools.partial(vote, neighbours=25),
+    "literal": functools.partial(fingerprints, settings=LITERAL),
+    "tempo-robust": functools.partial(fingerprints, settings=FingerprintSettings()),
+    "merged": merged,
+    "hashed, 4 cells": functools.partial(hashed, probes=4),
+    "hashed, 16 cells": functools.partial(hashed, probes=16),
+    "hashed, 32 cells": functools.partial(hashed, probes=32),
+}
+
+
+def align_all(material: Material, query: Embeddings) -> Ranking:
+    return np.argsort(material.backend.align(query, material.packed, Alignment()).costs, kind="stable")
+
+
+def answer(material: Mapping[Direction, Material], asked: Sequence[Query]) -> list[Result]:
+    """Every query by every way."""
+    results = []
+    for direction in AMONG:  # compiles kernels, loads pages
+        for way in (*WAYS.values(), align_all):
+            way(material[direction], asked[0].sequence.embeddings)
+    for query in tqdm(asked, unit="query", disable=None, dynamic_ncols=True):
+        here = material[query.direction]
+        best = int(_timed(align_all, here, query)[0][0])
+        right = here.ids.index(query.truth) if query.truth in here.ids else -1
+        for name, way in {**WAYS, ALL: align_all}.items():
+            ranking, ms = _timed(way, here, query)
+            place = np.argsort(ranking)
+            truth = 1.0 + place[right] if right >= 0 else np.inf
+            results.append(Result(query=query, way=name, truth=truth, winner=1.0 + place[best], ms=ms))
+    return results
+
+
+def _timed(way: Callable[[Material, Embeddings], Ranking], here: Material, query: Query) -> tuple[Ranking, float]:
+    started = time.process_time()  # what other programs do on a shared machine is not counted
+    ranking = way(here, query.sequence.embeddings)
+    return ranking, 1000 * (time.process_time() - started)
+
+
+def quality_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """R@K of truth and of winner, by direction, kind of query, and way; intervals by resampling pieces."""
+    groups: dict[tuple[Direction, str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        for form in (result.query.form, ANY):
+            groups[result.query.direction, form, result.way].append(result)
+    rows = []
+    for (direction, form, way), group in sorted(groups.items(), key=lambda item: item[0][0]):
+        ms = float(np.mean([result.ms for result in group]))
+        named: dict[str, Ranks] = {
+            "truth": np.array([result.truth for result in group]),
+            "winner": np.array([result.winner for result in group]),
+        }
+        for of, ranks in named.items():
+            quality = summarise(ranks, at=KS, groups=[result.query.piece for result in group])
+            rows.append({"direction": direction, "query": form, "way": way, "of": of, "ms": ms, **quality.row()})
+    return rows
+
+
+def enough_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The shortest list of each way that holds the winner often enough, over all kinds of query of a direction."""
+    return [
+        {"direction": row["direction"], "way": row["way"], "ms": row["ms"], "K": _least_k(row)}
+        for row in rows
+        if row["of"] == "winner" and row["query"] == ANY and row["way"] != ALL
+    ]
+
+
+def _least_k(row: Mapping[str, Any]) -> int | None:
+    return next((k for k in KS if row[f"R@{k}"] >= ENOUGH), None)
+
+
+def _for_people(row: Mapping[str, Any]) -> dict[str, Any]:
+    left_out = {"query", "of", "MRR", "MR"} | {f"R@{k}" for k in KS if k not in SHOWN_KS}
+    return report.with_intervals({key: value for key, value in row.items() if key.removesuffix(" 95%") not in left_out})
+
+
+def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """A picture of recall by K, a panel a direction and a document looked for."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, len(AMONG), figsize=(12, 8), sharex=True)
+    for row_of_axes, of in zip(axes, ("truth", "winner"), strict=True):
+        for axis, direction in zip(row_of_axes, AMONG, strict=True):
+            wanted = (direction, ANY, of)
+            mine = [row for row in rows if (row["direction"], row["query"], row["of"]) == wanted]
+            for number, row in enumerate(mine):
+                dashes = "--" if row["way"].startswith(("vote", "literal")) else "-"
+                label = f"{row['way']} ({row['ms']:.1f} ms)"
+                axis.plot(
+                    KS, [row[f"R@{k}"] for k in KS], dashes, marker="o", markersize=4, label=label, color=f"C{number}"
+                )
+            axis.axhline(ENOUGH, color="gray", linewidth=0.8, linestyle=":")
+            axis.set_xscale("log")
+            axis.set_xticks(KS, [str(k) for k in KS])
+            axis.set_title(f"{direction}, {of}")
+            axis.set_ylim(0.85, 1.003)
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=8, loc="lower right")
+    for axis in axes[-1]:
+        axis.set_xlabel("K, length of the shortlist")
+    for row_of_axes in axes:
+        row_of_axes[0].set_ylabel("R@K")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
