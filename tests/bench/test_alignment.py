@@ -21,7 +21,8 @@ def test_lanes_are_filled_up_to_the_longest_document_of_sixteen() -> None:
 def test_a_sample_has_about_the_wanted_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alignment, "PEER_CELLS", 100)
     some = alignment.sample(np.zeros((2, DIMENSION), dtype=np.float32), documents(*[10] * 50))
-    assert (len(some), some.embeddings.dtype) == (5, np.float32)
+    assert len(some) == 5
+    assert some.embeddings.dtype == np.float32
 
 
 def test_every_setting_gets_a_row_with_its_ratio_to_librosa(monkeypatch: pytest.MonkeyPatch) -> None:
