@@ -1,9 +1,9 @@
 """Where a match lies: its parts, the range they make, and the path through them point by point.
 
-A jump cuts the path into parts. Parts whose snippets touch or overlap in the document, such as the turns of a repeat,
-make one passage. A passage that carries less than a tenth of the query is a stray: it is told among the parts, but does
-not stretch the range of the match. In a score the range is all other parts, in the query's order; in a recording, where
-it has one start and one end, it is the passage that carries most.
+A jump cuts the path into parts. Parts that overlap in the document or lie near each other, such as the turns of a
+repeat, make one passage. A passage that carries less than a tenth of the query is a stray: it is told among the parts,
+but does not stretch the range of the match. In a score the range is all other parts, in the query's order. In a
+recording, where it has one start and one end, it is the first passage that carries at least half as much as any other.
 
 What a snippet shows or sounds is its middle, as the network was trained; its ends say only how far it reaches. So the
 query starts half a snippet before the middle of its first one, and the match as much earlier as the path's own pace
@@ -32,6 +32,9 @@ from engine.values import (
 
 LONGEST_STEP = 2
 """Document snippets that a path advances by between two cells; what moves otherwise has jumped."""
+NEAR = 2.0
+"""Snippet lengths from the end of one part to the start of the next one of its passage, at most. Where music is slower
+than the steps can follow, the path leaps on by less."""
 STRAY = 0.1
 """Share of the path below which a passage is no part of the range."""
 PACE_CELLS = 20
@@ -118,7 +121,7 @@ def where(path: Path, ruler: Ruler, reach: float) -> dict[str, Any]:
     shares = [sum(len(runs[i].snippets) for i in passage) / len(path) for passage in passages]
     parts = tuple(Part(share=len(run.snippets) / len(path), **_range(ruler, run.start, run.end)) for run in runs)
     if not ruler.systems:
-        main = passages[int(np.argmax(shares))]
+        main = next(passage for passage, share in zip(passages, shares, strict=True) if share >= max(shares) / 2)
         start, end = min(runs[i].start for i in main), max(runs[i].end for i in main)
         return {"parts": parts, **_range(ruler, start, end)}
     least = min(STRAY, max(shares))
@@ -175,16 +178,17 @@ def _edge(cells: Path, ruler: Ruler, rows: float) -> float:
 
 
 def _passages(runs: Sequence[_Run], ruler: Ruler) -> list[list[int]]:
-    """The numbers of the runs that make each passage."""
+    """The numbers of the runs that make each passage, in the query's order."""
     passages: list[list[int]] = []
-    last = -np.inf
+    reached = -np.inf
     for i in sorted(range(len(runs)), key=lambda i: int(runs[i].snippets[0])):
-        if ruler.starts[runs[i].snippets[0]] <= last:
+        first, last = int(runs[i].snippets[0]), int(runs[i].snippets[-1])
+        if ruler.starts[first] <= reached:
             passages[-1].append(i)
         else:
             passages.append([i])
-        last = max(last, float(ruler.ends[runs[i].snippets[-1]]))
-    return passages
+        reached = max(reached, float(ruler.ends[last] + NEAR * (ruler.ends[last] - ruler.starts[last])))
+    return sorted(passages, key=min)
 
 
 def _range(ruler: Ruler, start: float, end: float) -> dict[str, Any]:

@@ -94,14 +94,16 @@ def test_a_stray_jump_at_the_end_does_not_stretch_the_range() -> None:
     assert numbers(found["systems"]) == [3, 4, 5]
 
 
-def test_in_a_recording_the_range_is_the_passage_that_carries_most() -> None:
-    found = where(path(range(30, 40), range(100, 112)), recording(), reach=4.0)
+def test_in_a_recording_the_range_is_the_first_passage_that_carries_enough() -> None:
+    found = where(path(range(30, 38), range(100, 112)), recording(), reach=4.0)
+    assert (found["start_s"], found["end_s"]) == (15.0, pytest.approx(18.5 + 2 + 0.25))
+    found = where(path(range(30, 35), range(100, 112)), recording(), reach=4.0)
     assert (found["start_s"], found["end_s"]) == (pytest.approx(50 + 2 - 0.25), pytest.approx(55.5 + 4))
 
 
-def test_parts_whose_snippets_overlap_are_one_passage() -> None:
-    found = where(path(range(30, 40), range(44, 50)), recording(), reach=4.0)
-    assert (found["start_s"], found["end_s"]) == (15.0, pytest.approx(24.5 + 4))
+def test_parts_near_each_other_are_one_passage() -> None:
+    found = where(path(range(30, 40), range(60, 70)), recording(), reach=4.0)
+    assert (found["start_s"], found["end_s"]) == (15.0, pytest.approx(34.5 + 4))
     assert len(found["parts"]) == 2
 
 
