@@ -30,7 +30,7 @@ from engine.config import Alignment, SearchSettings
 from engine.encoder import Encoder
 from engine.metrics import RESAMPLES, Estimate
 from engine.search import Searcher
-from engine.values import Document, Match, RecordingPosition, ScorePosition, System
+from engine.values import Document, Match, PathPoint, RecordingPosition, ScorePosition, System
 from engine.values import Sequence as Snippets
 
 SEARCHED = {"mozart": "dev", "joplin": "joplin"}
@@ -191,22 +191,24 @@ def errors(query: Query, match: Match) -> Errors:
     """How far the match is from the truth; the start of a score that asks is where its first snippet starts."""
     first = query.sequence.places[0]
     if query.direction == "A2S":
-        return _errors_on_the_page(query.truth, float(first["start_s"]), match)
+        start, start_systems = _error(query.truth, float(first["start_s"]), match.systems[0], match.start_x or 0.0)
+        points, systems = path_errors(query.truth, match.path, match.document)
+        return Errors(start=start, start_systems=start_systems, points=tuple(points), systems=tuple(systems))
     true_s = _seconds(query.truth, int(first["system"]), float(first["x"]))
     points = []
     for point in match.path:
         assert isinstance(point.query, ScorePosition)
         assert isinstance(point.document, RecordingPosition)
         points += _nearest(_seconds(query.truth, point.query.system, point.query.x), point.document.s)
-    start = _nearest(true_s, match.start_s or 0.0)
-    return Errors(start=start[0] if start else None, start_systems=None, points=tuple(points), systems=())
+    nearest = _nearest(true_s, match.start_s or 0.0)
+    return Errors(start=nearest[0] if nearest else None, start_systems=None, points=tuple(points), systems=())
 
 
-def _errors_on_the_page(known: Truth, start_s: float, match: Match) -> Errors:
-    start, start_systems = _error(known, start_s, match.systems[0], match.start_x or 0.0)
+def path_errors(known: Truth, path: Iterable[PathPoint], score: Document) -> tuple[list[float], list[int]]:
+    """How far the points of a recording's path are wrong: in measures, and in whole systems, as far as it is known."""
     points, systems = [], []
-    by_number = {system.number: system for system in match.document.systems}
-    for point in match.path:
+    by_number = {system.number: system for system in score.systems}
+    for point in path:
         assert isinstance(point.query, RecordingPosition)
         assert isinstance(point.document, ScorePosition)
         told = by_number[point.document.system]
@@ -215,10 +217,11 @@ def _errors_on_the_page(known: Truth, start_s: float, match: Match) -> Errors:
         if place is not None:
             points += [] if error is None else [error]
             systems.append(abs(place.system - told.number))
-    return Errors(start=start, start_systems=start_systems, points=tuple(points), systems=tuple(systems))
+    return points, systems
 
 
 def printed(known: Truth, second: float) -> ScorePosition | None:
+    """Where the music of a second stands."""
     point = known.point_at(second)
     return None if point is None else known.place_of(point)
 

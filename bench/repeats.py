@@ -1,0 +1,283 @@
+"""Do jumps help where music is repeated, and what do they cost where it is not? By groups of pieces.
+
+    python -m bench.repeats --data DIR [--set mozart|joplin] [--quick] [--json FILE] [--crowd COLLECTION] [--plot FILE]
+
+What the page prints once the recording plays twice. `mozart`: real performances; some pieces have repeats that are
+played, others have not. `joplin`: every rag twice, with its repeats (the recording is cut up and put together as the
+kern says, `bench.visits`) and without (as it is written); settings are chosen on it.
+
+Each piece's recording is asked among the scores (A2S) and its score among the recordings (S2A), whole; fragments of 20,
+40 and 80 s from places where the music goes back, or from random ones where it never does; eight systems on end. All
+hide in a crowd of other music (`bench.crowd`), without which nearly everything is found. MRR by the jump penalty, and
+`gain`: of the penalty in force over none, the mean of the paired differences; intervals by drawing pieces. `in system`
+is the share of the path through the right document, wherever that is ranked, that lies in the right system.
+"""
+
+import argparse
+import contextlib
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.random import Generator
+from tqdm import tqdm
+
+from bench import localisation, passages, pieces, queries, report, retrieval, truth, visits
+from bench.pieces import Piece
+from bench.queries import AMONG, Direction
+from bench.truth import Truth
+from bench.visits import Visit
+from engine import alignment
+from engine.collection import Collection
+from engine.config import Alignment, SearchSettings, StepSet
+from engine.encoder import Encoder
+from engine.location import Ruler, points
+from engine.metrics import summarise
+from engine.values import Document, PathPoint, Position, RecordingPosition, ScorePosition
+from engine.values import Sequence as Snippets
+
+LENGTHS_S = (20, 40, 80)
+SYSTEMS = 8
+PENALTIES = (np.inf, 4.0, 2.0, 1.0)
+STEPS: tuple[StepSet, ...] = ("slope", "classic")
+SEED = 0
+
+
+def unfold(found: Iterable[Piece], work: Path) -> dict[str, list[Visit]]:
+    """The visits of each piece's recording with its repeats, which is made below `work` if it is not there yet.
+
+    Pieces whose kern does not say the order of its sections, or whose sections Verovio counts otherwise, are left out.
+    """
+    played = {}
+    for piece in tqdm(list(found), desc="unfolding", unit="piece", disable=None):
+        written = visits.written(piece, passages.read_measures(piece.notes))
+        sections = visits.order(piece.notes.read_text(encoding="utf-8", errors="replace"))
+        if not sections or max(section.stop for section in sections) != len(written):
+            continue
+        folder = work / "unfolded"
+        samples, rate = soundfile.read(pieces.recording(piece, work).path, dtype="float32")
+        samples, played[piece.id] = visits.unfolded(samples, rate, written, sections)
+        path = folder / "recordings" / f"{piece.recording_id}.flac"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(".part")
+            soundfile.write(unfinished, samples, rate, format="FLAC")
+            unfinished.replace(path)
+    return played
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What is asked, and what should be found."""
+
+    group: str
+    direction: Direction
+    form: str
+    truth: Truth
+    sequence: Snippets
+    wanted: str
+    """Id of the right document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of one query with one alignment."""
+
+    rank: float
+    in_system: float | None
+    """Share of the path; None where it is not known or not asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """All that is searched: the measured pieces, then the crowd."""
+
+    collection: Collection
+    crowd: Collection | None
+    backend: alignment.Backend
+
+    def rank(self, query: Query, settings: Alignment) -> float:
+        """Of the right document; ties count against it."""
+        kind = AMONG[query.direction]
+        parts = [self.collection.packed(kind)] + ([self.crowd.packed(kind)] if self.crowd else [])
+        costs = np.concatenate([self.backend.align(query.sequence.embeddings, part, settings).costs for part in parts])
+        right = costs[self._number(query)]
+        return float(np.sum(costs <= right)) if np.isfinite(right) else np.inf
+
+    def path(self, query: Query, settings: Alignment) -> tuple[PathPoint, ...]:
+        """Of a recording through the right score; no points where there is none."""
+        packed, number = self.collection.packed("score"), self._number(query)
+        part = slice(*packed.offsets[number : number + 2])
+        cells = self.backend.path(query.sequence.embeddings, packed.embeddings[part], packed.bias[part], settings)
+        places, systems = self.collection.sequence(query.wanted).places, self.collection.document(query.wanted).systems
+        return points(cells, Ruler.of(query.sequence.places, ()), Ruler.of(places, systems)) if len(cells) else ()
+
+    def in_system(self, query: Query, settings: Alignment) -> float | None:
+        """The share of the path that lies in the right system."""
+        score = self.collection.document(query.wanted)
+        _, apart = localisation.path_errors(query.truth, self.path(query, settings), score)
+        return float(np.mean(np.array(apart) == 0)) if apart else None
+
+    def _number(self, query: Query) -> int:
+        ids = [document.id for document in self.collection.of_kind(AMONG[query.direction])]
+        return ids.index(query.wanted)
+
+
+def ask(collection: Collection, known: Iterable[Truth], recordings: dict[str, str], per_piece: int) -> Iterator[Query]:
+    """Both forms of each piece, whole and in parts; recordings: ids by those of the scores."""
+    rng = np.random.default_rng(SEED)
+    for one in known:
+        group = "with repeats" if visits.turns(one.visits) else "without"
+        seen, heard = collection.sequence(one.piece), collection.sequence(recordings[one.piece])
+        a2s = functools.partial(Query, group=group, direction="A2S", truth=one, wanted=one.piece)
+        s2a = functools.partial(Query, group=group, direction="S2A", truth=one, wanted=recordings[one.piece])
+        yield a2s(form="whole", sequence=heard)
+        yield s2a(form="whole", sequence=seen)
+        for _ in range(per_piece):
+            for length_s in LENGTHS_S:
+                yield a2s(form=f"{length_s} s", sequence=fragment(heard, length_s, visits.turns(one.visits), rng))
+            yield s2a(form=f"{SYSTEMS} systems", sequence=queries.systems(seen, SYSTEMS, rng))
+
+
+def fragment(sequence: Snippets, length_s: float, turns: Sequence[float], rng: Generator) -> Snippets:
+    """So many seconds, in whose middle half one of the turns lies; from a random place if there is none."""
+    starts, ends = sequence.places["start_s"], sequence.places["end_s"]
+    start_s = float(rng.uniform(0, max(0.0, ends[-1] - length_s)))
+    if turns:
+        start_s = float(rng.choice(np.array(turns))) - length_s * float(rng.uniform(0.25, 0.75))
+    start_s = min(max(start_s, 0.0), max(0.0, float(ends[-1]) - length_s))
+    return queries.part(sequence, np.flatnonzero((starts >= start_s) & (ends <= start_s + length_s + 0.5)))
+
+
+def measure(field: Field, asked: Sequence[Query], default: Alignment) -> list[dict[str, Any]]:
+    """A row for each group, kind of query and set of steps."""
+    rows = []
+    kinds = sorted({(query.group, query.direction, query.form) for query in asked})
+    for steps in STEPS:
+        found: dict[tuple[str, str, str], list[list[Result]]] = {kind: [] for kind in kinds}
+        for query in tqdm(asked, desc=steps, unit="query", disable=None, dynamic_ncols=True):
+            results = []
+            for penalty in PENALTIES:
+                settings = replace(default, steps=steps, jump_penalty=penalty)
+                placed = field.in_system(query, settings) if query.direction == "A2S" else None
+                results.append(Result(rank=field.rank(query, settings), in_system=placed))
+            found[query.group, query.direction, query.form].append(results)
+        for group, direction, form in kinds:
+            names = [q.truth.piece for q in asked if (q.group, q.direction, q.form) == (group, direction, form)]
+            row = {"group": group, "direction": direction, "query": form, "steps": steps, "n": len(names)}
+            rows.append(row | figures(found[group, direction, form], names, PENALTIES.index(default.jump_penalty)))
+    return rows
+
+
+def figures(results: Sequence[Sequence[Result]], names: Sequence[str], chosen: int) -> dict[str, Any]:
+    """MRR and share in the right system by penalty, and what the chosen penalty gains over the first, none.
+
+    results: of each query those of all PENALTIES; names: the piece of each query.
+    """
+    row: dict[str, Any] = {}
+    ranks = np.array([[one.rank for one in each] for each in results])
+    for penalty, own in zip(PENALTIES, ranks.T, strict=True):
+        mrr = summarise(own, groups=names).mrr
+        row |= {f"jump {penalty:g}": mrr.value, f"jump {penalty:g} 95%": [mrr.low, mrr.high]}
+    gain = localisation.mean((1 / ranks[:, chosen] - 1 / ranks[:, 0]).tolist(), names)
+    row |= {"gain": gain.value, "gain 95%": [gain.low, gain.high]}
+    for i, penalty in enumerate(PENALTIES):
+        placed = [share for each in results if (share := each[i].in_system) is not None]
+        row[f"in system {penalty:g}"] = float(np.mean(placed)) if placed else None
+    return row
+
+
+def plot(path: Path, field: Field, query: Query, settings: Alignment) -> None:
+    """Draws a recording's path through its score, and what is known of it."""
+    from matplotlib.figure import Figure
+
+    score = field.collection.document(query.wanted)
+    told = field.path(query, settings)
+    heard_s = np.array([point.query.s for point in told if isinstance(point.query, RecordingPosition)])
+    found = np.array([_height(point.document, score) for point in told])
+    true_s = np.arange(0, query.truth.visits[-1].end_s, 0.5)
+    true = [_height(localisation.printed(query.truth, s), score) for s in true_s.tolist()]
+    jumps = np.flatnonzero([point.jump for point in told])
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(true_s, true, color="0.8", linewidth=6, solid_capstyle="butt", label="truth, where known")
+    axes.plot(np.insert(heard_s, jumps, np.nan), np.insert(found, jumps, np.nan), color="C0", label="path found")
+    for i in jumps:
+        axes.plot(heard_s[i - 1 : i + 1], found[i - 1 : i + 1], "C3--", label="jump" if i == jumps[0] else None)
+    for before, after in itertools.pairwise(score.systems):
+        if before.page != after.page:
+            axes.axhline(after.number, color="0.5", linewidth=0.6)
+            axes.text(heard_s[-1], after.number, f"page {after.page}", ha="right", va="top", fontsize=8, color="0.4")
+    axes.invert_yaxis()
+    axes.set(xlabel="second of the recording", ylabel="system of the score", title=query.truth.piece)
+    axes.legend(loc="lower left")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _height(place: Position | None, score: Document) -> float:
+    """System and share of it; NaN for what is not known."""
+    if not isinstance(place, ScorePosition):
+        return np.nan
+    (box,) = (system.box for system in score.systems if system.number == place.system)
+    return place.system + (place.x - box.x0) / (box.x1 - box.x0)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
+    parser.add_argument("--set", choices=sorted(localisation.SEARCHED), default="mozart")
+    parser.add_argument("--quick", action="store_true", help="three of twelve pieces, one fragment of each length")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--plot", type=Path, help="draw the path of the piece with most repeats there")
+    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
+    parser.add_argument("--crowd", type=Path, help="collection of `bench.crowd` (default: training takes)")
+    parser.add_argument("--fragments", type=int, default=2, help="of each length, from each document")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="recordings and collections are kept")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    load = functools.partial(Encoder.load, options.weights, threads=1)
+    identity = load().identity
+    searched = localisation.SEARCHED[options.set]
+    found = pieces.pieces(options.data, searched)[: 12 if options.quick else None]
+    work = options.work / "retrieval" / searched
+    crowd_path = options.crowd or options.work / "crowd" / f"{identity.hash[:12]}-train"
+    environment = report.environment()
+    print(report.heading(environment))
+    sides: list[tuple[Path, list[Piece], dict[str, list[Visit]] | None]] = [(work, found, None)]
+    if options.set == "joplin":
+        repeated = unfold(found, work)
+        sides.append((work / "unfolded", [piece for piece in found if piece.id in repeated], repeated))
+    default, rows = SearchSettings().alignment, []
+    with contextlib.ExitStack() as opened:
+        crowd = opened.enter_context(Collection.open(crowd_path, identity)) if crowd_path.exists() else None
+        print(f"crowd: {len(crowd.documents) if crowd else 0} documents")
+        backend = alignment.choose(threads=options.jobs)
+        for folder, own, played in sides:
+            path, _ = retrieval.collect(own, folder, identity, load, options.jobs, fresh=False)
+            collection = opened.enter_context(Collection.open(path, identity))
+            documents = {document.id: document for document in collection.documents}
+            known = truth.truths(options.data, options.set, documents, 3 if options.quick else None, played)
+            field = Field(collection=collection, crowd=crowd, backend=backend)
+            recordings = {piece.id: piece.recording_id for piece in own}
+            asked = list(ask(collection, known, recordings, 1 if options.quick else options.fragments))
+            rows += measure(field, asked, default)
+            if options.plot:
+                whole = [query for query in asked if (query.direction, query.form) == ("A2S", "whole")]
+                plot(options.plot, field, max(whole, key=lambda query: visits.repeats(query.truth.visits)), default)
+    print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
+    if options.json:
+        report.save(options.json, environment=environment, set=options.set, network=report.label(identity), rows=rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.pieces import Piece
+from bench.repeats import PENALTIES, Result, figures, fragment, unfold
+from engine.values import RECORDING_PLACE, Sequence
+from small_scores import write_kern
+
+
+def recording(count: int) -> Sequence:
+    places = np.empty(count, RECORDING_PLACE)
+    places["start_s"] = np.arange(count) / 2
+    places["end_s"] = places["start_s"] + 4.2
+    return Sequence(embeddings=np.zeros((count, 32), np.float32), places=places, bias=np.zeros(count, np.float32))
+
+
+def test_a_fragment_has_a_turn_in_its_middle_half() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        places = fragment(recording(400), 20.0, [50.0, 120.0], rng).places
+        start_s, end_s = float(places["start_s"][0]), float(places["end_s"][-1])
+        assert end_s - start_s == pytest.approx(20.0, abs=0.6)
+        assert any(start_s + 4.4 < turn < end_s - 4.4 for turn in (50.0, 120.0))
+
+
+def test_a_fragment_stays_within_the_recording() -> None:
+    rng = np.random.default_rng(0)
+    assert len(fragment(recording(20), 80.0, [5.0], rng)) == 20
+    assert len(fragment(recording(20), 80.0, [], rng)) == 20
+    assert fragment(recording(100), 20.0, [2.0], rng).places["start_s"][0] == 0
+
+
+def test_the_gain_is_that_of_the_chosen_penalty_over_none() -> None:
+    ranks = [[math.inf, 2.0, 1.0, 4.0], [1.0, 1.0, 1.0, 1.0]]
+    results = [[Result(rank=rank, in_system=0.5) for rank in each] for each in ranks]
+    row = figures(results, ["one", "two"], PENALTIES.index(2.0))
+    assert (row["jump inf"], row["jump 4"], row["jump 2"], row["jump 1"]) == (0.5, 0.75, 1.0, 0.625)
+    assert (row["gain"], row["gain 95%"]) == (0.5, [0.0, 1.0])
+    assert row["in system 2"] == 0.5
+
+
+def test_a_piece_whose_kern_does_not_tell_the_order_of_its_sections_is_left_out(tmp_path: Path) -> None:
+    write_kern(tmp_path / "rag.krn", seed=0, bars=4)
+    piece = Piece(id="rag", title="", composer="", work="", pages=(), notes=tmp_path / "rag.krn")
+    assert unfold([piece], tmp_path) == {}
