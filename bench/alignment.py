@@ -57,8 +57,9 @@ SETTINGS = [
         for steps, whole, penalty in itertools.product(STEP_SETS, (False, True), (2.0, np.inf))
     ),
     Alignment(steps="classic", whole=True, normalise="path", jump_penalty=np.inf, use_bias=False),
+    *(Alignment(steps=steps, int8=True) for steps in STEP_SETS),
 ]
-"""All of the first eight with bias, the first one by default; the last one is DTW as published."""
+"""The first one is the default; all have the bias but the ninth, which is DTW as published."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,7 +96,7 @@ def measured(query: Embeddings, packed: Packed) -> list[dict[str, Any]]:
         peer = peers[settings.steps, settings.whole]
         row: dict[str, Any] = {"documents": len(packed), "query": len(query), "filled": filled(packed)}
         row |= {"steps": settings.steps, "whole": settings.whole, "jumps": bool(np.isfinite(settings.jump_penalty))}
-        row |= {"divided by": settings.normalise, "gcells_per_s_per_core": rate, "librosa": peer}
+        row |= {"divided by": settings.normalise, "int8": settings.int8, "gcells_per_s_per_core": rate, "librosa": peer}
         row |= {"ratio_to_librosa": rate / peer, "blas": product, "share_of_bound": rate / BOUND_GCELLS}
         rows.append(row)
     return rows

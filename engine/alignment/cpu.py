@@ -18,10 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from llvmlite.binding import get_host_cpu_features
+from numba import config
 from numpy.typing import NDArray
 
 from engine.alignment import Alignments, Path, check_query, kernels
-from engine.alignment.lanes import LANES, POSITIONS, ROWS
+from engine.alignment.definition import QUANTA, rounded
+from engine.alignment.lanes import LANES, POSITIONS, ROWS, WORDS
 from engine.config import Alignment
 from engine.values import DIMENSION, Embeddings, Packed
 
@@ -29,6 +32,9 @@ RUNS_PER_THREAD = 4
 """Runs of documents a thread gets, so that one that started late or was held up evens out."""
 CELLS_PER_RUN = 500_000
 """A fraction of a millisecond of work: with less a thread costs more than it saves."""
+
+MULTIPLIES_BYTES: bool = getattr(config, "CPU_NAME", None) is None and get_host_cpu_features().get("avx512vnni", False)
+"""Whether numba compiles for a CPU that sums products of bytes; others take the rounded embeddings as floats."""
 
 NO_PATH: Path = np.empty((0, 2), dtype=np.int32)
 
@@ -49,7 +55,9 @@ def align(query: Embeddings, documents: Packed, settings: Alignment, *, threads:
         part = slice(first, last)
         positions = -(-int(sizes[first]) // POSITIONS) * POSITIONS
         paths = (_vectors(positions), _vectors(positions)) if settings.normalise == "path" else None
-        kernels.align_packs(*arguments, begins[part], sizes[part], _scratch(positions), paths, costs[part], ends[part])
+        kernels.align_packs(
+            *arguments, begins[part], sizes[part], _scratch(positions, settings), paths, costs[part], ends[part]
+        )
 
     _share(align_some, sizes[::LANES], len(query), threads)
     found = Alignments(costs=np.empty(len(order), dtype=np.float32), ends=np.empty(len(order), dtype=np.int32))
@@ -62,7 +70,7 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
     length = len(embeddings)
     document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, length], dtype=np.int64))
     arguments = _arguments(query, document, settings)
-    columns, base, block, *_, starts = _scratch(-(-length // (LANES * POSITIONS)) * POSITIONS)
+    columns, base, block, *_, starts = _scratch(-(-length // (LANES * POSITIONS)) * POSITIONS, settings)
     above, here, charged = (np.full(length + 2, np.inf, dtype=np.float32) for _ in range(3))
     begins, lengths = (np.empty(LANES, dtype=np.int64) for _ in range(2))
     ways, sources = np.empty((len(query), length), dtype=np.uint8), np.empty(len(query), dtype=np.int32)
@@ -79,13 +87,28 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
 def _arguments(query: Embeddings, documents: Packed, settings: Alignment) -> tuple[Any, ...]:
     """The tuples query, documents and settings of `kernels`."""
     check_query(query)
+    embeddings = np.ascontiguousarray(documents.embeddings)
+    if settings.int8:
+        query = rounded(query)
+        embeddings = embeddings if MULTIPLIES_BYTES else rounded(embeddings.astype(np.float32))
     rows = np.zeros((-(-len(query) // ROWS) * ROWS, DIMENSION), dtype=np.float32)
     rows[: len(query)] = -query
-    words = np.ascontiguousarray(documents.embeddings).reshape(-1).view(np.uint32)
-    halves = documents.embeddings.dtype == np.float16
+    halves = embeddings.dtype == np.float16
     bias = np.ascontiguousarray(documents.bias) if settings.use_bias else np.empty(0, dtype=np.float32)
     chosen = settings.steps == "slope", settings.whole, np.float32(settings.jump_penalty)
-    return (rows.reshape(-1), len(query)), (words, halves, bias), chosen
+    taken = _bytes(rows) if _packs_bytes(settings) else rows
+    return (taken, len(query)), (embeddings.reshape(-1).view(np.uint32), halves, bias), chosen
+
+
+def _packs_bytes(settings: Alignment) -> bool:
+    return settings.int8 and MULTIPLIES_BYTES
+
+
+def _bytes(rows: Floats) -> NDArray[np.int32]:
+    """int32 (n, 9): of each row its bytes, and what sums of products start from, since documents count 0 as 128."""
+    signed = (rows * QUANTA).astype(np.int8)
+    start = -int(QUANTA) * signed.sum(axis=1, dtype=np.int32, keepdims=True)
+    return np.hstack([signed.view(np.int32), start])
 
 
 def _vectors(count: int) -> Floats:
@@ -95,10 +118,13 @@ def _vectors(count: int) -> Floats:
     return floats[start : start + count * LANES]
 
 
-def _scratch(positions: int) -> tuple[NDArray[Any], ...]:
+def _scratch(positions: int, settings: Alignment) -> tuple[NDArray[Any], ...]:
     """Memory for a pack: columns, base costs and a block of costs; totals, charges, what a row hands on; starts."""
-    vectors = (positions * DIMENSION, positions, positions * kernels.block_rows(positions), positions, positions, 2)
-    return *(_vectors(count) for count in vectors), np.empty(LANES, dtype=np.int64)
+    columns: NDArray[Any] = _vectors(positions * (WORDS if _packs_bytes(settings) else DIMENSION))
+    if _packs_bytes(settings):
+        columns = columns.view(np.int32)
+    counts = (positions, positions * kernels.block_rows(positions), positions, positions, 2)
+    return columns, *(_vectors(count) for count in counts), np.empty(LANES, dtype=np.int64)
 
 
 def _share(align: Callable[[int, int], None], longest: NDArray[np.int64], rows: int, threads: int) -> None:

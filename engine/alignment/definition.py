@@ -2,7 +2,7 @@
 
 A query of N snippets x_i and a document of M snippets y_j make the local costs
 
-    C[i, j] = 1 - x_i . y_j + bias[j]
+    C[i, j] = 1 - x_i . y_j + bias[j]          (x and y rounded first, if `int8`)
 
 A path passes cells (i, j) from query row 0 to query row N - 1. Between two of its cells lies one of
 
@@ -43,6 +43,9 @@ Costs = NDArray[np.float32]
 
 Cell = tuple[int, int]
 
+QUANTA = np.float32(128)
+"""Of 1, where embeddings are rounded."""
+
 STEPS: dict[str, tuple[Cell, ...]] = {"classic": ((1, 1), (1, 0), (0, 1)), "slope": ((1, 1), (2, 1), (1, 2))}
 
 
@@ -73,8 +76,17 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32],
 def local_costs(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32], settings: Alignment) -> Costs:
     """C: float32 (N, M), the cost of query snippet i against document snippet j."""
     check_query(query)
-    costs = 1 - query @ embeddings.astype(np.float32).T
+    embeddings = embeddings.astype(np.float32)
+    if settings.int8:
+        query, embeddings = rounded(query), rounded(embeddings)
+    costs = 1 - query @ embeddings.T
     return costs + bias if settings.use_bias else costs
+
+
+def rounded(embeddings: Embeddings) -> Embeddings:
+    """The nearest multiples of 1/128 that a signed byte holds: sums of their products are exact in float32."""
+    values: Embeddings = np.clip(np.rint(embeddings * QUANTA), 1 - QUANTA, QUANTA - 1) / QUANTA
+    return values
 
 
 def best(costs: Costs, settings: Alignment) -> tuple[float, int, Path]:

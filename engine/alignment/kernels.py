@@ -4,7 +4,7 @@ A *pack* is 16 sequences side by side, one a lane, filled up with snippets of in
 positions, a multiple of POSITIONS. All arrays of a pack are flat, with a vector of 16 floats a position.
 
 Tuples that several kernels get:
-- query: float32 (a multiple of ROWS, 32), flat, the embeddings negated; how many of them are real.
+- query: the embeddings negated, their number a multiple of ROWS, as `lanes.product` has them; how many are real.
 - documents: uint32, the bits of all embeddings; whether these are float16; float32 (T,), the bias, or empty.
 - settings: whether the steps are `slope`; whether the document is aligned whole; the jump penalty.
 - scratch: see `cpu._scratch`.
@@ -24,8 +24,6 @@ from engine.values import DIMENSION
 
 LONG = 1000
 """Positions from which on a pack lies outside the second cache (2 MiB) and must be read less often."""
-PACKED = DIMENSION * LANES
-"""Floats that a position of a pack takes."""
 
 DIAGONAL, ROW, COLUMN, JUMP = 0, 1, 2, 3
 """How a cell was reached, in the order ties prefer; with slope steps ROW is (2, 1) and COLUMN (1, 2)."""
@@ -100,14 +98,14 @@ def pack_columns(documents, begins, lengths, columns, base, starts):
             starts[lane] = snippet * width
             own = bias[snippet] if len(bias) > 0 else ZERO
             base[position * LANES + lane] = ONE + own if position < lengths[lane] else INFINITY
-        pack(words, starts, halves, columns, position * PACKED)
+        pack(words, starts, halves, columns, position)
     return positions
 
 
 @_compiled
 def block_costs(rows, first, height, columns, base, positions, block):
     """Costs of `height` query rows from `first` on."""
-    last = min(first + height, len(rows) // DIMENSION)
+    last = min(first + height, len(rows))
     for position in range(0, positions, POSITIONS):
         for row in range(first, last, ROWS):
             place = ((row - first) * positions + position) * LANES

@@ -17,9 +17,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from engine.alignment.definition import QUANTA
 from engine.values import DIMENSION
 
 LANES = 16
+WORDS = DIMENSION // 4
+"""32-bit words that an embedding of bytes takes."""
 ROWS, POSITIONS = 4, 2
 """What `product` makes at a time: 8 vectors of sums keep the multipliers busy, and AVX2 has no registers for more."""
 
@@ -29,6 +32,8 @@ _KNOWN_ALIGNMENT = 4
 """Bytes. That vectors lie at multiples of 64 makes them fast, but is not relied upon."""
 _HALF_TO_SINGLE = 2.0**112
 """float16 counts its exponent from 15, float32 from 127."""
+_ROUNDER = 1.5 * 2.0**23
+"""A float32 so large that its last bit counts ones."""
 
 
 class Lanes(types.Type):
@@ -104,28 +109,43 @@ def where_less(typing_context, a, b, then, other):
 def product(typing_context, rows, row, columns, base, position, out, place, stride):
     """base + rows . columns of ROWS rows and POSITIONS positions.
 
-    rows: float32 (32 a row); columns: float32 (32 vectors a position); base: float32 (a vector a position).
+    rows, columns: as `pack` makes columns, float32 (n, 32) and float32; or int32 (n, 9), of a row its 32 signed bytes
+        and what its sums start from, and int32.
+    base: float32 (a vector a position).
     out: float32, given the vectors of row `row` from element `place` on, those of the next one `stride` farther on.
     """
 
     def make(context, builder, signature, arguments):
         rows, columns, base, out = (_data(context, builder, signature, arguments, n) for n in (0, 2, 3, 5))
         _, row, _, _, position, _, place, stride = arguments
-        kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-        fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
-        row, column = builder.mul(row, _INDEX(DIMENSION)), builder.mul(position, _INDEX(DIMENSION * LANES))
-        sums = [[_load(builder, base, builder.mul(position, _INDEX(LANES)), p * LANES) for p in range(POSITIONS)]]
-        sums *= ROWS
-        for d in range(DIMENSION):
-            y = [_load(builder, columns, column, (p * DIMENSION + d) * LANES) for p in range(POSITIONS)]
+        quantised = signature.args[2].dtype == types.int32
+        width, terms, kind = (WORDS + 1, WORDS, _WORDS) if quantised else (DIMENSION, DIMENSION, _FLOATS)
+        row, column = builder.mul(row, _INDEX(width)), builder.mul(position, _INDEX(terms * LANES))
+
+        def factor(r, term):
+            return _splat(builder, builder.load(builder.gep(rows, [builder.add(row, _INDEX(r * width + term))])))
+
+        def add_product(x, y, total):
+            if quantised:
+                return _call(builder, "llvm.x86.avx512.vpdpbusd.512", total, y, x)
+            return _call(builder, f"llvm.fmuladd.v{LANES}f32", x, y, total)
+
+        bases = [_load(builder, base, builder.mul(position, _INDEX(LANES)), p * LANES) for p in range(POSITIONS)]
+        sums = [[factor(r, WORDS)] * POSITIONS if quantised else bases for r in range(ROWS)]
+        for term in range(terms):
+            y = [_load(builder, columns, column, (p * terms + term) * LANES, kind) for p in range(POSITIONS)]
             for r in range(ROWS):
-                address = builder.gep(rows, [builder.add(row, _INDEX(r * DIMENSION + d))])
-                x = _splat(builder, builder.load(address))
-                sums[r] = [builder.call(fused, (x, y[p], sums[r][p])) for p in range(POSITIONS)]
+                x = factor(r, term)
+                sums[r] = [add_product(x, y[p], sums[r][p]) for p in range(POSITIONS)]
         for r in range(ROWS):
             start = builder.add(place, builder.mul(stride, _INDEX(r)))
             for p in range(POSITIONS):
-                _store(builder, out, start, sums[r][p], p * LANES)
+                total = sums[r][p]
+                if quantised:
+                    total = builder.sitofp(total, _FLOATS)
+                    unit = _each(_FLOATS, 1 / QUANTA**2)
+                    total = _call(builder, f"llvm.fmuladd.v{LANES}f32", total, unit, bases[p])
+                _store(builder, out, start, total, p * LANES)
         return context.get_dummy_value()
 
     index = types.intp
@@ -133,31 +153,36 @@ def product(typing_context, rows, row, columns, base, position, out, place, stri
 
 
 @intrinsic
-def pack(typing_context, words, starts, halves, out, place):
+def pack(typing_context, words, starts, halves, out, position):
     """The embeddings of 16 snippets side by side: a vector of their values of dimension 0, one of dimension 1, ...
 
     words: uint32, the bits of all embeddings; starts: int64 (16,) where those of each snippet start in it.
     halves: whether they are float16.
-    out: float32, given 32 vectors from element `place` on.
+    out: float32, given 32 vectors; or int32, given 8 of four dimensions each, rounded to unsigned bytes, 128 for 0.
     """
 
     def make(context, builder, signature, arguments):
         words, starts, out = (_data(context, builder, signature, arguments, n) for n in (0, 1, 3))
-        _, _, halves, _, place = arguments
+        _, _, halves, _, position = arguments
+        quantised = signature.args[3].dtype == types.int32
+        place = builder.mul(position, _INDEX((WORDS if quantised else DIMENSION) * LANES))
         begins = [builder.load(builder.gep(starts, [_INDEX(lane)])) for lane in range(LANES)]
 
         def transposed(start):
             return _transposed(builder, [_load(builder, words, begin, start, _WORDS) for begin in begins])
 
+        def put(values):
+            if quantised:
+                values = [_quantised(builder, values[d : d + 4]) for d in range(0, DIMENSION, 4)]
+            for number, vector in enumerate(values):
+                _store(builder, out, place, vector, number * LANES)
+
         with builder.if_else(builder.trunc(halves, ir.IntType(1))) as (then, otherwise):
             with then:
-                for d, pairs in enumerate(transposed(0)):
-                    for half, vector in enumerate(_singles(builder, pairs)):
-                        _store(builder, out, place, vector, (2 * d + half) * LANES)
+                put([value for pair in transposed(0) for value in _singles(builder, pair)])
             with otherwise:
-                for start in range(0, DIMENSION, LANES):
-                    for d, values in enumerate(transposed(start)):
-                        _store(builder, out, place, values, (start + d) * LANES)
+                values = [value for start in range(0, DIMENSION, LANES) for value in transposed(start)]
+                put([builder.bitcast(value, _FLOATS) for value in values])
         return context.get_dummy_value()
 
     return types.void(words, starts, types.boolean, out, types.intp), make
@@ -180,12 +205,21 @@ def _store(builder, data, at, vector, offset=0):
     builder.store(vector, _address(builder, data, at, offset, vector.type), align=_KNOWN_ALIGNMENT)
 
 
+def _call(builder, name, *arguments):
+    kind = ir.FunctionType(arguments[0].type, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+def _each(kind, number):
+    return ir.Constant(kind, [number] * LANES)
+
+
 def _shuffled(builder, a, b, lanes):
     return builder.shuffle_vector(a, b, ir.Constant(_WORDS, [_WORD(lane) for lane in lanes]))
 
 
 def _splat(builder, number):
-    undefined = ir.Constant(_FLOATS, ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
     return _shuffled(builder, builder.insert_element(undefined, number, _WORD(0)), undefined, [0] * LANES)
 
 
@@ -209,12 +243,28 @@ def _transposed(builder, vectors):
 def _singles(builder, pairs):
     """The lower and the upper float16 of each word, as float32; by integers, for not every CPU converts them."""
 
-    def each(number):
-        return ir.Constant(_WORDS, [number] * LANES)
-
     def single(word):
         # Three copies of the sign come between it and the exponent, and are cleared.
-        bits = builder.and_(builder.ashr(word, each(3)), each(0x8FFF_E000))
-        return builder.fmul(builder.bitcast(bits, _FLOATS), ir.Constant(_FLOATS, [_HALF_TO_SINGLE] * LANES))
+        bits = builder.and_(builder.ashr(word, _each(_WORDS, 3)), _each(_WORDS, 0x8FFF_E000))
+        return builder.fmul(builder.bitcast(bits, _FLOATS), _each(_FLOATS, _HALF_TO_SINGLE))
 
-    return single(builder.shl(pairs, each(16))), single(pairs)
+    return single(builder.shl(pairs, _each(_WORDS, 16))), single(pairs)
+
+
+def _quantised(builder, values):
+    """Four vectors of floats as one of bytes, the first one lowest; rounded as np.rint does."""
+    packed = None
+    for number, value in enumerate(values):
+        # To a float of this size a whole number is added exactly, and stands in its lowest bits.
+        shifted = _call(builder, f"llvm.fmuladd.v{LANES}f32", value, _each(_FLOATS, QUANTA), _each(_FLOATS, _ROUNDER))
+        for sign, bound in (("<", _ROUNDER + QUANTA - 1), (">", _ROUNDER - QUANTA + 1)):
+            limit = _each(_FLOATS, bound)
+            shifted = builder.select(builder.fcmp_ordered(sign, shifted, limit), shifted, limit)
+        bits = builder.shl(builder.bitcast(shifted, _WORDS), _each(_WORDS, 8 * number))
+        below = _each(_WORDS, (1 << 8 * number) - 1)
+        packed = (
+            bits
+            if packed is None
+            else builder.or_(builder.and_(packed, below), builder.and_(bits, builder.not_(below)))
+        )
+    return builder.xor(packed, _each(_WORDS, 0x8080_8080))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,14 @@ BACKENDS = [alignment.choose("definition"), alignment.choose("cpu"), alignment.c
 STEP_SETS: tuple[StepSet, ...] = ("classic", "slope")
 NORMALISATIONS: tuple[Normalisation, ...] = ("query", "path")
 SETTINGS = [
-    Alignment(steps=steps, whole=whole, normalise=normalise, jump_penalty=penalty, use_bias=penalty != 2.0)
+    Alignment(
+        steps=steps,
+        whole=whole,
+        normalise=normalise,
+        jump_penalty=penalty,
+        use_bias=penalty != 2.0,
+        int8=penalty == 0.25,
+    )
     for steps, whole, normalise, penalty in itertools.product(
         STEP_SETS, (False, True), NORMALISATIONS, (np.inf, 2.0, 0.25, 0.0)
     )
@@ -168,6 +176,26 @@ def test_a_document_costs_the_same_in_any_company(settings: Alignment, count: in
     found, expected = (cpu.align(query, packed, settings) for packed in (documents.take(some), documents))
     np.testing.assert_array_equal(found.costs, expected.costs[some])
     np.testing.assert_array_equal(found.ends, expected.ends[some])
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
+def test_rounding_to_bytes_is_the_definitions_for_every_value(half: bool) -> None:
+    values = np.linspace(-1, 1, 64 * DIMENSION, dtype=np.float32).reshape(64, DIMENSION)
+    stored = values.astype(np.float16) if half else values
+    query = (np.eye(DIMENSION, dtype=np.float32) - np.eye(DIMENSION, k=1, dtype=np.float32)).astype(np.float32)
+    documents = replace(packed(*np.split(values, 64)), embeddings=stored)
+    for row in query:
+        found, expected = (
+            backend.align(row[None], documents, Alignment(int8=True)).costs for backend in (cpu, definition)
+        )
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_rounding_to_bytes_changes_costs_little(backend: Backend) -> None:
+    query, documents = random_pairs([30] * 5, 12, ties=False, half=True)
+    rounded, exact = (backend.align(query, documents, Alignment(int8=int8)).costs for int8 in (True, False))
+    assert (rounded != exact).any()
+    np.testing.assert_allclose(rounded, exact, atol=0.01)
 
 
 def test_a_path_costs_what_its_cells_and_jumps_cost(backend: Backend) -> None:
