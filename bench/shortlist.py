@@ -57,6 +57,7 @@ ENOUGH = 0.99
 ALL = "align all"
 ANY = "any"
 """All kinds of query of a direction."""
+MARKERS = "ov^sPD*Xp"
 SEED = 0
 QUICK_PIECES = 12
 
@@ -281,37 +282,34 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A picture of recall by K, a panel a direction and a document looked for."""
+    """A picture of how often the winner is held: by the length of the shortlist, and of ten documents by time."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, len(AMONG), figsize=(12, 8), sharex=True)
-    for row_of_axes, of in zip(axes, ("truth", "winner"), strict=True):
-        for axis, direction in zip(row_of_axes, AMONG, strict=True):
-            wanted = (direction, ANY, of)
-            mine = [row for row in rows if (row["direction"], row["query"], row["of"]) == wanted]
-            for number, row in enumerate(mine):
-                dashes = "--" if row["way"].startswith(("vote", "literal")) else "-"
-                label = f"{row['way']} ({row['ms']:.1f} ms)"
-                axis.plot(
-                    KS, [row[f"R@{k}"] for k in KS], dashes, marker="o", markersize=4, label=label, color=f"C{number}"
-                )
-            axis.axhline(ENOUGH, color="gray", linewidth=0.8, linestyle=":")
-            axis.set_xscale("log")
-            axis.set_xticks(KS, [str(k) for k in KS])
-            axis.set_title(f"{direction}, {of}")
-            axis.set_ylim(0.85, 1.003)
-            axis.grid(alpha=0.3)
-            axis.legend(fontsize=8, loc="lower right")
-    for axis in axes[-1]:
-        axis.set_xlabel("K, length of the shortlist")
-    for row_of_axes in axes:
-        row_of_axes[0].set_ylabel("R@K")
-    figure.tight_layout()
+    figure, axes = pyplot.subplots(2, len(AMONG), figsize=(12, 8.4), sharex="row", sharey=True)
+    for (by_length, by_time), direction in zip(axes.T, AMONG, strict=True):
+        mine = [row for row in rows if (row["direction"], row["query"], row["of"]) == (direction, ANY, "winner")]
+        for number, row in enumerate(mine):
+            look = {"color": f"C{number}", "marker": MARKERS[number], "label": row["way"]}
+            line = "--" if row["way"].startswith(("vote", "literal")) else "-"
+            if row["way"] != ALL:
+                by_length.plot(KS, [row[f"R@{k}"] for k in KS], line, markersize=5, alpha=0.8, **look)
+            by_time.plot(row["ms"], row["R@10"], linestyle="", markersize=9, alpha=0.8, **look)
+        by_length.set(title=f"{direction}: by length", xscale="log", xlabel="K, length of the shortlist")
+        by_length.set_xticks(KS, [str(k) for k in KS])
+        by_length.minorticks_off()
+        by_time.set(title=f"{direction}: R@10 by time", xscale="log", xlabel="ms of one core a query")
+    for axis in axes.flat:
+        axis.axhline(ENOUGH, color="gray", linewidth=0.8, linestyle=":")
+        axis.set(ylim=(0.8, 1.01), ylabel="R@K of the winner of aligning all")
+        axis.grid(alpha=0.3)
+    handles, labels = axes[1, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=5, frameon=False)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 
