@@ -201,7 +201,8 @@ def plot(path: Path, field: Field, query: Query, settings: Alignment) -> None:
     heard_s = np.array([point.query.s for point in told if isinstance(point.query, RecordingPosition)])
     found = np.array([_height(point.document, score) for point in told])
     true_s = np.arange(0, query.truth.visits[-1].end_s, 0.5)
-    true = [_height(localisation.printed(query.truth, s), score) for s in true_s.tolist()]
+    true = np.array([_height(localisation.printed(query.truth, s), score) for s in true_s.tolist()])
+    true[1:][np.diff(true) < 0] = np.nan  # the line breaks where the music goes back
     jumps = np.flatnonzero([point.jump for point in told])
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.add_subplot()

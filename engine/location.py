@@ -2,8 +2,8 @@
 
 A jump cuts the path into parts. Parts that overlap in the document or lie near each other, such as the turns of a
 repeat, make one passage. A passage that carries less than a tenth of the query is a stray: it is told among the parts,
-but does not stretch the range of the match. In a score the range is all other parts, in the query's order. In a
-recording, where it has one start and one end, it is the first passage that carries at least half as much as any other.
+but does not stretch the range of the match. In a score the range is all other parts, in the query's order; in a
+recording, where it has one start and one end, it is the first passage, where the query starts.
 
 What a snippet shows or sounds is its middle, as the network was trained; its ends say only how far it reaches. So the
 query starts half a snippet before the middle of its first one, and the match as much earlier as the path's own pace
@@ -120,21 +120,21 @@ def where(path: Path, ruler: Ruler, reach: float) -> dict[str, Any]:
     passages = _passages(runs, ruler)
     shares = [sum(len(runs[i].snippets) for i in passage) / len(path) for passage in passages]
     parts = tuple(Part(share=len(run.snippets) / len(path), **_range(ruler, run.start, run.end)) for run in runs)
-    if not ruler.systems:
-        main = next(passage for passage, share in zip(passages, shares, strict=True) if share >= max(shares) / 2)
-        start, end = min(runs[i].start for i in main), max(runs[i].end for i in main)
-        return {"parts": parts, **_range(ruler, start, end)}
     least = min(STRAY, max(shares))
-    kept = sorted(i for passage, share in zip(passages, shares, strict=True) if share >= least for i in passage)
+    kept = [passage for passage, share in zip(passages, shares, strict=True) if share >= least]
+    if not ruler.systems:
+        start, end = min(runs[i].start for i in kept[0]), max(runs[i].end for i in kept[0])
+        return {"parts": parts, **_range(ruler, start, end)}
+    told = [parts[i] for i in sorted(i for passage in kept for i in passage)]
     systems: list[System] = []
-    for i in kept:
-        systems += parts[i].systems[1:] if systems[-1:] == [parts[i].systems[0]] else parts[i].systems
+    for part in told:
+        systems += part.systems[1:] if systems[-1:] == [part.systems[0]] else part.systems
     return {
         "parts": parts,
         "pages": tuple(dict.fromkeys(system.page for system in systems)),
         "systems": tuple(systems),
-        "start_x": parts[kept[0]].start_x,
-        "end_x": parts[kept[-1]].end_x,
+        "start_x": told[0].start_x,
+        "end_x": told[-1].end_x,
     }
 
 

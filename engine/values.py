@@ -200,7 +200,7 @@ class Match:
     """Where it starts in the first of `systems`, in page widths."""
     end_x: float | None = None
     start_s: float | None = None
-    """Of a recording the first passage that carries at least half as much of the query as any other, up to `end_s`."""
+    """Of a recording the passage in which the query starts, up to `end_s`."""
     end_s: float | None = None
     parts: tuple[Part, ...] = ()
     """All that it runs through, in the query's order: more than one where it jumps, strays among them."""
