@@ -140,7 +140,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _query(options: argparse.Namespace) -> int:
     from engine import documents
     from engine.collection import Collection
-    from engine.confidence import Calibration
+    from engine.confidence import Calibration, beside
     from engine.config import SearchSettings, load
     from engine.search import Searcher
 
@@ -152,7 +152,8 @@ def _query(options: argparse.Namespace) -> int:
         started = time.perf_counter()
         asking, sequence = documents.embed(options.path, kind, encoder, options.start, options.end)
         embed_ms = (time.perf_counter() - started) * 1000
-        calibration = Calibration.load(None, encoder.identity, settings.alignment)
+        file = options.weights and beside(options.weights)
+        calibration = Calibration.load(file, encoder.identity, settings.alignment)
         answer = Searcher(collection, settings, calibration=calibration).query(
             sequence, among, options.method, options.top, path=options.traced, systems=asking.systems
         )

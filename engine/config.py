@@ -63,8 +63,11 @@ class SearchSettings:
 
     neighbours: int = 25
     """Nearest document snippets that vote for each query snippet."""
+    align_all: int = 1_000_000
+    """Up to so many snippets of the kind searched every document is aligned, which takes less time than to find the
+    nearest snippets exactly."""
     shortlist: int = 200
-    """Documents that are aligned after voting."""
+    """Among more, documents that are aligned."""
     alignment: Alignment = Alignment()
     threads: int = 2
 

@@ -95,9 +95,12 @@ def nearest_hits(
     music" (`Sequence.bias`); a hit for which it is not above 0 is none.
     """
     similarities, rows = nearest(index, query, neighbours, threads=threads)
-    weights = similarities if bias is None else similarities - bias[rows]
-    at, place = np.nonzero((rows >= 0) & (weights > 0))
-    return Hits(query=at.astype(np.int32), rows=rows[at, place], weights=weights[at, place])
+    at, place = np.nonzero(rows >= 0)
+    hit, weights = rows[at, place], similarities[at, place]
+    if bias is not None:
+        weights = weights - bias[hit]
+    likely = weights > 0
+    return Hits(query=at[likely].astype(np.int32), rows=hit[likely], weights=weights[likely])
 
 
 def histograms(hits: Hits, starts: NDArray[np.int64], length: int, settings: FingerprintSettings) -> Votes:

@@ -19,8 +19,9 @@ from engine.values import PLACE_DTYPES, Answer, Document, Kind, Match, Packed, S
 from engine.voting import Votes
 
 Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
-"""`refine`: the documents of a shortlist are aligned. `exhaustive`: all are. `vote`, `fingerprint`: rank as they are,
-without alignment. `sdtw`, `dtw`: all are aligned as published, the query with a part or with the whole of each."""
+"""`refine`: documents are aligned, in a large collection those of a shortlist. `exhaustive`: all are. `vote`,
+`fingerprint`: rank without alignment. `sdtw`, `dtw`: all are aligned as published, the query with a part or with the
+whole of each."""
 
 PUBLISHED = {"sdtw": PUBLISHED_SDTW, "dtw": PUBLISHED_DTW}
 
@@ -129,8 +130,10 @@ class Searcher:
             return _Ranked(numbers=numbers, costs=-given / (given.sum() or 1), votes=votes.counts[numbers])
         count = len(self._candidates(among).documents)
         numbers, counts = np.arange(count), np.zeros(count, dtype=np.int64)
-        if method == "refine":
-            numbers, counts = self._shortlist(sequence, among, stopwatch)
+        if method == "refine" and len(self._candidates(among).packed.bias) > self._settings.align_all:
+            with stopwatch("fingerprint"):
+                votes, numbers = self._voted(sequence, among, "fingerprint")
+            numbers, counts = np.sort(numbers[: self._settings.shortlist]), votes.counts
         with stopwatch("align"):
             costs, order = self._align(sequence, among, numbers, self._alignment(sequence, among, method))
         ranked = _Ranked(numbers=numbers[order], costs=costs[order], votes=counts[numbers[order]])
@@ -142,14 +145,6 @@ class Searcher:
                 sequence.embeddings, among, costs[order], self._backend, documents=count
             )
         return replace(ranked, confidences=confidences)
-
-    def _shortlist(
-        self, sequence: Sequence, among: Kind, stopwatch: _Stopwatch
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The candidates to align, their numbers rising, and the votes of all documents."""
-        with stopwatch("vote"):
-            votes, ranking = self._voted(sequence, among, "vote")
-        return np.sort(ranking[: self._settings.shortlist]), votes.counts
 
     def _voted(self, sequence: Sequence, among: Kind, method: Method) -> tuple[Votes, NDArray[np.int64]]:
         """What each document got, and all of them in the order that this makes."""

@@ -27,7 +27,9 @@ SNIPPETS = 40
 SNIPPETS_PER_SYSTEM = 5
 FEW = SearchSettings(neighbours=3)
 """So small a collection has no 25 neighbours worth a vote."""
-METHODS: tuple[Method, ...] = ("refine", "vote", "exhaustive")
+PARTIAL: tuple[Method, ...] = ("refine", "vote", "exhaustive", "fingerprint", "sdtw")
+"""What finds a part of a document; `dtw` compares the whole of both."""
+METHODS: tuple[Method, ...] = (*PARTIAL, "dtw")
 
 
 def places(kind: Kind, n: int = SNIPPETS) -> np.ndarray:
@@ -84,7 +86,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]
         yield opened
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PARTIAL)
 def test_a_noisy_fragment_of_a_score_finds_its_systems(collection: Collection, method: Method) -> None:
     answer = Searcher(collection, FEW).query(noisy(3, range(13, 24), "recording"), "score", method)
     best = answer.matches[0]
@@ -96,7 +98,7 @@ def test_a_noisy_fragment_of_a_score_finds_its_systems(collection: Collection, m
     assert best.start_s is None
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PARTIAL)
 def test_a_noisy_fragment_of_a_recording_finds_its_seconds(collection: Collection, method: Method) -> None:
     answer = Searcher(collection, FEW).query(noisy(107, range(10, 20), "score"), "recording", method)
     best = answer.matches[0]
@@ -108,17 +110,23 @@ def test_a_noisy_fragment_of_a_recording_finds_its_seconds(collection: Collectio
 
 def test_refine_equals_exhaustive_when_the_shortlist_covers_everything(collection: Collection) -> None:
     query = noisy(3, range(13, 24), "recording")
-    searcher = Searcher(collection, SearchSettings(shortlist=12))
+    searcher = Searcher(collection, SearchSettings(shortlist=12, align_all=0))
     refined, exhaustive = searcher.query(query, "score", "refine", 12), searcher.query(query, "score", "exhaustive", 12)
     assert [replace(match, votes=0) for match in refined.matches] == list(exhaustive.matches)
 
 
 def test_refine_answers_only_from_the_shortlist(collection: Collection) -> None:
-    answer = Searcher(collection, SearchSettings(neighbours=3, shortlist=3)).query(
-        noisy(3, range(9), "recording"), "score", top=12
-    )
+    query = noisy(3, range(9), "recording")
+    answer = Searcher(collection, SearchSettings(shortlist=3, align_all=0)).query(query, "score", top=12)
     assert len(answer.matches) == 3
-    assert answer.matches[0].document.id == "s03"
+    assert (answer.matches[0].document.id, answer.matches[0].votes) == ("s03", 9)
+
+
+def test_a_small_collection_is_aligned_whole(collection: Collection) -> None:
+    snippets = 12 * SNIPPETS
+    for limit, matches in ((snippets, 12), (snippets - 1, 3)):
+        searcher = Searcher(collection, SearchSettings(shortlist=3, align_all=limit))
+        assert len(searcher.query(noisy(3, range(9), "recording"), "score", top=12).matches) == matches
 
 
 def test_votes_cost_minus_their_share(collection: Collection) -> None:
@@ -139,7 +147,7 @@ def test_equal_costs_are_ranked_by_id(tmp_path: Path) -> None:
             writer.stage(document(id, "score"), sequence("score", 5))
         writer.commit()
     with Collection.open(tmp_path) as opened:
-        for method in METHODS[::2]:
+        for method in ("refine", "exhaustive", "sdtw", "dtw"):
             matches = Searcher(opened).query(noisy(5, range(8), "recording"), "score", method).matches
             assert [match.document.id for match in matches] == ["a", "b", "c"]
 
@@ -158,12 +166,13 @@ def test_the_bias_counts_against_the_other_kind_only(tmp_path: Path) -> None:
 
 
 def test_each_stage_that_ran_is_timed(collection: Collection) -> None:
-    searcher, query = Searcher(collection), noisy(3, range(8), "recording")
+    searcher, query = Searcher(collection, SearchSettings(align_all=0)), noisy(3, range(8), "recording")
     stages = {method: list(searcher.query(query, "score", method).timings_ms) for method in METHODS}
     assert stages == {
-        "refine": ["vote", "align", "locate", "total"],
+        "refine": ["fingerprint", "align", "locate", "total"],
         "vote": ["vote", "locate", "total"],
-        "exhaustive": ["align", "locate", "total"],
+        "fingerprint": ["fingerprint", "locate", "total"],
+        **dict.fromkeys(("exhaustive", "sdtw", "dtw"), ["align", "locate", "total"]),
     }
 
 
