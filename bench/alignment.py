@@ -11,7 +11,7 @@ documents, on one thread. Time is that of the processor, so that other work on t
   backtracking, on every so many documents. It knows no jumps and does not charge a skipped query row.
 - blas: the product alone, float32, a document at a time.
 - filled: the share of the lanes' cells that are of a document; the others make up for unequal lengths.
-- share_of_bound: of the 2.75 Gcell/s that one core with AVX-512 can reach, which has to multiply 32 numbers a cell.
+- share_of_bound: of the 2.75 Gcell/s that one core with AVX-512 can reach where it multiplies 32 floats a cell.
 """
 
 import argparse

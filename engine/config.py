@@ -48,7 +48,7 @@ class Alignment:
     """Cost of going on anywhere else in the document; infinity forbids it."""
     use_bias: bool = True
     int8: bool = False
-    """Embeddings are rounded to multiples of 1/128, which makes it faster on CPUs that multiply bytes."""
+    """Embeddings are rounded to multiples of 1/128: up to twice as fast on CPUs with AVX-512 VNNI, slower on others."""
 
 
 PUBLISHED_SDTW = Alignment(steps="classic", jump_penalty=float("inf"), use_bias=False)

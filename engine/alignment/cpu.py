@@ -7,6 +7,7 @@ What it does differently:
 - Local costs are made by a product of our own that keeps its sums in registers (`lanes.product`), for a few query
   rows at a time. It is as fast as a BLAS, starts no threads, and leaves the costs as the rows of D need them.
 - The charged step (2, 1) is carried as one more row, `charges[j] = D[i-2, j-1] + C[i-1, j]`, made while row i - 1 is.
+- Embeddings rounded to bytes are multiplied as bytes, four to an instruction, where the CPU can; their sums are exact.
 - Threads are plain Python threads over runs of documents. numba's own must not be entered from two threads at once
   where neither OpenMP nor TBB is installed, which a server would do.
 - Paths keep one byte a cell, the step that led there.
@@ -18,8 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from llvmlite.binding import get_host_cpu_features
-from numba import config
+from numba.core.registry import cpu_target
 from numpy.typing import NDArray
 
 from engine.alignment import Alignments, Path, check_query, kernels
@@ -33,7 +33,7 @@ RUNS_PER_THREAD = 4
 CELLS_PER_RUN = 500_000
 """A fraction of a millisecond of work: with less a thread costs more than it saves."""
 
-MULTIPLIES_BYTES: bool = getattr(config, "CPU_NAME", None) is None and get_host_cpu_features().get("avx512vnni", False)
+MULTIPLIES_BYTES: bool = "+avx512vnni" in cpu_target.target_context.codegen().magic_tuple()[2]
 """Whether numba compiles for a CPU that sums products of bytes; others take the rounded embeddings as floats."""
 
 NO_PATH: Path = np.empty((0, 2), dtype=np.int32)
