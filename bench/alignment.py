@@ -56,7 +56,7 @@ SETTINGS = [
         Alignment(steps=steps, whole=whole, jump_penalty=penalty)
         for steps, whole, penalty in itertools.product(STEP_SETS, (False, True), (2.0, np.inf))
     ),
-    Alignment(steps="classic", whole=True, normalise="path", jump_penalty=np.inf, use_bias=False),
+    Alignment(steps="classic", whole=True, normalise="path", jump_penalty=np.inf, bias_weight=0.0),
     *(Alignment(steps=steps, int8=True) for steps in STEP_SETS),
 ]
 """The first one is the default; all have the bias but the ninth, which is DTW as published."""
@@ -156,7 +156,7 @@ def by_blas(query: Embeddings, packed: Packed) -> None:
 
 def check(query: Embeddings, packed: Packed) -> None:
     """Raises ValueError if ours are not the costs of librosa, where both compute the same."""
-    settings = Alignment(steps="classic", jump_penalty=np.inf, use_bias=False)
+    settings = Alignment(steps="classic", jump_penalty=np.inf, bias_weight=0.0)
     costs = cpu.align(query, packed, settings).costs
     expected = [row.min() / len(query) for row in by_librosa(query, packed, "classic", whole=False)]
     if not np.allclose(costs, expected, atol=1e-4):

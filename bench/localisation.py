@@ -110,7 +110,7 @@ def variants(default: Alignment) -> dict[str, Alignment]:
         f"default (jump {default.jump_penalty:g})": default,
         "jump 2": replace(default, jump_penalty=2.0),
         "no jumps": replace(default, jump_penalty=np.inf),
-        "no bias": replace(default, use_bias=False),
+        "no bias": replace(default, bias_weight=0.0),
         "classic steps": replace(default, steps="classic"),
     }
     return {name: settings for i, (name, settings) in enumerate(made.items()) if i == 0 or settings != default}

@@ -90,7 +90,7 @@ class Calibration:
         settings, arrays = _read(path)
         for name, made, given in (
             ("network", settings["network"], network.hash),
-            ("alignment", settings["alignment"], asdict(alignment)),
+            ("alignment", settings["alignment"], _essence(alignment)),
         ):
             if made != given:
                 logger.warning("no confidence: %s was made for the %s %s, in force is %s", path, name, made, given)
@@ -112,7 +112,7 @@ class Calibration:
             arrays |= {f"{kind}.bias": scale.background.bias, f"{kind}.offsets": scale.background.offsets}
         settings = {
             "network": self.network.hash,
-            "alignment": asdict(self.alignment),
+            "alignment": _essence(self.alignment),
             "coefficients": {kind: scale.coefficients.tolist() for kind, scale in self.scales.items()},
             "record": record,
         }
@@ -138,6 +138,13 @@ class Calibration:
 def beside(weights: Path) -> Path:
     """Where the calibration of a weights file lies: NAME.calibration.safetensors beside NAME.safetensors."""
     return weights.with_name(f"{weights.stem}.calibration.safetensors")
+
+
+def _essence(alignment: Alignment) -> dict[str, Any]:
+    """What the costs depend on; embeddings rounded to bytes change them too little to matter."""
+    settings = asdict(alignment)
+    del settings["int8"]
+    return settings
 
 
 def background_costs(query: Embeddings, background: Packed, alignment: Alignment, backend: Backend) -> Costs:

@@ -46,12 +46,14 @@ class Alignment:
     """What the cost of a path is divided by: the length of the `query`, or that of the `path`, in cells."""
     jump_penalty: float = 2.0
     """Cost of going on anywhere else in the document; infinity forbids it."""
-    use_bias: bool = True
+    bias_weight: float = 0.25
+    """How much of a snippet's bias counts; 0: nothing. All of it would make the cost a likelihood ratio
+    (`Encoder.bias`); on validation a quarter finds a little more, and all of it less, of short queries above all."""
     int8: bool = False
     """Embeddings are rounded to multiples of 1/128: up to twice as fast on CPUs with AVX-512 VNNI, slower on others."""
 
 
-PUBLISHED_SDTW = Alignment(steps="classic", jump_penalty=float("inf"), use_bias=False)
+PUBLISHED_SDTW = Alignment(steps="classic", jump_penalty=float("inf"), bias_weight=0.0)
 """As Carvalho & Widmer (EUSIPCO 2021) align fragments."""
 PUBLISHED_DTW = dataclasses.replace(PUBLISHED_SDTW, whole=True, normalise="path")
 """As they align whole pieces."""

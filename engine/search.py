@@ -171,7 +171,7 @@ class Searcher:
     def _alignment(self, sequence: Sequence, among: Kind, method: Method) -> Alignment:
         """The settings for this query. The bias tells how a snippet resembles the *other* kind."""
         settings = PUBLISHED.get(method, self._settings.alignment)
-        return replace(settings, use_bias=settings.use_bias and not _same_kind(sequence, among))
+        return replace(settings, bias_weight=0.0) if _same_kind(sequence, among) else settings
 
     def _locate(
         self,

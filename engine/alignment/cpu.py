@@ -94,7 +94,8 @@ def _arguments(query: Embeddings, documents: Packed, settings: Alignment) -> tup
     rows = np.zeros((-(-len(query) // ROWS) * ROWS, DIMENSION), dtype=np.float32)
     rows[: len(query)] = -query
     halves = embeddings.dtype == np.float16
-    bias = np.ascontiguousarray(documents.bias) if settings.use_bias else np.empty(0, dtype=np.float32)
+    weight = np.float32(settings.bias_weight)
+    bias = documents.bias * weight if weight else np.empty(0, dtype=np.float32)
     chosen = settings.steps == "slope", settings.whole, np.float32(settings.jump_penalty)
     taken = _bytes(rows) if _packs_bytes(settings) else rows
     return (taken, len(query)), (embeddings.reshape(-1).view(np.uint32), halves, bias), chosen

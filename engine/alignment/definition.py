@@ -2,7 +2,7 @@
 
 A query of N snippets x_i and a document of M snippets y_j make the local costs
 
-    C[i, j] = 1 - x_i . y_j + bias[j]          (x and y rounded first, if `int8`)
+    C[i, j] = 1 - x_i . y_j + bias_weight bias[j]          (x and y rounded first, if `int8`)
 
 A path passes cells (i, j) from query row 0 to query row N - 1. Between two of its cells lies one of
 
@@ -22,8 +22,8 @@ Subsequence alignment (SDTW) starts and ends anywhere in the document: D[0, j] =
 the least D[N-1, j]. Whole alignment (DTW) runs from (0, 0) to (N-1, M-1). Either cost D[N-1, end] is divided by N, or
 by the number of cells that the path passes.
 
-Published DTW is Alignment(steps="classic", whole=True, normalise="path", jump_penalty=inf, use_bias=False);
-published SDTW is Alignment(steps="classic", jump_penalty=inf, use_bias=False).
+Published DTW is Alignment(steps="classic", whole=True, normalise="path", jump_penalty=inf, bias_weight=0);
+published SDTW is Alignment(steps="classic", jump_penalty=inf, bias_weight=0).
 
 Source: Müller, Fundamentals of Music Processing (2015), sections 3.2 (DTW, step sizes) and 7.2 (subsequence variant);
 the path-normalised cost and the order of ties follow Carvalho & Widmer, EUSIPCO 2021; jumps are ours.
@@ -80,7 +80,7 @@ def local_costs(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.fl
     if settings.int8:
         query, embeddings = rounded(query), rounded(embeddings)
     costs = 1 - query @ embeddings.T
-    return costs + bias if settings.use_bias else costs
+    return costs + np.float32(settings.bias_weight) * bias
 
 
 def rounded(embeddings: Embeddings) -> Embeddings:

@@ -22,7 +22,7 @@ SETTINGS = [
         whole=whole,
         normalise=normalise,
         jump_penalty=penalty,
-        use_bias=penalty != 2.0,
+        bias_weight=0.0 if penalty == 2.0 else 0.5,
         int8=penalty == 0.25,
     )
     for steps, whole, normalise, penalty in itertools.product(
@@ -33,7 +33,7 @@ MULLER = np.abs(np.subtract.outer([3, 0, 6], [2, 4, 0, 4, 0, 0, 5, 2])).astype(n
 """|x - y| of X = (3, 0, 6) and Y = (2, 4, 0, 4, 0, 0, 5, 2); Müller, section 7.2."""
 CLASSIC = Alignment(steps="classic", jump_penalty=np.inf)
 SLOPE = Alignment(steps="slope", jump_penalty=np.inf)
-PUBLISHED_DTW = Alignment(steps="classic", whole=True, normalise="path", jump_penalty=np.inf, use_bias=False)
+PUBLISHED_DTW = Alignment(steps="classic", whole=True, normalise="path", jump_penalty=np.inf, bias_weight=0.0)
 LENGTHS = [3, 0, 1, 7, 17, 2, 4, 5, 1, 12, 6, 0, 8, 9, 2, 10, 3, 11, 37, 5]
 """Of documents: more than fill the lanes once, none a multiple of another."""
 
@@ -255,7 +255,7 @@ def test_the_cost_is_that_of_a_cell_or_of_a_query_row(
 def test_published_sdtw_is_librosas(backend: Backend) -> None:
     librosa_sequence = pytest.importorskip("librosa.sequence", reason="librosa is not installed")
     query, documents = random_pairs([40] * 18, 13, ties=False, half=False)
-    settings = Alignment(steps="classic", jump_penalty=np.inf, use_bias=False)
+    settings = Alignment(steps="classic", jump_penalty=np.inf, bias_weight=0.0)
     found = backend.align(query, documents, settings)
     for b in range(18):
         document = documents.embeddings[40 * b : 40 * b + 40]

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import SearchSettings, load
+from engine.config import Alignment, SearchSettings, load
 from engine.errors import SettingsError
 
 
@@ -31,7 +31,7 @@ def test_a_dotted_flag_reaches_nested_settings_and_leaves_their_neighbours() -> 
     )
     assert settings.alignment.steps == "classic"
     assert settings.alignment.jump_penalty == 3.0
-    assert settings.alignment.use_bias
+    assert settings.alignment.bias_weight == Alignment().bias_weight
 
 
 def test_other_sections_are_left_alone(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_other_sections_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[search]\nshortlst = 10\n", r"search\.shortlst: no such setting; expected one of neighbours, shortlist"),
+        ("[search]\nshortlst = 10\n", r"search\.shortlst: no such setting; expected one of neighbours, align_all"),
         ("[search]\nshortlist = 'ten'\n", r"search\.shortlist: expected int, got 'ten'"),
         ("[search]\nshortlist = true\n", r"search\.shortlist: expected int, got True"),
         ("[search.alignment]\nsteps = 'odd'\n", r"alignment\.steps: expected 'classic' or 'slope', got 'odd'"),

@@ -161,7 +161,7 @@ def test_the_bias_counts_against_the_other_kind_only(tmp_path: Path) -> None:
         heard = Searcher(opened).query(noisy(5, range(8), "recording"), "score").matches
         seen = Searcher(opened).query(noisy(5, range(8), "score"), "score").matches
     assert [match.document.id for match in heard] == ["plain", "biased"]
-    assert heard[1].cost - heard[0].cost == pytest.approx(0.5, abs=1e-5)
+    assert heard[1].cost - heard[0].cost == pytest.approx(0.5 * Alignment().bias_weight, abs=1e-5)
     assert seen[0].cost == seen[1].cost
 
 
