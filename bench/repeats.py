@@ -156,13 +156,13 @@ def fragment(sequence: Snippets, length_s: float, turns: Sequence[float], rng: G
 
 def measure(field: Field, asked: Sequence[Query], default: Alignment) -> list[dict[str, Any]]:
     """A row for each group, kind of query and set of steps."""
-    rows = []
+    rows, penalties = [], tuple(sorted({*PENALTIES, default.jump_penalty}, reverse=True))
     kinds = sorted({(query.group, query.direction, query.form) for query in asked})
     for steps in STEPS:
         found: dict[tuple[str, str, str], list[list[Result]]] = {kind: [] for kind in kinds}
         for query in tqdm(asked, desc=steps, unit="query", disable=None, dynamic_ncols=True):
             results = []
-            for penalty in PENALTIES:
+            for penalty in penalties:
                 settings = replace(default, steps=steps, jump_penalty=penalty)
                 placed = field.in_system(query, settings) if query.direction == "A2S" else None
                 results.append(Result(rank=field.rank(query, settings), in_system=placed))
@@ -170,23 +170,25 @@ def measure(field: Field, asked: Sequence[Query], default: Alignment) -> list[di
         for group, direction, form in kinds:
             names = [q.truth.piece for q in asked if (q.group, q.direction, q.form) == (group, direction, form)]
             row = {"group": group, "direction": direction, "query": form, "steps": steps, "n": len(names)}
-            rows.append(row | figures(found[group, direction, form], names, PENALTIES.index(default.jump_penalty)))
+            rows.append(row | figures(found[group, direction, form], names, penalties, default.jump_penalty))
     return rows
 
 
-def figures(results: Sequence[Sequence[Result]], names: Sequence[str], chosen: int) -> dict[str, Any]:
-    """MRR and share in the right system by penalty, and what the chosen penalty gains over the first, none.
+def figures(
+    results: Sequence[Sequence[Result]], names: Sequence[str], penalties: Sequence[float], chosen: float
+) -> dict[str, Any]:
+    """MRR and share in the right system by penalty, and what the chosen penalty gains over the first, infinity.
 
-    results: of each query those of all PENALTIES; names: the piece of each query.
+    results: of each query those of all penalties; names: the piece of each query.
     """
     row: dict[str, Any] = {}
     ranks = np.array([[one.rank for one in each] for each in results])
-    for penalty, own in zip(PENALTIES, ranks.T, strict=True):
+    for penalty, own in zip(penalties, ranks.T, strict=True):
         mrr = summarise(own, groups=names).mrr
         row |= {f"jump {penalty:g}": mrr.value, f"jump {penalty:g} 95%": [mrr.low, mrr.high]}
-    gain = localisation.mean((1 / ranks[:, chosen] - 1 / ranks[:, 0]).tolist(), names)
+    gain = localisation.mean((1 / ranks[:, penalties.index(chosen)] - 1 / ranks[:, 0]).tolist(), names)
     row |= {"gain": gain.value, "gain 95%": [gain.low, gain.high]}
-    for i, penalty in enumerate(PENALTIES):
+    for i, penalty in enumerate(penalties):
         placed = [share for each in results if (share := each[i].in_system) is not None]
         row[f"in system {penalty:g}"] = float(np.mean(placed)) if placed else None
     return row
