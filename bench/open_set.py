@@ -1,11 +1,11 @@
 """Does the search know what it has not found? Pieces asked for in collections that lack half of them.
 
-    python -m bench.open_set --data DIR [--set dev|joplin] [--crowd DIR] [--plot FILE.png] [--quick] [--json FILE]
+    python -m bench.open_set --data DIR [--set dev|joplin] [--corpus DIR] [--plot FILE.png] [--quick] [--json FILE]
 
 Recordings, whole and in fragments of 5, 10, 20 and 40 s, are asked for among scores (A2S), scores, whole and one, two
 and four systems on end, among recordings (S2A), all by exhaustive alignment. Half of the right documents, drawn eight
 times, are removed: half of the queries have no right answer. `alone`: the collection holds what is left of the set.
-`crowd`: that and the documents of a collection of other music (`bench.crowd`), if there is one.
+`crowd`: that and the takes of a training corpus (`bench.crowd`), if one is named.
 
 - AUROC: how often a query whose document is there (known) gets a more confident best match than one whose is not.
 - false alarms at 95 %: of the queries whose document is not there, so many are as confident as 95 % of the others.
@@ -16,6 +16,7 @@ The confidence was calibrated on other pieces (`indexer.training.calibrate`). In
 """
 
 import argparse
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench import pieces, queries, report
+from bench.crowd import collect as collect_takes
 from bench.detection import Numbers, Truths, auroc, bins, calibration_error, false_alarms
 from bench.queries import AMONG, Direction, Query
 from bench.retrieval import collect, collection_sizes
@@ -76,7 +78,8 @@ class Judged:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
-    network = load().identity
+    encoder = load()
+    network = encoder.identity
     settings = config.load(SearchSettings(), section="search", path=options.config)
     calibration = Calibration.load(beside(options.weights), network, settings.alignment)
     if calibration is None:
@@ -85,12 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path, _ = collect(found, options.work / options.set, network, load, options.jobs, fresh=False)
     environment = report.environment()
     print(report.heading(environment))
-    crowd_path = options.crowd or Path("runs/crowd") / f"{network.hash[:12]}-train"
-    crowd = Collection.open(crowd_path, network) if crowd_path.exists() else None
     sizes = {}
     judged: dict[tuple[Direction, str], Judged] = {}
     by_size: list[dict[str, Any]] = []
-    with Collection.open(path, network) as collection:
+    with contextlib.ExitStack() as opened:
+        collection = opened.enter_context(Collection.open(path, network))
+        crowd = None
+        if options.corpus:
+            takes = collect_takes(options.corpus, "train", options.work.parent / "crowd", encoder)
+            crowd = opened.enter_context(Collection.open(takes, network))
         for name, one in (("set", collection), ("crowd", crowd)):
             sizes[name] = collection_sizes(one) if one else {}
         print(f"{report.label(network)}, {sizes}", flush=True)
@@ -126,7 +132,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--set", choices=sorted(pieces.SETS), default="dev")
-    parser.add_argument("--crowd", type=Path, help="collection of other music; runs/crowd/HASH-train if it is there")
+    parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd; none: no crowd")
     parser.add_argument("--plot", type=Path, help="draw the reliability there; needs matplotlib")
     parser.add_argument("--quick", action="store_true", help=f"12 pieces, one fragment each, {QUICK_HALVES} halves")
     parser.add_argument("--json", type=Path, help="write all figures there")
