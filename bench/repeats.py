@@ -256,16 +256,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     crowd_path = options.crowd or options.work / "crowd" / f"{identity.hash[:12]}-train"
     environment = report.environment()
     print(report.heading(environment))
-    sides: list[tuple[Path, list[Piece], dict[str, list[Visit]] | None]] = [(work, found, None)]
+    sides: list[tuple[str, Path, list[Piece], dict[str, list[Visit]] | None]] = [("as they are", work, found, None)]
     if options.set == "joplin":
         repeated = unfold(found, work)
-        sides.append((work / "unfolded", [piece for piece in found if piece.id in repeated], repeated))
+        sides.append(("repeats added", work / "unfolded", [piece for piece in found if piece.id in repeated], repeated))
     default, rows = SearchSettings().alignment, []
     with contextlib.ExitStack() as opened:
         crowd = opened.enter_context(Collection.open(crowd_path, identity)) if crowd_path.exists() else None
         print(f"crowd: {len(crowd.documents) if crowd else 0} documents")
         backend = alignment.choose(threads=options.jobs)
-        for folder, own, played in sides:
+        for recorded, folder, own, played in sides:
             path, _ = retrieval.collect(own, folder, identity, load, options.jobs, fresh=False)
             collection = opened.enter_context(Collection.open(path, identity))
             documents = {document.id: document for document in collection.documents}
@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             field = Field(collection=collection, crowd=crowd, backend=backend)
             recordings = {piece.id: piece.recording_id for piece in own}
             asked = list(ask(collection, known, recordings, 1 if options.quick else options.fragments))
-            rows += measure(field, asked, default)
+            rows += [{"recordings": recorded} | row for row in measure(field, asked, default)]
             if options.plot:
                 whole = [query for query in asked if (query.direction, query.form) == ("A2S", "whole")]
                 plot(options.plot, field, max(whole, key=lambda query: visits.repeats(query.truth.visits)), default)
