@@ -50,7 +50,7 @@ REPEATS = 3
 
 USUAL = (200, 40)
 """A query of 20 s against a shortlist."""
-STEP_SETS: tuple[StepSet, ...] = ("slope", "classic")
+STEP_SETS: tuple[StepSet, ...] = ("wide", "slope", "classic")
 SETTINGS = [
     *(
         Alignment(steps=steps, whole=whole, jump_penalty=penalty)

@@ -12,7 +12,7 @@ from engine.errors import SettingsError
 T = TypeVar("T")
 
 Gain = Literal["none", "excerpt"]
-StepSet = Literal["classic", "slope"]
+StepSet = Literal["classic", "slope", "wide"]
 Normalisation = Literal["query", "path"]
 
 
@@ -38,8 +38,9 @@ class FrontEnd:
 class Alignment:
     """How two sequences are aligned."""
 
-    steps: StepSet = "slope"
-    """`classic`: (1,1), (1,0), (0,1). `slope`: (1,1), (1,2), (2,1), where a skipped query row is charged."""
+    steps: StepSet = "wide"
+    """`classic`: (1,1), (1,0), (0,1). `slope`: (1,1), (2,1), (1,2), where a skipped query row is charged. `wide`: these,
+    (3,1) and (1,3), which follow music so slow that a snippet lasts for several excerpts."""
     whole: bool = False
     """The document is aligned from its first snippet to its last one; else any part of it is."""
     normalise: Normalisation = "query"

@@ -30,7 +30,7 @@ from engine.values import (
     System,
 )
 
-LONGEST_STEP = 2
+LONGEST_STEP = 3
 """Document snippets that a path advances by between two cells; what moves otherwise has jumped."""
 NEAR = 2.0
 """Snippet lengths from the end of one part to the start of the next one of its passage, at most. Where music is slower

@@ -54,7 +54,7 @@ def align(query: Embeddings, documents: Packed, settings: Alignment, *, threads:
     def align_some(first: int, last: int) -> None:
         part = slice(first, last)
         positions = -(-int(sizes[first]) // POSITIONS) * POSITIONS
-        paths = (_vectors(positions), _vectors(positions)) if settings.normalise == "path" else None
+        paths = tuple(_vectors(positions) for _ in range(3)) if settings.normalise == "path" else None
         kernels.align_packs(
             *arguments, begins[part], sizes[part], _scratch(positions, settings), paths, costs[part], ends[part]
         )
@@ -71,14 +71,14 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
     document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, length], dtype=np.int64))
     arguments = _arguments(query, document, settings)
     columns, base, block, *_, starts = _scratch(-(-length // (LANES * POSITIONS)) * POSITIONS, settings)
-    above, here, charged = (np.full(length + 2, np.inf, dtype=np.float32) for _ in range(3))
+    rows = [np.full(length + kernels.PADDING, np.inf, dtype=np.float32) for _ in range(4)]
     begins, lengths = (np.empty(LANES, dtype=np.int64) for _ in range(2))
     ways, sources = np.empty((len(query), length), dtype=np.uint8), np.empty(len(query), dtype=np.int32)
-    scratch = columns, base, block, above, here, charged, starts, begins, lengths
+    scratch = columns, base, block, *rows, starts, begins, lengths
     end = kernels.fill(*arguments, scratch, ways, sources) if length > 0 else -1
     if end < 0:
         return NO_PATH
-    traced = ways, sources, settings.steps == "slope", settings.whole, end
+    traced = ways, sources, settings.steps == "classic", settings.whole, end
     cells = np.empty((kernels.trace(*traced, NO_PATH), 2), dtype=np.int32)
     kernels.trace(*traced, cells)
     return cells
@@ -96,7 +96,7 @@ def _arguments(query: Embeddings, documents: Packed, settings: Alignment) -> tup
     halves = embeddings.dtype == np.float16
     weight = np.float32(settings.bias_weight)
     bias = documents.bias * weight if weight else np.empty(0, dtype=np.float32)
-    chosen = settings.steps == "slope", settings.whole, np.float32(settings.jump_penalty)
+    chosen = kernels.STEPS.index(settings.steps), settings.whole, np.float32(settings.jump_penalty)
     taken = _bytes(rows) if _packs_bytes(settings) else rows
     return (taken, len(query)), (embeddings.reshape(-1).view(np.uint32), halves, bias), chosen
 
@@ -124,7 +124,7 @@ def _scratch(positions: int, settings: Alignment) -> tuple[NDArray[Any], ...]:
     columns: NDArray[Any] = _vectors(positions * (WORDS if _packs_bytes(settings) else DIMENSION))
     if _packs_bytes(settings):
         columns = columns.view(np.int32)
-    counts = (positions, positions * kernels.block_rows(positions), positions, positions, 2)
+    counts = (positions, positions * kernels.block_rows(positions), positions, 2 * positions, 2)
     return columns, *(_vectors(count) for count in counts), np.empty(LANES, dtype=np.int64)
 
 

@@ -8,15 +8,19 @@ A path passes cells (i, j) from query row 0 to query row N - 1. Between two of i
 
     classic steps   (1, 1), (1, 0), (0, 1)
     slope steps     (1, 1), (2, 1), (1, 2)     (query advance, document advance)
+    wide steps      these, (3, 1) and (1, 3)
     a jump          from any cell of row i - 1 to any cell of row i, for `jump_penalty`
 
-Every query row is charged: step (2, 1) into (i, j) passes (i - 1, j) too. Step (1, 2) leaves a document snippet out,
-uncharged. A path's cost is the sum of C over the cells it passes, and the penalties of its jumps:
+Every query row is charged: step (2, 1) into (i, j) passes (i - 1, j) too, and step (3, 1) before that (i - 2, j). Steps
+(1, 2) and (1, 3) leave document snippets out, uncharged. A path's cost is the sum of C over the cells it passes, and the
+penalties of its jumps; with wide steps
 
-    D[i, j] = C[i, j] + min(D[i-1, j-1],  D[i-2, j-1] + C[i-1, j],  D[i-1, j-2],  min over j' of D[i-1, j'] + penalty)
+    D[i, j] = C[i, j] + min(D[i-1, j-1],  D[i-2, j-1] + C[i-1, j],  D[i-1, j-2],
+                            D[i-3, j-1] + C[i-2, j] + C[i-1, j],  D[i-1, j-3],
+                            min over j' of D[i-1, j'] + penalty)
 
-with slope steps. Of equally cheap ways the first in the order written above is taken, a jump last, and that from the
-first of equally cheap cells.
+Of equally cheap ways the first in the order written above is taken, a jump last, and that from the first of equally
+cheap cells.
 
 Subsequence alignment (SDTW) starts and ends anywhere in the document: D[0, j] = C[0, j], and the end is the first of
 the least D[N-1, j]. Whole alignment (DTW) runs from (0, 0) to (N-1, M-1). Either cost D[N-1, end] is divided by N, or
@@ -35,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.alignment import Alignments, Path, check_query
-from engine.config import Alignment
+from engine.config import Alignment, StepSet
 from engine.values import Embeddings, Packed
 
 Costs = NDArray[np.float32]
@@ -46,7 +50,11 @@ Cell = tuple[int, int]
 QUANTA = np.float32(128)
 """Of 1, where embeddings are rounded."""
 
-STEPS: dict[str, tuple[Cell, ...]] = {"classic": ((1, 1), (1, 0), (0, 1)), "slope": ((1, 1), (2, 1), (1, 2))}
+STEPS: dict[StepSet, tuple[Cell, ...]] = {
+    "classic": ((1, 1), (1, 0), (0, 1)),
+    "slope": ((1, 1), (2, 1), (1, 2)),
+    "wide": ((1, 1), (2, 1), (1, 2), (3, 1), (1, 3)),
+}
 
 
 def align(query: Embeddings, documents: Packed, settings: Alignment) -> Alignments:
@@ -130,10 +138,9 @@ def _cheapest_way(costs: Costs, totals: Costs, settings: Alignment, i: int, j: i
     ways: list[tuple[np.float32, list[Cell]]] = [(np.float32(np.inf), [])]
     for rows, columns in STEPS[settings.steps]:
         source = (i - rows, j - columns)
-        if min(source) >= 0 and rows == 2:
-            ways.append((totals[source] + costs[i - 1, j], [(i - 1, j), source]))
-        elif min(source) >= 0:
-            ways.append((totals[source], [source]))
+        if min(source) >= 0:
+            skipped = [(row, j) for row in range(source[0] + 1, i)]
+            ways.append((sum((costs[cell] for cell in skipped), totals[source]), [*reversed(skipped), source]))
     if i > 0:
         source = (i - 1, int(np.argmin(totals[i - 1])))
         ways.append((totals[source] + np.float32(settings.jump_penalty), [source]))

@@ -6,7 +6,7 @@ positions, a multiple of POSITIONS. All arrays of a pack are flat, with a vector
 Tuples that several kernels get:
 - query: the embeddings negated, their number a multiple of ROWS, as `lanes.product` has them; how many are real.
 - documents: uint32, the bits of all embeddings; whether these are float16; float32 (T,), the bias, or empty.
-- settings: whether the steps are `slope`; whether the document is aligned whole; the jump penalty.
+- settings: which of the sets of STEPS; whether the document is aligned whole; the jump penalty.
 - scratch: see `cpu._scratch`.
 """
 
@@ -25,8 +25,15 @@ from engine.values import DIMENSION
 LONG = 1000
 """Positions from which on a pack lies outside the second cache (2 MiB) and must be read less often."""
 
-DIAGONAL, ROW, COLUMN, JUMP = 0, 1, 2, 3
-"""How a cell was reached, in the order ties prefer; with slope steps ROW is (2, 1) and COLUMN (1, 2)."""
+STEPS = ("classic", "slope", "wide")
+CLASSIC, SLOPE, WIDE = 0, 1, 2
+
+DIAGONAL, ROW, COLUMN, FAR_ROW, FAR_COLUMN, JUMP = 0, 1, 2, 3, 4, 5
+"""How a cell was reached, in the order ties prefer. Of classic steps ROW is (1, 0) and COLUMN (0, 1), of the others
+(2, 1) and (1, 2); FAR_ROW is (3, 1) and FAR_COLUMN (1, 3)."""
+
+PADDING = 3
+"""Places before the first column of a row in `fill`, as far as a step reaches."""
 
 INFINITY = np.float32(np.inf)
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -52,9 +59,9 @@ def align_packs(query, documents, settings, begins, lengths, scratch, paths, cos
     """Costs and ends of documents, in packs of 16; infinity and -1 stand there already.
 
     begins, lengths: int64 (a multiple of 16,) first snippet and number of snippets of each document.
-    paths: None divides by the length of the query; two arrays of a pack, for lengths of paths, by those.
+    paths: None divides by the length of the query; three arrays of a pack, for lengths of paths, by those.
     """
-    (rows, count), (slope, whole, penalty) = query, settings
+    (rows, count), (steps, whole, penalty) = query, settings
     columns, base, block, totals, charges, carried, starts = scratch
     for first in range(0, len(lengths), LANES):
         part = slice(first, first + LANES)
@@ -65,9 +72,11 @@ def align_packs(query, documents, settings, begins, lengths, scratch, paths, cos
                 block_costs(rows, i, height, columns, base, positions, block)
             place = i % height * positions * LANES
             if i == 0:
-                first_row(block, positions, slope, whole, totals, charges, carried, paths)
-            elif slope:
-                slope_row(block, place, positions, penalty, totals, charges, carried, paths)
+                first_row(block, positions, steps, whole, totals, charges, carried, paths)
+            elif steps == SLOPE:
+                slope_row(block, place, positions, penalty, None, totals, charges, carried, paths)
+            elif steps == WIDE:
+                slope_row(block, place, positions, penalty, positions * LANES, totals, charges, carried, paths)
             else:
                 classic_row(block, place, positions, penalty, totals, carried, paths)
         if not whole:
@@ -113,7 +122,7 @@ def block_costs(rows, first, height, columns, base, positions, block):
 
 
 @_compiled
-def first_row(costs, positions, slope, whole, totals, charges, carried, paths):
+def first_row(costs, positions, steps, whole, totals, charges, carried, paths):
     """Row 0 of D."""
     total, cells = splat(ZERO), splat(ZERO)
     lowest, lowest_cells = splat(INFINITY), splat(ZERO)
@@ -121,15 +130,17 @@ def first_row(costs, positions, slope, whole, totals, charges, carried, paths):
         cost = load(costs, at)
         if at == 0 or not whole:
             total, cells = cost, splat(ONE)
-        elif slope:
+        elif steps != CLASSIC:
             total = splat(INFINITY)
         else:
             total, cells = plus(total, cost), plus(cells, splat(ONE))
         store(totals, at, total)
         store(charges, at, splat(INFINITY))
+        store(charges, positions * LANES + at, splat(INFINITY))
         if paths is not None:
             store(paths[0], at, cells)
             store(paths[1], at, cells)
+            store(paths[2], at, cells)
             lowest_cells = where_less(total, lowest, cells, lowest_cells)
         lowest = least(total, lowest)
     store(carried, 0, lowest)
@@ -137,31 +148,43 @@ def first_row(costs, positions, slope, whole, totals, charges, carried, paths):
 
 
 @_compiled
-def slope_row(costs, place, positions, penalty, totals, charges, carried, paths):
+def slope_row(costs, place, positions, penalty, far, totals, charges, carried, paths):
     """The next row of D into `totals`, where the one above it stands.
 
-    charges: charges[j] = D[i-2, j-1] + C[i-1, j], which step (2, 1) has cost before (i, j); the next row's are left.
+    far: None for slope steps; for wide ones where in `charges` those of step (3, 1) begin.
+    charges: charges[j] = D[i-2, j-1] + C[i-1, j], which step (2, 1) has cost before (i, j), and from `far` on
+        D[i-3, j-1] + C[i-2, j] + C[i-1, j]; the next row's are left.
     carried: the least of the row above and the length of its path; this row's are left.
-    paths: the lengths of the paths behind `totals` and `charges`, or None.
+    paths: the lengths of the paths behind `totals` and both `charges`, or None.
     """
     jump, jump_cells = plus(load(carried, 0), splat(penalty)), load(carried, LANES)
-    diagonal = column = lowest = splat(INFINITY)
-    diagonal_cells = column_cells = lowest_cells = splat(ZERO)
+    diagonal = column = far_column = lowest = splat(INFINITY)
+    diagonal_cells = column_cells = far_column_cells = lowest_cells = splat(ZERO)
     for at in range(0, positions * LANES, LANES):
         cost, above, charge = load(costs, place + at), load(totals, at), load(charges, at)
         best = least(charge, diagonal)
         if paths is not None:
-            cells = where_less(charge, diagonal, load(paths[1], at), diagonal_cells)
+            charge_cells = load(paths[1], at)
+            cells = where_less(charge, diagonal, charge_cells, diagonal_cells)
             cells = where_less(column, best, column_cells, cells)
-            cells = where_less(jump, least(column, best), jump_cells, cells)
-            cells = plus(cells, splat(ONE))
+        best = least(column, best)
+        if far is not None:
+            far_charge = load(charges, far + at)
+            if paths is not None:
+                cells = where_less(far_charge, best, load(paths[2], at), cells)
+                cells = where_less(far_column, least(far_charge, best), far_column_cells, cells)
+                store(paths[2], at, plus(charge_cells, splat(ONE)))
+            best = least(least(far_charge, far_column), best)
+            store(charges, far + at, plus(charge, cost))
+            far_column, far_column_cells = column, column_cells
+        total = plus(cost, least(best, jump))
+        if paths is not None:
+            cells = plus(where_less(jump, best, jump_cells, cells), splat(ONE))
+            lowest_cells = where_less(total, lowest, cells, lowest_cells)
             above_cells = load(paths[0], at)
             store(paths[0], at, cells)
             store(paths[1], at, plus(diagonal_cells, splat(ONE)))
             column_cells, diagonal_cells = diagonal_cells, above_cells
-        total = plus(cost, least(least(column, best), jump))
-        if paths is not None:
-            lowest_cells = where_less(total, lowest, cells, lowest_cells)
         store(totals, at, total)
         store(charges, at, plus(diagonal, cost))
         lowest = least(total, lowest)
@@ -217,8 +240,8 @@ def fill(query, documents, settings, scratch, ways, sources):
 
     ways: uint8 (N, M) is given how each cell was reached; sources: int32 (N,) where the jumps into each row start.
     """
-    (rows, count), (slope, whole, penalty), length = query, settings, ways.shape[1]
-    columns, base, block, above, here, charged, starts, begins, lengths = scratch
+    (rows, count), (steps, whole, penalty), length = query, settings, ways.shape[1]
+    columns, base, block, above, here, charged, far_charged, starts, begins, lengths = scratch
     piece = (length + LANES - 1) // LANES
     for lane in range(LANES):
         lengths[lane] = min(max(length - lane * piece, 0), piece)
@@ -226,7 +249,7 @@ def fill(query, documents, settings, scratch, ways, sources):
     positions = pack_columns(documents, begins, lengths, columns, base, starts)
     height = block_rows(positions)
     for j in range(length):
-        above[j + 2] = charged[j] = INFINITY
+        above[j + PADDING] = charged[j] = far_charged[j] = INFINITY
     jump = INFINITY
     for i in range(count):
         if i % height == 0:
@@ -235,62 +258,72 @@ def fill(query, documents, settings, scratch, ways, sources):
             for position in range(lengths[lane]):
                 j = lane * piece + position
                 cost = block[(i % height * positions + position) * LANES + lane]
-                best, way = above[j + 1], DIAGONAL
-                by_row = charged[j] if slope else above[j + 2]
-                by_column = above[j] if slope else here[j + 1]
+                at = j + PADDING
+                best, way = above[at - 1], DIAGONAL
+                by_row = above[at] if steps == CLASSIC else charged[j]
+                by_column = here[at - 1] if steps == CLASSIC else above[at - 2]
                 if by_row < best:
                     best, way = by_row, ROW
                 if by_column < best:
                     best, way = by_column, COLUMN
+                if steps == WIDE and far_charged[j] < best:
+                    best, way = far_charged[j], FAR_ROW
+                if steps == WIDE and above[at - 3] < best:
+                    best, way = above[at - 3], FAR_COLUMN
                 if jump < best:
                     best, way = jump, JUMP
                 if i == 0 and (j == 0 or not whole):
                     best = ZERO
-                charged[j] = above[j + 1] + cost
-                here[j + 2] = cost + best
+                far_charged[j] = charged[j] + cost
+                charged[j] = above[at - 1] + cost
+                here[at] = cost + best
                 ways[i, j] = way
         above, here = here, above
         if i + 1 < count:
             sources[i + 1] = first_of_least_in(above, length)
-            jump = above[sources[i + 1] + 2] + penalty
+            jump = above[sources[i + 1] + PADDING] + penalty
     end = length - 1 if whole else first_of_least_in(above, length)
-    return end if above[end + 2] < INFINITY else -1
+    return end if above[end + PADDING] < INFINITY else -1
 
 
 @_compiled
 def first_of_least_in(row, length):
-    """The first column of the least of a row's `length` values, which stand from element 2 on."""
+    """The first column of the least of a row's `length` values, which stand behind the padding."""
     end = 0
     for j in range(1, length):
-        if row[j + 2] < row[end + 2]:
+        if row[j + PADDING] < row[end + PADDING]:
             end = j
     return end
 
 
 @_compiled
-def trace(ways, sources, slope, whole, end, path):
+def trace(ways, sources, classic, whole, end, path):
     """How many cells the path to (N - 1, end) passes.
 
     path: int32 (that many, 2) is given the cells, in order, if it has rows.
     """
-    i, j, cells = len(ways) - 1, end, 0
+    i, j, cells, skipped = len(ways) - 1, end, 0, 0
     while True:
         cells += 1
         if len(path) > 0:
             path[len(path) - cells, 0], path[len(path) - cells, 1] = i, j
+        if skipped > 0:
+            skipped -= 1
+            i, j = i - 1, j - (skipped == 0)
+            continue
         if i == 0 and (j == 0 or not whole):
             return cells
         way = ways[i, j]
-        if way == ROW and slope:
-            cells += 1
-            i -= 1
-            if len(path) > 0:
-                path[len(path) - cells, 0], path[len(path) - cells, 1] = i, j
         if way == JUMP:
-            j = sources[i]
-        elif way == DIAGONAL or (way == ROW and slope):
-            j -= 1
+            i, j = i - 1, sources[i]
+        elif classic:
+            i, j = i - (way != COLUMN), j - (way != ROW)
         elif way == COLUMN:
-            j -= 2 if slope else 1
-        if way != COLUMN or slope:
+            i, j = i - 1, j - 2
+        elif way == FAR_COLUMN:
+            i, j = i - 1, j - 3
+        elif way == DIAGONAL:
+            i, j = i - 1, j - 1
+        else:
+            skipped = 1 if way == ROW else 2
             i -= 1

@@ -14,7 +14,12 @@ from engine.config import Alignment, Normalisation, StepSet
 from engine.values import DIMENSION, Packed
 
 BACKENDS = [alignment.choose("definition"), alignment.choose("cpu"), alignment.choose("cpu", threads=2)]
-STEP_SETS: tuple[StepSet, ...] = ("classic", "slope")
+STEP_SETS: tuple[StepSet, ...] = ("classic", "slope", "wide")
+STEPS: dict[StepSet, list[tuple[int, int]]] = {
+    "classic": [(1, 1), (1, 0), (0, 1)],
+    "slope": [(1, 1), (2, 1), (1, 2)],
+    "wide": [(1, 1), (2, 1), (1, 2), (3, 1), (1, 3)],
+}
 NORMALISATIONS: tuple[Normalisation, ...] = ("query", "path")
 SETTINGS = [
     Alignment(
@@ -101,9 +106,9 @@ def paths(
         i, j = path[-1]
         if i == rows - 1 and (not whole or j == columns - 1):
             yield path, jumped
-        for di, dj in {"classic": ((1, 1), (1, 0), (0, 1)), "slope": ((1, 1), (2, 1), (1, 2))}[steps]:
+        for di, dj in STEPS[steps]:
             if i + di < rows and j + dj < columns:
-                skipped = [(i + 1, j + 1)] if di == 2 else []
+                skipped = [(i + row, j + 1) for row in range(1, di)]
                 yield from grow([*path, *skipped, (i + di, j + dj)], jumped)
         if jumps and i + 1 < rows:
             for target in range(columns):
@@ -228,6 +233,15 @@ def test_slope_steps_charge_the_skipped_query_row(backend: Backend) -> None:
 def test_slope_steps_leave_a_document_snippet_out_for_nothing(backend: Backend) -> None:
     query, document = with_costs(np.array([[0, 9, 9], [9, 9, 0]]))
     assert backend.align(query, packed(document), SLOPE).costs[0] == 0
+
+
+def test_wide_steps_follow_music_thrice_as_slow_or_as_fast(backend: Backend) -> None:
+    slow = np.array([[0, 9], [9, 1], [9, 2], [9, 0]])
+    for costs, cost in ((slow, 3), (np.array([[0, 9, 9, 9], [9, 9, 9, 0]]), 0)):
+        query, document = with_costs(costs)
+        wide = Alignment(steps="wide", jump_penalty=np.inf)
+        assert backend.align(query, packed(document), wide).costs[0] * len(costs) == cost
+        assert backend.align(query, packed(document), SLOPE).costs[0] * len(costs) > cost
 
 
 def test_no_path_is_an_infinite_cost_without_an_end(backend: Backend) -> None:

@@ -45,7 +45,10 @@ def test_other_sections_are_left_alone(tmp_path: Path) -> None:
         ("[search]\nshortlst = 10\n", r"search\.shortlst: no such setting; expected one of neighbours, align_all"),
         ("[search]\nshortlist = 'ten'\n", r"search\.shortlist: expected int, got 'ten'"),
         ("[search]\nshortlist = true\n", r"search\.shortlist: expected int, got True"),
-        ("[search.alignment]\nsteps = 'odd'\n", r"alignment\.steps: expected 'classic' or 'slope', got 'odd'"),
+        (
+            "[search.alignment]\nsteps = 'odd'\n",
+            r"alignment\.steps: expected 'classic' or 'slope' or 'wide', got 'odd'",
+        ),
         ("search = 3\n", r"expected a table \[search\]"),
         ("search = [", "cannot be read as TOML"),
     ],
