@@ -39,8 +39,8 @@ class Alignment:
     """How two sequences are aligned."""
 
     steps: StepSet = "wide"
-    """`classic`: (1,1), (1,0), (0,1). `slope`: (1,1), (2,1), (1,2), where a skipped query row is charged. `wide`: these,
-    (3,1) and (1,3), which follow music so slow that a snippet lasts for several excerpts."""
+    """`classic`: (1,1), (1,0), (0,1). `slope`: (1,1), (2,1), (1,2), where a skipped query row is charged. `wide`: these
+    and (3,1), (1,3), which follow music so slow that a snippet lasts for several excerpts."""
     whole: bool = False
     """The document is aligned from its first snippet to its last one; else any part of it is."""
     normalise: Normalisation = "query"

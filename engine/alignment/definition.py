@@ -11,9 +11,9 @@ A path passes cells (i, j) from query row 0 to query row N - 1. Between two of i
     wide steps      these, (3, 1) and (1, 3)
     a jump          from any cell of row i - 1 to any cell of row i, for `jump_penalty`
 
-Every query row is charged: step (2, 1) into (i, j) passes (i - 1, j) too, and step (3, 1) before that (i - 2, j). Steps
-(1, 2) and (1, 3) leave document snippets out, uncharged. A path's cost is the sum of C over the cells it passes, and the
-penalties of its jumps; with wide steps
+Every query row is charged: step (2, 1) into (i, j) passes (i - 1, j) too, and step (3, 1) before that (i - 2, j).
+Steps (1, 2) and (1, 3) leave document snippets out, uncharged. A path's cost is the sum of C over the cells it passes,
+and the penalties of its jumps; with wide steps
 
     D[i, j] = C[i, j] + min(D[i-1, j-1],  D[i-2, j-1] + C[i-1, j],  D[i-1, j-2],
                             D[i-3, j-1] + C[i-2, j] + C[i-1, j],  D[i-1, j-3],
