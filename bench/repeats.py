@@ -1,6 +1,6 @@
 """Do jumps help where music is repeated, and what do they cost where it is not? By groups of pieces.
 
-    python -m bench.repeats --data DIR [--set mozart|joplin] [--quick] [--json FILE] [--crowd COLLECTION] [--plot FILE]
+    python -m bench.repeats --data DIR [--set mozart|joplin] [--corpus DIR] [--quick] [--json FILE] [--plot FILE]
 
 What the page prints once the recording plays twice. `mozart`: real performances; some pieces have repeats that are
 played, others have not. `joplin`: every rag twice, with its repeats (the recording is cut up and put together as the
@@ -8,7 +8,7 @@ kern says, `bench.visits`) and without (as it is written); settings are chosen o
 
 Each piece's recording is asked among the scores (A2S) and its score among the recordings (S2A), whole; fragments of 20,
 40 and 80 s from places where the music goes back, or from random ones where it never does; eight systems on end. All
-hide in a crowd of other music (`bench.crowd`), without which nearly everything is found. MRR by the jump penalty, and
+hide in a crowd if `--corpus` is named (`bench.crowd`), without which nearly everything is found. MRR by the jump penalty, and
 `gain`: of the penalty in force over none, the mean of the paired differences; intervals by drawing pieces. `in system`
 is the share of the path through the right document, wherever that is ranked, that lies in the right system.
 """
@@ -28,6 +28,7 @@ from numpy.random import Generator
 from tqdm import tqdm
 
 from bench import localisation, passages, pieces, queries, report, retrieval, truth, visits
+from bench.crowd import collect as collect_takes
 from bench.pieces import Piece
 from bench.queries import AMONG, Direction
 from bench.truth import Truth
@@ -239,7 +240,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--plot", type=Path, help="draw the path of the piece with most repeats there")
     parser.add_argument("--weights", type=Path, help="another network than the shipped one")
-    parser.add_argument("--crowd", type=Path, help="collection of `bench.crowd` (default: training takes)")
+    parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd; none: no crowd")
     parser.add_argument("--fragments", type=int, default=2, help="of each length, from each document")
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
     parser.add_argument("--work", type=Path, default=Path("runs"), help="recordings and collections are kept")
@@ -249,11 +250,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
-    identity = load().identity
+    encoder = load()
+    identity = encoder.identity
     searched = localisation.SEARCHED[options.set]
     found = pieces.pieces(options.data, searched)[: 12 if options.quick else None]
     work = options.work / "retrieval" / searched
-    crowd_path = options.crowd or options.work / "crowd" / f"{identity.hash[:12]}-train"
     environment = report.environment()
     print(report.heading(environment))
     sides: list[tuple[str, Path, list[Piece], dict[str, list[Visit]] | None]] = [("as they are", work, found, None)]
@@ -262,7 +263,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sides.append(("repeats added", work / "unfolded", [piece for piece in found if piece.id in repeated], repeated))
     default, rows = SearchSettings().alignment, []
     with contextlib.ExitStack() as opened:
-        crowd = opened.enter_context(Collection.open(crowd_path, identity)) if crowd_path.exists() else None
+        crowd = None
+        if options.corpus:
+            takes = collect_takes(options.corpus, "train", options.work / "crowd", encoder)
+            crowd = opened.enter_context(Collection.open(takes, identity))
         print(f"crowd: {len(crowd.documents) if crowd else 0} documents")
         backend = alignment.choose(threads=options.jobs)
         for recorded, folder, own, played in sides:
