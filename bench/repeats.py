@@ -8,7 +8,7 @@ kern says, `bench.visits`) and without (as it is written); settings are chosen o
 
 Each piece's recording is asked among the scores (A2S) and its score among the recordings (S2A), whole; fragments of 20,
 40 and 80 s from places where the music goes back, or from random ones where it never does; eight systems on end. All
-hide in a crowd if `--corpus` is named (`bench.crowd`), without which nearly everything is found. MRR by the jump penalty, and
+hide in a crowd, if `--corpus` is named (`bench.crowd`): else nearly everything is found. MRR by the jump penalty, and
 `gain`: of the penalty in force over none, the mean of the paired differences; intervals by drawing pieces. `in system`
 is the share of the path through the right document, wherever that is ranked, that lies in the right system.
 """
