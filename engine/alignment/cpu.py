@@ -71,9 +71,9 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
     document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, length], dtype=np.int64))
     arguments = _arguments(query, document, settings)
     columns, base, block, *_, starts = _scratch(-(-length // (LANES * POSITIONS)) * POSITIONS, settings)
-    rows = [np.full(length + kernels.PADDING, np.inf, dtype=np.float32) for _ in range(4)]
+    rows = [np.full(length + kernels.PADDING, np.inf, dtype=np.float32) for _ in range(5)]
     begins, lengths = (np.empty(LANES, dtype=np.int64) for _ in range(2))
-    ways, sources = np.empty((len(query), length), dtype=np.uint8), np.empty(len(query), dtype=np.int32)
+    ways, sources = np.zeros((len(query), length), dtype=np.uint8), np.empty(len(query), dtype=np.int32)
     scratch = columns, base, block, *rows, starts, begins, lengths
     end = kernels.fill(*arguments, scratch, ways, sources) if length > 0 else -1
     if end < 0:

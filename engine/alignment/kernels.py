@@ -28,7 +28,7 @@ LONG = 1000
 STEPS = ("classic", "slope", "wide")
 CLASSIC, SLOPE, WIDE = 0, 1, 2
 
-DIAGONAL, ROW, COLUMN, FAR_ROW, FAR_COLUMN, JUMP = 0, 1, 2, 3, 4, 5
+DIAGONAL, ROW, COLUMN, FAR_ROW, FAR_COLUMN, JUMP = (np.uint8(way) for way in range(6))
 """How a cell was reached, in the order ties prefer. Of classic steps ROW is (1, 0) and COLUMN (0, 1), of the others
 (2, 1) and (1, 2); FAR_ROW is (3, 1) and FAR_COLUMN (1, 3)."""
 
@@ -241,49 +241,78 @@ def fill(query, documents, settings, scratch, ways, sources):
     ways: uint8 (N, M) is given how each cell was reached; sources: int32 (N,) where the jumps into each row start.
     """
     (rows, count), (steps, whole, penalty), length = query, settings, ways.shape[1]
-    columns, base, block, above, here, charged, far_charged, starts, begins, lengths = scratch
+    columns, base, block, costs, above, here, charges, far_charges, starts, begins, lengths = scratch
     piece = (length + LANES - 1) // LANES
     for lane in range(LANES):
         lengths[lane] = min(max(length - lane * piece, 0), piece)
         begins[lane] = lane * piece
     positions = pack_columns(documents, begins, lengths, columns, base, starts)
     height = block_rows(positions)
-    for j in range(length):
-        above[j + PADDING] = charged[j] = far_charged[j] = INFINITY
-    jump = INFINITY
+    jump, barrier = INFINITY, ZERO if steps == WIDE else INFINITY
     for i in range(count):
         if i % height == 0:
             block_costs(rows, i, height, columns, base, positions, block)
         for lane in range(LANES):
             for position in range(lengths[lane]):
-                j = lane * piece + position
-                cost = block[(i % height * positions + position) * LANES + lane]
-                at = j + PADDING
-                best, way = above[at - 1], DIAGONAL
-                by_row = above[at] if steps == CLASSIC else charged[j]
-                by_column = here[at - 1] if steps == CLASSIC else above[at - 2]
-                if by_row < best:
-                    best, way = by_row, ROW
-                if by_column < best:
-                    best, way = by_column, COLUMN
-                if steps == WIDE and far_charged[j] < best:
-                    best, way = far_charged[j], FAR_ROW
-                if steps == WIDE and above[at - 3] < best:
-                    best, way = above[at - 3], FAR_COLUMN
-                if jump < best:
-                    best, way = jump, JUMP
-                if i == 0 and (j == 0 or not whole):
-                    best = ZERO
-                far_charged[j] = charged[j] + cost
-                charged[j] = above[at - 1] + cost
-                here[at] = cost + best
-                ways[i, j] = way
+                costs[lane * piece + position] = block[(i % height * positions + position) * LANES + lane]
+        if i == 0:
+            fill_first(costs, length, steps, whole, here, charges, far_charges, ways[0])
+        elif steps == CLASSIC:
+            fill_classic(costs, length, jump, above, here, ways[i])
+        else:
+            fill_slope(costs, length, jump, barrier, above, here, charges, far_charges, ways[i])
         above, here = here, above
         if i + 1 < count:
             sources[i + 1] = first_of_least_in(above, length)
             jump = above[sources[i + 1] + PADDING] + penalty
     end = length - 1 if whole else first_of_least_in(above, length)
     return end if above[end + PADDING] < INFINITY else -1
+
+
+@_compiled
+def fill_first(costs, length, steps, whole, here, charges, far_charges, ways):
+    """Row 0 of D, and of the charges for row 1."""
+    for j in range(length):
+        here[j + PADDING] = costs[j] if j == 0 or not whole else INFINITY
+        charges[j] = far_charges[j] = INFINITY
+        if steps == CLASSIC and whole and j > 0:
+            here[j + PADDING] = here[j + PADDING - 1] + costs[j]
+            ways[j] = COLUMN
+
+
+@_compiled
+def fill_slope(costs, length, jump, barrier, above, here, charges, far_charges, ways):
+    """The next row of D, by selections alone, so that it is made of vectors; an infinite `barrier` forbids far steps."""
+    for j in range(length):
+        cost, diagonal, charge = costs[j], above[j + PADDING - 1], charges[j]
+        column, far_charge, far_column = above[j + PADDING - 2], far_charges[j] + barrier, above[j] + barrier
+        way = ROW if charge < diagonal else DIAGONAL
+        best = min(charge, diagonal)
+        way = COLUMN if column < best else way
+        best = min(column, best)
+        way = FAR_ROW if far_charge < best else way
+        best = min(far_charge, best)
+        way = FAR_COLUMN if far_column < best else way
+        best = min(far_column, best)
+        ways[j] = JUMP if jump < best else way
+        here[j + PADDING] = cost + min(jump, best)
+        far_charges[j] = charge + cost
+        charges[j] = diagonal + cost
+
+
+@_compiled
+def fill_classic(costs, length, jump, above, here, ways):
+    """As `fill_slope`, with classic steps; each cell waits for its left neighbour."""
+    for j in range(length):
+        best, way = above[j + PADDING - 1], DIAGONAL
+        if above[j + PADDING] < best:
+            best, way = above[j + PADDING], ROW
+        if here[j + PADDING - 1] < best:
+            best, way = here[j + PADDING - 1], COLUMN
+        if jump < best:
+            best, way = jump, JUMP
+        here[j + PADDING] = costs[j] + best
+        ways[j] = way
 
 
 @_compiled
