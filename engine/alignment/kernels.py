@@ -282,7 +282,7 @@ def fill_first(costs, length, steps, whole, here, charges, far_charges, ways):
 
 @_compiled
 def fill_slope(costs, length, jump, barrier, above, here, charges, far_charges, ways):
-    """The next row of D, by selections alone, so that it is made of vectors; an infinite `barrier` forbids far steps."""
+    """The next row of D, by selections alone, so that vectors do it; an infinite `barrier` forbids far steps."""
     for j in range(length):
         cost, diagonal, charge = costs[j], above[j + PADDING - 1], charges[j]
         column, far_charge, far_column = above[j + PADDING - 2], far_charges[j] + barrier, above[j] + barrier
