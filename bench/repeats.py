@@ -45,7 +45,7 @@ from engine.values import Sequence as Snippets
 LENGTHS_S = (20, 40, 80)
 SYSTEMS = 8
 PENALTIES = (np.inf, 4.0, 2.0, 1.0)
-STEPS: tuple[StepSet, ...] = ("slope", "classic")
+STEPS: tuple[StepSet, ...] = ("wide", "slope", "classic")
 SEED = 0
 
 
