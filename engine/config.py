@@ -66,11 +66,9 @@ class SearchSettings:
 
     neighbours: int = 25
     """Nearest document snippets that vote for each query snippet."""
-    align_all: int = 1_000_000
-    """Up to so many snippets of the kind searched every document is aligned, which takes less time than to find the
-    nearest snippets exactly."""
-    shortlist: int = 200
-    """Among more, documents that are aligned."""
+    shortlist: int = 0
+    """Documents that are aligned. 0: all, as long as they are so few that this takes less time than to find the nearest
+    snippets exactly, else 200 (`engine.search`)."""
     alignment: Alignment = Alignment()
     threads: int = 2
 

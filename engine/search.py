@@ -23,6 +23,11 @@ Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
 `fingerprint`: rank without alignment. `sdtw`, `dtw`: all are aligned as published, the query with a part or with the
 whole of each."""
 
+ALIGN_ALL = 1_000_000
+"""Up to so many snippets of the kind searched every document is aligned, unless settings name a shortlist ..."""
+SHORTLIST = 200
+"""... and among more of them so many documents."""
+
 PUBLISHED = {"sdtw": PUBLISHED_SDTW, "dtw": PUBLISHED_DTW}
 
 
@@ -130,10 +135,11 @@ class Searcher:
             return _Ranked(numbers=numbers, costs=-given / (given.sum() or 1), votes=votes.counts[numbers])
         count = len(self._candidates(among).documents)
         numbers, counts = np.arange(count), np.zeros(count, dtype=np.int64)
-        if method == "refine" and len(self._candidates(among).packed.bias) > self._settings.align_all:
+        few = len(self._candidates(among).packed.bias) <= ALIGN_ALL
+        if method == "refine" and (self._settings.shortlist or not few):
             with stopwatch("fingerprint"):
                 votes, numbers = self._voted(sequence, among, "fingerprint")
-            numbers, counts = np.sort(numbers[: self._settings.shortlist]), votes.counts
+            numbers, counts = np.sort(numbers[: self._settings.shortlist or SHORTLIST]), votes.counts
         with stopwatch("align"):
             costs, order = self._align(sequence, among, numbers, self._alignment(sequence, among, method))
         ranked = _Ranked(numbers=numbers[order], costs=costs[order], votes=counts[numbers[order]])

@@ -42,7 +42,7 @@ def test_other_sections_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[search]\nshortlst = 10\n", r"search\.shortlst: no such setting; expected one of neighbours, align_all"),
+        ("[search]\nshortlst = 10\n", r"search\.shortlst: no such setting; expected one of neighbours, shortlist"),
         ("[search]\nshortlist = 'ten'\n", r"search\.shortlist: expected int, got 'ten'"),
         ("[search]\nshortlist = true\n", r"search\.shortlist: expected int, got True"),
         (

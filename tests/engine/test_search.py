@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from collection_samples import NETWORK, embeddings
+from engine import search
 from engine.collection import Collection, CollectionWriter
 from engine.config import Alignment, SearchSettings
 from engine.errors import QueryError
@@ -110,23 +111,23 @@ def test_a_noisy_fragment_of_a_recording_finds_its_seconds(collection: Collectio
 
 def test_refine_equals_exhaustive_when_the_shortlist_covers_everything(collection: Collection) -> None:
     query = noisy(3, range(13, 24), "recording")
-    searcher = Searcher(collection, SearchSettings(shortlist=12, align_all=0))
+    searcher = Searcher(collection, SearchSettings(shortlist=12))
     refined, exhaustive = searcher.query(query, "score", "refine", 12), searcher.query(query, "score", "exhaustive", 12)
     assert [replace(match, votes=0) for match in refined.matches] == list(exhaustive.matches)
 
 
 def test_refine_answers_only_from_the_shortlist(collection: Collection) -> None:
     query = noisy(3, range(9), "recording")
-    answer = Searcher(collection, SearchSettings(shortlist=3, align_all=0)).query(query, "score", top=12)
+    answer = Searcher(collection, SearchSettings(shortlist=3)).query(query, "score", top=12)
     assert len(answer.matches) == 3
     assert (answer.matches[0].document.id, answer.matches[0].votes) == ("s03", 9)
 
 
-def test_a_small_collection_is_aligned_whole(collection: Collection) -> None:
-    snippets = 12 * SNIPPETS
-    for limit, matches in ((snippets, 12), (snippets - 1, 3)):
-        searcher = Searcher(collection, SearchSettings(shortlist=3, align_all=limit))
-        assert len(searcher.query(noisy(3, range(9), "recording"), "score", top=12).matches) == matches
+def test_a_small_collection_is_aligned_whole(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "SHORTLIST", 3)
+    for limit, matches in ((12 * SNIPPETS, 12), (12 * SNIPPETS - 1, 3)):
+        monkeypatch.setattr(search, "ALIGN_ALL", limit)
+        assert len(Searcher(collection).query(noisy(3, range(9), "recording"), "score", top=12).matches) == matches
 
 
 def test_votes_cost_minus_their_share(collection: Collection) -> None:
@@ -166,7 +167,7 @@ def test_the_bias_counts_against_the_other_kind_only(tmp_path: Path) -> None:
 
 
 def test_each_stage_that_ran_is_timed(collection: Collection) -> None:
-    searcher, query = Searcher(collection, SearchSettings(align_all=0)), noisy(3, range(8), "recording")
+    searcher, query = Searcher(collection, SearchSettings(shortlist=200)), noisy(3, range(8), "recording")
     stages = {method: list(searcher.query(query, "score", method).timings_ms) for method in METHODS}
     assert stages == {
         "refine": ["fingerprint", "align", "locate", "total"],
