@@ -51,6 +51,7 @@ from engine.values import Embeddings, Kind, Packed
 LENGTHS_S = (10, 20, 50)
 SYSTEMS = (1, 2, 4)
 KS = (1, 5, 10, 25, 50, 100, 200)
+TICKS_MS = (1, 2, 5, 10, 20, 50, 100, 200)
 SHOWN_KS = (1, 10, 50, 200)
 ENOUGH = 0.99
 """Recall of the winner that a shortlist should have."""
@@ -301,6 +302,8 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         by_length.set_xticks(KS, [str(k) for k in KS])
         by_length.minorticks_off()
         by_time.set(title=f"{direction}: R@10 by time", xscale="log", xlabel="ms of one core a query")
+        by_time.set_xticks(TICKS_MS, [str(ms) for ms in TICKS_MS])
+        by_time.minorticks_off()
     for axis in axes.flat:
         axis.axhline(ENOUGH, color="gray", linewidth=0.8, linestyle=":")
         axis.set(ylim=(0.8, 1.01), ylabel="R@K of the winner of aligning all")
