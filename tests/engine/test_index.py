@@ -15,6 +15,12 @@ def stored(tmp_path: Path) -> Path:
     return path
 
 
+def test_threads_share_the_query_without_changing_the_result() -> None:
+    built, query = index.build(embeddings(500), threads=1), embeddings(3 * index.SHARE + 1, 1)
+    for one, three in zip(*(index.nearest(built, query, 5, threads=threads) for threads in (1, 3)), strict=True):
+        np.testing.assert_allclose(one, three, atol=1e-6)
+
+
 def test_the_nearest_are_those_of_largest_inner_product() -> None:
     rows, query = embeddings(300, seed=1), embeddings(4, seed=2)
     similarities, found = index.nearest(index.build(rows, threads=1), query, 10, threads=1)
