@@ -101,6 +101,7 @@ def _query(
     out: Path, made: "Sequence[Files]", load_encoder: "LoadEncoder", jobs: int, stages: _Stages
 ) -> list[dict[str, Any]]:
     from engine.collection import Collection
+    from engine.confidence import Calibration
     from engine.config import SearchSettings
     from engine.search import Searcher
     from indexer.demo import queries, report
@@ -112,7 +113,8 @@ def _query(
             asked = queries.queries(collection, made, encoder)
         if not asked:
             raise DemoError(f"{out / 'collection'} holds no piece both as a score and as a recording")
-        searcher = Searcher(collection, settings)
+        calibration = Calibration.load(None, encoder.identity, settings.alignment)
+        searcher = Searcher(collection, settings, calibration=calibration)
         for query in asked[:4]:  # one of each sort: compiles the kernels and loads the indexes, which are not timed
             queries.ask(searcher, query, "refine")
         with stages("searching", f"Asking {len(asked)} queries, each with {' and '.join(queries.METHODS)}"):

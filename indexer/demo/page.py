@@ -1,7 +1,7 @@
 """What the report is set in: HTML to be filled by `str.format`, and its style."""
 
 MATCH = """<figure class="match {tone}"><div class=frame>{picture}</div>
-<figcaption><b>{rank}</b><div>{name}<br><small>{where} · cost {cost}</small></div></figcaption></figure>
+<figcaption><b>{rank}</b><div>{name}<br><small>{where} · cost {cost}{confidence}</small></div></figcaption></figure>
 """
 
 EXAMPLE = """<section class="example {verdict}">
@@ -31,7 +31,7 @@ Nothing but sound and pixels is compared.</p>
 {rows}
 </tbody></table>
 <p class=note><b>A2S</b>: sound asks for a score. <b>S2A</b>: a score asks for a recording. <b>vote</b>: the neighbours
-of each snippet vote for documents. <b>refine</b>: the documents are then aligned with the query. R@k: share of queries
+of each snippet vote for documents. <b>refine</b>: documents are aligned with the query. R@k: share of queries
 whose piece is among the first k. MRR: mean reciprocal rank, with its 95 % interval. Search: mean time of a query, its
 embedding aside. Scans and recordings are made from the same encodings of the music, so this is easier than real life.
 Network: {network}.</p>

@@ -162,6 +162,7 @@ def _match(match: Match, truth: str) -> str:
         name=_name(match.document),
         where=_where(match),
         cost=f"{match.cost:.3f}",
+        confidence="" if match.confidence is None else f" · confidence {match.confidence:.2f}",
         picture=picture,
     )
 
