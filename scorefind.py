@@ -56,6 +56,13 @@ def encoder_loader(weights: Path | None, threads: int = 1) -> Callable[[], "Enco
     return functools.partial(Encoder.load, weights, threads=threads)
 
 
+def _calibration_file(weights: Path | None) -> Path | None:
+    """Beside the weights; None is the shipped one, of the shipped weights."""
+    from engine.confidence import beside
+
+    return weights and beside(weights)
+
+
 def _log_to_stderr(verbose: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
@@ -133,14 +140,14 @@ def _check(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from engine.doctor import report
 
-    _print_facts(report(encoder_loader(options.weights)), options.json)
+    _print_facts(report(encoder_loader(options.weights), _calibration_file(options.weights)), options.json)
     return 0
 
 
 def _query(options: argparse.Namespace) -> int:
     from engine import documents
     from engine.collection import Collection
-    from engine.confidence import Calibration, beside
+    from engine.confidence import Calibration
     from engine.config import SearchSettings, load
     from engine.search import Searcher
 
@@ -152,8 +159,7 @@ def _query(options: argparse.Namespace) -> int:
         started = time.perf_counter()
         asking, sequence = documents.embed(options.path, kind, encoder, options.start, options.end)
         embed_ms = (time.perf_counter() - started) * 1000
-        file = options.weights and beside(options.weights)
-        calibration = Calibration.load(file, encoder.identity, settings.alignment)
+        calibration = Calibration.load(_calibration_file(options.weights), encoder.identity, settings.alignment)
         answer = Searcher(collection, settings, calibration=calibration).query(
             sequence, among, options.method, options.top, path=options.traced, systems=asking.systems
         )

@@ -6,8 +6,10 @@ import platform
 import shutil
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+from engine.config import Alignment
 from engine.documents import Encoder
 from engine.errors import EngineError
 
@@ -19,9 +21,13 @@ OPTIONAL = ("cupy-cuda12x", "verovio", "resvg_py", "midirenderer", "pretty_midi"
 """For a GPU, for training, and for the demo."""
 
 
-def report(load_encoder: Callable[[], Encoder]) -> dict[str, Any]:
-    """Facts in groups, for people and for JSON; what is missing or broken is among them."""
+def report(load_encoder: Callable[[], Encoder], calibration: Path | None = None) -> dict[str, Any]:
+    """Facts in groups, for people and for JSON; what is missing or broken is among them.
+
+    calibration: of the network; None is the shipped one.
+    """
     from engine import alignment
+    from engine.alignment.cpu import MULTIPLIES_BYTES
 
     backend = alignment.choose()
     return {
@@ -34,7 +40,8 @@ def report(load_encoder: Callable[[], Encoder]) -> dict[str, Any]:
         or "not on the PATH: M4A, AAC and others cannot be read; WAV, FLAC, OGG, MP3 can",
         "cuda": _cuda(),
         "alignment backend": f"{backend.name}: {backend.reason}",
-        "network": _network(load_encoder),
+        "int8 alignment": "faster here" if MULTIPLIES_BYTES else "slower here: the CPU does not multiply bytes",
+        "network": _network(load_encoder, calibration),
     }
 
 
@@ -64,9 +71,12 @@ def _cuda() -> str:
     return "a driver is installed"
 
 
-def _network(load_encoder: Callable[[], Encoder]) -> dict[str, str]:
+def _network(load_encoder: Callable[[], Encoder], calibration: Path | None) -> dict[str, str]:
+    from engine.confidence import Calibration
+
     try:
         encoder = load_encoder()
+        calibrated = Calibration.load(calibration, encoder.identity, Alignment())
     except EngineError as exc:
         return {"error": str(exc)}
     identity = encoder.identity
@@ -75,4 +85,5 @@ def _network(load_encoder: Callable[[], Encoder]) -> dict[str, str]:
         "sha256": identity.hash,
         "front end": str(identity.front_end),
         "computes on": encoder.device,
+        "confidence": "calibrated for the default alignment" if calibrated else "none: there is no calibration for it",
     }
