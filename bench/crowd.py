@@ -76,6 +76,17 @@ def _score(take: Take, front_end: FrontEnd) -> Score:
     return Score(pages=1, systems=(system,), strip=strip, starts_px=np.zeros(1, np.int64))
 
 
+def hidden(pieces: Path, corpus: Path, work: Path, encoder: Encoder) -> Path:
+    """The collection of some pieces and, for them to hide in, of the takes; made below `work` unless it is there.
+
+    pieces: their collection, as `bench.retrieval.collect` puts it: SET/NETWORK-COUNT/collection.
+    """
+    others = collect(corpus, "train", work, encoder)
+    with Collection.open(pieces) as ours, Collection.open(others) as theirs:
+        name = "-".join([*pieces.parts[-3:-1], str(len(ours.documents)), "in", str(len(theirs.documents))])
+        return joined(work / name, encoder.identity, [ours, theirs])
+
+
 def joined(path: Path, network: NetworkIdentity, parts: Iterable[Collection]) -> Path:
     """A collection of the documents of all parts, made unless it is there; nothing is embedded again."""
     if not path.exists():

@@ -155,11 +155,7 @@ def ask(collection: Collection, found: Sequence[pieces.Piece], per_piece: int) -
         yield query
         for _ in range(per_piece):
             for size in LENGTHS_S if query.direction == "A2S" else SYSTEMS:
-                if query.direction == "A2S":
-                    form, cut = f"{size} s", queries.seconds(query.sequence, size, front_end, rng)
-                else:
-                    form, cut = f"{size} system{'s'[: size > 1]}", queries.systems(query.sequence, size, rng)
-                yield Query(direction=query.direction, form=form, piece=query.piece, truth=query.truth, sequence=cut)
+                yield queries.fragment(query, size, front_end, rng)
 
 
 def aligned(

@@ -15,7 +15,6 @@ The methods are those of `bench.methods`. Fragments are cut from the sequence of
 import argparse
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         encoder = load()
         path, added = collect(found, options.work / "dev", encoder.identity, load, options.jobs, fresh=options.fresh)
         if options.corpus:
-            path = hidden(path, encoder, options)
+            path = crowd.hidden(path, options.corpus, options.work.parent / "crowd", encoder)
         with Collection.open(path, encoder.identity) as collection:
             sizes = collection_sizes(collection)
             print(f"{network}: {report.label(encoder.identity)}, {sizes}", flush=True)
@@ -127,14 +126,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="recordings and collections are kept")
     parser.add_argument("--fresh", action="store_true", help="embed all again, after a change of the front ends")
     return parser.parse_args(arguments)
-
-
-def hidden(path: Path, encoder: Encoder, options: argparse.Namespace) -> Path:
-    """A collection of the pieces at `path` and the crowd."""
-    others = crowd.collect(options.corpus, "train", options.work.parent / "crowd", encoder)
-    with Collection.open(path) as ours, Collection.open(others) as theirs:
-        target = options.work / f"{path.parent.name}-{len(ours.documents)}-in-{len(theirs.documents)}"
-        return crowd.joined(target, encoder.identity, [ours, theirs])
 
 
 def systems_1(collection: Collection, network: str, threads: int) -> dict[str, Cost]:
@@ -196,16 +187,8 @@ def table_2(
 def fragments(collection: Collection, wholes: Sequence[Query], length: int, count: int) -> list[Query]:
     """`count` fragments of so many seconds or systems, from random places of random pieces; the same each time."""
     rng = np.random.default_rng((SEED, length))
-    front_end = collection.network.front_end
-    made = []
-    for number in rng.integers(len(wholes), size=count):
-        query = wholes[number]
-        if query.direction == "A2S":
-            cut = queries.seconds(query.sequence, length, front_end, rng)
-        else:
-            cut = queries.systems(query.sequence, length, rng)
-        made.append(replace(query, form=f"{length} {UNITS[query.direction]}", sequence=cut))
-    return made
+    chosen = rng.integers(len(wholes), size=count)
+    return [queries.fragment(wholes[number], length, collection.network.front_end, rng) for number in chosen]
 
 
 def wide(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

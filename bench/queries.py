@@ -1,7 +1,7 @@
 """Queries cut from documents of a collection: whole pieces, fragments of seconds, runs of systems."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +48,15 @@ def whole(collection: Collection, found: Iterable[Piece]) -> Iterator[Query]:
             if asked in held:
                 sequence = collection.sequence(asked)
                 yield Query(direction=direction, form="whole", piece=piece.id, truth=truth, sequence=sequence)
+
+
+def fragment(query: Query, size: float, front_end: FrontEnd, rng: Generator) -> Query:
+    """So many seconds of a recording (see `seconds`), or systems of a score (see `systems`), of a whole query."""
+    if query.direction == "A2S":
+        return replace(query, form=f"{size} s", sequence=seconds(query.sequence, size, front_end, rng))
+    count = int(size)
+    form = f"{count} system{'s'[: count > 1]}"
+    return replace(query, form=form, sequence=systems(query.sequence, count, rng))
 
 
 def part(sequence: Sequence, chosen: slice | NDArray[np.int64]) -> Sequence:

@@ -18,7 +18,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +136,7 @@ def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Itera
     for query in queries.whole(collection, found):
         yield query
         for size, _ in itertools.product(LENGTHS_S if query.direction == "A2S" else SYSTEMS, range(per_piece)):
-            if query.direction == "A2S":
-                form, cut = f"{size} s", queries.seconds(query.sequence, size, front_end, rng)
-            else:
-                form, cut = f"{size} system{'s'[: size > 1]}", queries.systems(query.sequence, size, rng)
-            yield replace(query, form=form, sequence=cut)
+            yield queries.fragment(query, size, front_end, rng)
 
 
 def answer(

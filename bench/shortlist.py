@@ -25,7 +25,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     encoder = load()
     path, _ = collect(found, options.retrieval / options.set, encoder.identity, load, options.jobs, fresh=False)
     if options.corpus:
-        path = _hidden(path, options, encoder)
+        path = crowd.hidden(path, options.corpus, options.crowd, encoder)
     environment = report.environment()
     print(report.heading(environment))
     with contextlib.ExitStack() as opened:
@@ -134,18 +134,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fragments", type=int, default=2, help="of each length, from each document")
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
     parser.add_argument("--retrieval", type=Path, default=Path("runs/retrieval"), help="collections of the sets")
-    parser.add_argument("--crowd", type=Path, default=Path("runs/crowd"), help="collections of takes")
-    parser.add_argument("--work", type=Path, default=Path("runs/shortlist"), help="both joined, and hashes, are kept")
+    parser.add_argument("--crowd", type=Path, default=Path("runs/crowd"), help="takes, and both joined, are kept")
+    parser.add_argument("--work", type=Path, default=Path("runs/shortlist"), help="hashes are kept there")
     return parser.parse_args(arguments)
-
-
-def _hidden(path: Path, options: argparse.Namespace, encoder: Encoder) -> Path:
-    """The collection of the set and the crowd."""
-    takes = crowd.collect(options.corpus, "train", options.crowd, encoder)
-    options.work.mkdir(parents=True, exist_ok=True)
-    target = options.work / f"{path.parent.name}-{options.set}"
-    with Collection.open(path) as pieces_, Collection.open(takes) as others:
-        return crowd.joined(target, encoder.identity, (pieces_, others))
 
 
 def _hashes(collection: Collection, kind: Kind, work: Path) -> HashIndex:
@@ -176,11 +167,7 @@ def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Itera
     front_end = collection.network.front_end
     for query in queries.whole(collection, found):
         for size, _ in itertools.product(LENGTHS_S if query.direction == "A2S" else SYSTEMS, range(per_piece)):
-            if query.direction == "A2S":
-                form, cut = f"{size} s", queries.seconds(query.sequence, size, front_end, rng)
-            else:
-                form, cut = f"{size} system{'s'[: size > 1]}", queries.systems(query.sequence, size, rng)
-            yield replace(query, form=form, sequence=cut)
+            yield queries.fragment(query, size, front_end, rng)
 
 
 def vote(material: Material, query: Embeddings, neighbours: int) -> Ranking:
