@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from engine import alignment, config
 from engine.alignment import Backend
@@ -199,19 +201,21 @@ def draw(truth: int, pool: int, rng: Generator, size: int | None = None) -> NDAr
 
 
 def fit(matches: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Logistic regression: (1 + columns,) the constant and the coefficients, by Newton's method with a slight ridge.
+    """Logistic regression with a slight ridge: (1 + columns,) the constant and the coefficients.
 
     matches: (n, columns).
     """
     mean, scale = matches.mean(axis=0), matches.std(axis=0) + 1e-9
-    inputs = np.column_stack([np.ones(len(matches)), (matches - mean) / scale])
-    ridge = RIDGE * len(matches) * np.diag([0.0, *np.ones(matches.shape[1])])
-    coefficients = np.zeros(inputs.shape[1])
-    for _ in range(30):
-        p = 1 / (1 + np.exp(-np.clip(inputs @ coefficients, -30, 30)))
-        curvature = (inputs * (p * (1 - p))[:, None]).T @ inputs + ridge + 1e-9 * np.eye(len(ridge))
-        step = np.linalg.solve(curvature, inputs.T @ (p - right) + ridge @ coefficients)
-        coefficients -= np.clip(step, -2, 2)
+    inputs = (matches - mean) / scale
+
+    def loss(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """With its gradient."""
+        slopes = coefficients[1:]
+        wrong = expit(coefficients[0] + inputs @ slopes) - right
+        gradient = np.concatenate([[np.mean(wrong)], wrong @ inputs / len(inputs) + RIDGE * slopes])
+        return log_loss(coefficients, inputs, right) + RIDGE / 2 * float(slopes @ slopes), gradient
+
+    coefficients = minimize(loss, np.zeros(1 + inputs.shape[1]), jac=True).x
     slopes = coefficients[1:] / scale
     return np.concatenate([[coefficients[0] - slopes @ mean], slopes])
 
