@@ -44,8 +44,3 @@ def ranking(votes: Votes) -> NDArray[np.int64]:
     Documents without a vote come last; they are not left out, so that each document has a rank.
     """
     return np.lexsort((-votes.similarity, -votes.counts))
-
-
-def shortlist(votes: Votes, size: int) -> NDArray[np.int64]:
-    """int64 (min(size, B),): the best documents, best first; filled up with ones that got no vote."""
-    return ranking(votes)[:size]

@@ -6,7 +6,8 @@ What it does differently:
   neighbour of classic steps, the lengths of paths where the cost is divided by these.
 - Local costs are made by a product of our own that keeps its sums in registers (`lanes.product`), for a few query
   rows at a time. It is as fast as a BLAS, starts no threads, and leaves the costs as the rows of D need them.
-- The charged step (2, 1) is carried as one more row, `charges[j] = D[i-2, j-1] + C[i-1, j]`, made while row i - 1 is.
+- The charged step (2, 1) is carried as one more row, `charges[j] = D[i-2, j-1] + C[i-1, j]`, made while row i - 1 is;
+  step (3, 1) as another one, made of that.
 - Embeddings rounded to bytes are multiplied as bytes, four to an instruction, where the CPU can; their sums are exact.
 - Threads are plain Python threads over runs of documents. numba's own must not be entered from two threads at once
   where neither OpenMP nor TBB is installed, which a server would do.

@@ -5,7 +5,7 @@ import pytest
 
 from collection_samples import embeddings
 from engine.index import build
-from engine.voting import Votes, ranking, shortlist, vote
+from engine.voting import Votes, ranking, vote
 
 ROWS = np.eye(32, dtype=np.float32)
 OFFSETS = np.array([0, 2, 2, 6, 32])
@@ -42,4 +42,4 @@ def test_ties_are_settled_by_similarity_then_by_place_and_no_votes_come_last() -
 @pytest.mark.parametrize(("size", "expected"), [(2, [1, 2]), (9, [1, 2, 0])])
 def test_a_shortlist_is_filled_up_with_documents_without_votes(size: int, expected: list[int]) -> None:
     votes = Votes(counts=np.array([0, 4, 1]), similarity=np.array([0.0, 1.0, 1.0]))
-    assert shortlist(votes, size).tolist() == expected
+    assert ranking(votes)[:size].tolist() == expected
