@@ -1,7 +1,8 @@
 """Search, in the order it runs: shortlist, align, rank, judge, locate."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
@@ -64,6 +65,31 @@ class _Ranked:
     confidences: Probabilities | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What is asked."""
+
+    sequence: Sequence
+    among: Kind
+    """The kind of documents searched."""
+    method: Method = "refine"
+    top: int = 10
+    """Matches that are told."""
+    locate: bool = True
+    """False leaves out where the matches lie, which has to be found for each of them by itself."""
+    path: bool = False
+    """Tells the whole path of each match that is located; of a score that asks, `systems` are then needed."""
+    systems: tuple[System, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Aligned:
+    """Costs of all documents of the kind searched, and what it took to get them, with all queries in the same go."""
+
+    costs: NDArray[np.float32]
+    took_ms: float
+
+
 class Searcher:
     """Answers queries from one collection; any number of threads may ask it at once.
 
@@ -84,6 +110,12 @@ class Searcher:
         self._calibration = calibration
         self._kinds: dict[Kind, _Candidates] = {}
 
+    def load(self) -> None:
+        """Reads into memory what queries will need, which otherwise the first of them waits for."""
+        for kind in get_args(Kind):
+            if not self._few(kind):
+                self._collection.index(kind)
+
     def query(
         self,
         sequence: Sequence,
@@ -95,110 +127,125 @@ class Searcher:
         path: bool = False,
         systems: tuple[System, ...] = (),
     ) -> Answer:
-        """The `top` best matches among the documents of a kind, how sure they are, and what each stage took.
+        """The answer to one query; its arguments are those of `Query`, its errors those of `answers`."""
+        asked = Query(sequence=sequence, among=among, method=method, top=top, locate=locate, path=path, systems=systems)
+        return self.answers([asked])[0]
+
+    def answers(self, queries: Iterable[Query]) -> list[Answer]:
+        """For each query the best matches among the documents of its kind, how sure they are, and what each stage took.
 
         A document that cannot be aligned with the query, such as one too short for the steps, is no match.
         Confidence is told by `refine` and `exhaustive`, if there is a calibration, of documents of the other kind.
-        locate: False leaves out where the matches lie, which has to be found for each of them by itself.
-        path: True tells the whole path of each match that is located; of a score that asks, `systems` are then needed.
+        Queries that are aligned with all documents are so together, which is faster than one by one.
         timings_ms: of `vote`, `fingerprint`, `align`, `judge` and `locate`, those that ran, and `total`.
 
-        Raises QueryError if the query holds no snippets; ValueError if `method` is unknown or `top` less than 1.
+        Raises QueryError if a query holds no snippets; ValueError if a method is unknown or a `top` less than 1.
         """
-        if len(sequence) == 0:
-            raise QueryError("the query holds no snippets: expected at least one")
-        if method not in get_args(Method) or top < 1:
-            raise ValueError(f"expected a method of {get_args(Method)} and a top of at least 1, got {method}, {top}")
+        queries = list(queries)
+        for query in queries:
+            _check(query)
+        aligned = self._aligned(queries)
+        if len(queries) == 1:
+            return [self._answer(queries[0], aligned[0])]
+        with ThreadPoolExecutor(self._settings.threads) as pool:
+            return list(pool.map(self._answer, queries, aligned))
+
+    def _aligned(self, queries: list[Query]) -> list[_Aligned | None]:
+        """Of each query that needs it, the costs of all documents."""
+        found: list[_Aligned | None] = [None] * len(queries)
+        together: dict[tuple[Kind, Alignment], list[int]] = {}
+        for i, query in enumerate(queries):
+            if query.method in ("exhaustive", *PUBLISHED) or (query.method == "refine" and self._aligns_all(query)):
+                together.setdefault((query.among, self._alignment(query)), []).append(i)
+        for (among, settings), members in together.items():
+            packed = self._candidates(among).packed
+            started = time.perf_counter()
+            results = self._backend.align_many([queries[i].sequence.embeddings for i in members], packed, settings)
+            took_ms = (time.perf_counter() - started) * 1000
+            for i, result in zip(members, results, strict=True):
+                found[i] = _Aligned(costs=result.costs, took_ms=took_ms)
+        return found
+
+    def _answer(self, query: Query, aligned: _Aligned | None) -> Answer:
         stopwatch = _Stopwatch()
         with stopwatch("total"):
-            ranked = self._rank(sequence, among, method, stopwatch)
-            documents = self._candidates(among).documents
-            matches = {
-                number: _match(ranked, i, documents[number]) for i, number in enumerate(ranked.numbers[:top].tolist())
-            }
-            if locate:
+            ranked = self._rank(query, aligned, stopwatch)
+            documents = self._candidates(query.among).documents
+            numbers = ranked.numbers[: query.top].tolist()
+            matches = {number: _match(ranked, i, documents[number]) for i, number in enumerate(numbers)}
+            if query.locate:
                 with stopwatch("locate"):
-                    asking, settings = systems if path else None, self._alignment(sequence, among, method)
-                    matches = {
-                        number: self._locate(match, sequence, number, settings, asking)
-                        for number, match in matches.items()
-                    }
-        return Answer(
-            matches=tuple(matches.values()), in_collection=_in_collection(ranked), timings_ms=stopwatch.times_ms
-        )
+                    matches = {number: self._located(match, query, number) for number, match in matches.items()}
+        times_ms = stopwatch.times_ms
+        if aligned is not None:
+            times_ms = {"align": aligned.took_ms} | times_ms | {"total": times_ms["total"] + aligned.took_ms}
+        return Answer(matches=tuple(matches.values()), in_collection=_in_collection(ranked), timings_ms=times_ms)
 
-    def _rank(self, sequence: Sequence, among: Kind, method: Method, stopwatch: _Stopwatch) -> _Ranked:
+    def _rank(self, query: Query, aligned: _Aligned | None, stopwatch: _Stopwatch) -> _Ranked:
+        among, method, candidates = query.among, query.method, self._candidates(query.among)
         if method in ("vote", "fingerprint"):
             with stopwatch(method):
-                votes, numbers = self._voted(sequence, among, method)
+                votes, numbers = self._voted(query, method)
             given = (votes.counts if method == "vote" else votes.similarity)[numbers]
             return _Ranked(numbers=numbers, costs=-given / (given.sum() or 1), votes=votes.counts[numbers])
-        count = len(self._candidates(among).documents)
+        count = len(candidates.documents)
         numbers, counts = np.arange(count), np.zeros(count, dtype=np.int64)
-        few = len(self._candidates(among).packed.bias) <= ALIGN_ALL
-        if method == "refine" and (self._settings.shortlist or not few):
+        if aligned is not None:
+            costs = aligned.costs
+        else:
             with stopwatch("fingerprint"):
-                votes, numbers = self._voted(sequence, among, "fingerprint")
+                votes, numbers = self._voted(query, "fingerprint")
             numbers, counts = np.sort(numbers[: self._settings.shortlist or SHORTLIST]), votes.counts
-        with stopwatch("align"):
-            costs, order = self._align(sequence, among, numbers, self._alignment(sequence, among, method))
+            with stopwatch("align"):
+                some = candidates.packed.take(numbers)
+                costs = self._backend.align(query.sequence.embeddings, some, self._alignment(query)).costs
+        order = np.lexsort((candidates.id_ranks[numbers], costs))
+        order = order[np.isfinite(costs[order])]
         ranked = _Ranked(numbers=numbers[order], costs=costs[order], votes=counts[numbers[order]])
-        calibration = self._calibration
-        if calibration is None or method in PUBLISHED or _same_kind(sequence, among) or len(order) == 0:
+        if self._calibration is None or method in PUBLISHED or _same_kind(query) or len(order) == 0:
             return ranked
         with stopwatch("judge"):
-            confidences = calibration.probabilities(
-                sequence.embeddings, among, costs[order], self._backend, documents=count
+            confidences = self._calibration.probabilities(
+                query.sequence.embeddings, among, costs[order], self._backend, documents=count
             )
         return replace(ranked, confidences=confidences)
 
-    def _voted(self, sequence: Sequence, among: Kind, method: Method) -> tuple[Votes, NDArray[np.int64]]:
+    def _aligns_all(self, query: Query) -> bool:
+        return self._settings.shortlist == 0 and self._few(query.among)
+
+    def _few(self, kind: Kind) -> bool:
+        return len(self._candidates(kind).packed.bias) <= ALIGN_ALL
+
+    def _voted(self, query: Query, method: Method) -> tuple[Votes, NDArray[np.int64]]:
         """What each document got, and all of them in the order that this makes."""
-        index, packed = self._collection.index(among), self._candidates(among).packed
-        query, threads = sequence.embeddings, self._settings.threads
+        index, packed = self._collection.index(query.among), self._candidates(query.among).packed
+        embeddings, threads = query.sequence.embeddings, self._settings.threads
         if method == "vote":
-            votes = voting.vote(index, query, packed.offsets, self._settings.neighbours, threads=threads)
+            votes = voting.vote(index, embeddings, packed.offsets, self._settings.neighbours, threads=threads)
             return votes, voting.ranking(votes)
-        bias = None if _same_kind(sequence, among) else packed.bias
-        votes = fingerprint.offsets(index, query, packed.offsets, bias, threads=threads)
+        bias = None if _same_kind(query) else packed.bias
+        votes = fingerprint.offsets(index, embeddings, packed.offsets, bias, threads=threads)
         return votes, fingerprint.ranking(votes)
 
-    def _align(
-        self, sequence: Sequence, among: Kind, numbers: NDArray[np.int64], settings: Alignment
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The costs of these candidates, whose numbers rise, and the order that ranks those that have one."""
-        candidates = self._candidates(among)
-        some = len(numbers) < len(candidates.documents)
-        packed = candidates.packed.take(numbers) if some else candidates.packed
-        costs = self._backend.align(sequence.embeddings, packed, settings).costs
-        order = np.lexsort((candidates.id_ranks[numbers], costs))
-        return costs, order[np.isfinite(costs[order])]
-
-    def _alignment(self, sequence: Sequence, among: Kind, method: Method) -> Alignment:
+    def _alignment(self, query: Query) -> Alignment:
         """The settings for this query. The bias tells how a snippet resembles the *other* kind."""
-        settings = PUBLISHED.get(method, self._settings.alignment)
-        return replace(settings, bias_weight=0.0) if _same_kind(sequence, among) else settings
+        settings = PUBLISHED.get(query.method, self._settings.alignment)
+        return replace(settings, bias_weight=0.0) if _same_kind(query) else settings
 
-    def _locate(
-        self,
-        match: Match,
-        sequence: Sequence,
-        number: int,
-        settings: Alignment,
-        asking: tuple[System, ...] | None,
-    ) -> Match:
-        """The match with its place and, unless `asking` is None, its path; `asking` is the query's systems, if any."""
-        packed = self._candidates(match.document.kind).packed
+    def _located(self, match: Match, query: Query, number: int) -> Match:
+        """The match with its place and, if it is asked for, its path."""
+        packed, sequence = self._candidates(query.among).packed, query.sequence
         part = slice(*packed.offsets[number : number + 2])
+        settings = self._alignment(query)
         path = self._backend.path(sequence.embeddings, packed.embeddings[part], packed.bias[part], settings)
         if len(path) == 0:
             return match
         found = location.Ruler.of(self._collection.sequence(match.document.id).places, match.document.systems)
         reach = location.reach(self._collection.network.front_end, sequence.places)
         match = replace(match, **location.where(path, found, reach))
-        if asking is None:
+        if not query.path:
             return match
-        return replace(match, path=location.points(path, location.Ruler.of(sequence.places, asking), found))
+        return replace(match, path=location.points(path, location.Ruler.of(sequence.places, query.systems), found))
 
     def _candidates(self, kind: Kind) -> _Candidates:
         if kind not in self._kinds:
@@ -209,8 +256,16 @@ class Searcher:
         return self._kinds[kind]
 
 
-def _same_kind(sequence: Sequence, among: Kind) -> bool:
-    return bool(sequence.places.dtype == PLACE_DTYPES[among])
+def _check(query: Query) -> None:
+    if len(query.sequence) == 0:
+        raise QueryError("the query holds no snippets: expected at least one")
+    if query.method not in get_args(Method) or query.top < 1:
+        expected = f"a method of {get_args(Method)} and a top of at least 1"
+        raise ValueError(f"expected {expected}, got {query.method}, {query.top}")
+
+
+def _same_kind(query: Query) -> bool:
+    return bool(query.sequence.places.dtype == PLACE_DTYPES[query.among])
 
 
 def _match(ranked: _Ranked, place: int, document: Document) -> Match:

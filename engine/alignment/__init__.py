@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,6 +39,8 @@ class Backend:
     reason: str
     """Why it was chosen."""
     align: Callable[[Embeddings, Packed, Alignment], Alignments]
+    align_many: Callable[[Sequence[Embeddings], Packed, Alignment], tuple[Alignments, ...]]
+    """Several queries in one go, which takes less time than one by one."""
     path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
 
 
@@ -56,6 +58,7 @@ def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
             name="definition",
             reason="asked for; meant for tests, some thousand times slower",
             align=definition.align,
+            align_many=definition.align_many,
             path=definition.path,
         )
     elif name in ("auto", "cpu"):
@@ -65,6 +68,7 @@ def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
             name="cpu",
             reason="asked for" if name == "cpu" else "the fastest there is",
             align=functools.partial(cpu.align, threads=threads),
+            align_many=functools.partial(cpu.align_many, threads=threads),
             path=cpu.path,
         )
     else:

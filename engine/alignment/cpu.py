@@ -15,7 +15,7 @@ What it does differently:
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -44,12 +44,19 @@ Floats = NDArray[np.float32]
 
 def align(query: Embeddings, documents: Packed, settings: Alignment, *, threads: int = 1) -> Alignments:
     """As `definition.align`, on `threads` threads."""
-    arguments = _arguments(query, documents, settings)
+    return align_many([query], documents, settings, threads=threads)[0]
+
+
+def align_many(
+    queries: Sequence[Embeddings], documents: Packed, settings: Alignment, *, threads: int = 1
+) -> tuple[Alignments, ...]:
+    """As `definition.align_many`; each pack of documents is made once for all queries."""
+    arguments = _arguments(queries, documents, settings)
     lengths = np.diff(documents.offsets)
     order = np.argsort(-lengths, kind="stable")
-    costs = np.full(-(-len(order) // LANES) * LANES, np.inf, dtype=np.float32)
-    ends = np.full(len(costs), -1, dtype=np.int32)
-    begins, sizes = (np.zeros(len(costs), dtype=np.int64) for _ in range(2))
+    shape = len(queries), -(-len(order) // LANES) * LANES
+    costs, ends = np.full(shape, np.inf, dtype=np.float32), np.full(shape, -1, dtype=np.int32)
+    begins, sizes = (np.zeros(shape[1], dtype=np.int64) for _ in range(2))
     begins[: len(order)], sizes[: len(order)] = np.where(lengths > 0, documents.offsets[:-1], 0)[order], lengths[order]
 
     def align_some(first: int, last: int) -> None:
@@ -57,20 +64,20 @@ def align(query: Embeddings, documents: Packed, settings: Alignment, *, threads:
         positions = -(-int(sizes[first]) // POSITIONS) * POSITIONS
         paths = tuple(_vectors(positions) for _ in range(3)) if settings.normalise == "path" else None
         kernels.align_packs(
-            *arguments, begins[part], sizes[part], _scratch(positions, settings), paths, costs[part], ends[part]
+            *arguments, begins[part], sizes[part], _scratch(positions, settings), paths, costs[:, part], ends[:, part]
         )
 
-    _share(align_some, sizes[::LANES], len(query), threads)
-    found = Alignments(costs=np.empty(len(order), dtype=np.float32), ends=np.empty(len(order), dtype=np.int32))
-    found.costs[order], found.ends[order] = costs[: len(order)], ends[: len(order)]
-    return found
+    _share(align_some, sizes[::LANES], sum(map(len, queries)), threads)
+    back = np.empty(len(order), dtype=np.int64)
+    back[order] = np.arange(len(order))
+    return tuple(Alignments(costs=costs[q, back], ends=ends[q, back]) for q in range(len(queries)))
 
 
 def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Alignment) -> Path:
     """As `definition.path`."""
     length = len(embeddings)
     document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, length], dtype=np.int64))
-    arguments = _arguments(query, document, settings)
+    arguments = _arguments([query], document, settings)
     columns, base, block, *_, starts = _scratch(-(-length // (LANES * POSITIONS)) * POSITIONS, settings)
     rows = [np.full(length + kernels.PADDING, np.inf, dtype=np.float32) for _ in range(5)]
     begins, lengths = (np.empty(LANES, dtype=np.int64) for _ in range(2))
@@ -85,21 +92,26 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
     return cells
 
 
-def _arguments(query: Embeddings, documents: Packed, settings: Alignment) -> tuple[Any, ...]:
-    """The tuples query, documents and settings of `kernels`."""
-    check_query(query)
+def _arguments(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Any, ...]:
+    """The tuples queries, documents and settings of `kernels`."""
+    for query in queries:
+        check_query(query)
     embeddings = np.ascontiguousarray(documents.embeddings)
     if settings.int8:
-        query = rounded(query)
+        queries = [rounded(query) for query in queries]
         embeddings = embeddings if MULTIPLIES_BYTES else rounded(embeddings.astype(np.float32))
-    rows = np.zeros((-(-len(query) // ROWS) * ROWS, DIMENSION), dtype=np.float32)
-    rows[: len(query)] = -query
+    counts = np.array([len(query) for query in queries], dtype=np.int64)
+    stops = np.cumsum(-(-counts // ROWS) * ROWS)
+    rows = np.zeros((stops[-1], DIMENSION), dtype=np.float32)
+    for query, stop in zip(queries, stops.tolist(), strict=True):
+        start = stop - -(-len(query) // ROWS) * ROWS
+        rows[start : start + len(query)] = -query
     halves = embeddings.dtype == np.float16
     weight = np.float32(settings.bias_weight)
     bias = documents.bias * weight if weight else np.empty(0, dtype=np.float32)
     chosen = kernels.STEPS.index(settings.steps), settings.whole, np.float32(settings.jump_penalty)
     taken = _bytes(rows) if _packs_bytes(settings) else rows
-    return (taken, len(query)), (embeddings.reshape(-1).view(np.uint32), halves, bias), chosen
+    return (taken, counts), (embeddings.reshape(-1).view(np.uint32), halves, bias), chosen
 
 
 def _packs_bytes(settings: Alignment) -> bool:

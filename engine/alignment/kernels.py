@@ -4,7 +4,8 @@ A *pack* is 16 sequences side by side, one a lane, filled up with snippets of in
 positions, a multiple of POSITIONS. All arrays of a pack are flat, with a vector of 16 floats a position.
 
 Tuples that several kernels get:
-- query: the embeddings negated, their number a multiple of ROWS, as `lanes.product` has them; how many are real.
+- queries: their embeddings negated, of each query a multiple of ROWS, as `lanes.product` has them; int64 (Q,), how
+  many of each are real.
 - documents: uint32, the bits of all embeddings; whether these are float16; float32 (T,), the bias, or empty.
 - settings: which of the sets of STEPS; whether the document is aligned whole; the jump penalty.
 - scratch: see `cpu._scratch`.
@@ -55,38 +56,49 @@ def block_rows(positions):
 
 
 @_compiled
-def align_packs(query, documents, settings, begins, lengths, scratch, paths, costs, ends):
-    """Costs and ends of documents, in packs of 16; infinity and -1 stand there already.
+def align_packs(queries, documents, settings, begins, lengths, scratch, paths, costs, ends):
+    """Costs and ends of documents, in packs of 16, (Q, documents); infinity and -1 stand there already.
 
     begins, lengths: int64 (a multiple of 16,) first snippet and number of snippets of each document.
     paths: None divides by the length of the query; three arrays of a pack, for lengths of paths, by those.
     """
-    (rows, count), (steps, whole, penalty) = query, settings
-    columns, base, block, totals, charges, carried, starts = scratch
+    (rows, counts), (_, whole, _) = queries, settings
+    columns, base, totals, carried, starts = scratch[0], scratch[1], scratch[3], scratch[5], scratch[6]
     for first in range(0, len(lengths), LANES):
         part = slice(first, first + LANES)
         positions = pack_columns(documents, begins[part], lengths[part], columns, base, starts)
-        height = block_rows(positions)
-        for i in range(count):
-            if i % height == 0:
-                block_costs(rows, i, height, columns, base, positions, block)
-            place = i % height * positions * LANES
-            if i == 0:
-                first_row(block, positions, steps, whole, totals, charges, carried, paths)
-            elif steps == SLOPE:
-                slope_row(block, place, positions, penalty, None, totals, charges, carried, paths)
-            elif steps == WIDE:
-                slope_row(block, place, positions, penalty, positions * LANES, totals, charges, carried, paths)
-            else:
-                classic_row(block, place, positions, penalty, totals, carried, paths)
-        if not whole:
-            first_of_least(totals, positions, carried)
-        for lane in range(LANES):
-            end = lengths[first + lane] - 1 if whole else int(carried[lane])
-            total = totals[end * LANES + lane] if end >= 0 else INFINITY
-            if total < INFINITY:
-                cells = np.float32(count) if paths is None else paths[0][end * LANES + lane]
-                costs[first + lane], ends[first + lane] = total / cells, end
+        stop = 0
+        for q in range(len(counts)):
+            start, stop = stop, stop + (counts[q] + ROWS - 1) // ROWS * ROWS
+            last_row(rows[start:stop], counts[q], positions, settings, scratch, paths)
+            for lane in range(LANES):
+                end = lengths[first + lane] - 1 if whole else int(carried[lane])
+                total = totals[end * LANES + lane] if end >= 0 else INFINITY
+                if total < INFINITY:
+                    cells = np.float32(counts[q]) if paths is None else paths[0][end * LANES + lane]
+                    costs[q, first + lane], ends[q, first + lane] = total / cells, end
+
+
+@_compiled
+def last_row(rows, count, positions, settings, scratch, paths):
+    """Leaves the last row of D of one query in `totals` and, of parts of documents, in `carried` where it is least."""
+    steps, whole, penalty = settings
+    columns, base, block, totals, charges, carried, _ = scratch
+    height = block_rows(positions)
+    for i in range(count):
+        if i % height == 0:
+            block_costs(rows, i, height, columns, base, positions, block)
+        place = i % height * positions * LANES
+        if i == 0:
+            first_row(block, positions, steps, whole, totals, charges, carried, paths)
+        elif steps == SLOPE:
+            slope_row(block, place, positions, penalty, None, totals, charges, carried, paths)
+        elif steps == WIDE:
+            slope_row(block, place, positions, penalty, positions * LANES, totals, charges, carried, paths)
+        else:
+            classic_row(block, place, positions, penalty, totals, carried, paths)
+    if not whole:
+        first_of_least(totals, positions, carried)
 
 
 @_compiled
@@ -233,14 +245,14 @@ def first_of_least(totals, positions, carried):
 
 
 @_compiled
-def fill(query, documents, settings, scratch, ways, sources):
+def fill(queries, documents, settings, scratch, ways, sources):
     """The end of the best path through the only document, of at least one snippet; -1 if there is none.
 
     It is cut into 16 pieces, which make a pack.
 
     ways: uint8 (N, M) is given how each cell was reached; sources: int32 (N,) where the jumps into each row start.
     """
-    (rows, count), (steps, whole, penalty), length = query, settings, ways.shape[1]
+    (rows, _), (steps, whole, penalty), (count, length) = queries, settings, ways.shape
     columns, base, block, costs, above, here, charges, far_charges, starts, begins, lengths = scratch
     piece = (length + LANES - 1) // LANES
     for lane in range(LANES):

@@ -183,6 +183,15 @@ def test_a_document_costs_the_same_in_any_company(settings: Alignment, count: in
     np.testing.assert_array_equal(found.ends, expected.ends[some])
 
 
+def test_a_query_costs_the_same_in_any_company(settings: Alignment) -> None:
+    queries = [random_pairs([1], rows, ties=False, half=True)[0] for rows in (1, 13, 4, 40)]
+    documents = random_pairs(LENGTHS, 1, ties=False, half=True)[1]
+    for together, query in zip(cpu.align_many(queries, documents, settings, threads=2), queries, strict=True):
+        alone = cpu.align(query, documents, settings)
+        np.testing.assert_array_equal(together.costs, alone.costs)
+        np.testing.assert_array_equal(together.ends, alone.ends)
+
+
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
 def test_rounding_to_bytes_is_the_definitions_for_every_value(half: bool) -> None:
     values = np.linspace(-1, 1, 64 * DIMENSION, dtype=np.float32).reshape(64, DIMENSION)

@@ -12,7 +12,7 @@ from engine import search
 from engine.collection import Collection, CollectionWriter
 from engine.config import Alignment, SearchSettings
 from engine.errors import QueryError
-from engine.search import Method, Searcher
+from engine.search import Method, Query, Searcher
 from engine.values import (
     PLACE_DTYPES,
     Box,
@@ -223,3 +223,20 @@ def test_the_path_of_a_score_that_asks_needs_its_systems(collection: Collection)
     assert best.path[0].query == ScorePosition(page=1, system=1, x=pytest.approx(1 / 6))
     with pytest.raises(ValueError, match="expected the systems of the score"):
         searcher.query(query, "recording", top=1, path=True)
+
+
+def test_queries_answered_together_are_answered_as_one_by_one(collection: Collection) -> None:
+    searcher = Searcher(collection, SearchSettings(neighbours=3, threads=2))
+    heard, seen = noisy(3, range(8), "recording"), noisy(105, range(5, 20), "score")
+    queries = [
+        Query(sequence=heard, among="score"),
+        Query(sequence=heard, among="recording", top=2),
+        Query(sequence=seen, among="recording", path=True, systems=document("asked", "score").systems),
+        Query(sequence=heard, among="score", method="sdtw", locate=False),
+        Query(sequence=seen, among="recording", method="vote"),
+    ]
+    for together, query in zip(searcher.answers(queries), queries, strict=True):
+        (alone,) = searcher.answers([query])
+        assert together.matches == alone.matches
+        assert together.timings_ms.keys() == alone.timings_ms.keys()
+    assert searcher.answers([]) == []
