@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from engine.config import FrontEnd
+from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import AudioError
 
 log = logging.getLogger(__name__)
@@ -47,15 +48,49 @@ _BLOCK_VALUES = 1 << 16
 _BLOCK_FRAMES = 512
 
 
-def read_audio(path: Path | str, start_s: float | None = None, end_s: float | None = None) -> Samples:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """A recording, or a fragment of one, as the embedding hears it."""
+
+    spectrogram: Spectrogram
+    start_s: float
+    """Where in its file it starts."""
+    duration_s: float
+
+
+def read_recording(
+    path: Path | str,
+    front_end: FrontEnd,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    limits: MediaLimits = GENEROUS,
+) -> Recording:
+    """The recording, or what lies from `start_s` to `end_s` of it; at least one excerpt.
+
+    Raises AudioError as `read_audio` does, and if it is too short for an excerpt.
+    """
+    samples = read_audio(path, start_s, end_s, limits)
+    duration_s, least_s = len(samples) / SAMPLE_RATE, front_end.excerpt_frames / FRAME_RATE
+    heard = spectrogram(samples)
+    if heard.shape[1] < front_end.excerpt_frames:
+        raise AudioError(path, f"{duration_s:.1f} s of audio are too short; an excerpt takes {least_s:.1f} s")
+    return Recording(spectrogram=heard, start_s=start_s or 0.0, duration_s=duration_s)
+
+
+def read_audio(
+    path: Path | str,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    limits: MediaLimits = GENEROUS,
+) -> Samples:
     """The recording, or what lies from `start_s` to `end_s` of it, as float32 (n,) mono at 22050 Hz in -1..1.
 
     WAV, FLAC, OGG, MP3, AIFF and the like are decoded by libsndfile, all else by the ffmpeg program where it is on
     the PATH. A file that breaks off is read as far as it goes, with a warning. Files are decoded block by block: what
     is held is the result, 318 MB an hour.
 
-    Raises AudioError if the file cannot be decoded, holds no samples in the range asked for, is silent there, or has
-    samples that are not finite.
+    Raises AudioError if the file cannot be decoded, holds no samples in the range asked for, is silent there, has
+    samples that are not finite, or is longer than `limits` allow.
     """
     path, start = Path(path), 0.0 if start_s is None else start_s
     if not path.is_file():
@@ -64,8 +99,13 @@ def read_audio(path: Path | str, start_s: float | None = None, end_s: float | No
         raise AudioError(path, "is an empty file")
     if not 0 <= start < (np.inf if end_s is None else end_s):
         raise AudioError(path, f"expected a fragment with 0 <= start < end, got {start:g} s to {end_s} s")
+    longest_s = limits.seconds + 1  # so that one too long is told from one that is just as long
+    if np.isfinite(longest_s) and (end_s is None or end_s > start + longest_s):
+        end_s = start + longest_s
     blocks = list(_decode(path, start, end_s))
     samples = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+    if len(samples) > limits.seconds * SAMPLE_RATE:
+        raise AudioError(path, f"longer than {limits.seconds:g} s, the most that is taken")
     where = f" from {start:g} s on" if start else ""
     if not len(samples):
         raise AudioError(path, f"holds no audio{where}")

@@ -1,6 +1,8 @@
 """Settings: dataclass defaults, then a TOML file over them, then flags over both."""
 
 import dataclasses
+import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +34,22 @@ class FrontEnd:
     gain: Gain = "excerpt"
     """`none`: the spectrogram as published. `excerpt`: each excerpt scaled to the same mean magnitude, so that
     the loudness of a recording does not matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaLimits:
+    """What a file may hold at most. A larger one is refused before more of it is decoded."""
+
+    seconds: float = math.inf
+    """Of the recording, or of the fragment of it that is asked for."""
+    pages: int = sys.maxsize
+    """Of the score."""
+    pixels: int = 300_000_000
+    """Of a page image; a sheet of A3 at 1200 dpi has 278 million."""
+
+
+GENEROUS = MediaLimits()
+"""For files of one's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """From a file, or a folder of pages, to an embedded document: the front ends and the network put together."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import audio, pages, score
-from engine.config import FrontEnd
-from engine.errors import AudioError, MediaError, PageError
+from engine.audio import Recording, read_recording
+from engine.config import GENEROUS, FrontEnd, MediaLimits
+from engine.errors import MediaError, PageError
+from engine.score import Score, read_score
 from engine.values import RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, Sequence
 
 RECORDING_SUFFIXES = frozenset(
@@ -95,52 +98,78 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
+Medium = Score | Recording
+"""What was read of a file, before it is embedded."""
+
+
+def read(
+    path: Path,
+    kind: Kind,
+    front_end: FrontEnd,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    limits: MediaLimits = GENEROUS,
+) -> Medium:
+    """A file or folder, read up to where the network begins.
+
+    start_s, end_s: the part of a recording that is read, in seconds; a score takes none.
+    Raises MediaError if it cannot be read, holds nothing to embed or more than `limits` allow, or has no such part.
+    """
+    if kind == "recording":
+        return read_recording(path, front_end, start_s, end_s, limits)
+    if start_s is not None or end_s is not None:
+        raise PageError(path, "a part in seconds was asked of a score; only recordings have seconds")
+    return read_score(path, front_end, limits)
+
+
 def embed(
     path: Path, kind: Kind, encoder: Encoder, start_s: float | None = None, end_s: float | None = None
 ) -> tuple[Document, Sequence]:
     """A file or folder as a document, with `name_of` it for id and title, and its embedded snippets.
 
-    start_s, end_s: the part of a recording that is embedded, in seconds; a score takes none.
-    Raises MediaError if it cannot be read, holds nothing to embed, or has no such part.
+    The arguments and errors are those of `read`.
     """
-    name = name_of(path)
-    document = Document(id=name, kind=kind, title=name, source=str(path))
-    if kind == "score":
-        if start_s is not None or end_s is not None:
-            raise PageError(path, "a part in seconds was asked of a score; only recordings have seconds")
-        return _embed_score(path, document, encoder)
-    return _embed_recording(path, document, encoder, start_s, end_s)
+    medium = read(path, kind, encoder.identity.front_end, start_s, end_s)
+    name, (sequence,) = name_of(path), sequences([medium], encoder)
+    return described(Document(id=name, kind=kind, title=name, source=str(path)), medium, sequence), sequence
 
 
-def _embed_score(path: Path, document: Document, encoder: Encoder) -> tuple[Document, Sequence]:
-    front_end = encoder.identity.front_end
-    read = score.read_score(path, front_end)
-    snippets, places = score.snippets(read, front_end)
-    sequence = _sequence(encoder, encoder.score(snippets), places, "score")
-    return replace(document, snippets=len(sequence), pages=read.pages, systems=read.systems), sequence
+def described(document: Document, medium: Medium, sequence: Sequence) -> Document:
+    """The document with what its medium and snippets tell of it."""
+    document = replace(document, snippets=len(sequence))
+    if isinstance(medium, Score):
+        return replace(document, pages=medium.pages, systems=medium.systems)
+    return replace(document, duration_s=medium.duration_s)
 
 
-def _embed_recording(
-    path: Path, document: Document, encoder: Encoder, start_s: float | None, end_s: float | None
-) -> tuple[Document, Sequence]:
-    samples = audio.read_audio(path, start_s, end_s)
-    duration_s = len(samples) / audio.SAMPLE_RATE
-    front_end = encoder.identity.front_end
-    excerpts = audio.excerpts(audio.spectrogram(samples), front_end)
-    if len(excerpts) == 0:
-        least_s = front_end.excerpt_frames / audio.FRAME_RATE
-        raise AudioError(path, f"{duration_s:.1f} s of audio are too short; an excerpt takes {least_s:.1f} s")
-    places = _recording_places(len(excerpts), start_s or 0.0, front_end)
-    sequence = _sequence(encoder, encoder.recording(excerpts), places, "recording")
-    return replace(document, snippets=len(sequence), duration_s=duration_s), sequence
+def sequences(media: Iterable[Medium], encoder: Encoder) -> list[Sequence]:
+    """The embedded snippets of each medium; all scores go through the network together, and so do all recordings."""
+    media, front_end = list(media), encoder.identity.front_end
+    seen = [score.snippets(medium, front_end) for medium in media if isinstance(medium, Score)]
+    heard = [_excerpts(medium, front_end) for medium in media if isinstance(medium, Recording)]
+    scores, recordings = _embedded(seen, encoder, "score"), _embedded(heard, encoder, "recording")
+    return [next(scores if isinstance(medium, Score) else recordings) for medium in media]
 
 
-def _recording_places(count: int, start_s: float, front_end: FrontEnd) -> NDArray[Any]:
+def recording_places(start_s: float, count: int, front_end: FrontEnd) -> NDArray[Any]:
+    """(count,) of RECORDING_PLACE: where the excerpts of a recording lie that is heard from `start_s` on."""
     places = np.empty(count, dtype=RECORDING_PLACE)
     places["start_s"] = start_s + np.arange(count) * (front_end.excerpt_hop_frames / audio.FRAME_RATE)
     places["end_s"] = places["start_s"] + front_end.excerpt_frames / audio.FRAME_RATE
     return places
 
 
-def _sequence(encoder: Encoder, embeddings: Embeddings, places: NDArray[Any], kind: Kind) -> Sequence:
-    return Sequence(embeddings=embeddings, places=places, bias=encoder.bias(embeddings, kind))
+def _excerpts(recording: Recording, front_end: FrontEnd) -> tuple[NDArray[Any], NDArray[Any]]:
+    excerpts = audio.excerpts(recording.spectrogram, front_end)
+    return excerpts, recording_places(recording.start_s, len(excerpts), front_end)
+
+
+def _embedded(cut: list[tuple[NDArray[Any], NDArray[Any]]], encoder: Encoder, kind: Kind) -> Iterator[Sequence]:
+    """cut: of each medium its windows and their places."""
+    if not cut:
+        return
+    windows = cut[0][0] if len(cut) == 1 else np.concatenate([windows for windows, _ in cut])
+    embeddings = encoder.score(windows) if kind == "score" else encoder.recording(windows)
+    ends = np.cumsum([len(places) for _, places in cut])
+    for (_, places), part in zip(cut, np.split(embeddings, ends[:-1]), strict=True):
+        yield Sequence(embeddings=part, places=places, bias=encoder.bias(part, kind))

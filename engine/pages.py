@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from engine.config import GENEROUS, MediaLimits
 from engine.errors import PageError
 
 Grey = NDArray[np.uint8]
@@ -21,15 +22,13 @@ SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
 PAGE_WIDTH = 1800
 """Width in px at which PDF pages are rendered and above which images are reduced: staff lines stay 2 px thick."""
 LEAST_SIDE = 16
-MOST_PIXELS = 300_000_000
-"""Larger images are refused before they are decoded. A sheet of A3 at 1200 dpi has 278 million pixels."""
 MOST_RATIO = 20
 """Longest page, as a multiple of its width."""
 LEAST_CONTRAST = 64
 """Grey levels between paper and ink that are stretched to 255 at most: fainter marks stay faint."""
 
 
-def read_pages(path: Path | str) -> Iterator[Grey]:
+def read_pages(path: Path | str, limits: MediaLimits = GENEROUS) -> Iterator[Grey]:
     """The pages of a score in order, each uint8 (h, w), white 255, grey levels normalised; read as they are asked for.
 
     path: a PDF, an image (PNG, JPEG, TIFF of one or more pages), or a folder of images, read in natural order.
@@ -40,7 +39,9 @@ def read_pages(path: Path | str) -> Iterator[Grey]:
         raise PageError(path, "no such file or folder")
     pages = 0
     for file in _files(path):
-        for page in _pdf_pages(file) if _is_pdf(file) else _image_pages(file):
+        for page in _pdf_pages(file) if _is_pdf(file) else _image_pages(file, limits.pixels):
+            if pages == limits.pages:
+                raise PageError(path, f"more than {limits.pages} pages, the most that are taken")
             if min(page.shape) < LEAST_SIDE:
                 raise PageError(file, f"expected pages of at least {LEAST_SIDE} px a side, got {page.shape}")
             pages += 1
@@ -135,13 +136,13 @@ def _pdf_scale(file: Path, size: tuple[float, float]) -> float:
     return PAGE_WIDTH / width
 
 
-def _image_pages(file: Path) -> Iterator[Grey]:
+def _image_pages(file: Path, most_pixels: int) -> Iterator[Grey]:
     """Pillow is asked frame by frame; its own limit on pixels is replaced by ours, which knows large scans."""
     try:
         with Image.open(file) as image:
             for frame in range(getattr(image, "n_frames", 1)):
                 image.seek(frame)
-                if image.width * image.height > MOST_PIXELS or image.height > MOST_RATIO * image.width:
+                if image.width * image.height > most_pixels or image.height > MOST_RATIO * image.width:
                     raise PageError(file, f"{image.width} x {image.height} px: too large for a page")
                 yield _grey(image)
     except UnidentifiedImageError as exc:

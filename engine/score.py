@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import FrontEnd
+from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import PageError
 from engine.pages import read_pages
 from engine.staff_lines import Grey
@@ -38,14 +38,14 @@ class Score:
     """(systems,) column of the strip where each system starts."""
 
 
-def read_score(path: Path | str, front_end: FrontEnd = DEFAULT) -> Score:
+def read_score(path: Path | str, front_end: FrontEnd = DEFAULT, limits: MediaLimits = GENEROUS) -> Score:
     """The score in a PDF, an image file or a folder of page images, unrolled.
 
-    Raises PageError if it cannot be decoded or shows no systems.
+    Raises PageError if it cannot be decoded, shows no systems, or holds more than `limits` allow.
     """
     pieces: list[_Piece] = []
     pages = 0
-    for pages, page in enumerate(read_pages(path), start=1):
+    for pages, page in enumerate(read_pages(path, limits), start=1):
         pieces += [_Piece(pages, found, cut_strip(page, found.course, front_end)) for found in find_systems(page)]
     if not pieces:
         raise PageError(path, f"expected staves of music, found none on {pages} page(s)")

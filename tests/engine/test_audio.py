@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from engine import audio
 from engine.audio import BANDS, SAMPLE_RATE, excerpts, filterbank, normalise_gain, read_audio, spectrogram
-from engine.config import FrontEnd
+from engine.config import FrontEnd, MediaLimits
 from engine.errors import AudioError
 
 # fmt: off
@@ -166,6 +166,15 @@ def test_a_fragment_without_length_is_refused(tmp_path: Path, start_s: float, en
     soundfile.write(tmp_path / "a.wav", tone(3), SAMPLE_RATE)
     with pytest.raises(AudioError, match="0 <= start < end"):
         read_audio(tmp_path / "a.wav", start_s, end_s)
+
+
+def test_a_recording_too_long_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(seconds=3.0), SAMPLE_RATE)
+    assert len(read_audio(tmp_path / "a.wav", limits=MediaLimits(seconds=3.0))) == 3 * SAMPLE_RATE
+    assert len(read_audio(tmp_path / "a.wav", 0.5, 2.0, MediaLimits(seconds=1.5))) == 1.5 * SAMPLE_RATE
+    for part in ((None, None), (0.1, 3.0), (0.1, None)):
+        with pytest.raises(AudioError, match=r"a\.wav: longer than 2 s, the most that is taken"):
+            read_audio(tmp_path / "a.wav", *part, MediaLimits(seconds=2.0))
 
 
 def test_a_fragment_after_the_end_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from drawn_pages import drawn_page, shaded
-from engine import pages
+from engine.config import MediaLimits
 from engine.errors import PageError
 from engine.pages import natural_order, normalise_grey, read_pages
 
@@ -133,13 +133,17 @@ def _locked_pdf() -> bytes:
     return body + table + trailer
 
 
-def test_a_page_too_large_to_decode_is_refused_before_it_is(
-    tmp_path: Path, drawn: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_too_large_to_decode_is_refused_before_it_is(tmp_path: Path, drawn: Image.Image) -> None:
     drawn.save(tmp_path / "bomb.png")
-    monkeypatch.setattr(pages, "MOST_PIXELS", 1_000_000)
     with pytest.raises(PageError, match=r"bomb\.png: 1000 x 1400 px: too large for a page"):
-        list(read_pages(tmp_path / "bomb.png"))
+        list(read_pages(tmp_path / "bomb.png", MediaLimits(pixels=1_000_000)))
+
+
+def test_a_score_of_too_many_pages_is_refused(tmp_path: Path, drawn: Image.Image) -> None:
+    drawn.save(tmp_path / "score.tif", save_all=True, append_images=[drawn])
+    assert len(list(read_pages(tmp_path / "score.tif", MediaLimits(pages=2)))) == 2
+    with pytest.raises(PageError, match=r"score\.tif: more than 1 pages, the most that are taken"):
+        list(read_pages(tmp_path / "score.tif", MediaLimits(pages=1)))
 
 
 def test_a_pdf_page_of_absurd_shape_is_refused(tmp_path: Path) -> None:

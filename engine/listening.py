@@ -1,0 +1,66 @@
+"""A recording that is still going on: excerpts as they become complete."""
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from engine import audio
+from engine.audio import BANDS, FRAME_SAMPLES, HOP_SAMPLES, RATES, SAMPLE_RATE, SILENCE, Samples
+from engine.config import FrontEnd
+
+PAIR_SAMPLES = round(2 * HOP_SAMPLES)
+"""Every other frame starts at a whole multiple of this, so frames are made two at a time."""
+
+
+class Listener:
+    """Turns samples, as they come, into the excerpts that the whole recording has (`audio.excerpts`) but for its end.
+
+    Silence before the first sound is left out: as excerpts it would be asked for too.
+    """
+
+    def __init__(self, rate: int, front_end: FrontEnd) -> None:
+        """rate: of the samples, Hz. Raises ValueError if it is none that recordings have."""
+        if rate not in RATES:
+            raise ValueError(f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {rate}")
+        self.silent_s = 0.0
+        """Silence left out so far."""
+        self.heard_s = 0.0
+        """All that was heard, that silence included."""
+        self._front_end = front_end
+        self._rate = rate
+        self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
+        self._sounding = False
+        self._samples: Samples = np.empty(0, np.float32)
+        """From the start of the next frame on."""
+        self._frames = np.empty((BANDS, 0), np.float32)
+        """From the start of the next excerpt on."""
+
+    def hear(self, samples: Samples) -> NDArray[np.float32]:
+        """The excerpts that these samples complete, float32 (k, 92, excerpt_frames), k often 0.
+
+        samples: float32 (n,), mono, in -1..1. Raises ValueError if they are not finite.
+        """
+        if not np.isfinite(samples).all():
+            raise ValueError("expected samples that are finite numbers")
+        self.heard_s += len(samples) / self._rate
+        if not self._sounding:
+            first = int(np.argmax(np.abs(samples) >= SILENCE)) if len(samples) else 0
+            self._sounding = len(samples) > 0 and bool(np.abs(samples[first]) >= SILENCE)
+            silent = first if self._sounding else len(samples)
+            self.silent_s += silent / self._rate
+            samples = samples[silent:]
+        resampled = self._resampler.resample_chunk(np.ascontiguousarray(samples))
+        self._samples = np.concatenate([self._samples, resampled])
+        self._frames = np.concatenate([self._frames, self._new_frames()], axis=1)
+        excerpts = audio.excerpts(self._frames, self._front_end)
+        self._frames = self._frames[:, len(excerpts) * self._front_end.excerpt_hop_frames :]
+        return excerpts
+
+    def _new_frames(self) -> NDArray[np.float32]:
+        """The frames whose samples are all there."""
+        pairs = (len(self._samples) - FRAME_SAMPLES - int(HOP_SAMPLES)) // PAIR_SAMPLES + 1
+        if pairs <= 0:
+            return np.empty((BANDS, 0), np.float32)
+        frames = audio.spectrogram(self._samples[: (pairs - 1) * PAIR_SAMPLES + int(HOP_SAMPLES) + FRAME_SAMPLES])
+        self._samples = self._samples[pairs * PAIR_SAMPLES :]
+        return frames[:, : 2 * pairs]
