@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from engine.collection import Collection
+    from ssl import SSLContext
+
     from engine.documents import Encoder
-    from engine.values import Kind, Match, Part, System
+    from engine.values import Kind
 
 logger = logging.getLogger("scorefind")
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 failed (wholly or for some files), 2 wrong usage."""
     from engine.errors import EngineError
     from indexer.errors import IndexerError
+    from server.errors import ServerError
 
     try:
         options = _parsed(arguments)
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
     except SystemExit as exc:  # argparse has printed help (0) or what is wrong (2)
         return int(exc.code or 0)
-    except (EngineError, IndexerError, OSError) as exc:
+    except (EngineError, IndexerError, ServerError, OSError) as exc:
         logger.error("%s", exc)
         return 1
     except ModuleNotFoundError as exc:
@@ -67,10 +69,6 @@ def _log_to_stderr(verbose: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells how it tries one build after another
-
-
-def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
-    print(json.dumps(facts, ensure_ascii=False) if as_json else "\n".join(_lines(facts)))
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -114,7 +112,7 @@ def _info(options: argparse.Namespace) -> int:
         facts: dict[str, Any] = {
             "path": str(options.collection),
             "generation": collection.generation,
-            "documents": _count(collection),
+            "documents": collection.count,
             "snippets": collection.snippets,
             "kinds": {
                 kind: {"documents": held.documents, "snippets": held.snippets}
@@ -133,7 +131,7 @@ def _check(options: argparse.Namespace) -> int:
 
     with Collection.open(options.collection) as collection:
         collection.check()
-        print(f"sound: generation {collection.generation}, {_count(collection)} documents")
+        print(f"sound: generation {collection.generation}, {collection.count} documents")
     return 0
 
 
@@ -145,7 +143,19 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _query(options: argparse.Namespace) -> int:
+    from engine.answers import table
+
+    answer = _asked_of_server(options) if options.server else _asked_here(options)
+    if options.json:
+        print(json.dumps({"query": str(options.path)} | answer, ensure_ascii=False, default=float))  # NumPy's numbers
+    else:
+        print(table(answer))
+    return 0
+
+
+def _asked_here(options: argparse.Namespace) -> dict[str, Any]:
     from engine import documents
+    from engine.answers import told
     from engine.collection import Collection
     from engine.confidence import Calibration
     from engine.config import SearchSettings, load
@@ -163,28 +173,96 @@ def _query(options: argparse.Namespace) -> int:
         answer = Searcher(collection, settings, calibration=calibration).query(
             sequence, among, options.method, options.top, path=options.traced, systems=asking.systems
         )
-        timings_ms = {"embed": embed_ms} | answer.timings_ms
-        timings_ms["total"] += embed_ms
-        held = {
-            "generation": collection.generation,
-            "documents": _count(collection),
-            "snippets": collection.snippets,
-        }
-    if options.json:
-        result = {
-            "query": str(options.path),
-            "direction": f"{_LETTERS[kind]}2{_LETTERS[among]}",
-            "in_collection": answer.in_collection,
-            "matches": [_match_json(match) for match in answer.matches],
-            "timings_ms": timings_ms,
-            "collection": held,
-        }
-        print(json.dumps(result, ensure_ascii=False, default=float))  # NumPy's numbers
+        result = told(answer, kind, among, collection)
+    result["timings_ms"] = {"embed": embed_ms} | result["timings_ms"]
+    result["timings_ms"]["total"] += embed_ms
+    return result
+
+
+def _asked_of_server(options: argparse.Namespace) -> dict[str, Any]:
+    from engine import documents
+    from server.client import Client
+
+    kind = options.kind or documents.kind_of(options.path)
+    with Client(options.server, token=_token(options.token_file), tls=_trusted(options.tls_ca)) as client:
+        return client.query(
+            options.path,
+            kind=kind,
+            among=options.among,
+            method=options.method,
+            top=options.top,
+            start_s=options.start,
+            end_s=options.end,
+            path=options.traced,
+        )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from server.logs import log_lines
+
+    if options.log == "json":
+        log_lines()
     else:
-        print("\n".join(_table([_match_row(match) for match in answer.matches])))
-        if answer.in_collection is False:
-            print("likely not in this collection: no match has a confidence of 0.5")
+        _log_to_stderr(max(options.verbose, 1))
+    asyncio.run(_serving(options))
     return 0
+
+
+async def _serving(options: argparse.Namespace) -> None:
+    from engine import alignment
+    from engine.confidence import Calibration
+    from engine.config import SearchSettings, load
+    from server.address import Address
+    from server.config import ServerSettings
+    from server.server import require_token, serving, tls_context
+
+    flags = {"workers": options.workers, "batch": options.batch}
+    settings = load(ServerSettings(), section="server", path=options.config, flags=flags)
+    search = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
+    address, token = Address(host=options.host, port=options.port, unix=options.unix), _token(options.token_file)
+    require_token(address, token)
+    tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
+    encoder = encoder_loader(options.weights, search.threads)()
+    calibration = Calibration.load(_calibration_file(options.weights), encoder.identity, search.alignment)
+    backend = alignment.choose(options.backend, threads=search.threads)
+    async with serving(
+        options.collection,
+        encoder,
+        settings,
+        search,
+        calibration=calibration,
+        backend=backend,
+        token=token,
+        open_reads=address.is_local,
+    ) as server:
+        if options.metrics_port is not None:
+            monitor = server.monitor(Address(host=options.metrics_host, port=options.metrics_port))
+            print(f"metrics and health on http://{monitor}", flush=True)
+        found = await server.listen(address, tls)
+        print(f"serving {options.collection} on {found}", flush=True)
+        await server.run()
+    print("stopped", flush=True)
+
+
+def _token(file: Path | None) -> str:
+    """The first line of the file."""
+    from server.errors import AddressError
+
+    if file is None:
+        return ""
+    token = file.read_text(encoding="utf-8").partition("\n")[0].strip()
+    if not token:
+        raise AddressError(f"{file}: expected a token in the first line, got nothing")
+    return token
+
+
+def _trusted(certificates: Path | None) -> "SSLContext | None":
+    """What a server's certificate is checked by; None: the connection is not encrypted."""
+    import ssl
+
+    return None if certificates is None else ssl.create_default_context(cafile=certificates)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -201,96 +279,11 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _count(collection: "Collection") -> int:
-    """Its documents, which are many: not one of them is read."""
-    return sum(held.documents for held in collection.manifest.kinds.values())
-
-
 # --- what is printed --------------------------------------------------------------------------------------------------
 
-_LETTERS = {"recording": "A", "score": "S"}
-_HEADER = ("rank", "id", "title", "cost", "confidence", "where")
 
-
-def _match_json(match: "Match") -> dict[str, Any]:
-    document = match.document
-    told = {
-        "rank": match.rank,
-        "id": document.id,
-        "title": document.title,
-        "composer": document.composer,
-        "kind": document.kind,
-        "cost": match.cost,
-        "confidence": match.confidence,
-        "votes": match.votes,
-        "boxes": [_box_json(system) for system in match.systems],
-        **_place_json(match),
-        "parts": [{"share": part.share, **_place_json(part)} for part in match.parts],
-    }
-    if match.path:
-        told["path"] = [dataclasses.asdict(point) for point in match.path]
-    return told
-
-
-def _place_json(place: "Match | Part") -> dict[str, Any]:
-    return {
-        "pages": list(place.pages),
-        "systems": [system.number for system in place.systems],
-        "start_x": place.start_x,
-        "end_x": place.end_x,
-        "start_s": place.start_s,
-        "end_s": place.end_s,
-    }
-
-
-def _box_json(system: "System") -> dict[str, float]:
-    box = system.box
-    return {"page": system.page, "system": system.number, "x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
-
-
-def _match_row(match: "Match") -> tuple[str, ...]:
-    if match.start_s is not None and match.end_s is not None:
-        where = f"{_clock(match.start_s)}-{_clock(match.end_s)}"
-    elif match.systems:
-        systems = [system.number for system in match.systems]
-        where = f"p. {_ranges(match.pages)}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
-    else:
-        where = ""
-    cost = f"{round(match.cost, 3) + 0.0:.3f}"
-    confidence = "" if match.confidence is None else f"{match.confidence:.2f}"
-    return (str(match.rank), match.document.id, match.document.title, cost, confidence, where)
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Runs of numbers in the order they come: `1-3, 7`."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1][1:] = [number]
-        else:
-            runs.append([number])
-    return ", ".join("-".join(map(str, run)) for run in runs)
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The rows under the header, in columns; numbers to the right. Confidence has one only if it could be told."""
-    if not rows:
-        return ["no matches"]
-    cells = dict(zip(_HEADER, zip(*rows, strict=True), strict=True))
-    if not any(cells["confidence"]):
-        del cells["confidence"]
-    columns = []
-    for name, column in cells.items():
-        width = max(len(cell) for cell in (name, *column))
-        right = name in ("rank", "cost", "confidence")
-        columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in (name, *column)])
-    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(facts, ensure_ascii=False) if as_json else "\n".join(_lines(facts)))
 
 
 def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
@@ -308,14 +301,22 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _parser(remote=any(argument.partition("=")[0] == "--server" for argument in given))
+    options = parser.parse_args(given)
     if options.run is _add and not (options.paths or options.manifest):
         parser.error("add: expected at least one PATH, or a --manifest that lists them")
+    if options.run is _query and options.server:
+        for name in ("weights", "config", "neighbours", "shortlist", "jump_penalty", "threads"):
+            if getattr(options, name) is not None:
+                parser.error(
+                    f"query: --{name.replace('_', '-')} is the server's to choose, so it cannot go with --server"
+                )
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, remote: bool) -> argparse.ArgumentParser:
+    """remote: a query is put to a server, so it names no collection."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-v", "--verbose", action="count", default=0, help="log each step to stderr; twice: more")
     parser = argparse.ArgumentParser(
@@ -350,7 +351,11 @@ def _parser() -> argparse.ArgumentParser:
     _query_options(
         command(
             "query", _query, "Find what a recording or a score shows.", "query music.sf take.flac --start 30 --end 50"
-        )
+        ),
+        remote=remote,
+    )
+    _serve_options(
+        command("serve", _serve, "Answer queries over a socket, from a collection held in memory.", "serve music.sf")
     )
     doctor = command("doctor", _doctor, "Tell what is installed, what is in force, and why.", "doctor")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
@@ -377,8 +382,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     _weights(parser)
 
 
-def _query_options(parser: argparse.ArgumentParser) -> None:
-    _collection(parser)
+def _query_options(parser: argparse.ArgumentParser, *, remote: bool) -> None:
+    if not remote:
+        _collection(parser)
     parser.add_argument("path", type=Path, metavar="PATH", help="a recording, a score file, or a folder of page images")
     _kind(parser, "--kind", "what PATH is (default: auto, by its name)")
     _kind(parser, "--among", "what to search (default: auto, the other kind)")
@@ -405,6 +411,45 @@ def _query_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jump-penalty", type=float, metavar="COST", help="cost of going on elsewhere (inf: never)")
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads for the search")
     _weights(parser)
+    parser.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        help="ask this server, or the one at this path of a Unix socket; no COLLECTION then",
+    )
+    _token_file(parser, "what the server is told, if it asks for a token")
+    parser.add_argument(
+        "--tls-ca", type=Path, metavar="PEM", help="speak TLS with the server, whose certificate this is"
+    )
+
+
+def _serve_options(parser: argparse.ArgumentParser) -> None:
+    from server.address import PORT
+
+    _collection(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=PORT, help=f"0: a free one (default: {PORT})")
+    parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on a Unix socket instead")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode media (default: 2)")
+    parser.add_argument("--batch", type=_positive, metavar="N", help="queries answered together at most (default: 16)")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads for the search (default: 2)")
+    _token_file(
+        parser,
+        "what changes of the collection need, and all requests if other machines reach the address; none: no changes",
+    )
+    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="speak TLS, by this certificate")
+    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key, if that lies in a file of its own")
+    parser.add_argument(
+        "--backend", choices=("auto", "cpu"), default="auto", help="what aligns (default: auto, the fastest)"
+    )
+    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="tell /metrics and /healthz over HTTP there")
+    parser.add_argument("--metrics-host", default="127.0.0.1", metavar="HOST", help="(default: 127.0.0.1)")
+    parser.add_argument("--log", choices=("json", "text"), default="json", help="form of the log (default: json)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, tables [server] and [search]")
+    _weights(parser)
+
+
+def _token_file(parser: argparse.ArgumentParser, help: str) -> None:
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help=f"its first line is {help}")
 
 
 def _search_flags(options: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from engine.errors import EngineError
 
 NEEDED = (
     *("numpy", "numba", "scipy", "torch", "safetensors", "lmdb", "msgpack", "soundfile", "soxr"),
-    *("pypdfium2", "pillow", "opencv-python-headless", "tqdm"),
+    *("pypdfium2", "pillow", "opencv-python-headless", "tqdm", "prometheus-client"),
 )
 OPTIONAL = ("cupy-cuda12x", "verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib")
 """For a GPU, for training, and for the demo."""

@@ -42,15 +42,15 @@ def each(
     expected: errors whose message alone is the cause; of others the name is told as well and the traceback is logged.
     Closing the iterator, or an exception in its consumer, ends the workers at once.
     """
-    free = [_Worker(work, expected) for _ in range(jobs)]
-    busy: dict[Any, tuple[_Worker, Task]] = {}
+    free = [Worker(work, expected) for _ in range(jobs)]
+    busy: dict[Any, tuple[Worker, Task]] = {}
     remaining = iter(tasks)
     try:
         while True:
             while free and (task := next(remaining, _END)) is not _END:
                 worker = free.pop()
                 if not worker.alive:
-                    worker = _Worker(work, expected)
+                    worker = Worker(work, expected)
                 worker.send(task)
                 busy[worker.connection] = (worker, task)
             if not busy:
@@ -68,10 +68,11 @@ def each(
 _END: Any = object()
 
 
-class _Worker:
+class Worker:
     """One process and our end of its pipe."""
 
-    def __init__(self, work: Callable[[Any], Any], expected: tuple[type[Exception], ...]) -> None:
+    def __init__(self, work: Callable[[Any], Any], expected: tuple[type[Exception], ...] = ()) -> None:
+        """Arguments as for `each`."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, work, expected), daemon=True)
@@ -84,24 +85,32 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):  # a worker that is dead already says so when asked for its result
             self.connection.send(task)
 
-    def receive(self) -> Any:
+    def receive(self, timeout_s: float | None = None) -> Any:
+        """The result of the task sent last; a Failure, and the worker is dead, if that is so or it takes longer."""
         try:
-            return self.connection.recv()
+            if self.connection.poll(timeout_s):
+                return self.connection.recv()
+            self.end()
+            return Failure(cause=f"took longer than {timeout_s:g} s")
         except (EOFError, OSError):
-            self.process.join()
-            self.connection.close()
-            self.alive = False
+            self.process.join(1.0)  # so that the exit code is its own
+            self.end()
             return Failure(cause=f"its worker process died ({_ending(self.process.exitcode)})")
 
     def end(self) -> None:
-        self.process.kill()
+        """Kills the process, and those it has started."""
+        self.alive = False
+        if self.process.is_alive() and self.process.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not lead its group yet
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
         self.process.join()
         self.connection.close()
 
 
 def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[type[Exception], ...]) -> None:
     """The life of a worker: tasks in, results out, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent ends us
+    os.setsid()  # Ctrl-C reaches the parent alone, which ends us, with the decoders we may have started
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task = connection.recv()

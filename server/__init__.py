@@ -1,1 +1,1 @@
-"""Online work: the long-running query server and its clients."""
+"""The query server: a collection held in memory, asked over a socket by many clients at once."""

@@ -78,6 +78,11 @@ class Collection:
         return self.manifest.network
 
     @property
+    def count(self) -> int:
+        """Of its documents, none of which is read."""
+        return sum(held.documents for held in self.manifest.kinds.values())
+
+    @property
     def snippets(self) -> int:
         return sum(held.snippets for held in self.manifest.kinds.values())
 

@@ -1,0 +1,118 @@
+"""An answer as maps and lists of plain values, which `query --json` prints and the server sends, and as a table."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from engine.collection import Collection
+from engine.confidence import IN_COLLECTION
+from engine.values import Answer, Kind, Match, Part, System
+
+_HEADER = ("rank", "id", "title", "cost", "confidence", "where")
+
+
+def told(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
+    """What README.md describes: `direction`, `in_collection`, `matches`, `timings_ms`, `collection`.
+
+    kind, among: of the query, and of the documents searched.
+    """
+    return {
+        # A2S, S2A, or A2A and S2S where like is searched among like
+        "direction": "2".join("A" if one == "recording" else "S" for one in (kind, among)),
+        "in_collection": answer.in_collection,
+        "matches": [_match(match) for match in answer.matches],
+        "timings_ms": {stage: float(took) for stage, took in answer.timings_ms.items()},
+        "collection": holding(collection),
+    }
+
+
+def holding(collection: Collection) -> dict[str, int]:
+    """Which generation a collection is, and how much it holds."""
+    return {"generation": collection.generation, "documents": collection.count, "snippets": collection.snippets}
+
+
+def table(answer: dict[str, Any]) -> str:
+    """What was told, for people: the matches under a header, in columns, and what follows if none is likely right."""
+    rows = [_row(match) for match in answer["matches"]]
+    lines = _columns(rows) if rows else ["no matches"]
+    if answer["in_collection"] is False:
+        lines.append(f"likely not in this collection: no match has a confidence of {IN_COLLECTION:g}")
+    return "\n".join(lines)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Numbers to the right. Confidence has a column only if it could be told."""
+    cells = dict(zip(_HEADER, zip(*rows, strict=True), strict=True))
+    if not any(cells["confidence"]):
+        del cells["confidence"]
+    columns = []
+    for name, column in cells.items():
+        width = max(len(cell) for cell in (name, *column))
+        right = name in ("rank", "cost", "confidence")
+        columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in (name, *column)])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+
+
+def _match(match: Match) -> dict[str, Any]:
+    document = match.document
+    fields = {
+        "rank": match.rank,
+        "id": document.id,
+        "title": document.title,
+        "composer": document.composer,
+        "kind": document.kind,
+        "cost": float(match.cost),
+        "confidence": match.confidence,
+        "votes": match.votes,
+        "boxes": [_box(system) for system in match.systems],
+        **_place(match),
+        "parts": [{"share": part.share, **_place(part)} for part in match.parts],
+    }
+    if match.path:
+        fields["path"] = [dataclasses.asdict(point) for point in match.path]
+    return fields
+
+
+def _place(place: Match | Part) -> dict[str, Any]:
+    return {
+        "pages": list(place.pages),
+        "systems": [system.number for system in place.systems],
+        "start_x": place.start_x,
+        "end_x": place.end_x,
+        "start_s": place.start_s,
+        "end_s": place.end_s,
+    }
+
+
+def _box(system: System) -> dict[str, Any]:
+    box = system.box
+    return {"page": system.page, "system": system.number, "x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
+
+
+def _row(match: dict[str, Any]) -> tuple[str, ...]:
+    if match["start_s"] is not None:
+        where = f"{_clock(match['start_s'])}-{_clock(match['end_s'])}"
+    elif systems := match["systems"]:
+        where = f"p. {_ranges(match['pages'])}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
+    else:
+        where = ""
+    cost = f"{round(match['cost'], 3) + 0.0:.3f}"
+    confidence = "" if match["confidence"] is None else f"{match['confidence']:.2f}"
+    return (str(match["rank"]), match["id"], match["title"], cost, confidence, where)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Runs of numbers in the order they come: `1-3, 7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(map(str, run)) for run in runs)

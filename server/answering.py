@@ -1,0 +1,115 @@
+"""Batches of questions, from what clients sent to what is replied: embedded together, aligned together."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import documents, search
+from engine.answers import told
+from engine.audio import Recording
+from engine.collection import Collection
+from engine.documents import Encoder, Medium
+from engine.score import Score
+from engine.values import PLACE_DTYPES, Answer, Kind, Sequence
+from server.messages import Embedded, Wanted
+from server.shelf import Shelf
+from server.streams import Stream
+
+NOTHING = Answer(matches=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """More of a stream."""
+
+    stream: Stream
+    samples: NDArray[np.float32]
+    answer: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of, and for."""
+
+    source: Medium | Embedded | Push
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What is told to the client, by the generation that told it."""
+
+    generation: int
+    result: dict[str, Any]
+
+
+class Answering:
+    """Answers batches of questions; to be called by one thread at a time, for streams go on in it."""
+
+    def __init__(self, shelf: Shelf, encoder: Encoder) -> None:
+        self._shelf = shelf
+        self._encoder = encoder
+
+    def __call__(self, questions: list[Question]) -> list[Reply]:
+        """One reply a question, in order."""
+        started = time.perf_counter()
+        sequences = self._sequences(questions)
+        embed_ms = (time.perf_counter() - started) * 1000
+        queries = {i: _query(*pair) for i, pair in enumerate(zip(questions, sequences, strict=True)) if _is_due(*pair)}
+        with self._shelf.taken() as generation:
+            answers = dict(zip(queries, generation.searcher.answers(queries.values()), strict=True))
+            results = [
+                _result(question, answers.get(i, NOTHING), embed_ms, generation.collection)
+                for i, question in enumerate(questions)
+            ]
+        return [Reply(generation=generation.number, result=result) for result in results]
+
+    def _sequences(self, questions: list[Question]) -> list[Sequence]:
+        media = [question.source for question in questions if isinstance(question.source, Score | Recording)]
+        embedded = iter(documents.sequences(media, self._encoder))
+        return [
+            next(embedded) if isinstance(question.source, Score | Recording) else self._sequence(question.source)
+            for question in questions
+        ]
+
+    def _sequence(self, source: Embedded | Push) -> Sequence:
+        if isinstance(source, Push):
+            source.stream.hear(source.samples, self._encoder)
+            return source.stream.sequence()
+        count = len(source.embeddings)
+        if source.kind == "recording":
+            places = documents.recording_places(0.0, count, self._encoder.identity.front_end)
+        else:
+            places = np.zeros(count, PLACE_DTYPES["score"])
+        return Sequence(embeddings=source.embeddings, places=places, bias=np.zeros(count, dtype=np.float32))
+
+
+def _is_due(question: Question, sequence: Sequence) -> bool:
+    """Whether there is something to search for: a stream may only be heard, or have begun just now."""
+    return not isinstance(question.source, Push) or (question.source.answer and len(sequence) > 0)
+
+
+def _query(question: Question, sequence: Sequence) -> search.Query:
+    wanted, source = question.wanted, question.source
+    systems = source.systems if isinstance(source, Score) else ()
+    return search.Query(
+        sequence=sequence,
+        among=wanted.among,
+        method=wanted.method,
+        top=wanted.top,
+        path=wanted.path,
+        systems=systems,
+    )
+
+
+def _result(question: Question, answer: Answer, embed_ms: float, collection: Collection) -> dict[str, Any]:
+    source = question.source
+    kind: Kind = source.kind if isinstance(source, Embedded) else "score" if isinstance(source, Score) else "recording"
+    result = told(answer, kind, question.wanted.among, collection)
+    result["timings_ms"] = {"embed": embed_ms} | result["timings_ms"]
+    if isinstance(source, Push):
+        result["heard_s"] = source.stream.heard_s
+    return result

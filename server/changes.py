@@ -1,0 +1,96 @@
+"""What changes a collection while it is being asked: changes that wait together become one generation."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import documents
+from engine.collection import CollectionWriter
+from engine.documents import Encoder, Medium
+from engine.values import Document, Sequence
+from server.errors import DocumentExists, DocumentMissing, ServerError
+from server.messages import Add, Remove
+from server.shelf import Shelf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """A document to be added, read but not yet embedded."""
+
+    wanted: Add
+    medium: Medium
+
+
+Change = Addition | Remove
+Outcome = dict[str, Any] | ServerError
+"""What is replied of a change."""
+
+
+def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, threads: int) -> list[Outcome]:
+    """Makes the changes durable, in order and as one generation, and has the shelf take it up.
+
+    A change that cannot be made is left out, and its outcome is the error.
+    Raises CollectionError, and then none is made.
+    """
+    additions = [change for change in changes if isinstance(change, Addition)]
+    embedded = iter(documents.sequences([addition.medium for addition in additions], encoder))
+    outcomes: list[Outcome] = []
+    with CollectionWriter(path, encoder.identity, threads=threads) as writer:
+        for change in changes:
+            try:
+                if isinstance(change, Addition):
+                    outcomes.append(_add(writer, change, next(embedded)))
+                else:
+                    outcomes.append(_remove(writer, change))
+            except ServerError as error:
+                outcomes.append(error)
+        generation = writer.commit()
+    shelf.reload()
+    for outcome in outcomes:
+        if isinstance(outcome, dict):
+            outcome["generation"] = generation
+    return outcomes
+
+
+def fingerprint(add: Add) -> str:
+    """As `documents.fingerprint` of the same files."""
+    digest = hashlib.sha256()
+    for file in add.media.files:
+        digest.update(file.data)
+    return digest.hexdigest()
+
+
+def _add(writer: CollectionWriter, addition: Addition, sequence: Sequence) -> dict[str, Any]:
+    add = addition.wanted
+    name = add.media.files[0].name
+    document = Document(
+        id=add.id,
+        kind=add.media.kind,
+        title=add.title or Path(name).stem,
+        composer=add.composer,
+        work=add.work,
+        source=name,
+        fingerprint=fingerprint(add),
+    )
+    document = documents.described(document, addition.medium, sequence)
+    known = writer.known(add.id)
+    same = known is not None and (known.kind, known.fingerprint) == (document.kind, document.fingerprint)
+    if known is not None and not same and not add.replace:
+        raise DocumentExists(f"{add.id!r} is another {known.kind}, {known.title!r}; say replace, or another id")
+    words = [(one.title, one.composer, one.work) for one in (known, document) if one is not None]
+    if same and len(set(words)) == 1 and writer.staged(add.id, document.fingerprint):
+        status = "unchanged"
+    else:
+        writer.stage(document, sequence)
+        status = "added" if known is None else "changed"
+    return {"document": add.id, "status": status, "snippets": len(sequence)}
+
+
+def _remove(writer: CollectionWriter, remove: Remove) -> dict[str, Any]:
+    missing = [id for id in remove.ids if writer.known(id) is None]
+    if missing:
+        raise DocumentMissing(f"no document {missing[0]!r}; nothing is removed")
+    for id in remove.ids:
+        writer.remove(id)
+    return {"removed": len(remove.ids)}

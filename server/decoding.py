@@ -1,0 +1,138 @@
+"""Media sent by clients are read in processes of their own, with limits on time and memory: a file may be hostile."""
+
+import asyncio
+import functools
+import logging
+import os
+import resource
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import documents
+from engine.config import FrontEnd, MediaLimits
+from engine.documents import Medium
+from engine.errors import MediaError
+from engine.values import Kind
+from indexer.workers import Failure, Worker
+from server.errors import MediaRefused, Stopping
+from server.messages import Media
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How media are to be read."""
+
+    front_end: FrontEnd
+    limits: MediaLimits
+    timeout_s: float
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    path: Path
+    kind: Kind
+    reading: Reading
+
+
+class Decoders:
+    """A few worker processes; each reads one medium at a time and is replaced when it dies or has to be killed."""
+
+    def __init__(self, count: int, *, memory_bytes: int, observe_death: Callable[[], None] = lambda: None) -> None:
+        """memory_bytes: what reading one medium may take. observe_death: is called for each worker that is lost."""
+        self._work = functools.partial(_read, memory_bytes)
+        self._observe_death = observe_death
+        self._folder = Path(tempfile.mkdtemp(prefix="scorefind-"))
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
+        self._workers = [Worker(self._work) for _ in range(count)]
+        self._free: asyncio.Queue[int] = asyncio.Queue()
+        for number in range(count):
+            self._free.put_nowait(number)
+        self._closed = False
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Their numbers in the system."""
+        return tuple(worker.process.pid or 0 for worker in self._workers)
+
+    async def read(self, media: Media, reading: Reading) -> Medium:
+        """What was read. Raises MediaRefused if the media cannot be, or take too much memory or time.
+
+        A caller that is cancelled leaves the worker to end what it does, at the latest when its time is over.
+        """
+        number = await self._free.get()
+        if self._closed:
+            self._free.put_nowait(number)
+            raise Stopping("the server is stopping")
+        running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, number, media, reading)
+        running.add_done_callback(lambda _: self._free.put_nowait(number))
+        result = await asyncio.shield(running)
+        if isinstance(result, Failure):
+            raise MediaRefused(f"{media.files[0].name}: {result.cause}")
+        return result
+
+    def close(self) -> None:
+        """Kills the workers, whatever they do, and removes the files they were to read."""
+        self._closed = True
+        for worker in self._workers:
+            worker.end()
+        self._threads.shutdown(wait=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, number: int, media: Media, reading: Reading) -> Medium | Failure:
+        """Runs in a thread, which only waits."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        try:
+            path = _written(media, folder)
+            if not self._workers[number].process.is_alive():
+                self._workers[number] = Worker(self._work)
+            worker = self._workers[number]
+            worker.send(_Task(path=path, kind=media.kind, reading=reading))
+            result: Medium | Failure = worker.receive(reading.timeout_s)
+            if not worker.alive:
+                logger.warning("a decoder is lost: %s", result)
+                self._observe_death()
+            return result
+        except OSError as exc:
+            return Failure(cause=f"cannot be kept for reading: {exc.strerror}")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _written(media: Media, folder: Path) -> Path:
+    """The media as a file, or as a folder of page images in their order, under names of our own."""
+    paths = [folder / f"{number:05d}{file.suffix}" for number, file in enumerate(media.files)]
+    for path, file in zip(paths, media.files, strict=True):
+        path.write_bytes(file.data)
+    return paths[0] if len(paths) == 1 else folder
+
+
+def _read(memory_bytes: int, task: _Task) -> Medium | Failure:
+    """Runs in a worker."""
+    _confine(memory_bytes)
+    reading = task.reading
+    try:
+        return documents.read(task.path, task.kind, reading.front_end, reading.start_s, reading.end_s, reading.limits)
+    except MediaError as exc:
+        return Failure(cause=exc.cause)
+    except MemoryError:
+        return Failure(cause=f"takes more than the {memory_bytes >> 20} MiB that are allowed")
+
+
+@functools.cache
+def _confine(memory_bytes: int) -> None:
+    """Lets this process take so much memory more than it has, and leave no core file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return  # no Linux: the limits on media are what there is
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

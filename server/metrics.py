@@ -1,0 +1,132 @@
+"""What the server counts and times, for Prometheus and for `stats`; and the HTTP port that tells it."""
+
+import json
+import logging
+import os
+import resource
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from engine.collection import Collection
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """One server's."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._started = time.monotonic()
+        registry: dict[str, Any] = {"registry": self.registry}
+        self.requests = Counter("scorefind_requests", "Requests answered", ["op", "outcome"], **registry)
+        self.seconds = Histogram(
+            "scorefind_request_seconds", "From a request to its reply", ["op"], buckets=SECONDS, **registry
+        )
+        self.stages = Histogram("scorefind_stage_seconds", "Stages of queries", ["stage"], buckets=SECONDS, **registry)
+        self.batches = Histogram(
+            "scorefind_batch_queries", "Queries answered together", buckets=(1, 2, 4, 8, 16, 32), **registry
+        )
+        self.connections = Gauge("scorefind_connections", "Open connections", **registry)
+        self.in_flight = Gauge("scorefind_in_flight", "Queries and additions in the queue or at work", **registry)
+        self.decoders_lost = Counter("scorefind_decoders_lost", "Decoders that died or had to be killed", **registry)
+        self.held = Gauge("scorefind_collection", "What the generation in force holds", ["of"], **registry)
+        ProcessCollector(registry=self.registry)
+
+    def holds(self, collection: Collection) -> None:
+        """Tells of the generation that is in force now."""
+        self.held.labels("generation").set(collection.generation)
+        self.held.labels("snippets").set(collection.snippets)
+        for kind, held in collection.manifest.kinds.items():
+            self.held.labels(f"{kind}s").set(held.documents)
+
+    def finished(self, op: str, outcome: str, took_s: float) -> None:
+        """Counts a request; outcome: `ok` or the code of an error."""
+        self.requests.labels(op, outcome).inc()
+        self.seconds.labels(op).observe(took_s)
+
+    def told(self) -> dict[str, Any]:
+        """The same in plain values, as `stats` replies."""
+        requests: dict[str, dict[str, float]] = {}
+        for metric in self.requests.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    requests.setdefault(sample.labels["op"], {})[sample.labels["outcome"]] = sample.value
+        return {
+            "uptime_s": time.monotonic() - self._started,
+            "requests": requests,
+            "connections": self._value("scorefind_connections"),
+            "in_flight": self._value("scorefind_in_flight"),
+            "batches": self._value("scorefind_batch_queries_count"),
+            "batched": self._value("scorefind_batch_queries_sum"),
+            "decoders_lost": self._value("scorefind_decoders_lost_total"),
+            "memory_bytes": memory_bytes(),
+            "open_files": _open_files(),
+        }
+
+    def _value(self, name: str) -> float:
+        return self.registry.get_sample_value(name) or 0.0
+
+
+def memory_bytes() -> int:
+    """Resident memory of this process; its peak where the system tells nothing else."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _open_files() -> int | None:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return None
+
+
+class Monitor:
+    """Answers GET /metrics and GET /healthz over HTTP, in a thread of its own."""
+
+    def __init__(self, host: str, port: int, metrics: Metrics, health: Callable[[], dict[str, Any]]) -> None:
+        """port: 0 takes a free one. health: what /healthz tells; its `ok` makes it 200 or 503.
+
+        Raises OSError if it cannot listen there.
+        """
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 10.0
+
+            def do_GET(self) -> None:
+                if self.path == "/metrics":
+                    self._send(200, "text/plain; version=0.0.4; charset=utf-8", generate_latest(metrics.registry))
+                elif self.path == "/healthz":
+                    facts = health()
+                    self._send(200 if facts["ok"] else 503, "application/json", json.dumps(facts).encode())
+                else:
+                    self._send(404, "text/plain", b"expected /metrics or /healthz\n")
+
+            def _send(self, status: int, content_type: str, content: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                logging.getLogger(__name__).debug(format, *args)
+
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        self._thread = Thread(target=self._server.serve_forever, name="monitor", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,209 @@
+"""The server: listens, keeps its sessions, and stops in order."""
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from engine.alignment import Backend
+from engine.confidence import Calibration
+from engine.config import SearchSettings
+from engine.documents import Encoder
+from engine.search import Searcher
+from server import frames, messages
+from server.address import Address
+from server.config import Limits, ServerSettings
+from server.errors import AddressError, ServerError, Stopping, TooMany
+from server.metrics import Monitor
+from server.service import Service
+from server.session import CHUNK, Budget, Session
+from server.shelf import Shelf
+
+logger = logging.getLogger(__name__)
+
+
+class Server:
+    """Sessions of one service. `async with` stops it at the end."""
+
+    def __init__(self, service: Service, limits: Limits) -> None:
+        self._service = service
+        self._limits = limits
+        self._budget = Budget(limits.buffered_bytes)
+        self._sessions: dict[Session, asyncio.Task[Any]] = {}
+        self._listening: asyncio.Server | None = None
+        self._unix: Path | None = None
+        self._monitor: Monitor | None = None
+        self._stopping = False
+
+    async def listen(self, address: Address, tls: ssl.SSLContext | None = None) -> Address:
+        """Takes connections from now on; returns where, with the port that was chosen. Raises AddressError."""
+        options: dict[str, Any] = {"limit": CHUNK, "backlog": self._limits.connections}
+        if tls is not None:
+            options |= {"ssl": tls, "ssl_handshake_timeout": self._limits.frame_s}
+        try:
+            if address.unix is not None:
+                _require_free(address.unix)
+                self._listening = await asyncio.start_unix_server(self._serve, address.unix, **options)
+                self._unix = address.unix
+                address.unix.chmod(0o600)
+                return address
+            self._listening = await asyncio.start_server(self._serve, address.host, address.port, **options)
+        except OSError as exc:
+            raise AddressError(f"cannot listen on {address}: {exc.strerror or exc}") from exc
+        port: int = self._listening.sockets[0].getsockname()[1]
+        return Address(host=address.host, port=port)
+
+    def monitor(self, address: Address) -> Address:
+        """Answers /metrics and /healthz over HTTP from now on; returns where. Raises AddressError."""
+        try:
+            self._monitor = Monitor(address.host, address.port, self._service.metrics, self._health)
+        except OSError as exc:
+            raise AddressError(f"cannot listen on {address}: {exc.strerror or exc}") from exc
+        return Address(host=address.host, port=self._monitor.port)
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT; SIGHUP reloads the collection."""
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        reloads: set[asyncio.Task[None]] = set()
+
+        def reload() -> None:
+            task = asyncio.create_task(self._reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        await stop.wait()
+        logger.info("stopping: %d connections", len(self._sessions))
+
+    async def stop(self) -> None:
+        """Stops in this order: no new connections, requests in flight, connections, workers."""
+        self._stopping = True
+        if self._listening is not None:
+            self._listening.close()
+        if self._unix is not None:
+            self._unix.unlink(missing_ok=True)
+        tasks = list(self._sessions.values())
+        draining = [asyncio.ensure_future(session.drain()) for session in self._sessions]
+        if tasks:
+            await asyncio.wait([*draining, *tasks], timeout=self._limits.drain_s)
+        for task in [*draining, *tasks]:
+            task.cancel()
+        await asyncio.gather(*draining, *tasks, return_exceptions=True)
+        await self._service.close()
+        if self._monitor is not None:
+            await asyncio.to_thread(self._monitor.close)
+
+    async def __aenter__(self) -> "Server":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The life of one connection."""
+        name = _name(writer)
+        if self._stopping:
+            return await self._turn_away(writer, Stopping("the server is stopping"))
+        if len(self._sessions) >= self._limits.connections:
+            return await self._turn_away(writer, TooMany("no more connections are taken for now"))
+        session = Session(reader, writer, self._service, self._limits, self._budget, name)
+        task = asyncio.current_task()
+        assert task is not None
+        self._sessions[session] = task
+        self._service.metrics.connections.set(len(self._sessions))
+        try:
+            await session.run()
+        except asyncio.CancelledError:
+            logger.info("%s is cut off: the server has stopped", name)
+        finally:
+            del self._sessions[session]
+            self._service.metrics.connections.set(len(self._sessions))
+        return None
+
+    async def _turn_away(self, writer: asyncio.StreamWriter, error: ServerError) -> None:
+        writer.write(frames.encode(messages.error_reply(None, self._service.generation, error)))
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await writer.drain()
+        writer.close()
+
+    async def _reload(self) -> None:
+        try:
+            await self._service.reload()
+        except Exception as exc:
+            logger.error("the collection cannot be reloaded, generation %d goes on: %s", self._service.generation, exc)
+
+    def _health(self) -> dict[str, Any]:
+        return {"ok": not self._stopping, "generation": self._service.generation}
+
+
+@asynccontextmanager
+async def serving(
+    path: Path,
+    encoder: Encoder,
+    settings: ServerSettings,
+    search: SearchSettings,
+    *,
+    calibration: Calibration | None = None,
+    backend: Backend | None = None,
+    token: str = "",
+    open_reads: bool = True,
+) -> AsyncIterator[Server]:
+    """A server of the collection at `path` that can listen, and is stopped at the end.
+
+    token: what changes of the collection need; without one there are none.
+    open_reads: whether all else needs none.
+    Raises CollectionError.
+    """
+    searching = functools.partial(Searcher, settings=search, backend=backend, calibration=calibration)
+    shelf = Shelf(path, encoder.identity, searching)
+    service = Service(path, shelf, encoder, settings, threads=search.threads, token=token, open_reads=open_reads)
+    async with Server(service, settings.limits) as server:
+        await service.warm()
+        yield server
+
+
+def require_token(address: Address, token: str) -> None:
+    """Raises AddressError for an address that other machines reach, if there is no token to keep them out by."""
+    if not address.is_local and not token:
+        raise AddressError(
+            f"{address} can be reached from other machines: give a token (--token-file), or a local address"
+        )
+
+
+def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
+    """Of a certificate and its key in PEM. Raises AddressError if they cannot be used."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ValueError) as exc:
+        raise AddressError(f"{cert}, {key}: no certificate with its key: {exc}") from exc
+    return context
+
+
+def _require_free(path: Path) -> None:
+    """Raises AddressError if there is something at the path that is not left over by a dead server."""
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise AddressError(f"{path}: there is something already, and it is no socket")
+    with socket.socket(socket.AF_UNIX) as probe, suppress(ConnectionRefusedError):
+        probe.connect(os.fspath(path))
+        raise AddressError(f"{path}: another server listens there")
+
+
+def _name(writer: asyncio.StreamWriter) -> str:
+    peer = writer.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"

@@ -1,0 +1,336 @@
+"""What the server does with each request. Knows no sockets."""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from engine.answers import holding
+from engine.documents import Encoder
+from engine.errors import CollectionError, CollectionLockedError, EngineError
+from engine.values import DIMENSION, Kind
+from server import changes
+from server.answering import Answering, Push, Question, Reply
+from server.batcher import Batcher
+from server.changes import Addition, Change, Outcome
+from server.config import ServerSettings
+from server.decoding import Decoders, Reading
+from server.errors import (
+    AuthorisationError,
+    CollectionLocked,
+    CollectionRefused,
+    DeadlineExceeded,
+    Overloaded,
+    QueryRefused,
+    RequestError,
+    ServerError,
+    TooMany,
+)
+from server.messages import (
+    Add,
+    Body,
+    CloseStream,
+    Embedded,
+    Info,
+    OpenStream,
+    Ping,
+    PushStream,
+    Query,
+    Reload,
+    Remove,
+    Request,
+    Stats,
+    Wanted,
+)
+from server.metrics import Metrics
+from server.shelf import Shelf
+from server.streams import Stream
+
+logger = logging.getLogger(__name__)
+
+WRITES = (Add, Remove, Reload)
+
+
+@dataclass(slots=True, kw_only=True)
+class Client:
+    """What is remembered of a connection."""
+
+    name: str
+    """Its address, for the log."""
+    streams: dict[int, Stream] = field(default_factory=dict)
+    opened: int = 0
+
+
+class Service:
+    """Answers requests; for one event loop. Whatever takes long happens in threads and processes of its own."""
+
+    def __init__(
+        self,
+        path: Path,
+        shelf: Shelf,
+        encoder: Encoder,
+        settings: ServerSettings,
+        *,
+        threads: int,
+        token: str = "",
+        open_reads: bool = True,
+    ) -> None:
+        """path: of the collection. threads: for building indexes.
+
+        token: what writes need; without one there are none.
+        open_reads: whether all else is answered without it.
+        """
+        limits = settings.limits
+        self.metrics = Metrics()
+        self._path = path
+        self._shelf = shelf
+        self._encoder = encoder
+        self._limits = limits
+        self._token = token
+        self._open_reads = open_reads
+        self._in_flight = 0
+        self._decoders = Decoders(
+            settings.workers, memory_bytes=limits.decode_bytes, observe_death=self.metrics.decoders_lost.inc
+        )
+        self._additions = asyncio.Semaphore(max(1, settings.workers - 1))  # so that queries find a decoder too
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="asking")
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
+        self._answers: Batcher[Question, Reply] = Batcher(
+            Answering(shelf, encoder), self._asking, most=settings.batch, observe=self.metrics.batches.observe
+        )
+
+        def make(wanted: list[Change]) -> list[Outcome]:
+            return changes.make(path, wanted, encoder, shelf, threads)
+
+        self._changes: Batcher[Change, Outcome] = Batcher(make, self._writing, most=settings.batch)
+        self._tell_holding()
+
+    @property
+    def generation(self) -> int:
+        """That answers now."""
+        return self._shelf.generation
+
+    @property
+    def decoders(self) -> tuple[int, ...]:
+        """The process numbers of those who read media."""
+        return self._decoders.processes
+
+    async def close(self) -> None:
+        """Ends what runs at the next possible point; what waits fails."""
+        await self._answers.close()
+        await self._changes.close()
+        self._asking.shutdown()
+        self._writing.shutdown()
+        await asyncio.to_thread(self._decoders.close)
+        self._shelf.close()
+
+    async def warm(self) -> None:
+        """Has everything loaded and compiled that the first query would wait for."""
+        for kind in get_args(Kind):
+            embeddings = np.eye(1, DIMENSION, dtype=np.float32)
+            other: Kind = "score" if kind == "recording" else "recording"
+            wanted = Wanted(among=other, method="refine", top=1, path=False)
+            network = self._encoder.identity.hash
+            await self._answers(
+                Question(source=Embedded(kind=kind, network=network, embeddings=embeddings), wanted=wanted)
+            )
+
+    async def reload(self) -> bool:
+        """Takes up the generation in force on disk; whether that is another one. Raises CollectionError."""
+        changed = await asyncio.to_thread(self._shelf.reload)
+        self._tell_holding()
+        return changed
+
+    async def answer(self, request: Request[Body], client: Client) -> Reply:
+        """The reply to a request. Raises ServerError."""
+        started, outcome = time.perf_counter(), "cancelled"
+        try:
+            self._authorise(request)
+            reply = await self._within_deadline(request, client)
+            outcome = "ok"
+            return reply
+        except ServerError as exc:
+            outcome = exc.code
+            raise
+        except EngineError as exc:
+            error = _translated(exc)
+            outcome = error.code
+            raise error from exc
+        except Exception as exc:
+            outcome = ServerError.code
+            logger.exception("unexpected error at %s of %s", request.op, client.name)
+            raise ServerError(f"unexpected {type(exc).__name__}; the server's log tells more") from exc
+        finally:
+            took_s = time.perf_counter() - started
+            self.metrics.finished(request.op, outcome, took_s)
+            logger.info(
+                "%s of %s: %s in %.1f ms",
+                request.op,
+                client.name,
+                outcome,
+                took_s * 1000,
+                extra={"op": request.op, "client": client.name, "outcome": outcome, "took_ms": took_s * 1000},
+            )
+
+    def _authorise(self, request: Request[Body]) -> None:
+        writes = isinstance(request.body, WRITES)
+        if writes and not self._token:
+            raise AuthorisationError(f"{request.op}: this server takes no changes; it was started without a token")
+        if writes or not (self._open_reads or isinstance(request.body, Ping)):
+            given = request.token
+            if not hmac.compare_digest(given.encode(), self._token.encode()):
+                raise AuthorisationError(f"{request.op}: expected the token, got {'another' if given else 'none'}")
+
+    async def _within_deadline(self, request: Request[Body], client: Client) -> Reply:
+        longest_s = self._limits.write_deadline_s if isinstance(request.body, WRITES) else self._limits.deadline_s
+        allowed_s = longest_s if request.deadline_s is None else min(request.deadline_s, longest_s)
+        try:
+            async with asyncio.timeout(allowed_s):
+                return await self._do(request.body, client)
+        except TimeoutError as exc:
+            raise DeadlineExceeded(f"{request.op}: not done within {allowed_s:g} s") from exc
+
+    async def _do(self, body: Body, client: Client) -> Reply:
+        match body:
+            case Ping():
+                return self._reply({})
+            case Stats():
+                return self._reply(self.metrics.told())
+            case Info():
+                return await asyncio.to_thread(self._info, body)
+            case Query():
+                with self._admitted():
+                    return await self._query(body)
+            case Add():
+                with self._admitted():
+                    return await self._add(body)
+            case Remove():
+                with self._admitted():
+                    return await self._change(body)
+            case Reload():
+                return self._reply({"changed": await self.reload()})
+            case OpenStream():
+                return self._open_stream(body, client)
+            case PushStream():
+                with self._admitted():
+                    return await self._push_stream(body, client)
+            case CloseStream():
+                self._stream(client, body.stream)
+                del client.streams[body.stream]
+                return self._reply({})
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """A place in the queue. Raises Overloaded if there is none."""
+        if self._in_flight >= self._limits.queue:
+            raise Overloaded(f"{self._in_flight} requests are being worked on, as many as are taken; try again later")
+        self._in_flight += 1
+        self.metrics.in_flight.set(self._in_flight)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self.metrics.in_flight.set(self._in_flight)
+
+    async def _query(self, query: Query) -> Reply:
+        started = time.perf_counter()
+        asked = query.asked
+        if isinstance(asked, Embedded):
+            ours = self._encoder.identity.hash
+            if asked.network != ours:
+                raise QueryRefused(f"network: the collection is embedded by {ours}, the query by {asked.network}")
+            return await self._answered(Question(source=asked, wanted=query.wanted), started)
+        reading = Reading(
+            front_end=self._encoder.identity.front_end,
+            limits=self._limits.query_media,
+            timeout_s=self._limits.decode_s,
+            start_s=query.start_s,
+            end_s=query.end_s,
+        )
+        medium = await self._decoders.read(asked, reading)
+        decode_ms = (time.perf_counter() - started) * 1000
+        return await self._answered(Question(source=medium, wanted=query.wanted), started, decode=decode_ms)
+
+    async def _answered(self, question: Question, started: float, **before_ms: float) -> Reply:
+        """The reply, with what came before among its timings, and all the time since `started`."""
+        reply = await self._answers(question)
+        total_ms = (time.perf_counter() - started) * 1000
+        timings_ms = before_ms | reply.result["timings_ms"] | {"total": total_ms}
+        for stage, took_ms in timings_ms.items():
+            self.metrics.stages.labels(stage).observe(took_ms / 1000)
+        return Reply(generation=reply.generation, result=reply.result | {"timings_ms": timings_ms})
+
+    async def _add(self, add: Add) -> Reply:
+        reading = Reading(
+            front_end=self._encoder.identity.front_end,
+            limits=self._limits.add_media,
+            timeout_s=self._limits.add_decode_s,
+        )
+        async with self._additions:
+            medium = await self._decoders.read(add.media, reading)
+        return await self._change(Addition(wanted=add, medium=medium))
+
+    async def _change(self, change: Change) -> Reply:
+        outcome = await self._changes(change)
+        self._tell_holding()
+        if isinstance(outcome, ServerError):
+            raise outcome
+        return self._reply(outcome)
+
+    def _open_stream(self, body: OpenStream, client: Client) -> Reply:
+        if len(client.streams) >= self._limits.streams_per_client:
+            raise TooMany(f"{len(client.streams)} streams are open, as many as a client may have")
+        stream = Stream(body, self._encoder.identity.front_end, self._limits.stream_s)
+        client.opened += 1
+        client.streams[client.opened] = stream
+        return self._reply({"stream": client.opened})
+
+    async def _push_stream(self, body: PushStream, client: Client) -> Reply:
+        stream = self._stream(client, body.stream)
+        push = Push(stream=stream, samples=body.samples, answer=body.answer)
+        return await self._answered(Question(source=push, wanted=stream.wanted), time.perf_counter())
+
+    @staticmethod
+    def _stream(client: Client, number: int) -> Stream:
+        if number not in client.streams:
+            raise RequestError(f"stream: expected one of {sorted(client.streams)}, which are open, got {number}")
+        return client.streams[number]
+
+    def _info(self, info: Info) -> Reply:
+        with self._shelf.taken() as generation:
+            collection = generation.collection
+            facts: dict[str, Any] = {
+                **holding(collection),
+                "kinds": {
+                    kind: {"documents": held.documents, "snippets": held.snippets}
+                    for kind, held in collection.manifest.kinds.items()
+                },
+                "network": asdict(collection.network),
+            }
+            if info.list:
+                facts["ids"] = {document.id: f"{document.kind}, {document.title}" for document in collection.documents}
+            return Reply(generation=generation.number, result=facts)
+
+    def _reply(self, result: dict[str, Any]) -> Reply:
+        return Reply(generation=result.get("generation", self.generation), result=result)
+
+    def _tell_holding(self) -> None:
+        with self._shelf.taken() as generation:
+            self.metrics.holds(generation.collection)
+
+
+def _translated(error: EngineError) -> ServerError:
+    """The error of ours that says the same."""
+    if isinstance(error, CollectionLockedError):
+        return CollectionLocked(error.cause)
+    if isinstance(error, CollectionError):
+        return CollectionRefused(error.cause)
+    return QueryRefused(str(error))

@@ -1,0 +1,51 @@
+"""A recording that a client sends while it is going on."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import documents
+from engine.audio import FRAME_RATE
+from engine.config import FrontEnd
+from engine.documents import Encoder
+from engine.listening import Listener
+from engine.values import DIMENSION, Embeddings, Sequence
+from server.errors import RequestError
+from server.messages import OpenStream, Wanted
+
+
+class Stream:
+    """What was heard of it so far, embedded; of a long one the latest part."""
+
+    def __init__(self, opened: OpenStream, front_end: FrontEnd, longest_s: float) -> None:
+        """Raises RequestError if there is no such sampling rate."""
+        self.wanted: Wanted = opened.wanted
+        self._front_end = front_end
+        self._most = max(1, int(longest_s * FRAME_RATE / front_end.excerpt_hop_frames))
+        self._embeddings: Embeddings = np.empty((0, DIMENSION), np.float32)
+        self._dropped = 0
+        try:
+            self._listener = Listener(opened.rate, front_end)
+        except ValueError as exc:
+            raise RequestError(f"rate: {exc}") from exc
+
+    @property
+    def heard_s(self) -> float:
+        """All that was sent."""
+        return self._listener.heard_s
+
+    def hear(self, samples: NDArray[np.float32], encoder: Encoder) -> None:
+        """Takes in what came; float32 (n,)."""
+        excerpts = self._listener.hear(samples)
+        if len(excerpts):
+            heard = np.concatenate([self._embeddings, encoder.recording(excerpts)])
+            self._dropped += max(0, len(heard) - self._most)
+            self._embeddings = heard[-self._most :]
+
+    def sequence(self) -> Sequence:
+        """What is asked for; empty as long as less than one excerpt was heard."""
+        hop_s = self._front_end.excerpt_hop_frames / FRAME_RATE
+        start_s = self._listener.silent_s + self._dropped * hop_s
+        places = documents.recording_places(start_s, len(self._embeddings), self._front_end)
+        return Sequence(
+            embeddings=self._embeddings, places=places, bias=np.zeros(len(self._embeddings), dtype=np.float32)
+        )
