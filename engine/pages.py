@@ -19,6 +19,9 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
 """What a score file may be called; a folder of files with `IMAGE_SUFFIXES` is a score too."""
 
+# Pillow's own limit, one for the whole process, refuses what large scans have; ours is looked at before any decoding.
+Image.MAX_IMAGE_PIXELS = None
+
 PAGE_WIDTH = 1800
 """Width in px at which PDF pages are rendered and above which images are reduced: staff lines stay 2 px thick."""
 LEAST_SIDE = 16
@@ -137,7 +140,6 @@ def _pdf_scale(file: Path, size: tuple[float, float]) -> float:
 
 
 def _image_pages(file: Path, most_pixels: int) -> Iterator[Grey]:
-    """Pillow is asked frame by frame; its own limit on pixels is replaced by ours, which knows large scans."""
     try:
         with Image.open(file) as image:
             for frame in range(getattr(image, "n_frames", 1)):
@@ -147,8 +149,6 @@ def _image_pages(file: Path, most_pixels: int) -> Iterator[Grey]:
                 yield _grey(image)
     except UnidentifiedImageError as exc:
         raise PageError(file, "not a PDF, PNG, JPEG or TIFF file") from exc
-    except Image.DecompressionBombError as exc:
-        raise PageError(file, "too large for a page") from exc
     except (OSError, SyntaxError, ValueError, EOFError) as exc:
         raise PageError(file, f"damaged image ({exc})") from exc
 

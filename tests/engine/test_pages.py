@@ -139,6 +139,11 @@ def test_a_page_too_large_to_decode_is_refused_before_it_is(tmp_path: Path, draw
         list(read_pages(tmp_path / "bomb.png", MediaLimits(pixels=1_000_000)))
 
 
+def test_a_scan_as_large_as_they_come_is_read(tmp_path: Path) -> None:
+    Image.new("1", (13_000, 14_000), 1).save(tmp_path / "large.png")
+    assert [page.shape for page in read_pages(tmp_path / "large.png")] == [(1938, 1800)]
+
+
 def test_a_score_of_too_many_pages_is_refused(tmp_path: Path, drawn: Image.Image) -> None:
     drawn.save(tmp_path / "score.tif", save_all=True, append_images=[drawn])
     assert len(list(read_pages(tmp_path / "score.tif", MediaLimits(pages=2)))) == 2
