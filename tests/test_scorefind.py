@@ -206,16 +206,6 @@ def test_settings_come_from_a_file_and_flags_win(
     assert "no such setting" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("numbers", "text"), [((7,), "7"), ((7, 8, 9), "7-9"), ((1, 2, 7, 3), "1-2, 7, 3")])
-def test_numbers_are_told_as_runs(numbers: tuple[int, ...], text: str) -> None:
-    assert scorefind._ranges(numbers) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(31.4, "0:31"), (59.7, "1:00"), (3723.0, "1:02:03")])
-def test_seconds_are_told_as_a_clock_does(seconds: float, text: str) -> None:
-    assert scorefind._clock(seconds) == text
-
-
 def test_doctor_tells_what_is_in_force(capsys: pytest.CaptureFixture[str]) -> None:
     facts = printed_json(capsys, "doctor", "--json")
     assert facts["network"]["confidence"].startswith("none")  # the calibration is of the shipped network

@@ -1,0 +1,126 @@
+"""What waits together is done together, and fails alone."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from server.batcher import Batcher
+from server.errors import Stopping
+
+
+class Doubling:
+    """Doubles numbers, a batch at a time, when it is let."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.go = threading.Event()
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        assert self.go.wait(10)
+        if 13 in items:
+            raise ValueError("13 is not liked")
+        return [2 * item for item in items]
+
+
+def run(test: Callable[[Batcher[int, int], Doubling], Coroutine[Any, Any, None]], most: int = 3) -> None:
+    async def within() -> None:
+        work = Doubling()
+        with ThreadPoolExecutor(1) as executor:
+            await test(Batcher(work, executor, most=most), work)
+
+    asyncio.run(within())
+
+
+async def first_begun(batcher: Batcher[int, int], work: Doubling) -> "asyncio.Task[int]":
+    """A batch of one, which has begun and waits to be let go."""
+    task = asyncio.create_task(batcher(1))
+    while not work.batches:
+        await asyncio.sleep(0.001)
+    return task
+
+
+def test_what_comes_in_while_a_batch_runs_is_the_next_one() -> None:
+    async def test(batcher: Batcher[int, int], work: Doubling) -> None:
+        first = await first_begun(batcher, work)
+        others = [asyncio.create_task(batcher(item)) for item in (2, 3, 4, 5)]
+        await asyncio.sleep(0)
+        work.go.set()
+        assert await asyncio.gather(first, *others) == [2, 4, 6, 8, 10]
+        assert work.batches == [[1], [2, 3, 4], [5]]
+
+    run(test)
+
+
+def test_an_item_whose_caller_is_gone_is_not_worked_on() -> None:
+    async def test(batcher: Batcher[int, int], work: Doubling) -> None:
+        first = await first_begun(batcher, work)
+        gone, stays = asyncio.create_task(batcher(2)), asyncio.create_task(batcher(3))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        work.go.set()
+        assert await asyncio.gather(first, stays) == [2, 6]
+        assert work.batches == [[1], [3]]
+
+    run(test)
+
+
+def test_a_caller_that_goes_while_its_batch_runs_changes_nothing_for_the_others() -> None:
+    async def test(batcher: Batcher[int, int], work: Doubling) -> None:
+        first = await first_begun(batcher, work)
+        first.cancel()
+        second = asyncio.create_task(batcher(2))
+        work.go.set()
+        assert await second == 4
+
+    run(test)
+
+
+def test_of_a_batch_that_fails_only_the_culprit_does() -> None:
+    async def test(batcher: Batcher[int, int], work: Doubling) -> None:
+        first = await first_begun(batcher, work)
+        others = [asyncio.create_task(batcher(item)) for item in (2, 13, 4)]
+        await asyncio.sleep(0)
+        work.go.set()
+        results = await asyncio.gather(first, *others, return_exceptions=True)
+        assert results[:2] == [2, 4]
+        assert isinstance(results[2], ValueError)
+        assert results[3] == 8
+        assert await batcher(6) == 12
+
+    run(test)
+
+
+def test_closing_fails_what_waits_and_ends_what_runs() -> None:
+    async def test(batcher: Batcher[int, int], work: Doubling) -> None:
+        first = await first_begun(batcher, work)
+        waiting = asyncio.create_task(batcher(2))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0)
+        work.go.set()
+        await closing
+        assert await first == 2
+        for refused in (waiting, batcher(3)):
+            with pytest.raises(Stopping):
+                await refused
+        assert work.batches == [[1]]
+
+    run(test)
+
+
+def test_the_size_of_each_batch_is_told() -> None:
+    sizes: list[int] = []
+
+    async def within() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            batcher: Batcher[int, int] = Batcher(list, executor, most=2, observe=sizes.append)
+            await asyncio.gather(*(batcher(item) for item in range(5)))
+
+    asyncio.run(within())
+    assert sizes == [2, 2, 1]
