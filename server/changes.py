@@ -10,7 +10,7 @@ from engine.collection import CollectionWriter
 from engine.documents import Encoder, Medium
 from engine.values import Document, Sequence
 from server.errors import DocumentExists, DocumentMissing, ServerError
-from server.messages import Add, Remove
+from server.messages import Add, Media, Remove
 from server.shelf import Shelf
 
 
@@ -53,10 +53,10 @@ def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, thre
     return outcomes
 
 
-def fingerprint(add: Add) -> str:
+def fingerprint(media: Media) -> str:
     """As `documents.fingerprint` of the same files."""
     digest = hashlib.sha256()
-    for file in add.media.files:
+    for file in media.files:
         digest.update(file.data)
     return digest.hexdigest()
 
@@ -71,7 +71,7 @@ def _add(writer: CollectionWriter, addition: Addition, sequence: Sequence) -> di
         composer=add.composer,
         work=add.work,
         source=name,
-        fingerprint=fingerprint(add),
+        fingerprint=fingerprint(add.media),
     )
     document = documents.described(document, addition.medium, sequence)
     known = writer.known(add.id)
