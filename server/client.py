@@ -19,7 +19,7 @@ from engine.search import Method
 from engine.values import Embeddings, Kind
 from server import messages
 from server.address import Address
-from server.errors import ConnectionLost, DeadlineExceeded, FrameError, ServerError, from_code
+from server.errors import ConnectionLost, DeadlineExceeded, FrameError, ServerError, Stopping, from_code
 from server.frames import Decoder, Message, encode
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ T = TypeVar("T")
 MOST_REPLY = 1 << 30
 MOST_VALUES = 1 << 24
 """Of a reply: its bytes, and the numbers it is made of, of which paths have many."""
-TRIES = 5
+TRIES = 6
 FIRST_PAUSE_S = 0.1
 """Between the first two tries to connect; each pause after it is twice as long, and all vary at random by a half."""
 GRACE_S = 1.0
@@ -41,7 +41,8 @@ class AsyncClient:
 
     Any number of requests may be in flight. All methods raise ServerError: what the server replied, ConnectionLost, or
     DeadlineExceeded. Their results are the maps that ARCHITECTURE.md describes.
-    A request whose connection is lost is sent again, but for those that must not be done twice (`remove`, streams).
+    If the server cannot be reached, or is stopping, a request is tried again for some three seconds. One whose
+    connection is lost is sent again too, but for those that must not be done twice (`remove`, streams).
     """
 
     def __init__(
@@ -211,18 +212,17 @@ class AsyncClient:
             raise DeadlineExceeded(f"{op}: no reply from {self._address} within {deadline_s:g} s") from exc
 
     async def _tried(self, message: Message, again: bool) -> dict[str, Any]:
-        for attempt in range(TRIES):
-            sent = False
+        for pause_s in (*(FIRST_PAUSE_S * 2**attempt for attempt in range(TRIES - 1)), None):
+            connection: _Connection | None = None
             try:
                 connection = await self._connected()
-                sent = True
                 return await connection.ask(message)
-            except ConnectionLost as exc:
-                if attempt + 1 == TRIES or (sent and not again):
+            except (ConnectionLost, Stopping) as exc:
+                maybe_done = connection is not None and isinstance(exc, ConnectionLost)
+                if pause_s is None or (maybe_done and not again):
                     raise
-                pause_s = FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5)
-                logger.info("%s; trying again in %.2f s", exc, pause_s)
-                await asyncio.sleep(pause_s)
+                logger.info("%s; trying again in about %.1f s", exc, pause_s)
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
         raise AssertionError("the last try returns or raises")
 
     async def _connected(self) -> "_Connection":

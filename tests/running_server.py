@@ -7,23 +7,29 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Sequence as Many
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from collection_samples import document, embeddings
+from engine import alignment
+from engine.alignment import Alignments, Backend
 from engine.collection import CollectionWriter
-from engine.config import SearchSettings
+from engine.config import Alignment, SearchSettings
 from engine.documents import Encoder
-from engine.values import SCORE_PLACE, Sequence
+from engine.values import SCORE_PLACE, Embeddings, Packed, Sequence
 from fake_encoder import FakeEncoder
 from server.address import Address
 from server.client import AsyncClient
 from server.config import Limits, ServerSettings
+from server.frames import Decoder, Message, encode
+from server.messages import array
 from server.server import Server, serving
 
 TOKEN = "open sesame"
@@ -56,6 +62,57 @@ def fill(path: Path, *numbers: int) -> Path:
     return path
 
 
+class Gate:
+    """An alignment that waits as long as it is shut, and counts the queries it aligns."""
+
+    def __init__(self) -> None:
+        self.aligned = 0
+        self._open = threading.Event()
+        self._backend = alignment.choose("cpu", threads=1)
+        self.open()
+
+    @property
+    def backend(self) -> Backend:
+        return replace(self._backend, align_many=self._align_many)
+
+    def open(self) -> None:
+        self._open.set()
+
+    def shut(self) -> None:
+        self.aligned = 0
+        self._open.clear()
+
+    def _align_many(self, queries: Many[Embeddings], documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
+        self._open.wait(20)
+        self.aligned += len(queries)
+        return self._backend.align_many(queries, documents, settings)
+
+
+class Raw:
+    """A connection to a server that sends bytes as they are given."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Use `Running.raw`."""
+        self.reader = reader
+        self.writer = writer
+        self._decoder = Decoder(1 << 30)
+
+    async def send(self, *parts: Message | bytes) -> None:
+        """Messages, or bytes that may be none. An end of the connection is left to `replies` to tell."""
+        with suppress(OSError):
+            self.writer.write(b"".join(part if isinstance(part, bytes) else encode(part) for part in parts))
+            await self.writer.drain()
+
+    async def replies(self, count: int | None = None) -> list[Message]:
+        """So many replies; all that come before the server closes the connection if that is sooner, or for None."""
+        found: list[Message] = []
+        with suppress(ConnectionError):
+            async with asyncio.timeout(20):
+                while (count is None or len(found) < count) and (data := await self.reader.read(1 << 16)):
+                    found += self._decoder.feed(data)
+        return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """What a server has in use."""
@@ -80,6 +137,19 @@ class Running:
     def client(self, **options: Any) -> AsyncClient:
         """One that has the token."""
         return AsyncClient(self.address, **{"token": TOKEN} | options)
+
+    @asynccontextmanager
+    async def raw(self) -> AsyncIterator[Raw]:
+        if self.address.unix is not None:
+            reader, writer = await asyncio.open_unix_connection(self.address.unix)
+        else:
+            reader, writer = await asyncio.open_connection(self.address.host, self.address.port)
+        try:
+            yield Raw(reader, writer)
+        finally:
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     def held(self) -> Held:
         return Held(
@@ -112,6 +182,7 @@ async def running(
     *,
     address: Address | None = None,
     encoder: Encoder | None = None,
+    backend: Backend | None = None,
     workers: int = 1,
     batch: int = 16,
     token: str = TOKEN,
@@ -122,9 +193,24 @@ async def running(
     settings = ServerSettings(workers=workers, batch=batch, limits=limits or Limits())
     search = SearchSettings(threads=1)
     async with serving(
-        collection, encoder or FakeEncoder(), settings, search, token=token, open_reads=open_reads
+        collection, encoder or FakeEncoder(), settings, search, backend=backend, token=token, open_reads=open_reads
     ) as server:
         yield Running(server=server, address=await server.listen(address or Address(port=0), tls))
+
+
+def asking(id: int, number: int = 0) -> Message:
+    """The message that asks for score `number` among scores."""
+    fields = {"embeddings": array(score(number).embeddings), "kind": "score", "network": NETWORK.hash}
+    return {"v": 1, "id": id, "op": "query", "among": "score", "top": 1, **fields}
+
+
+def ping(id: int) -> Message:
+    return {"v": 1, "id": id, "op": "ping"}
+
+
+def codes(replies: Iterable[Message]) -> list[str]:
+    """Of each reply `ok`, or the code of its error."""
+    return [reply["error"]["code"] if "error" in reply else "ok" for reply in replies]
 
 
 async def ask(client: AsyncClient, number: int = 0, **options: Any) -> dict[str, Any]:
