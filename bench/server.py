@@ -1,0 +1,322 @@
+"""How fast does the query server answer, what does it cost over the engine alone, and what if too many ask?
+
+    python -m bench.server [--data DIR] [--collection DIR] [--million DIR] [--quick] [--json FILE]
+
+The server runs in a process of its own, the clients here, on the same cores. Queries are 20 s of a recording sent as
+FLAC, a page sent as PNG (the pieces of `bench.pieces`, set dev), and 32 embeddings of a recording. Collections: both
+forms of these pieces, and one of a million random snippets, half of each kind, which is made first (seconds) unless it
+is there. It takes about 20 minutes; --quick, without the million and from synthesised files if there are no data,
+under one.
+
+- Load: clients each of which asks again when it has its reply (closed loop), with queries batched (the default), and
+  one by one (--batch 1). Latencies are the clients'.
+- Overhead: the same files and embeddings asked of engine and server in turns, one at a time: the median of the
+  differences, and its 95 % interval by resampling them.
+- Overload: requests at random times, three times as many as are answered when 64 clients ask (open loop).
+"""
+
+import argparse
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bench import load, pieces, random_collection, report
+from bench.load import Asked, Load, Material, Sample, percentile
+from bench.pieces import Piece
+from bench.retrieval import collect
+from engine import documents
+from engine.collection import Collection
+from engine.confidence import Calibration, beside
+from engine.config import SearchSettings
+from engine.encoder import Encoder
+from engine.search import Searcher
+from engine.values import Answer, Kind
+from engine.values import Sequence as Snippets
+from server.address import Address
+from server.client import AsyncClient
+from server.config import Limits, ServerSettings
+from server.messages import Embedded
+
+CLIENTS = (1, 2, 4, 8, 16, 32, 64)
+QUICK_CLIENTS = (1, 8)
+TIMES = 3
+"""As many requests as can be answered come when the server is overloaded."""
+BATCHING: dict[str, tuple[str, ...]] = {f"to {ServerSettings().batch}": (), "off": ("--batch", "1")}
+SNIPPETS, QUICK_SNIPPETS = 1_000_000, 20_000
+DRAWS = 1000
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    encoder = Encoder.load(options.weights, threads=SearchSettings().threads)
+    found = _pieces(options)
+    collections = _collections(options, found, encoder)
+    asked = load.material(found, options.retrieval / "dev", next(iter(collections.values())), encoder.identity)
+    environment = report.environment()
+    print(report.heading(environment))
+    rows: dict[str, list[dict[str, Any]]] = {"load": [], "overhead": [], "overload": []}
+    for name, path in collections.items():
+        for part, more in measure(path, asked, encoder, options).items():
+            rows[part] += [{"collection": name, **row} for row in more]
+    titles = {
+        "load": "Requests a second, and milliseconds, by clients that wait for their replies",
+        "overhead": "Milliseconds of the engine alone and through the server, and the server's stages",
+        "overload": f"{TIMES} times as many requests as can be answered: milliseconds, and the server's MB",
+    }
+    for part, title in titles.items():
+        print("", title, report.table([report.with_intervals(row) for row in rows[part]]), sep="\n")
+    if options.json:
+        network = report.label(encoder.identity)
+        settings = asdict(ServerSettings()) | {"search": asdict(SearchSettings())}
+        report.save(options.json, environment=environment, network=network, settings=settings, **rows)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
+    parser.add_argument("--collection", type=Path, help="in place of that of the dev pieces")
+    parser.add_argument("--million", type=Path, help="the collection of random snippets; made there unless it is there")
+    parser.add_argument("--quick", action="store_true", help="few points of half a second, and no million")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
+    parser.add_argument("--seconds", type=float, help="each point is measured for (default: 6)")
+    parser.add_argument("--repeats", type=int, help="of each query, to tell the overhead (default: 60)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
+    parser.add_argument("--retrieval", type=Path, default=Path("runs/retrieval"), help="collections of the sets")
+    parser.add_argument("--work", type=Path, default=Path("runs/server"), help="logs and random snippets are kept")
+    options = parser.parse_args(arguments)
+    options.seconds = options.seconds or (0.5 if options.quick else 6.0)
+    options.repeats = options.repeats or (5 if options.quick else 60)
+    return options
+
+
+def _pieces(options: argparse.Namespace) -> list[Piece]:
+    """The dev pieces; none if there are no data and little is asked for."""
+    try:
+        return pieces.pieces(options.data, "dev")[: 12 if options.quick else None]
+    except FileNotFoundError:
+        if options.quick:
+            return []
+        raise
+
+
+def _collections(options: argparse.Namespace, found: Sequence[Piece], encoder: Encoder) -> dict[str, Path]:
+    """What is searched, by name."""
+    collections = {}
+    if options.collection:
+        collections[options.collection.name] = options.collection
+    elif found:
+        loading = partial(Encoder.load, options.weights, threads=1)
+        path, _ = collect(found, options.retrieval / "dev", encoder.identity, loading, options.jobs, fresh=False)
+        collections["dev"] = path
+    else:
+        path = options.work / f"quick-{encoder.identity.hash[:12]}"
+        collections["random"] = random_collection.made(path, encoder.identity, QUICK_SNIPPETS)
+    if options.million or not options.quick:
+        path = options.million or options.work / f"million-{encoder.identity.hash[:12]}"
+        collections["a million"] = random_collection.made(path, encoder.identity, SNIPPETS)
+    return collections
+
+
+def measure(
+    path: Path, asked: Material, encoder: Encoder, options: argparse.Namespace
+) -> dict[str, list[dict[str, Any]]]:
+    """All rows of one collection, by table."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    log = options.work / "server.log"
+    clients = QUICK_CLIENTS if options.quick else CLIENTS
+    for batching, flags in BATCHING.items():
+        weights = ("--weights", str(options.weights)) if options.weights else ()
+        with load.served(path, log, *flags, *weights) as server:
+            points = loads(server.address, asked, clients, options.seconds)
+            rows.setdefault("load", []).extend(load_rows(points, batching))
+            if not flags:
+                rows["overhead"] = overheads(server.address, path, asked, encoder, options)
+                some = {load.EMBEDDINGS: asked[load.EMBEDDINGS]} if options.quick else asked
+                rows["overload"] = overloads(server.address, some, options.seconds)
+    return rows
+
+
+# --- load -------------------------------------------------------------------------------------------------------------
+
+
+def loads(address: Address, asked: Material, clients: Sequence[int], seconds: float) -> dict[tuple[str, int], Load]:
+    """What came of each sort of query and number of clients."""
+    points = [(sort, count) for sort in asked for count in clients]
+    progress = tqdm(points, desc="load", unit="point", disable=None, dynamic_ncols=True)
+    return {
+        (sort, count): asyncio.run(load.closed_loop(address, asked[sort], count, seconds)) for sort, count in progress
+    }
+
+
+def load_rows(points: dict[tuple[str, int], Load], batching: str) -> list[dict[str, Any]]:
+    """Throughput and latencies of each."""
+    return [
+        {
+            "query": sort,
+            "batching": batching,
+            "clients": clients,
+            "n": found.outcomes["ok"],
+            "a second": found.per_s,
+            **_latencies(found, "ok"),
+            "errors": len(found.samples) - found.outcomes["ok"],
+        }
+        for (sort, clients), found in points.items()
+    ]
+
+
+def _latencies(found: Load, outcome: str) -> dict[str, float | None]:
+    took_ms = found.took_ms(outcome)
+    return {f"p{share}": percentile(took_ms, share / 100) for share in (50, 95, 99)}
+
+
+# --- overhead ---------------------------------------------------------------------------------------------------------
+
+
+def overheads(
+    address: Address, path: Path, asked: Material, encoder: Encoder, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """What the server adds to each sort of query."""
+    settings = SearchSettings()
+    calibration = Calibration.load(options.weights and beside(options.weights), encoder.identity, settings.alignment)
+    rows = []
+    with Collection.open(path, encoder.identity) as collection, tempfile.TemporaryDirectory() as folder:
+        searcher = Searcher(collection, settings, calibration=calibration)
+        for sort, examples in asked.items():
+            files = [_written(one, Path(folder) / str(i)) for i, one in enumerate(examples)]
+            pairs = asyncio.run(_in_turns(address, examples, files, encoder, searcher, options.repeats))
+            rows.append({"query": sort, **overhead_row(pairs)})
+            shutil.rmtree(folder)
+            Path(folder).mkdir()
+    return rows
+
+
+def _written(asked: Asked, folder: Path) -> Path:
+    """The file that the engine reads."""
+    folder.mkdir()
+    if isinstance(asked, Embedded):
+        return folder
+    path = folder / asked.files[0].name
+    path.write_bytes(asked.files[0].data)
+    return path
+
+
+async def _in_turns(
+    address: Address,
+    examples: Sequence[Asked],
+    files: Sequence[Path],
+    encoder: Encoder,
+    searcher: Searcher,
+    repeats: int,
+) -> list[tuple[float, Sample]]:
+    """Pairs of what the engine alone took (s) and what came through the server; the first pair is left out."""
+    pairs = []
+    async with AsyncClient(address) as client:
+        for i in range(repeats + 1):
+            asked, file = examples[i % len(examples)], files[i % len(files)]
+            started = time.perf_counter()
+            in_process(asked, file, encoder, searcher)
+            pairs.append((time.perf_counter() - started, await load.timed(client, asked)))
+    return pairs[1:]
+
+
+def in_process(asked: Asked, file: Path, encoder: documents.Encoder, searcher: Searcher) -> Answer:
+    """The answer of the engine without a server. file: holds what is asked, unless that is embeddings."""
+    among: Kind = "score" if asked.kind == "recording" else "recording"
+    if isinstance(asked, Embedded):
+        count = len(asked.embeddings)
+        places = documents.recording_places(0.0, count, encoder.identity.front_end)
+        bias = np.zeros(count, dtype=np.float32)
+        return searcher.query(Snippets(embeddings=asked.embeddings, places=places, bias=bias), among)
+    _, sequence = documents.embed(file, asked.kind, encoder)
+    return searcher.query(sequence, among)
+
+
+def overhead_row(pairs: Sequence[tuple[float, Sample]]) -> dict[str, Any]:
+    """Medians, in milliseconds; the overhead in per cent is of the engine's own time."""
+    answered = [(1000 * alone_s, sample) for alone_s, sample in pairs if sample.outcome == "ok"]
+    if not answered:
+        return {"n": 0}
+    alone = np.array([alone_ms for alone_ms, _ in answered])
+    through = np.array([1000 * sample.took_s for _, sample in answered])
+    more = float(np.median(through - alone))
+    stages = {name: [sample.stages_ms.get(name, 0.0) for _, sample in answered] for name in answered[0][1].stages_ms}
+    return {
+        "n": len(answered),
+        "engine": float(np.median(alone)),
+        "server": float(np.median(through)),
+        "overhead": more,
+        "overhead 95%": interval(through - alone),
+        "%": 100 * more / float(np.median(alone)),
+        **{f"({name})": float(np.median(took)) for name, took in stages.items()},
+    }
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Where the median of such values lies, with 95 % confidence, by resampling them."""
+    rng = np.random.default_rng(0)
+    medians = np.median(rng.choice(values, (DRAWS, len(values))), axis=1)
+    low, high = np.percentile(medians, (2.5, 97.5))
+    return float(low), float(high)
+
+
+# --- overload ---------------------------------------------------------------------------------------------------------
+
+
+def overloads(address: Address, asked: Material, seconds: float) -> list[dict[str, Any]]:
+    """What becomes of each sort of query when too many come."""
+    return [{"query": sort, **asyncio.run(overload(address, asked[sort], seconds))} for sort in asked]
+
+
+async def overload(address: Address, examples: Sequence[Asked], seconds: float) -> dict[str, Any]:
+    """A full queue first, for what can be answered and how fast; then several times as much, twice as long."""
+    full = await load.closed_loop(address, examples, Limits().queue, seconds)
+    memory: list[float] = []
+    async with AsyncClient(address) as client:
+
+        async def watch() -> None:
+            while True:
+                memory.append((await client.stats())["memory_bytes"] / 1e6)
+                await asyncio.sleep(0.5)
+
+        watching = asyncio.create_task(watch())
+        await asyncio.sleep(0.1)
+        found = await load.open_loop(address, examples, TIMES * max(full.per_s, 1.0), 2 * seconds)
+        await asyncio.sleep(1.0)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    return overload_row(full, found, memory)
+
+
+def overload_row(full: Load, found: Load, memory: Sequence[float]) -> dict[str, Any]:
+    """full: with as many clients as the queue takes. memory: MB, before, meanwhile and after."""
+    n, refused = len(found.samples), found.took_ms("overloaded")
+    return {
+        "capacity": full.per_s,
+        "p99 there": percentile(full.took_ms("ok"), 0.99),
+        "sent a second": n / found.seconds,
+        "n": n,
+        "answered": found.outcomes["ok"],
+        "p99": percentile(found.took_ms("ok"), 0.99),
+        "overloaded %": 100 * len(refused) / max(1, n),
+        "refused p50": percentile(refused, 0.5),
+        "refused p99": percentile(refused, 0.99),
+        "others": n - found.outcomes["ok"] - len(refused),
+        "MB before": memory[0],
+        "most": max(memory),
+        "after": memory[-1],
+    }
+
+
+if __name__ == "__main__":
+    main()
