@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import scorefind
 from engine.encoder import DEFAULT_WEIGHTS
 from fake_encoder import fake_loader
 from media import write_page, write_recording
+from running_server import serving_process
 
-COMMANDS = ("add", "remove", "info", "check", "query", "doctor", "train", "demo")
+COMMANDS = ("add", "remove", "info", "check", "query", "serve", "doctor", "train", "demo")
 
 
 @pytest.fixture(autouse=True)
@@ -204,6 +206,46 @@ def test_settings_come_from_a_file_and_flags_win(
     config.write_text("[search]\nshort = 1\n")
     assert scorefind.main([str(argument) for argument in query]) == 1
     assert "no such setting" in capsys.readouterr().err
+
+
+def test_a_query_put_to_a_server_prints_what_the_local_one_does(
+    filled: Path, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = [str(library / "sonata"), "--among", "score", "--top", "2"]
+    with serving_process(filled) as server:
+        remote = ["query", "--server", str(server.address), *query]
+        here, there = (printed_json(capsys, *part, "--path", "--json") for part in (["query", filled, *query], remote))
+        assert scorefind.main(["query", str(filled), *query]) == scorefind.main(remote) == 0
+        local, served = capsys.readouterr().out.split("\nrank", 1)
+        server.send(signal.SIGTERM)
+        assert server.exit_code() == 0
+    assert there["timings_ms"].keys() > here["timings_ms"].keys()
+    del here["timings_ms"], there["timings_ms"]
+    assert here == there
+    assert local.strip() == f"rank{served}".strip()
+
+
+def test_a_server_that_is_not_there_is_told(
+    library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("server.client.TRIES", 1)
+    assert scorefind.main(["query", "--server", "./none", str(library / "etude.png")]) == 1
+    assert "no server at none: No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--threads=2", "--shortlist=5", "--weights=w", "--config=c"])
+def test_what_the_server_decides_cannot_be_said_with_a_query_to_it(flag: str, library: Path) -> None:
+    assert scorefind.main(["query", "--server", "./none", str(library / "etude.png"), flag]) == 2
+
+
+def test_a_server_that_others_reach_needs_a_token(
+    filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scorefind.main(["serve", str(filled), "--host", "0.0.0.0"]) == 1
+    assert "0.0.0.0:7700 can be reached from other machines: give a token" in capsys.readouterr().err
+    (tmp_path / "token").write_text("\n")
+    assert scorefind.main(["serve", str(filled), "--token-file", str(tmp_path / "token")]) == 1
+    assert "expected a token in the first line, got nothing" in capsys.readouterr().err
 
 
 def test_doctor_tells_what_is_in_force(capsys: pytest.CaptureFixture[str]) -> None:
