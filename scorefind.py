@@ -240,9 +240,10 @@ async def _serving(options: argparse.Namespace) -> None:
         if options.metrics_port is not None:
             monitor = server.monitor(Address(host=options.metrics_host, port=options.metrics_port))
             print(f"metrics and health on http://{monitor}", flush=True)
-        found = await server.listen(address, tls)
-        print(f"serving {options.collection} on {found}", flush=True)
-        await server.run()
+        with server.signals() as stop:
+            found = await server.listen(address, tls)
+            print(f"serving {options.collection} on {found}", flush=True)
+            await stop.wait()
     print("stopped", flush=True)
 
 

@@ -7,8 +7,8 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -69,11 +69,10 @@ class Server:
             raise AddressError(f"cannot listen on {address}: {exc.strerror or exc}") from exc
         return Address(host=address.host, port=self._monitor.port)
 
-    async def run(self) -> None:
-        """Serves until SIGTERM or SIGINT; SIGHUP reloads the collection."""
+    @contextmanager
+    def signals(self) -> Iterator[asyncio.Event]:
+        """What SIGTERM and SIGINT set, as long as this lasts; SIGHUP reloads the collection."""
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
         reloads: set[asyncio.Task[None]] = set()
 
         def reload() -> None:
@@ -81,12 +80,18 @@ class Server:
             reloads.add(task)
             task.add_done_callback(reloads.discard)
 
-        loop.add_signal_handler(signal.SIGHUP, reload)
-        await stop.wait()
-        logger.info("stopping: %d connections", len(self._sessions))
+        handlers = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: reload}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield stop
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
 
     async def stop(self) -> None:
         """Stops in this order: no new connections, requests in flight, connections, workers."""
+        logger.info("stopping: %d connections", len(self._sessions))
         self._stopping = True
         if self._listening is not None:
             self._listening.close()
