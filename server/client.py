@@ -19,7 +19,7 @@ from engine.search import Method
 from engine.values import Embeddings, Kind
 from server import messages
 from server.address import Address
-from server.errors import ConnectionLost, DeadlineExceeded, FrameError, ServerError, Stopping, from_code
+from server.errors import ConnectionLost, DeadlineExceeded, ServerError, Stopping, from_code
 from server.frames import Decoder, Message, encode
 
 logger = logging.getLogger(__name__)
@@ -305,11 +305,11 @@ class _Connection:
             while data := await self._reader.read(1 << 16):
                 for message in decoder.feed(data):
                     if message.get("id") is None and "error" in message:
-                        error = _error(message)
+                        raise _error(message)
                     self._settle(message)
         except OSError as exc:
             error = ConnectionLost(f"the connection to {self._address} is lost: {exc.strerror or exc}")
-        except FrameError as exc:
+        except ServerError as exc:
             error = exc
         finally:
             self.lost = True

@@ -41,11 +41,9 @@ class Decoder:
         self._length: int | None = None
 
     @property
-    def waiting(self) -> int:
-        """Bytes that the frame which has begun will take, header included; 0 between frames."""
-        if self._length is None:
-            return len(self._buffer)
-        return HEADER.size + self._length
+    def buffered(self) -> int:
+        """Bytes held of the frame which has begun, header included; 0 between frames."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Message]:
         """The messages that are complete with these bytes. Iterate it to its end before feeding more.

@@ -268,7 +268,10 @@ class _Fields:
         count = int(np.prod(sizes, dtype=object))
         if len(data) != count * dtype.itemsize:
             raise inner._error("data", f"{count} x {dtype.itemsize} bytes", data)
-        return np.frombuffer(data, dtype).reshape(sizes)
+        try:
+            return np.frombuffer(data, dtype).reshape(sizes)
+        except ValueError as exc:  # of no numbers, but too many times
+            raise inner._error("shape", f"{dimensions} sizes", shape) from exc
 
     def none_left(self) -> None:
         if self._left:

@@ -18,13 +18,13 @@ from engine.confidence import Calibration
 from engine.config import SearchSettings
 from engine.documents import Encoder
 from engine.search import Searcher
-from server import frames, messages
+from server import messages
 from server.address import Address
 from server.config import Limits, ServerSettings
 from server.errors import AddressError, ServerError, Stopping, TooMany
 from server.metrics import Monitor
 from server.service import Service
-from server.session import CHUNK, Budget, Session
+from server.session import CHUNK, Budget, Session, dismiss
 from server.shelf import Shelf
 
 logger = logging.getLogger(__name__)
@@ -120,9 +120,9 @@ class Server:
         """The life of one connection."""
         name = _name(writer)
         if self._stopping:
-            return await self._turn_away(writer, Stopping("the server is stopping"))
+            return await self._turn_away(reader, writer, Stopping("the server is stopping"))
         if len(self._sessions) >= self._limits.connections:
-            return await self._turn_away(writer, TooMany("no more connections are taken for now"))
+            return await self._turn_away(reader, writer, TooMany("no more connections are taken for now"))
         session = Session(reader, writer, self._service, self._limits, self._budget, name)
         task = asyncio.current_task()
         assert task is not None
@@ -137,12 +137,9 @@ class Server:
             self._service.metrics.connections.set(len(self._sessions))
         return None
 
-    async def _turn_away(self, writer: asyncio.StreamWriter, error: ServerError) -> None:
-        writer.write(frames.encode(messages.error_reply(None, self._service.generation, error)))
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await writer.drain()
-        writer.close()
+    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: ServerError) -> None:
+        await dismiss(reader, writer, messages.error_reply(None, self._service.generation, error))
+        writer.transport.abort()
 
     async def _reload(self) -> None:
         try:

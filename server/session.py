@@ -9,13 +9,14 @@ from server import messages
 from server.config import Limits
 from server.errors import DeadlineExceeded, Overloaded, ServerError, Stopping, TooMany
 from server.frames import Decoder, Message, encode
-from server.messages import Id
 from server.service import Client, Service
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 16
 """Bytes read at a time."""
+LINGER_S = 1.0
+"""For a client that is cut off to take the word why."""
 
 
 class Budget:
@@ -68,22 +69,19 @@ class Session:
                     await asyncio.wait(self._requests, return_when=asyncio.FIRST_COMPLETED)
         except ServerError as exc:
             logger.info("%s is cut off: %s", self._client.name, exc)
-            await self._send(messages.error_reply(None, self._service.generation, exc))
+            await self._end_requests()
+            await dismiss(self._reader, self._writer, messages.error_reply(None, self._service.generation, exc))
         except OSError as exc:
             logger.debug("%s is gone: %s", self._client.name, exc)
         finally:
-            for task in self._requests:
-                task.cancel()
-            await asyncio.gather(*self._requests, return_exceptions=True)
-            self._writer.close()
-            with suppress(OSError):
-                await self._writer.wait_closed()
+            await self._end_requests()
+            await self._close()
 
     async def drain(self) -> None:
         """Ends the session as soon as its requests are answered; new ones are refused."""
         self._stopping = True
         await asyncio.gather(*self._requests, return_exceptions=True)
-        self._reader.feed_eof()
+        self._writer.close()
 
     async def _messages(self) -> AsyncIterator[tuple[Message, int]]:
         """The client's messages, each with what it took of the budget, which is to be given back."""
@@ -92,17 +90,13 @@ class Session:
         taken, until = 0, loop.time() + self._limits.idle_s
         try:
             while data := await self._read(until, begun=taken > 0):
-                whole = False
+                self._budget.take(len(data))
+                begins, taken = taken == 0, taken + len(data)
                 for message in decoder.feed(data):
-                    size, taken, whole = taken, 0, True
+                    size, taken, begins = taken - decoder.buffered, decoder.buffered, True
                     yield message, size
-                if decoder.waiting > taken:
-                    if taken == 0 or whole:
-                        until = loop.time() + self._limits.frame_s
-                    self._budget.take(decoder.waiting - taken)
-                    taken = decoder.waiting
-                elif decoder.waiting == 0:
-                    until = loop.time() + self._limits.idle_s
+                if begins:
+                    until = loop.time() + (self._limits.frame_s if taken else self._limits.idle_s)
         finally:
             self._budget.give_back(taken)
 
@@ -122,7 +116,8 @@ class Session:
 
     def _begin(self, message: Message, size: int) -> None:
         """Sets out to answer a message."""
-        task = asyncio.create_task(self._answer(message))
+        crowded = len(self._requests) >= self._limits.requests_per_client
+        task = asyncio.create_task(self._answer(message, crowded))
         self._requests.add(task)
 
         def done(task: asyncio.Task[None]) -> None:
@@ -131,27 +126,29 @@ class Session:
 
         task.add_done_callback(done)
 
-    async def _answer(self, message: Message) -> None:
+    async def _answer(self, message: Message, crowded: bool) -> None:
         id = messages.request_id(message)
         try:
-            reply = await self._replied(id, message)
+            frame = encode(await self._replied(message, crowded))
         except ServerError as exc:
-            reply = messages.error_reply(id, self._service.generation, exc)
-        await self._send(reply)
+            frame = encode(messages.error_reply(id, self._service.generation, exc))
+        except Exception as exc:
+            logger.exception("unexpected error at a request of %s", self._client.name)
+            error = ServerError(f"unexpected {type(exc).__name__}; the server's log tells more")
+            frame = encode(messages.error_reply(id, self._service.generation, error))
+        await self._send(frame)
 
-    async def _replied(self, id: Id | None, message: Message) -> Message:
+    async def _replied(self, message: Message, crowded: bool) -> Message:
         if self._stopping:
             raise Stopping("the server is stopping")
-        if len(self._requests) > self._limits.requests_per_client:
+        if crowded:
             raise TooMany(f"{self._limits.requests_per_client} requests are in flight, as many as a client may have")
         request = messages.parse(message)
-        del message  # frees its bytes as soon as they are decoded
         reply = await self._service.answer(request, self._client)
         return messages.reply(request.id, request.op, reply.generation, reply.result)
 
-    async def _send(self, message: Message) -> None:
+    async def _send(self, frame: bytes) -> None:
         """Sends a reply; a client that does not take it in time is cut off."""
-        frame = encode(message)
         async with self._writing:
             if self._writer.is_closing():
                 return
@@ -160,7 +157,40 @@ class Session:
                 async with asyncio.timeout(self._limits.frame_s):
                     await self._writer.drain()
             except TimeoutError:
-                logger.info("%s is cut off: it takes no replies", self._client.name)
-                self._writer.transport.abort()
+                self._cut_off()
             except OSError as exc:
                 logger.debug("%s is gone: %s", self._client.name, exc)
+
+    async def _end_requests(self) -> None:
+        for task in self._requests:
+            task.cancel()
+        await asyncio.gather(*self._requests, return_exceptions=True)
+
+    async def _close(self) -> None:
+        """Closes the connection as soon as the client has taken the last replies, or not in time."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(self._limits.frame_s):
+                await self._writer.wait_closed()
+        except TimeoutError:
+            self._cut_off()
+        except OSError as exc:
+            logger.debug("%s is gone: %s", self._client.name, exc)
+
+    def _cut_off(self) -> None:
+        logger.info("%s is cut off: it takes no replies", self._client.name)
+        self._writer.transport.abort()
+
+
+async def dismiss(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, word: Message) -> None:
+    """Sends a last message, and then takes what the client still sends, but only for a while.
+
+    A connection that is closed with bytes unread is reset, and the client may lose the message by that.
+    """
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            writer.write(encode(word))
+            if writer.can_write_eof():
+                writer.write_eof()
+            while await reader.read(CHUNK):
+                pass

@@ -38,13 +38,13 @@ def test_every_split_in_two_gives_the_same_messages() -> None:
         assert [*decoder.feed(stream[:cut]), *decoder.feed(stream[cut:])] == [PING, {"id": "x"}]
 
 
-def test_it_tells_how_much_it_waits_for() -> None:
+def test_it_tells_how_much_it_holds() -> None:
     decoder = Decoder(LIMIT)
-    waited = []
+    held = []
     for i in range(len(GOLDEN)):
         list(decoder.feed(GOLDEN[i : i + 1]))
-        waited.append(decoder.waiting)
-    assert waited == [1, 2, 3, *[len(GOLDEN)] * (len(GOLDEN) - 4), 0]
+        held.append(decoder.buffered)
+    assert held == [*range(1, len(GOLDEN)), 0]
 
 
 def test_numpy_scalars_become_plain_numbers() -> None:
