@@ -1,6 +1,7 @@
 """Servers for tests, in this process or in one of their own, of collections of random snippets."""
 
 import asyncio
+import gc
 import os
 import re
 import signal
@@ -123,8 +124,6 @@ class Held:
     """Bytes that are left of it."""
     tasks: int
     """Of the event loop, those of the test and its clients too."""
-    files: int
-    """Open in this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +156,6 @@ class Running:
             in_flight=self.server._service._in_flight,
             budget=self.server._budget._left,
             tasks=len(asyncio.all_tasks()),
-            files=len(os.listdir("/proc/self/fd")),
         )
 
     async def settled(self, before: Held) -> Held:
@@ -173,6 +171,12 @@ class Running:
         async with asyncio.timeout(10):
             while any(getattr(self.held(), name) != value for name, value in wanted.items()):
                 await asyncio.sleep(0.005)
+
+
+def open_files() -> int:
+    """Of this process, when all is closed that nobody refers to."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
 
 
 @asynccontextmanager
