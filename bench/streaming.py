@@ -1,0 +1,307 @@
+"""How much of a recording has to be heard until the server is sure what it is, and right?
+
+    python -m bench.streaming --data DIR [--collection DIR] [--quick] [--json FILE] [--plot FILE]
+
+The recordings of the dev pieces are heard as they would be played, half a second at a time, from their beginning and
+from a random place that a seed fixes, for up to 90 s, and after each push the matches among the scores are told, with
+their confidence, by the code that answers `stream.push` (`server.answering`), without the socket; some are played
+through the socket too, and have to get the same. It takes about six minutes; --quick, of 12 pieces and 30 s, under one.
+
+Heard means the seconds from where the playing begins. `first`: until the right score is ranked first with a confidence
+of .9 or more. `for good`: until it is so and stays so to the end of what was heard. `never`: the share in which that
+did not happen; it counts as later than all others, and a quantile that falls there is blank. `wrong before`: the share
+in which another score had .9 before. Intervals by resampling pieces.
+"""
+
+import argparse
+import asyncio
+import functools
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bench import pieces, report
+from bench.pieces import Piece
+from bench.retrieval import collect
+from engine.audio import SAMPLE_RATE
+from engine.confidence import Calibration, beside
+from engine.config import SearchSettings
+from engine.encoder import Encoder
+from engine.search import Searcher
+from server.address import Address
+from server.answering import Answering, Push, Question
+from server.client import AsyncClient
+from server.config import Limits, ServerSettings
+from server.messages import OpenStream, Wanted
+from server.server import serving
+from server.shelf import Shelf
+from server.streams import Stream
+
+SURE = 0.9
+PUSH_S = 0.5
+STARTS = ("beginning", "random place")
+TOGETHER = 16
+"""Recordings that are heard at once, as the server batches them."""
+CHECKED = 3
+"""Played through the socket too."""
+WANTED = Wanted(among="score", method="refine", top=1, path=False)
+SEED, DRAWS = 0, 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """What is played."""
+
+    piece: Piece
+    start: str
+    """One of STARTS."""
+    samples: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What was said after a push."""
+
+    heard_s: float
+    id: str
+    """Of the best match; empty: there was none."""
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What became of a take."""
+
+    piece: str
+    start: str
+    seconds: dict[str, float]
+    """By what they are counted until, `first` or `for good`; infinite: never."""
+    wrong_before: bool
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    found = pieces.pieces(options.data, "dev")
+    load = functools.partial(Encoder.load, options.weights, threads=1)
+    encoder, work = Encoder.load(options.weights, threads=SearchSettings().threads), options.work / "dev"
+    found = found[: 12 if options.quick else None]
+    path = options.collection or collect(found, work, encoder.identity, load, options.jobs, fresh=False)[0]
+    calibration = Calibration.load(
+        options.weights and beside(options.weights), encoder.identity, SearchSettings().alignment
+    )
+    environment = report.environment()
+    print(report.heading(environment))
+    takes = [take for piece in found for take in takes_of(piece, work, options.longest)]
+    shelf = Shelf(path, encoder.identity, functools.partial(Searcher, calibration=calibration))
+    told, push_ms = hear(takes, shelf, encoder)
+    shelf.close()
+    heard = [judged(take, one) for take, one in zip(takes, told, strict=True)]
+    socket = asyncio.run(through_socket(takes[:CHECKED], told[:CHECKED], path, encoder, calibration))
+    rows = rows_of(heard)
+    print("", f"Seconds heard until the right score is first with {SURE:g}, of {path}", sep="\n")
+    print(report.table([report.with_intervals(row) for row in rows]))
+    print("", f"{TOGETHER} recordings at once, without the socket", report.table([push_ms]), sep="\n")
+    print("", "One at a time, through the socket", report.table([socket]), sep="\n")
+    if options.json:
+        takes_told = [
+            asdict(one) | {"seconds": {name: _finite(value) for name, value in one.seconds.items()}} for one in heard
+        ]
+        content = {"network": report.label(encoder.identity), "sure": SURE, "longest_s": options.longest}
+        report.save(
+            options.json, environment=environment, **content, rows=rows, pushes=push_ms, socket=socket, takes=takes_told
+        )
+    if options.plot:
+        draw(heard, options.longest, options.plot)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
+    parser.add_argument("--collection", type=Path, help="searched in place of that of the pieces; holds their scores")
+    parser.add_argument("--quick", action="store_true", help="12 pieces, 30 s of each")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--plot", type=Path, help="draw the distribution there; needs matplotlib")
+    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
+    parser.add_argument("--longest", type=float, help="seconds heard of each recording (default: 90)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
+    parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="recordings and collections are kept")
+    options = parser.parse_args(arguments)
+    options.longest = options.longest or (30.0 if options.quick else 90.0)
+    return options
+
+
+def takes_of(piece: Piece, work: Path, longest_s: float) -> list[Take]:
+    """Of the recording of a piece, as much from each start."""
+    samples, rate = soundfile.read(pieces.recording(piece, work).path, dtype="float32")
+    assert rate == SAMPLE_RATE
+    count = int(longest_s * rate)
+    rng = np.random.default_rng([SEED, *piece.id.encode()])
+    starts = 0, int(rng.integers(max(1, len(samples) - count)))
+    return [
+        Take(piece=piece, start=name, samples=samples[at : at + count]) for name, at in zip(STARTS, starts, strict=True)
+    ]
+
+
+def hear(takes: Sequence[Take], shelf: Shelf, encoder: Encoder) -> tuple[list[list[Told]], dict[str, float]]:
+    """What was told of each take, push by push; and the milliseconds a push, of all and of the last tenth."""
+    answering = Answering(shelf, encoder)
+    told: list[list[Told]] = []
+    times: list[tuple[float, float]] = []
+    for some in tqdm(_groups(takes), desc="hearing", unit=f"{TOGETHER} takes", disable=None, dynamic_ncols=True):
+        streams = [_stream(encoder) for _ in some]
+        found: list[list[Told]] = [[] for _ in some]
+        longest = max(len(take.samples) for take in some)
+        for at in range(0, longest, _push_samples()):
+            going = [i for i, take in enumerate(some) if at < len(take.samples)]
+            parts = [some[i].samples[at : at + _push_samples()] for i in going]
+            asked = [
+                Question(source=Push(stream=streams[i], samples=part, answer=True), wanted=WANTED)
+                for i, part in zip(going, parts, strict=True)
+            ]
+            started = time.perf_counter()
+            replies = answering(asked)
+            times.append((at / longest, 1000 * (time.perf_counter() - started) / len(asked)))
+            for i, reply in zip(going, replies, strict=True):
+                found[i].append(_told(reply.result))
+        told += found
+    last = [ms for share, ms in times if share >= 0.9]
+    return told, {"ms a push": float(np.median([ms for _, ms in times])), "at the end": float(np.median(last))}
+
+
+def _groups(takes: Sequence[Take]) -> list[Sequence[Take]]:
+    return [takes[at : at + TOGETHER] for at in range(0, len(takes), TOGETHER)]
+
+
+def _push_samples() -> int:
+    return int(PUSH_S * SAMPLE_RATE)
+
+
+def _stream(encoder: Encoder) -> Stream:
+    return Stream(OpenStream(rate=SAMPLE_RATE, wanted=WANTED), encoder.identity.front_end, Limits().stream_s)
+
+
+def _told(result: dict[str, Any]) -> Told:
+    best: dict[str, Any] = next(iter(result["matches"]), {})
+    return Told(heard_s=result["heard_s"], id=best.get("id", ""), confidence=best.get("confidence") or 0.0)
+
+
+def judged(take: Take, told: Sequence[Told]) -> Heard:
+    """When the right score was found, as the module defines it."""
+    right = [one.id == take.piece.id and one.confidence >= SURE for one in told]
+    wrong = [one.id != take.piece.id and one.confidence >= SURE for one in told]
+    first = right.index(True) if any(right) else len(right)
+    for_good = len(right) - (right[::-1].index(False) if not all(right) else len(right))
+    times = [*(one.heard_s for one in told), np.inf]
+    return Heard(
+        piece=take.piece.id,
+        start=take.start,
+        seconds={"first": times[first], "for good": times[for_good]},
+        wrong_before=any(wrong[:first]),
+    )
+
+
+async def through_socket(
+    takes: Iterable[Take],
+    told: Iterable[Sequence[Told]],
+    path: Path,
+    encoder: Encoder,
+    calibration: Calibration | None,
+) -> dict[str, float]:
+    """How many answers a server gave one client, how many differ from those told, and how fast the last ones came."""
+    differ = count = 0
+    times_ms: list[float] = []
+    async with (
+        serving(path, encoder, ServerSettings(), SearchSettings(), calibration=calibration) as server,
+        AsyncClient(await server.listen(Address(port=0))) as client,
+    ):
+        for take, expected in zip(takes, told, strict=True):
+            stream = await client.stream(SAMPLE_RATE, among="score", top=1)
+            for number, one in enumerate(expected):
+                part = take.samples[number * _push_samples() : (number + 1) * _push_samples()]
+                started = time.perf_counter()
+                got = _told(await stream.push(part))
+                count += 1
+                differ += got.id != one.id or abs(got.confidence - one.confidence) > 1e-3
+                if number >= 0.9 * len(expected):
+                    times_ms.append(1000 * (time.perf_counter() - started))
+            await stream.close()
+    return {"answers": count, "differ": differ, "ms a push at the end": float(np.median(times_ms))}
+
+
+def rows_of(heard: Sequence[Heard]) -> list[dict[str, Any]]:
+    """Median, 90th percentile and share never, of each start and way of counting."""
+    rows = []
+    for start in STARTS:
+        mine = [one for one in heard if one.start == start]
+        wrong = float(np.mean([one.wrong_before for one in mine]))
+        for name in ("first", "for good"):
+            seconds = np.array([one.seconds[name] for one in mine])
+            median, most = (_quantile(seconds, share) for share in (0.5, 0.9))
+            rows.append(
+                {
+                    "start": start,
+                    "until": name,
+                    "n": len(mine),
+                    "median s": median,
+                    "median s 95%": _interval(seconds, 0.5),
+                    "90 % s": most,
+                    "90 % s 95%": _interval(seconds, 0.9),
+                    "never": float(np.mean(np.isinf(seconds))),
+                    "wrong before": wrong,
+                }
+            )
+    return rows
+
+
+def _quantile(seconds: NDArray[np.float64], share: float) -> float | None:
+    """One of the values; None: never."""
+    return _finite(float(np.percentile(seconds, 100 * share, method="inverted_cdf")))
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _interval(seconds: NDArray[np.float64], share: float) -> tuple[float | None, float | None]:
+    """Where the quantile lies, with 95 % confidence."""
+    drawn = np.random.default_rng(SEED).choice(seconds, (DRAWS, len(seconds)))
+    quantiles = np.percentile(drawn, 100 * share, axis=1, method="inverted_cdf")
+    return _quantile(quantiles, 0.025), _quantile(quantiles, 0.975)
+
+
+def draw(heard: Sequence[Heard], longest_s: float, path: Path) -> None:
+    """A picture of the share found by the seconds heard."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7.5, 4.5))
+    for color, start in enumerate(STARTS):
+        mine = [one for one in heard if one.start == start]
+        for name, line in (("first", "-"), ("for good", "--")):
+            seconds = np.sort([one.seconds[name] for one in mine])
+            found = seconds[np.isfinite(seconds)]
+            shares = np.arange(len(found) + 1) / len(mine)
+            times = np.concatenate([[0.0], found])
+            label = f"from {'the' if color == 0 else 'a'} {start}, {name}"
+            axis.step([*times, longest_s], [*shares, shares[-1]], line, where="post", color=f"C{color}", label=label)
+    axis.set(xlim=(0, longest_s), ylim=(0, 1.02), xlabel="seconds heard")
+    axis.set_ylabel(f"share with the right score first at {SURE:g}")
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right", frameon=False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
