@@ -93,17 +93,17 @@ class Worker:
             self.end()
             return Failure(cause=f"took longer than {timeout_s:g} s")
         except (EOFError, OSError):
-            self.process.join(1.0)  # so that the exit code is its own
+            wait([self.process.sentinel], 1.0)  # so that the exit code is its own
             self.end()
             return Failure(cause=f"its worker process died ({_ending(self.process.exitcode)})")
 
     def end(self) -> None:
-        """Kills the process, and those it has started."""
-        self.alive = False
-        if self.process.is_alive() and self.process.pid is not None:
+        """Kills the process, and those it has started, which a process that died may have left behind."""
+        if self.alive and self.process.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not lead its group yet
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
+        self.alive = False
         self.process.join()
         self.connection.close()
 

@@ -18,7 +18,7 @@ from engine.documents import Medium
 from engine.errors import MediaError
 from engine.values import Kind
 from indexer.workers import Failure, Worker
-from server.errors import MediaRefused, Stopping
+from server.errors import MediaRefused, Overloaded, Stopping
 from server.messages import Media
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,9 @@ class Decoders:
         return tuple(worker.process.pid or 0 for worker in self._workers)
 
     async def read(self, media: Media, reading: Reading) -> Medium:
-        """What was read. Raises MediaRefused if the media cannot be, or take too much memory or time.
+        """What was read.
+
+        Raises MediaRefused if the media cannot be, or take too much memory or time; Overloaded as `_run` does.
 
         A caller that is cancelled leaves the worker to end what it does, at the latest when its time is over.
         """
@@ -87,23 +89,22 @@ class Decoders:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, number: int, media: Media, reading: Reading) -> Medium | Failure:
-        """Runs in a thread, which only waits."""
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        """Runs in a thread, which only waits. Raises Overloaded if there is no room, or no process to be had."""
         try:
-            path = _written(media, folder)
-            if not self._workers[number].process.is_alive():
-                self._workers[number] = Worker(self._work)
-            worker = self._workers[number]
-            worker.send(_Task(path=path, kind=media.kind, reading=reading))
-            result: Medium | Failure = worker.receive(reading.timeout_s)
-            if not worker.alive:
-                logger.warning("a decoder is lost: %s", result)
-                self._observe_death()
-            return result
+            self._folder.mkdir(mode=0o700, exist_ok=True)  # it may have been cleared away with other temporary files
+            with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
+                path = _written(media, Path(folder))
+                if not self._workers[number].process.is_alive():
+                    self._workers[number] = Worker(self._work)
+                worker = self._workers[number]
+                worker.send(_Task(path=path, kind=media.kind, reading=reading))
+                result: Medium | Failure = worker.receive(reading.timeout_s)
         except OSError as exc:
-            return Failure(cause=f"cannot be kept for reading: {exc.strerror}")
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            raise Overloaded(f"the media cannot be kept for reading: {exc.strerror}; try again later") from exc
+        if not worker.alive:
+            logger.warning("a decoder is lost: %s", result)
+            self._observe_death()
+        return result
 
 
 def _written(media: Media, folder: Path) -> Path:
