@@ -52,6 +52,8 @@ class Served:
 
     address: Address
     pid: int
+    monitor: str
+    """Where it tells metrics over HTTP, if it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ def served(collection: Path, log: Path, *flags: str) -> Iterator[Served]:
     command = [sys.executable, "-m", "scorefind", "serve", str(collection), "--port", "0", *flags]
     with log.open("ab") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
         try:
-            yield Served(address=_address(child, log), pid=child.pid)
+            yield _started(child, log)
         finally:
             child.terminate()
             try:
@@ -112,15 +114,17 @@ def served(collection: Path, log: Path, *flags: str) -> Iterator[Served]:
                 child.kill()
 
 
-def _address(child: "subprocess.Popen[str]", log: Path) -> Address:
-    """Where it says that it listens."""
+def _started(child: "subprocess.Popen[str]", log: Path) -> Served:
+    """What it says when it listens."""
     assert child.stdout is not None
-    too_long = threading.Timer(START_S, child.kill)
+    too_long, monitor = threading.Timer(START_S, child.kill), ""
     too_long.start()
     try:
         for line in child.stdout:
-            if line.startswith("serving "):
-                return Address.parse(line.split()[-1])
+            if line.startswith("metrics "):
+                monitor = line.split()[-1]
+            elif line.startswith("serving "):
+                return Served(address=Address.parse(line.split()[-1]), pid=child.pid, monitor=monitor)
     finally:
         too_long.cancel()
     raise RuntimeError(f"the server did not start; {log} tells why: {log.read_text()[-500:]}")
