@@ -21,13 +21,15 @@ from server.streams import Stream
 NOTHING = Answer(matches=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Push:
     """More of a stream."""
 
     stream: Stream
     samples: NDArray[np.float32]
     answer: bool
+    heard: bool = False
+    """Its batch may be tried again, but its samples are heard once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,10 @@ class Answering:
 
     def _sequence(self, source: Embedded | Push) -> Sequence:
         if isinstance(source, Push):
-            source.stream.hear(source.samples, self._encoder)
+            if not source.heard:
+                source.stream.hear(source.samples)
+                source.heard = True
+            source.stream.embed(self._encoder)
             return source.stream.sequence()
         count = len(source.embeddings)
         if source.kind == "recording":

@@ -365,9 +365,11 @@ def _kind_of(file: File) -> Kind:
 
 
 def _add(fields: _Fields) -> Add:
-    media = _media(fields)
+    media, id = _media(fields), fields.text("document")
+    if not id:
+        raise RequestError("document: expected an id, got an empty text")
     return Add(
-        id=fields.text("document"),
+        id=id,
         title=fields.text("title", ""),
         composer=fields.text("composer", ""),
         work=fields.text("work", ""),

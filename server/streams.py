@@ -22,6 +22,8 @@ class Stream:
         self._front_end = front_end
         self._most = max(1, int(longest_s * FRAME_RATE / front_end.excerpt_hop_frames))
         self._embeddings: Embeddings = np.empty((0, DIMENSION), np.float32)
+        self._waiting: list[NDArray[np.float32]] = []
+        """Excerpts that are not embedded yet."""
         self._dropped = 0
         try:
             self._listener = Listener(opened.rate, front_end)
@@ -33,13 +35,18 @@ class Stream:
         """All that was sent."""
         return self._listener.heard_s
 
-    def hear(self, samples: NDArray[np.float32], encoder: Encoder) -> None:
+    def hear(self, samples: NDArray[np.float32]) -> None:
         """Takes in what came; float32 (n,)."""
-        excerpts = self._listener.hear(samples)
-        if len(excerpts):
-            heard = np.concatenate([self._embeddings, encoder.recording(excerpts)])
+        self._waiting.append(self._listener.hear(samples))
+
+    def embed(self, encoder: Encoder) -> None:
+        """Embeds what was heard since; if that fails, nothing is lost, and it is tried again the next time."""
+        if any(map(len, self._waiting)):
+            embedded = encoder.recording(np.concatenate(self._waiting))
+            heard = np.concatenate([self._embeddings, embedded])
             self._dropped += max(0, len(heard) - self._most)
             self._embeddings = heard[-self._most :]
+        self._waiting.clear()
 
     def sequence(self) -> Sequence:
         """What is asked for; empty as long as less than one excerpt was heard."""
