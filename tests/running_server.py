@@ -238,35 +238,27 @@ class Process:
         return self.process.wait(30)
 
 
-def serve(collection: Path, *arguments: object) -> "subprocess.Popen[str]":
-    """`scorefind serve` of the collection with these arguments and the stand-in for the network."""
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", _MAIN, "serve", str(collection), "--threads", "1", "--workers", "1"]
-    with (collection.parent / f"{collection.name}.log").open("a") as log:
-        return subprocess.Popen(
-            command + [str(argument) for argument in arguments],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=os.environ | {"PYTHONPATH": paths},
-        )
-
-
 @contextmanager
 def serving_process(collection: Path, *arguments: object) -> Iterator[Process]:
-    """`serve` that listens, with the token TOKEN, by default on a free port; killed at the end if it still runs."""
-    token = collection.parent / "token"
+    """`scorefind serve` with these arguments, the token TOKEN and the stand-in for the network, on a free port.
+
+    It is killed at the end if it still runs.
+    """
+    token, log = collection.parent / "token", collection.parent / f"{collection.name}.log"
     token.write_text(f"{TOKEN}\n")
-    process = serve(collection, "--port", 0, "--token-file", token, *arguments)
-    log = collection.parent / f"{collection.name}.log"
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.search(r" on (\S+)$", line.strip())
-        assert found, f"expected an address, got {line!r}; {log.read_text()}"
-        yield Process(process=process, address=Address.parse(found.group(1)), log=log)
-    finally:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    options: list[object] = ["--port", 0, "--token-file", token, "--threads", 1, "--workers", 1, *arguments]
+    command = [sys.executable, "-c", _MAIN, "serve", str(collection), *map(str, options)]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths}
+    with (
+        log.open("a") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r" on (\S+)$", line.strip())
+            assert found, f"expected an address, got {line!r}; {log.read_text()}"
+            yield Process(process=process, address=Address.parse(found.group(1)), log=log)
+        finally:
+            process.kill()
