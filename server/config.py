@@ -42,6 +42,8 @@ class Limits:
     """Memory that a worker may take for one file."""
     stream_s: float = 120.0
     """Of a stream so much is asked for, the latest."""
+    push_s: float = 120.0
+    """Of a stream so much is taken at a time."""
     query_media: MediaLimits = QUERY_MEDIA
     add_media: MediaLimits = ADD_MEDIA
 

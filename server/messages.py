@@ -18,6 +18,8 @@ from server.frames import Message
 VERSION = 1
 MOST_TOP = 1000
 MOST_IDS = 10_000
+MOST_SNIPPETS = 10_000
+"""Of a query that is embedded already: more than the media that are taken have. All others wait while it is aligned."""
 MOST_TEXT = 1000
 """Characters of an id or a title."""
 
@@ -332,6 +334,8 @@ def _embedded(fields: _Fields) -> Embedded:
     embeddings = np.ascontiguousarray(fields.array("embeddings", ("<f4", "<f2"), 2), dtype=np.float32)
     if embeddings.shape[1] != DIMENSION or len(embeddings) == 0:
         raise RequestError(f"embeddings: expected a shape of (n, {DIMENSION}), n > 0, got {embeddings.shape}")
+    if len(embeddings) > MOST_SNIPPETS:
+        raise RequestError(f"embeddings: expected at most {MOST_SNIPPETS} rows, got {len(embeddings)}")
     norms = np.linalg.norm(embeddings, axis=1)
     if not np.allclose(norms, 1, atol=1e-2):
         raise RequestError("embeddings: expected rows of length 1")

@@ -294,7 +294,9 @@ class Service:
         return self._reply({"stream": client.opened})
 
     async def _push_stream(self, body: PushStream, client: Client) -> Reply:
-        stream = self._stream(client, body.stream)
+        stream, most_s = self._stream(client, body.stream), self._limits.push_s
+        if len(body.samples) > most_s * stream.rate:
+            raise RequestError(f"samples: expected at most {most_s:g} s of them, got {len(body.samples)}")
         push = Push(stream=stream, samples=body.samples, answer=body.answer)
         return await self._answered(Question(source=push, wanted=stream.wanted), time.perf_counter())
 

@@ -19,6 +19,7 @@ class Stream:
     def __init__(self, opened: OpenStream, front_end: FrontEnd, longest_s: float) -> None:
         """Raises RequestError if there is no such sampling rate."""
         self.wanted: Wanted = opened.wanted
+        self.rate = opened.rate
         self._front_end = front_end
         self._most = max(1, int(longest_s * FRAME_RATE / front_end.excerpt_hop_frames))
         self._embeddings: Embeddings = np.empty((0, DIMENSION), np.float32)

@@ -12,7 +12,7 @@ import pytest
 from running_server import NETWORK, Gate, Raw, Running, ask, asking, codes, fill, open_files, ping, running, score
 from server.address import Address
 from server.config import Limits
-from server.errors import DeadlineExceeded, FrameTooLarge, Overloaded, TooMany
+from server.errors import DeadlineExceeded, FrameTooLarge, Overloaded, RequestError, TooMany
 from server.frames import HEADER, Message, encode
 from server.messages import array
 from server.metrics import memory_bytes
@@ -273,6 +273,21 @@ def test_a_frame_too_large_is_refused_with_a_word_though_the_client_still_sends(
                 async with here.client() as client:
                     with pytest.raises(FrameTooLarge, match="expected a frame of at most 1000 bytes, got one of"):
                         await client.query([("a.wav", bytes(8 * MIB))])
+
+    within(go())
+
+
+def test_what_one_client_sends_at_a_time_does_not_keep_all_others_waiting(collection: Path) -> None:
+    """A frame of the default size would hold a million snippets, or hours of a stream, which grow in memory."""
+
+    async def go() -> None:
+        async with running(collection) as here, here.client() as client:
+            stream = await client.stream(2000)
+            with pytest.raises(RequestError, match="samples: expected at most 120 s of them, got 240001"):
+                await stream.push(np.zeros(240_001, np.int16))
+            await stream.push(np.zeros(240_000, np.int16))
+            with pytest.raises(RequestError, match="embeddings: expected at most 10000 rows, got 10001"):
+                await client.query_embeddings(np.eye(1, 32, dtype=np.float32).repeat(10_001, 0), "score", NETWORK.hash)
 
     within(go())
 
