@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -111,10 +112,19 @@ class Worker:
 def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[type[Exception], ...]) -> None:
     """The life of a worker: tasks in, results out, until the pipe closes."""
     os.setsid()  # Ctrl-C reaches the parent alone, which ends us, with the decoders we may have started
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task = connection.recv()
             connection.send(_attempt(work, task, expected))
+
+
+def _end_with_parent() -> None:
+    """Kills this process, and those it has started, when the parent is gone: nobody would end what takes too long."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _attempt(work: Callable[[Task], Result], task: Task, expected: tuple[type[Exception], ...]) -> Result | Failure:
