@@ -249,7 +249,7 @@ def serving_process(collection: Path, *arguments: object) -> Iterator[Process]:
     options: list[object] = ["--port", 0, "--token-file", token, "--threads", 1, "--workers", 1, *arguments]
     command = [sys.executable, "-c", _MAIN, "serve", str(collection), *map(str, options)]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": paths}
+    environment = os.environ | {"PYTHONPATH": paths, "TMPDIR": str(collection.parent)}
     with (
         log.open("a") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,

@@ -15,9 +15,10 @@ import soundfile
 
 from engine.config import MediaLimits
 from media import write_page, write_recording
-from running_server import Running, ask, fill, running
+from running_server import Process, Running, ask, fill, running, serving_process
+from server.client import AsyncClient
 from server.config import Limits
-from server.errors import MediaRefused
+from server.errors import MediaRefused, ServerError
 from server.metrics import memory_bytes
 
 MIB = 1 << 20
@@ -110,14 +111,29 @@ def test_a_file_that_takes_too_long_is_refused_and_nothing_goes_on_reading_it(
 def test_decoders_end_with_the_server_whatever_they_do(collection: Path, ffmpeg: Path) -> None:
     async def go() -> None:
         async with running(collection, Limits(drain_s=0.1)) as here, here.client() as client:
-            query = asyncio.create_task(client.query(M4A, deadline_s=5.0))
+            query = asyncio.create_task(client.query(M4A, deadline_s=2.0))
             child = await started(ffmpeg)
             decoders = here.server._service.decoders
             await here.server.stop()
             assert [await is_gone(process) for process in (*decoders, child)] == [True, True]
-            query.cancel()
+            with pytest.raises(ServerError):
+                await query
 
     within(go())
+
+
+def test_decoders_end_with_a_server_that_is_killed(collection: Path, ffmpeg: Path) -> None:
+    async def go(process: Process) -> None:
+        async with AsyncClient(process.address) as client:
+            query = asyncio.create_task(client.query(M4A, deadline_s=2.0))
+            child = await started(ffmpeg)
+            process.send(signal.SIGKILL)
+            assert await is_gone(child)
+            with pytest.raises(ServerError):
+                await query
+
+    with serving_process(collection) as process:
+        within(go(process))
 
 
 def png(side: int, pixels: bytes) -> bytes:
