@@ -15,7 +15,7 @@ What it does differently:
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -64,6 +64,13 @@ def align(query: Embeddings, documents: Packed, settings: Alignment, *, threads:
     found = Alignments(costs=np.empty(len(order), dtype=np.float32), ends=np.empty(len(order), dtype=np.int32))
     found.costs[order], found.ends[order] = costs[: len(order)], ends[: len(order)]
     return found
+
+
+def align_many(
+    queries: Sequence[Embeddings], documents: Packed, settings: Alignment, *, threads: int = 1
+) -> tuple[Alignments, ...]:
+    """`align` of each query."""
+    return tuple(align(query, documents, settings, threads=threads) for query in queries)
 
 
 def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Alignment) -> Path:

@@ -33,6 +33,7 @@ Source: Müller, Fundamentals of Music Processing (2015), sections 3.2 (DTW, ste
 the path-normalised cost and the order of ties follow Carvalho & Widmer, EUSIPCO 2021; jumps are ours.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,11 @@ def align(query: Embeddings, documents: Packed, settings: Alignment) -> Alignmen
         local = local_costs(query, documents.embeddings[part], documents.bias[part], settings)
         costs[b], ends[b], _ = best(local, settings)
     return Alignments(costs=costs, ends=ends)
+
+
+def align_many(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
+    """`align` of each query."""
+    return tuple(align(query, documents, settings) for query in queries)
 
 
 def path(query: Embeddings, embeddings: NDArray[Any], bias: NDArray[np.float32], settings: Alignment) -> Path:

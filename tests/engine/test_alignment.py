@@ -9,11 +9,17 @@ import pytest
 from numpy.typing import NDArray
 
 from engine import alignment
-from engine.alignment import Backend, cpu, definition, kernels
+from engine.alignment import Backend, BackendName, cpu, definition, kernels
 from engine.config import Alignment, Normalisation, StepSet
+from engine.errors import DeviceError
 from engine.values import DIMENSION, Packed
 
-BACKENDS = [alignment.choose("definition"), alignment.choose("cpu"), alignment.choose("cpu", threads=2)]
+BACKENDS: dict[str, tuple[BackendName, int]] = {
+    "definition": ("definition", 1),
+    "cpu": ("cpu", 1),
+    "cpu-2-threads": ("cpu", 2),
+    "gpu": ("gpu", 1),
+}
 STEP_SETS: tuple[StepSet, ...] = ("classic", "slope", "wide")
 STEPS: dict[StepSet, list[tuple[int, int]]] = {
     "classic": [(1, 1), (1, 0), (0, 1)],
@@ -45,10 +51,13 @@ LENGTHS = [3, 0, 1, 7, 17, 2, 4, 5, 1, 12, 6, 0, 8, 9, 2, 10, 3, 11, 37, 5]
 Floats = NDArray[np.float32]
 
 
-@pytest.fixture(params=BACKENDS, ids=["definition", "cpu", "cpu-2-threads"])
+@pytest.fixture(params=BACKENDS, scope="module")
 def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
+    name, threads = BACKENDS[request.param]
+    try:
+        return alignment.choose(name, threads=threads)
+    except DeviceError as exc:
+        pytest.skip(str(exc))
 
 
 def described(settings: Alignment) -> str:
@@ -303,6 +312,17 @@ def test_threads_share_many_documents_without_changing_the_result() -> None:
     np.testing.assert_array_equal(one.ends, four.ends)
 
 
+def test_several_queries_at_once_are_aligned_as_each_alone(backend: Backend) -> None:
+    queries = [random_pairs([1], rows, ties=True, half=False)[0] for rows in (1, 5, 8)]
+    documents = random_pairs([9, 0, 40], 1, ties=True, half=True)[1]
+    found = backend.align_many(queries, documents, Alignment())
+    for one, query in zip(found, queries, strict=True):
+        alone = backend.align(query, documents, Alignment())
+        np.testing.assert_array_equal(one.costs, alone.costs)
+        np.testing.assert_array_equal(one.ends, alone.ends)
+    assert backend.align_many([], documents, Alignment()) == ()
+
+
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match="backend must be auto, cpu or definition, got gpu"):
-        alignment.choose("gpu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="backend must be auto, cpu, gpu or definition, got tpu"):
+        alignment.choose("tpu")  # type: ignore[arg-type]
