@@ -40,7 +40,7 @@ __device__ __forceinline__ float single(unsigned short half) {
 #define BYTES 0
 #endif
 
-constexpr float INFINITE = __builtin_huge_valf();
+#define INFINITE __int_as_float(0x7f800000)
 constexpr int DIMENSION = 32;
 constexpr int LANES = 32;
 constexpr int ROWS = 8;  // query rows whose costs are made together
