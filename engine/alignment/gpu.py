@@ -8,7 +8,7 @@ What it does differently:
   products add up to those of float32. Documents are taken together that need as many threads and cells a thread. A few
   of a size join the next larger size, since each launch takes as long as many documents.
 - `simple` takes what `fused` does not: classic steps, costs divided by the length of the path, and documents of more
-  than LONGEST snippets. Its local costs go through memory, so it is some ten times slower.
+  than 2560 snippets (3584 as bytes). Its local costs go through memory, so it is some ten times slower.
 - Several queries are one launch each size. Paths are the CPU's: they are asked for ten documents at a time.
 
 What a card cannot do, for want of memory or because it failed, the CPU does, and the log says why.
@@ -41,9 +41,8 @@ LANES = 32
 WARPS = 8
 """Of a block, at most; with so many, a thread may hold 255 registers."""
 FEWEST_CELLS = 3
-MOST_CELLS = 10
-"""Cells a thread: what 255 registers hold, counted by the compiler."""
-LONGEST = LANES * WARPS * MOST_CELLS
+MOST_CELLS, MOST_BYTE_CELLS = 10, 14
+"""Cells a thread, of float16 and of bytes: what 255 registers hold, as the compiler counts (253 and 241)."""
 ROWS = 8
 """Query rows whose costs `fused` makes together; queries are filled up to a multiple."""
 FEW = 264
@@ -86,13 +85,13 @@ class Gpu:
     """One card. It may be asked by any number of threads, and works for one at a time."""
 
     def __init__(
-        self, cupy: Any, fallback: AlignMany, *, kernel: Kernel = "fused", most_cells: int = MOST_CELLS
+        self, cupy: Any, fallback: AlignMany, *, kernel: Kernel = "fused", most_cells: int | None = None
     ) -> None:
         """
         cupy: the module.
         fallback: aligns what the card cannot.
         kernel: `simple` takes everything that way, to measure what `fused` is worth.
-        most_cells: a thread holds, of FEWEST_CELLS to MOST_CELLS.
+        most_cells: a thread holds, FEWEST_CELLS or more; None is as many as registers hold.
         """
         self._cupy, self._fallback = cupy, fallback
         self._fuses, self._most_cells = kernel == "fused", most_cells
@@ -222,15 +221,16 @@ class Gpu:
         if key not in self._residents:
             asarray = self._cupy.asarray
             lengths = np.diff(documents.offsets)
+            most_cells = self._most_cells or (MOST_BYTE_CELLS if int8 else MOST_CELLS)
             self._residents[key] = _Resident(
                 embeddings=asarray(_stored(documents, int8)),
                 bias=asarray(documents.bias),
                 offsets=asarray(documents.offsets),
                 sizes=tuple(
                     _Size(warps=warps, cells=cells, documents=asarray(numbers))
-                    for warps, cells, numbers in sizes(lengths, self._most_cells)
+                    for warps, cells, numbers in sizes(lengths, most_cells)
                 ),
-                long=np.flatnonzero(lengths > LANES * WARPS * self._most_cells),
+                long=np.flatnonzero(lengths > LANES * WARPS * most_cells),
             )
             weakref.finalize(documents, self._residents.pop, key, None).atexit = False
         return self._residents[key]
@@ -275,7 +275,7 @@ def sizes(lengths: NDArray[np.int64], most_cells: int) -> Iterator[tuple[int, in
     """
     warps = -(-lengths // (LANES * most_cells))
     cells = np.maximum(FEWEST_CELLS, -(-lengths // (LANES * np.maximum(warps, 1))))
-    keys = np.where((lengths > 0) & (warps <= WARPS), warps * (MOST_CELLS + 1) + cells, 0)
+    keys = np.where((lengths > 0) & (warps <= WARPS), warps * (most_cells + 1) + cells, 0)
     order = np.argsort(keys, kind="stable").astype(np.int32)
     borders = np.searchsorted(keys[order], np.unique(keys[keys > 0]), side="right").tolist()
     start = int(np.count_nonzero(keys == 0))
