@@ -50,11 +50,15 @@ constexpr unsigned ALL = 0xffffffffu;
 typedef uint2 Eighth;  // 8 dimensions of an embedding
 typedef signed char Value;
 typedef int Sum;
+typedef int2 Pair;
+constexpr int PARTS = 1;  // of each eighth of a query row
 constexpr float UNIT = 1.0f / (128 * 128);
 #else
 typedef uint4 Eighth;
 typedef unsigned short Value;
 typedef float Sum;
+typedef float2 Pair;
+constexpr int PARTS = 2;  // the upper half of the digits, then the lower one
 constexpr float UNIT = 1;
 #endif
 
@@ -168,20 +172,15 @@ __device__ __forceinline__ int place(int cell, int lane, int pair) {
     return (cell * LANES + lane) * PAIRS + (pair ^ (lane / 4 % PAIRS));
 }
 
-// The products of ROWS query rows with the warp's snippets. queries: those rows, each in four eighths, each of these
-// the upper half of its digits, then (float16 alone) the lower one.
+// The products of ROWS query rows, in eighths, with the warp's snippets.
 __device__ __forceinline__ void produce(const Eighth (&documents)[2 * CELLS][2], const Eighth* queries,
-#if BYTES
-                                        int2* products
-#else
-                                        float2* products
-#endif
-) {
+                                        Pair* products) {
     const int lane = threadIdx.x % LANES, group = lane / 4, eighth = lane % 4;
-    const Eighth upper = queries[(group * 4 + eighth) * (BYTES ? 1 : 2)];
+    const Eighth upper = queries[(group * 4 + eighth) * PARTS];
 #if !BYTES
-    const Eighth lower = queries[(group * 4 + eighth) * 2 + 1];
+    const Eighth lower = queries[(group * 4 + eighth) * PARTS + 1];
 #endif
+    Pair* const places[2] = {products + place(0, group, eighth), products + place(0, group + 8, eighth)};
 #pragma unroll
     for (int tile = 0; tile < 2 * CELLS; tile++) {
         const Eighth a = documents[tile][0], b = documents[tile][1];
@@ -193,13 +192,10 @@ __device__ __forceinline__ void produce(const Eighth (&documents)[2 * CELLS][2],
         multiply(c, a.x, b.x, a.y, b.y, lower.x, lower.y);
         multiply(c, a.z, b.z, a.w, b.w, lower.z, lower.w);
 #endif
-        const int owner = tile % 2 * 16 + group;
-#pragma unroll
-        for (int n = 0; n < 2; n++) {
-            auto& product = products[place(tile / 2, owner + 8 * n, eighth)];
-            product.x = c[2 * n];
-            product.y = c[2 * n + 1];
-        }
+        // The tile's 16 snippets are the same cell of 16 lanes.
+        const int offset = (tile / 2 * LANES + tile % 2 * 16) * PAIRS;
+        places[0][offset] = Pair{c[0], c[1]};
+        places[1][offset] = Pair{c[2], c[3]};
     }
 }
 
@@ -218,11 +214,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     const long long first = offsets[document];
     const int length = (int)(offsets[document + 1] - first);
     const int own = (warp * LANES + lane) * CELLS;  // the thread's first cell
-#if BYTES
-    int2* products = (int2*)shared + warp * SLOTS * PAIRS;
-#else
-    float2* products = shared + warp * SLOTS * PAIRS;
-#endif
+    Pair* const products = (Pair*)shared + warp * SLOTS * PAIRS;
 
     Eighth snippets[2 * CELLS][2];
 #pragma unroll
@@ -251,16 +243,16 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     }
     __syncthreads();
 
-    queries += (long long)first_rows[blockIdx.y] * 4 * (BYTES ? 1 : 2);
+    queries += (long long)first_rows[blockIdx.y] * 4 * PARTS;
     for (int i = 0; i < count_rows; i += ROWS) {
-        produce(snippets, queries + i * 4 * (BYTES ? 1 : 2), products);
+        produce(snippets, queries + i * 4 * PARTS, products);
         __syncwarp();
 #pragma unroll 1
         for (int pair = 0; pair < PAIRS && i + 2 * pair < count_rows; pair++) {
             float cost[CELLS], next[CELLS];
 #pragma unroll
             for (int e = 0; e < CELLS; e++) {
-                const auto product = products[place(e, lane, pair)];
+                const Pair product = products[place(e, lane, pair)];
                 cost[e] = base[e] + UNIT * product.x;
                 next[e] = base[e] + UNIT * product.y;
             }
