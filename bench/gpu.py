@@ -130,6 +130,7 @@ class Bench:
         packed, query = self.collection(SIZES[1 if self.quick else 2]), one_query(USUAL, self.rng)
         usual, apart = Alignment(), Alignment(jump_penalty=np.inf)
         tried: list[tuple[dict[str, Any], Alignment]] = [({"kernel": "simple"}, usual)]
+        tried += [({"three_way": False}, usual)]
         tried += [({"most_cells": cells}, usual) for cells in range(gpu.FEWEST_CELLS, gpu.MOST_CELLS + 1)]
         slope, published = Alignment(steps="slope"), Alignment(steps="classic", jump_penalty=np.inf)
         tried += [({}, settings) for settings in (apart, slope, replace(slope, jump_penalty=np.inf), published)]
@@ -140,6 +141,7 @@ class Bench:
                 continue
             card = self.version(**version)
             row: dict[str, Any] = {"kernel": version.get("kernel", "fused"), "cells": version.get("most_cells")}
+            row["minima of"] = 3 if version.get("three_way", True) else 2
             row |= {"steps": settings.steps, "jumps": bool(np.isfinite(settings.jump_penalty)), "int8": settings.int8}
             rows.append(row | rate(seconds(partial(card.align, query, packed, settings)), query, packed, settings))
         return rows

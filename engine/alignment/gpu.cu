@@ -5,6 +5,7 @@
 //   WIDE   1: wide steps, 0: slope steps
 //   BYTES  1: embeddings are int8, rounded to multiples of 1/128; 0: float16
 //   JUMPS  0: the penalty is infinite
+//   THREE  1: minima of three by whole numbers, in one instruction from compute capability 9.0 on; 0: by floats
 // `local_costs` and `simple` need none of these but BYTES.
 //
 // Nothing is included, so that NVRTC needs no folder of headers. EMULATED leaves out what is no C++: a test compiles
@@ -62,14 +63,6 @@ constexpr int PARTS = 2;  // the upper half of the digits, then the lower one
 constexpr float UNIT = 1;
 #endif
 
-// Whole numbers in the order of the floats.
-__device__ __forceinline__ int ordered(float value) {
-    int bits = __float_as_int(value);
-    return bits ^ ((bits >> 31) & 0x7fffffff);
-}
-
-__device__ __forceinline__ float unordered(int key) { return __int_as_float(key ^ ((key >> 31) & 0x7fffffff)); }
-
 #ifdef CELLS
 // A block aligns a document, each thread CELLS neighbouring snippets of it, with query `blockIdx.y`. The document's
 // embeddings stay in registers as operands of the tensor cores, and so do the last row of D and its charges. Eight
@@ -82,11 +75,19 @@ constexpr int REACH = 3;  // cells to the left that a step comes from
 constexpr int SLOTS = LANES * CELLS;
 constexpr int PAIRS = ROWS / 2;
 
+// Totals are never negative (`shift`), so they are in the order of their bits as whole numbers.
+__device__ __forceinline__ int bits(float total) { return __float_as_int(total); }
+
+__device__ __forceinline__ float least(float a, float b) {
+    return THREE ? __int_as_float(min(bits(a), bits(b))) : fminf(a, b);
+}
+
+__device__ __forceinline__ float least(float a, float b, float c) { return least(least(a, b), c); }
+
 struct Row {
     float total[CELLS];       // D[i-1, j]
     float charge[CELLS];      // D[i-2, j-1] + C[i-1, j], what step (2, 1) costs before (i, j)
     float far_charge[CELLS];  // D[i-3, j-1] + C[i-2, j] + C[i-1, j], and step (3, 1)
-    float pair[CELLS / 2 + 1];  // [e / 2]: the lesser total of cells e and e - 1, for e = CELLS - 1, CELLS - 3, ...
     float left[REACH];        // D[i-1, j] of the cells left of this thread's, the nearest first
     float jump;               // what a jump into row i costs before it
 };
@@ -100,10 +101,11 @@ __device__ __forceinline__ float above(const Row& row, int cell) {
     return cell >= 0 ? row.total[cell] : row.left[-1 - cell];
 }
 
-__device__ __forceinline__ void pass(Row& row, int cell, float cost, float ways, float diagonal) {
-    float best = fminf(ways, row.charge[cell]);
+// common: the least of the ways into the cell but those of its diagonal and its charges.
+__device__ __forceinline__ void pass(Row& row, int cell, float cost, float common, float diagonal) {
+    float best = least(common, diagonal, row.charge[cell]);
     if (WIDE) {
-        best = fminf(best, row.far_charge[cell]);
+        best = least(best, row.far_charge[cell]);
         row.far_charge[cell] = row.charge[cell] + cost;
     }
     row.charge[cell] = diagonal + cost;
@@ -111,19 +113,14 @@ __device__ __forceinline__ void pass(Row& row, int cell, float cost, float ways,
 }
 
 // The next row of D, from the last cell down, so that what lies left of a cell is still the row above. Neighbouring
-// cells share what both can come from, and the pairs made for the row's minimum serve the next row.
+// cells share most of what both can come from: cell e can from e - 1, e - 2 and, by wide steps, e - 3.
 __device__ __forceinline__ void advance(Row& row, const float (&cost)[CELLS]) {
 #pragma unroll
     for (int e = CELLS - 1; e >= 0; e -= 2) {
-        float common = above(row, e - 2);
-        if (WIDE) common = e >= 3 ? row.pair[(e - 2) / 2] : fminf(common, above(row, e - 3));
-        common = fminf(common, row.jump);
-        float diagonal = above(row, e - 1);
-        pass(row, e, cost[e], fminf(common, diagonal), diagonal);
-        if (e == 0) break;
-        diagonal = above(row, e - 2);
-        pass(row, e - 1, cost[e - 1], fminf(common, above(row, e - (WIDE ? 4 : 3))), diagonal);
-        row.pair[e / 2] = fminf(row.total[e], row.total[e - 1]);
+        const float second = above(row, e - 2);
+        const float both = WIDE ? least(second, above(row, e - 3), row.jump) : least(second, row.jump);
+        pass(row, e, cost[e], both, above(row, e - 1));
+        if (e > 0) pass(row, e - 1, cost[e - 1], least(both, above(row, e - (WIDE ? 4 : 3))), second);
     }
 }
 
@@ -131,8 +128,6 @@ __device__ __forceinline__ void advance(Row& row, const float (&cost)[CELLS]) {
 __device__ __forceinline__ void keep_start(Row& row, bool starts) {
 #pragma unroll
     for (int e = 0; e < CELLS; e++) row.total[e] = e == 0 && starts ? row.total[0] : INFINITE;
-#pragma unroll
-    for (int e = CELLS - 1; e > 0; e -= 2) row.pair[e / 2] = fminf(row.total[e], row.total[e - 1]);
 }
 
 __device__ __forceinline__ int least_of(int4 keys) { return min(min(keys.x, keys.y), min(keys.z, keys.w)); }
@@ -142,10 +137,10 @@ __device__ __forceinline__ void hand_on(Row& row, Exchange& exchange, int parity
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
     int key = 0;
     if (JUMPS) {
-        float least = CELLS % 2 ? row.total[0] : INFINITE;
+        float lowest = row.total[0];
 #pragma unroll
-        for (int e = CELLS - 1; e > 0; e -= 2) least = fminf(least, row.pair[e / 2]);
-        key = __reduce_min_sync(ALL, ordered(least));
+        for (int e = CELLS - 1; e > 0; e -= 2) lowest = least(lowest, row.total[e], row.total[e - 1]);
+        key = __reduce_min_sync(ALL, bits(lowest));
     }
     if (blockDim.x > LANES) {  // two parities, so that a warp may write while another still reads of the row before
         if (lane == LANES - 1) {
@@ -163,7 +158,7 @@ __device__ __forceinline__ void hand_on(Row& row, Exchange& exchange, int parity
         const float neighbour = __shfl_up_sync(ALL, row.total[CELLS - 1 - n], 1);
         row.left[n] = lane > 0 ? neighbour : borders[n];
     }
-    row.jump = JUMPS ? unordered(key) + penalty : INFINITE;
+    row.jump = JUMPS ? __int_as_float(key) + penalty : INFINITE;
 }
 
 // Where in shared memory, in pairs of rows, a snippet's products with query rows 2 pair and 2 pair + 1 lie. The rows of
@@ -202,11 +197,12 @@ __device__ __forceinline__ void produce(const Eighth (&documents)[2 * CELLS][2],
 // embeddings: of all documents; document b has snippets offsets[b] to offsets[b + 1], and bias likewise.
 // documents: the one of each block.
 // queries: embeddings negated and filled up to a multiple of ROWS; query q has rows[q] rows from row first_rows[q] on.
+// shift: added to each local cost, so that none is negative, and taken off in the end; every path passes every row once.
 // costs, ends: (queries, count).
 extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     fused(const Eighth* embeddings, const float* bias, const long long* offsets, const int* documents,
-          const Eighth* queries, const int* first_rows, const int* rows, float bias_weight, float penalty, int whole,
-          long long count, float* costs, int* ends) {
+          const Eighth* queries, const int* first_rows, const int* rows, float bias_weight, float penalty, float shift,
+          int whole, long long count, float* costs, int* ends) {
     extern __shared__ float2 shared[];
     __shared__ Exchange exchange;
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, warps = blockDim.x / LANES;
@@ -229,17 +225,15 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     Row row;
 #pragma unroll
     for (int e = 0; e < CELLS; e++) {
-        base[e] = own + e < length ? 1 + bias_weight * bias[first + own + e] : INFINITE;
+        base[e] = own + e < length ? 1 + bias_weight * bias[first + own + e] + shift : INFINITE;
         row.total[e] = row.charge[e] = row.far_charge[e] = INFINITE;
     }
-#pragma unroll
-    for (int n = 0; n < CELLS / 2 + 1; n++) row.pair[n] = INFINITE;
 #pragma unroll
     for (int n = 0; n < REACH; n++) row.left[n] = INFINITE;
     row.jump = 0;  // into row 0, from nowhere
     if (threadIdx.x < 2) {
         exchange.border[threadIdx.x][0] = make_float4(INFINITE, INFINITE, INFINITE, 0);
-        for (int n = 0; n < WARPS; n++) ((int*)exchange.least[threadIdx.x])[n] = ordered(INFINITE);
+        for (int n = 0; n < WARPS; n++) ((int*)exchange.least[threadIdx.x])[n] = bits(INFINITE);
     }
     __syncthreads();
 
@@ -268,32 +262,31 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     }
 
     // The first of the least, or the last snippet's, in the row that is left.
-    int key = ordered(INFINITE), end = 0x7fffffff;
+    int key = bits(INFINITE), end = 0x7fffffff;
 #pragma unroll
     for (int e = 0; e < CELLS; e++) {
-        const int here = ordered(row.total[e]);
-        if (whole ? own + e == length - 1 : here < key) {
-            key = here;
+        if (whole ? own + e == length - 1 : bits(row.total[e]) < key) {
+            key = bits(row.total[e]);
             end = own + e;
         }
     }
-    const int least = __reduce_min_sync(ALL, key);
-    const int first_end = __reduce_min_sync(ALL, key == least ? end : 0x7fffffff);
-    __shared__ int leasts[WARPS], first_ends[WARPS];
+    const int lowest = __reduce_min_sync(ALL, key);
+    const int first_end = __reduce_min_sync(ALL, key == lowest ? end : 0x7fffffff);
+    __shared__ int lowests[WARPS], first_ends[WARPS];
     if (lane == 0) {
-        leasts[warp] = least;
+        lowests[warp] = lowest;
         first_ends[warp] = first_end;
     }
     __syncthreads();
     if (threadIdx.x > 0) return;
     for (int other = 0; other < warps; other++) {
-        if (leasts[other] < key || other == 0) {  // warps come in the order of cells: the first of equals stays
-            key = leasts[other];
+        if (other == 0 || lowests[other] < key) {  // warps come in the order of cells: the first of equals stays
+            key = lowests[other];
             end = first_ends[other];
         }
     }
-    const bool found = key < ordered(INFINITE);
-    costs[blockIdx.y * count + document] = found ? unordered(key) / count_rows : INFINITE;
+    const bool found = key < bits(INFINITE);
+    costs[blockIdx.y * count + document] = found ? (__int_as_float(key) - shift * count_rows) / count_rows : INFINITE;
     ends[blockIdx.y * count + document] = found ? end : -1;
 }
 #endif

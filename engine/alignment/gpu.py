@@ -79,22 +79,33 @@ class _Resident:
     sizes: tuple[_Size, ...]
     long: NDArray[np.int64]
     """Documents too long for `fused`."""
+    longest: float
+    """Length of the longest embedding; 1 up to rounding."""
+    bias_range: NDArray[np.float32]
+    """Its least and its greatest."""
 
 
 class Gpu:
     """One card. It may be asked by any number of threads, and works for one at a time."""
 
     def __init__(
-        self, cupy: Any, fallback: AlignMany, *, kernel: Kernel = "fused", most_cells: int | None = None
+        self,
+        cupy: Any,
+        fallback: AlignMany,
+        *,
+        kernel: Kernel = "fused",
+        most_cells: int | None = None,
+        three_way: bool = True,
     ) -> None:
         """
         cupy: the module.
         fallback: aligns what the card cannot.
         kernel: `simple` takes everything that way, to measure what `fused` is worth.
         most_cells: a thread holds, FEWEST_CELLS or more; None is as many as registers hold.
+        three_way: minima of three values at once; else of two.
         """
         self._cupy, self._fallback = cupy, fallback
-        self._fuses, self._most_cells = kernel == "fused", most_cells
+        self._fuses, self._most_cells, self._three_way = kernel == "fused", most_cells, three_way
         self._source = (resources.files("engine.alignment") / "gpu.cu").read_text(encoding="utf-8")
         self._kernels: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._residents: dict[tuple[int, bool], _Resident] = {}
@@ -158,6 +169,9 @@ class Gpu:
         asarray = self._cupy.asarray
         asked = asarray(_factors(factors, settings.int8)), asarray(first_rows), asarray(rows)
         flags = {"WIDE": settings.steps == "wide", "JUMPS": np.isfinite(settings.jump_penalty), "BYTES": settings.int8}
+        flags["THREE"] = self._three_way
+        length = float(np.linalg.norm(factors, axis=1).max())
+        shift = np.float32(_shift(length * resident.longest, settings.bias_weight * resident.bias_range))
         for size in reversed(resident.sizes):  # the largest take longest
             options = [f"-DCELLS={size.cells}", *(f"-D{name}={int(flag)}" for name, flag in flags.items())]
             shared = size.warps * size.cells * LANES * ROWS * 4
@@ -166,8 +180,8 @@ class Gpu:
                 (size.warps * LANES,),
                 (
                     *(resident.embeddings, resident.bias, resident.offsets, size.documents, *asked),
-                    *(np.float32(settings.bias_weight), np.float32(settings.jump_penalty), np.int32(settings.whole)),
-                    *(np.int64(costs.shape[1]), costs, ends),
+                    *(np.float32(settings.bias_weight), np.float32(settings.jump_penalty), shift),
+                    *(np.int32(settings.whole), np.int64(costs.shape[1]), costs, ends),
                 ),
                 shared_mem=shared,
             )
@@ -222,8 +236,10 @@ class Gpu:
             asarray = self._cupy.asarray
             lengths = np.diff(documents.offsets)
             most_cells = self._most_cells or (MOST_BYTE_CELLS if int8 else MOST_CELLS)
+            embeddings = asarray(_stored(documents, int8))
+            bias = documents.bias if len(documents.bias) > 0 else np.zeros(1, dtype=np.float32)
             self._residents[key] = _Resident(
-                embeddings=asarray(_stored(documents, int8)),
+                embeddings=embeddings,
                 bias=asarray(documents.bias),
                 offsets=asarray(documents.offsets),
                 sizes=tuple(
@@ -231,6 +247,8 @@ class Gpu:
                     for warps, cells, numbers in sizes(lengths, most_cells)
                 ),
                 long=np.flatnonzero(lengths > LANES * WARPS * most_cells),
+                longest=_longest(embeddings) / (float(QUANTA) if int8 else 1),
+                bias_range=np.array([bias.min(), bias.max()]),
             )
             weakref.finalize(documents, self._residents.pop, key, None).atexit = False
         return self._residents[key]
@@ -313,6 +331,21 @@ def _stored(documents: Packed, int8: bool) -> NDArray[Any]:
         part = documents.embeddings[start : start + BLOCK_ROWS].astype(np.float32)
         stored[start : start + BLOCK_ROWS] = rounded(part) * QUANTA
     return stored
+
+
+def _longest(embeddings: DeviceArray) -> float:
+    """The length of the longest, computed where they lie."""
+    lengths = [0.0]
+    for start in range(0, len(embeddings), BLOCK_ROWS):
+        part = embeddings[start : start + BLOCK_ROWS].astype(np.float32)
+        lengths.append(float((part * part).sum(axis=1).max()) ** 0.5)
+    return max(lengths)
+
+
+def _shift(largest_product: float, weighted_bias: NDArray[np.floating]) -> float:
+    """What makes every local cost positive; a multiple of 1/4, so that sums that were exact stay so."""
+    least = 1 - largest_product + float(weighted_bias.min())
+    return max(0.0, float(np.ceil(4 * (1e-3 - least)) / 4))
 
 
 def _try(gpu: Gpu) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,8 @@ def refuse(asked: object, documents: Packed, settings: Alignment) -> tuple[Align
     raise AssertionError("the CPU was asked")
 
 
-def emulation(most_cells: int = 4, cupy: EmulatedCupy | None = None) -> gpu.Gpu:
-    return gpu.Gpu(cupy or EmulatedCupy(), refuse, most_cells=most_cells)
+def emulation(most_cells: int = 4, cupy: EmulatedCupy | None = None, *, three_way: bool = True) -> gpu.Gpu:
+    return gpu.Gpu(cupy or EmulatedCupy(), refuse, most_cells=most_cells, three_way=three_way)
 
 
 def assert_same(found: Alignments, expected: Alignments, *, exact: bool) -> None:
@@ -74,7 +75,7 @@ def assert_same(found: Alignments, expected: Alignments, *, exact: bool) -> None
 def test_the_kernels_on_the_cpu_equal_the_definition(settings: Alignment, ties: bool) -> None:
     rng = np.random.default_rng(0)
     documents = sequences([3, 0, 1, 40, 2, 7], rng, ties=ties)
-    asked = queries([1, 9, 13], rng, ties=ties)
+    asked = queries([1, 11], rng, ties=ties)
     expected = definition.align_many(asked, documents, settings)
     for found, wanted in zip(emulation().align_many(asked, documents, settings), expected, strict=True):
         assert_same(found, wanted, exact=ties)
@@ -86,12 +87,24 @@ def test_the_kernels_on_the_cpu_equal_the_definition(settings: Alignment, ties: 
 def test_documents_of_any_length_equal_the_cpus_whatever_a_thread_holds(cells: int, ties: bool) -> None:
     rng = np.random.default_rng(cells)
     limits = [gpu.LANES * cells * warps for warps in (1, 2, gpu.WARPS)]
-    lengths = [*rng.integers(1, 300, 4).tolist(), *limits, limits[-1] + 1, 0]
+    lengths = [*rng.integers(1, 300, 2).tolist(), *limits, limits[-1] + 1, 0]
     documents, asked = sequences(lengths, rng, ties=ties), queries([rng.integers(2, 25), 8], rng, ties=ties)
     settings = Alignment(jump_penalty=0.25, bias_weight=0.5, int8=cells > gpu.MOST_CELLS)
     expected = cpu.align_many(asked, documents, settings)
     for found, wanted in zip(emulation(cells).align_many(asked, documents, settings), expected, strict=True):
         assert_same(found, wanted, exact=ties)
+
+
+@emulated
+def test_local_costs_below_zero_and_minima_of_two_make_no_difference() -> None:
+    rng = np.random.default_rng(0)
+    documents = sequences([60, 5, 200], rng, ties=True)
+    documents = replace(documents, bias=documents.bias - 9)
+    asked, settings = queries([14], rng, ties=True)[0], Alignment(bias_weight=1.0, jump_penalty=0.25)
+    expected = cpu.align(asked, documents, settings)
+    assert expected.costs.max() < -1
+    for three_way in (True, False):
+        assert_same(emulation(three_way=three_way).align(asked, documents, settings), expected, exact=True)
 
 
 @emulated
@@ -148,7 +161,7 @@ def test_each_document_is_in_one_launch_that_holds_it() -> None:
 @pytest.mark.skipif(compiler() is None, reason="neither NVRTC nor nvcc is installed")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(
-    "options", ["-DCELLS=3 -DWIDE=1 -DJUMPS=1 -DBYTES=0", "-DCELLS=10 -DWIDE=0 -DJUMPS=0 -DBYTES=1"]
+    "options", ["-DCELLS=3 -DWIDE=1 -DJUMPS=1 -DBYTES=0 -DTHREE=1", "-DCELLS=10 -DWIDE=0 -DJUMPS=0 -DBYTES=1 -DTHREE=0"]
 )
 def test_the_kernels_compile_for_cards_that_are_not_here(architecture: str, options: str) -> None:
     assert len(compile_cuda(SOURCE, architecture, options.split())) > 10_000
