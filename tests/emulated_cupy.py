@@ -64,6 +64,7 @@ class EmulatedCupy:
     cuda = SimpleNamespace(
         runtime=SimpleNamespace(CUDARuntimeError=DeviceFailure),
         driver=SimpleNamespace(CUDADriverError=DeviceFailure),
+        compiler=SimpleNamespace(CompileException=DeviceFailure),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemory),
     )
 

@@ -122,15 +122,16 @@ class Gpu:
         """As `definition.align_many`."""
         for query in queries:
             check_query(query)
-        runtime, driver = self._cupy.cuda.runtime.CUDARuntimeError, self._cupy.cuda.driver.CUDADriverError
+        cuda = self._cupy.cuda
+        failures = cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.compiler.CompileException
         if not self._lost and queries and len(documents) > 0:
             try:
                 with self._lock:
                     return self._align(queries, documents, settings)
-            except self._cupy.cuda.memory.OutOfMemoryError as exc:
+            except cuda.memory.OutOfMemoryError as exc:
                 self._cupy.get_default_memory_pool().free_all_blocks()
                 logger.warning("%d documents are aligned on the CPU: %s", len(documents), exc)
-            except (runtime, driver) as exc:
+            except failures as exc:
                 self._lost = True
                 logger.error("the GPU failed; from here on the CPU aligns: %s", exc)
         return self._fallback(queries, documents, settings)
