@@ -277,11 +277,11 @@ def test_the_cost_is_that_of_a_cell_or_of_a_query_row(
 
 def test_published_sdtw_is_librosas(backend: Backend) -> None:
     librosa_sequence = pytest.importorskip("librosa.sequence", reason="librosa is not installed")
-    query, documents = random_pairs([40] * 18, 13, ties=False, half=False)
+    query, documents = random_pairs([40] * 18, 13, ties=False, half=True)
     settings = Alignment(steps="classic", jump_penalty=np.inf, bias_weight=0.0)
     found = backend.align(query, documents, settings)
     for b in range(18):
-        document = documents.embeddings[40 * b : 40 * b + 40]
+        document = documents.embeddings[40 * b : 40 * b + 40].astype(np.float32)
         totals, _ = librosa_sequence.dtw(C=1 - query @ document.T, subseq=True)
         assert found.costs[b] * 13 == pytest.approx(totals[-1].min(), abs=1e-4)
         assert found.ends[b] == totals[-1].argmin()
@@ -289,10 +289,10 @@ def test_published_sdtw_is_librosas(backend: Backend) -> None:
 
 def test_published_dtw_is_librosas(backend: Backend) -> None:
     librosa_sequence = pytest.importorskip("librosa.sequence", reason="librosa is not installed")
-    query, documents = random_pairs([30] * 18, 13, ties=False, half=False)
+    query, documents = random_pairs([30] * 18, 13, ties=False, half=True)
     found = backend.align(query, documents, PUBLISHED_DTW)
     for b in range(18):
-        document = documents.embeddings[30 * b : 30 * b + 30]
+        document = documents.embeddings[30 * b : 30 * b + 30].astype(np.float32)
         totals, path = librosa_sequence.dtw(C=1 - query @ document.T)
         assert found.costs[b] == pytest.approx(totals[-1, -1] / len(path), abs=1e-5)
         np.testing.assert_array_equal(backend.path(query, document, documents.bias[:30], PUBLISHED_DTW), path[::-1])
