@@ -41,10 +41,15 @@ static float __int_as_float(int bits) {
 }
 
 static float single(unsigned short half) {
-    _Float16 value;
-    memcpy(&value, &half, 2);
-    return value;
+    const int exponent = half >> 10 & 31, fraction = half & 1023;
+    const float size = exponent ? std::ldexp(1024 + fraction, exponent - 25) : std::ldexp(fraction, -24);
+    return half >> 15 ? -size : size;
 }
+
+struct Half {
+    unsigned short bits;
+    operator float() const { return single(bits); }
+};
 
 constexpr int MOST_THREADS = 256;
 static Index threadIdx, blockIdx, blockDim;
@@ -132,7 +137,7 @@ static void multiply_as(Sum (&c)[4], const Laid& own) {
 }
 
 static void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
-    multiply_as<_Float16>(c, {{a0, a1, a2, a3}, {b0, b1}, 0});
+    multiply_as<Half>(c, {{a0, a1, a2, a3}, {b0, b1}, 0});
 }
 
 static void multiply(int (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
