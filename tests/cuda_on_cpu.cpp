@@ -1,7 +1,8 @@
 // CUDA's words for a C++ compiler, so that a test can run engine/alignment/gpu.cu without a GPU.
 //
-// The threads of a block are fibers of one thread, run in turn until they meet. What a warp exchanges is laid down by
-// each lane, and read once all have; memory is read and written at once, so races between barriers do not show.
+// The threads of a block are fibers of one thread, run in turn until they meet, in every other block from the last one
+// down: of a barrier that is missing, one of the two orders mostly shows it. What a warp exchanges is laid down by each
+// lane, and read once all have.
 #include <ucontext.h>
 
 #include <cmath>
@@ -182,7 +183,8 @@ static void launch(void (*function)(void**), unsigned blocks_x, unsigned blocks_
         }
         for (bool all = false; !all;) {
             all = true;
-            for (unsigned n = 0; n < threads; n++) {
+            for (unsigned turn = 0; turn < threads; turn++) {
+                const unsigned n = block % 2 ? threads - 1 - turn : turn;
                 if (done[n]) continue;
                 all = false;
                 threadIdx = {n, 0};

@@ -1,7 +1,7 @@
 """What `engine.alignment.gpu` uses of CuPy, on the CPU: its kernels, compiled as C++, and NumPy's arrays.
 
-The kernels are the real ones; `cuda_on_cpu.cpp` says what a GPU is made of. That the compiler for GPUs takes them, and
-that memory is read and written in time, it cannot tell.
+The kernels are the real ones; `cuda_on_cpu.cpp` says what a GPU is made of. Whether the compiler for GPUs takes them it
+cannot tell, nor find every race.
 """
 
 import ctypes
