@@ -440,7 +440,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="speak TLS, by this certificate")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key, if that lies in a file of its own")
     parser.add_argument(
-        "--backend", choices=("auto", "cpu"), default="auto", help="what aligns (default: auto, the fastest)"
+        "--backend", choices=("auto", "cpu", "gpu"), default="auto", help="what aligns (default: auto, the fastest)"
     )
     parser.add_argument("--metrics-port", type=int, metavar="PORT", help="tell /metrics and /healthz over HTTP there")
     parser.add_argument("--metrics-host", default="127.0.0.1", metavar="HOST", help="(default: 127.0.0.1)")

@@ -17,7 +17,10 @@ NEEDED = (
     *("numpy", "numba", "scipy", "torch", "safetensors", "lmdb", "msgpack", "soundfile", "soxr"),
     *("pypdfium2", "pillow", "opencv-python-headless", "tqdm", "prometheus-client"),
 )
-OPTIONAL = ("cupy-cuda12x", "verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib")
+OPTIONAL = (
+    *("cupy-cuda12x", "cupy-cuda13x"),
+    *("verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib"),
+)
 """For a GPU, for training, and for the demo."""
 
 
@@ -59,8 +62,9 @@ def _faiss() -> str:
     except ImportError as exc:
         return f"cannot be imported ({exc}); install scorefind[cpu], or scorefind[gpu]"
     names = sorted(set(metadata.packages_distributions().get("faiss", [])))
-    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
-    return f"{faiss.__version__} of {' and '.join(names)}, {gpus} GPUs, {faiss.omp_get_max_threads()} threads"
+    from engine.index import gpus
+
+    return f"{faiss.__version__} of {' and '.join(names)}, {gpus()} GPUs, {faiss.omp_get_max_threads()} threads"
 
 
 def _cuda() -> str:

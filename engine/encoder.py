@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 
 from engine.audio import BANDS
 from engine.config import FrontEnd
-from engine.errors import WeightsError
+from engine.errors import DeviceError, WeightsError
 from engine.network import Architecture, Family, Network, TwoPathways
 from engine.published import PublishedNetwork
 from engine.values import DIMENSION, Embeddings, Kind, NetworkIdentity
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default.safetensors"
 
@@ -28,7 +31,8 @@ FORMAT = "scorefind-network"
 FORMAT_VERSION = 1
 
 _FAMILIES: dict[Family, type[Network]] = {"default": TwoPathways, "published": PublishedNetwork}
-_BATCH = 128
+_BATCH = {"cpu": 128, "cuda": 4096}
+"""Inputs at a time, by device; fewer where the device's memory does not hold so many."""
 _BACKGROUND = "background."
 """Prefix of the background's tensors, which lie beside the network's."""
 
@@ -51,12 +55,16 @@ class Encoder:
         self._network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._background = background
         self._device = device
+        self._batch = _BATCH.get(device.type, _BATCH["cpu"])
 
     @classmethod
-    def load(cls, path: Path | str | None = None, *, threads: int | None = None) -> "Encoder":
+    def load(
+        cls, path: Path | str | None = None, *, threads: int | None = None, device: str | None = None
+    ) -> "Encoder":
         """The encoder of a weights file, the shipped one by default.
 
         threads: of the process, for torch; None leaves torch's own choice.
+        device: as torch names it; None is a CUDA device, if there is one.
         Raises WeightsError if the file is missing, damaged, or of another format.
         """
         path = Path(path or DEFAULT_WEIGHTS)
@@ -75,8 +83,8 @@ class Encoder:
         except (KeyError, TypeError, RuntimeError) as exc:
             raise WeightsError(f"{path}: settings and tensors do not fit together: {exc}") from exc
         identity = NetworkIdentity(name=settings["name"], hash=_hash(path), front_end=front_end)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(network, background, identity, device=device)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(network, background, identity, device=torch.device(device))
 
     @property
     def device(self) -> str:
@@ -124,14 +132,33 @@ class Encoder:
             bias[start : start + 4096] = temperature * (peak + np.log(mean))
         return bias
 
-    def _embed(self, inputs: NDArray[Any], forward: Any) -> Embeddings:
-        with torch.inference_mode():
-            parts = [forward(batch).float().cpu().numpy() for batch in self._batches(inputs)]
+    def _embed(self, inputs: NDArray[Any], forward: Callable[[Tensor], Tensor]) -> Embeddings:
+        """Raises DeviceError if a CUDA device fails."""
+        parts: list[Embeddings] = []
+        done = 0
+        while done < len(inputs):
+            part = torch.from_numpy(np.ascontiguousarray(inputs[done : done + self._batch]))
+            try:
+                parts.append(self._embed_batch(part, forward))
+                done += len(part)
+            except torch.cuda.OutOfMemoryError as exc:
+                if self._batch == 1:
+                    raise DeviceError(f"the GPU has no memory for a single snippet: {exc}") from exc
+                self._batch = max(1, min(self._batch, len(part)) // 2)
+                torch.cuda.empty_cache()
+                logger.info("the GPU has memory for less: from here on %d snippets at a time", self._batch)
+            except RuntimeError as exc:
+                if self._device.type == "cpu":
+                    raise
+                raise DeviceError(f"the GPU failed while it embedded: {exc}") from exc
         return np.concatenate(parts) if parts else np.empty((0, DIMENSION), np.float32)
 
-    def _batches(self, inputs: NDArray[Any]) -> Iterator[Tensor]:
-        for start in range(0, len(inputs), _BATCH):
-            yield torch.from_numpy(np.ascontiguousarray(inputs[start : start + _BATCH])).to(self._device)
+    def _embed_batch(self, inputs: Tensor, forward: Callable[[Tensor], Tensor]) -> Embeddings:
+        # bfloat16 holds whatever float32 does, if with 8 digits; the network makes unit rows in float32.
+        cuda = self._device.type == "cuda"
+        with torch.inference_mode(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=cuda):
+            embeddings: Embeddings = forward(inputs.to(self._device)).float().cpu().numpy()
+        return embeddings
 
 
 def build(architecture: Architecture, front_end: FrontEnd) -> Network:

@@ -67,3 +67,7 @@ class SettingsError(EngineError):
 
 class QueryError(EngineError):
     """A query that cannot be answered, whatever the collection holds."""
+
+
+class DeviceError(EngineError):
+    """A GPU that was asked for and is not there, or does not work."""

@@ -80,7 +80,7 @@ class Sequence:
         return len(self.embeddings)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Packed:
     """The sequences of many documents, one after the other.
 

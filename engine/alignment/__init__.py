@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import Alignment
+from engine.errors import DeviceError
 from engine.values import DIMENSION, Embeddings, Packed
 
 logger = logging.getLogger(__name__)
 
-BackendName = Literal["auto", "cpu", "definition"]
+BackendName = Literal["auto", "cpu", "gpu", "definition"]
 
 Path = NDArray[np.int32]
 """int32 (L, 2): query and document index of each cell passed, in order; a jump shows as a change of document index
@@ -31,6 +32,9 @@ class Alignments:
     """(B,) snippet of the document at which the path ends; -1 where no path exists."""
 
 
+AlignMany = Callable[[Sequence[Embeddings], Packed, Alignment], tuple[Alignments, ...]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """One implementation of the alignment; `engine.alignment.definition` says what each function computes."""
@@ -39,17 +43,17 @@ class Backend:
     reason: str
     """Why it was chosen."""
     align: Callable[[Embeddings, Packed, Alignment], Alignments]
-    align_many: Callable[[Sequence[Embeddings], Packed, Alignment], tuple[Alignments, ...]]
+    align_many: AlignMany
     """Several queries in one go, which takes less time than one by one."""
     path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
 
 
 def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
-    """The backend to use from here on, logged with the reason.
+    """The backend to use from here on, logged with the reason. `auto` is a GPU that works, or else the CPU.
 
     threads: how many documents are aligned at once (cpu).
 
-    Raises ValueError if there is no backend of this name.
+    Raises ValueError if there is no backend of this name, DeviceError if `gpu` was asked for and none works.
     """
     if name == "definition":
         from engine.alignment import definition
@@ -61,20 +65,45 @@ def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
             align_many=definition.align_many,
             path=definition.path,
         )
-    elif name in ("auto", "cpu"):
-        from engine.alignment import cpu
-
-        backend = Backend(
-            name="cpu",
-            reason="asked for" if name == "cpu" else "the fastest there is",
-            align=functools.partial(cpu.align, threads=threads),
-            align_many=functools.partial(cpu.align_many, threads=threads),
-            path=cpu.path,
-        )
+    elif name == "cpu":
+        backend = _cpu("asked for", threads)
+    elif name == "gpu":
+        backend = _gpu("asked for", threads)
+    elif name == "auto":
+        try:
+            backend = _gpu("the fastest there is", threads)
+        except DeviceError as exc:
+            backend = _cpu(str(exc), threads)
     else:
-        raise ValueError(f"backend must be auto, cpu or definition, got {name}")
+        raise ValueError(f"backend must be auto, cpu, gpu or definition, got {name}")
     logger.info("alignment backend %s with %d threads: %s", backend.name, threads, backend.reason)
     return backend
+
+
+def _cpu(reason: str, threads: int) -> Backend:
+    from engine.alignment import cpu
+
+    return Backend(
+        name="cpu",
+        reason=reason,
+        align=functools.partial(cpu.align, threads=threads),
+        align_many=functools.partial(cpu.align_many, threads=threads),
+        path=cpu.path,
+    )
+
+
+def _gpu(reason: str, threads: int) -> Backend:
+    """Raises DeviceError if there is none that works."""
+    from engine.alignment import cpu, gpu
+
+    card = gpu.open_card(functools.partial(cpu.align_many, threads=threads))
+    return Backend(
+        name="gpu",
+        reason=f"{reason}: {gpu.name_of_card()}",
+        align=card.align,
+        align_many=card.align_many,
+        path=cpu.path,
+    )
 
 
 def check_query(query: Embeddings) -> None:

@@ -15,7 +15,7 @@ from engine.collection import store
 from engine.collection.manifest import KINDS, LMDB_NAME, Contents, Manifest
 from engine.collection.store import Entry, Store
 from engine.errors import CollectionDamagedError, DocumentMissingError
-from engine.index import Index, build, checksum, load
+from engine.index import Index, build, checksum, load, on_card
 from engine.values import DIMENSION, Document, Kind, NetworkIdentity, Packed, Sequence
 
 VERIFY_BYTES = 256 << 20
@@ -117,10 +117,10 @@ class Collection:
             return self._packed[kind]
 
     def index(self, kind: Kind) -> Index:
-        """The FAISS index whose row i is snippet i of `packed(kind)`; loaded once and kept."""
+        """The index whose row i is snippet i of `packed(kind)`, on a GPU where that pays; loaded once and kept."""
         with self._lock:
             if kind not in self._indexes:
-                self._indexes[kind] = self._load_index(kind)
+                self._indexes[kind] = on_card(self._load_index(kind))
             return self._indexes[kind]
 
     def check(self) -> None:

@@ -9,11 +9,17 @@ import pytest
 from numpy.typing import NDArray
 
 from engine import alignment
-from engine.alignment import Backend, cpu, definition, kernels
+from engine.alignment import Backend, BackendName, cpu, definition, kernels
 from engine.config import Alignment, Normalisation, StepSet
+from engine.errors import DeviceError
 from engine.values import DIMENSION, Packed
 
-BACKENDS = [alignment.choose("definition"), alignment.choose("cpu"), alignment.choose("cpu", threads=2)]
+BACKENDS: dict[str, tuple[BackendName, int]] = {
+    "definition": ("definition", 1),
+    "cpu": ("cpu", 1),
+    "cpu-2-threads": ("cpu", 2),
+    "gpu": ("gpu", 1),
+}
 STEP_SETS: tuple[StepSet, ...] = ("classic", "slope", "wide")
 STEPS: dict[StepSet, list[tuple[int, int]]] = {
     "classic": [(1, 1), (1, 0), (0, 1)],
@@ -45,10 +51,13 @@ LENGTHS = [3, 0, 1, 7, 17, 2, 4, 5, 1, 12, 6, 0, 8, 9, 2, 10, 3, 11, 37, 5]
 Floats = NDArray[np.float32]
 
 
-@pytest.fixture(params=BACKENDS, ids=["definition", "cpu", "cpu-2-threads"])
+@pytest.fixture(params=BACKENDS, scope="module")
 def backend(request: pytest.FixtureRequest) -> Backend:
-    chosen: Backend = request.param
-    return chosen
+    name, threads = BACKENDS[request.param]
+    try:
+        return alignment.choose(name, threads=threads)
+    except DeviceError as exc:
+        pytest.skip(str(exc))
 
 
 def described(settings: Alignment) -> str:
@@ -277,11 +286,11 @@ def test_the_cost_is_that_of_a_cell_or_of_a_query_row(
 
 def test_published_sdtw_is_librosas(backend: Backend) -> None:
     librosa_sequence = pytest.importorskip("librosa.sequence", reason="librosa is not installed")
-    query, documents = random_pairs([40] * 18, 13, ties=False, half=False)
+    query, documents = random_pairs([40] * 18, 13, ties=False, half=True)
     settings = Alignment(steps="classic", jump_penalty=np.inf, bias_weight=0.0)
     found = backend.align(query, documents, settings)
     for b in range(18):
-        document = documents.embeddings[40 * b : 40 * b + 40]
+        document = documents.embeddings[40 * b : 40 * b + 40].astype(np.float32)
         totals, _ = librosa_sequence.dtw(C=1 - query @ document.T, subseq=True)
         assert found.costs[b] * 13 == pytest.approx(totals[-1].min(), abs=1e-4)
         assert found.ends[b] == totals[-1].argmin()
@@ -289,10 +298,10 @@ def test_published_sdtw_is_librosas(backend: Backend) -> None:
 
 def test_published_dtw_is_librosas(backend: Backend) -> None:
     librosa_sequence = pytest.importorskip("librosa.sequence", reason="librosa is not installed")
-    query, documents = random_pairs([30] * 18, 13, ties=False, half=False)
+    query, documents = random_pairs([30] * 18, 13, ties=False, half=True)
     found = backend.align(query, documents, PUBLISHED_DTW)
     for b in range(18):
-        document = documents.embeddings[30 * b : 30 * b + 30]
+        document = documents.embeddings[30 * b : 30 * b + 30].astype(np.float32)
         totals, path = librosa_sequence.dtw(C=1 - query @ document.T)
         assert found.costs[b] == pytest.approx(totals[-1, -1] / len(path), abs=1e-5)
         np.testing.assert_array_equal(backend.path(query, document, documents.bias[:30], PUBLISHED_DTW), path[::-1])
@@ -312,6 +321,17 @@ def test_threads_share_many_documents_without_changing_the_result() -> None:
     np.testing.assert_array_equal(one.ends, four.ends)
 
 
+def test_several_queries_at_once_are_aligned_as_each_alone(backend: Backend) -> None:
+    queries = [random_pairs([1], rows, ties=True, half=False)[0] for rows in (1, 5, 8)]
+    documents = random_pairs([9, 0, 40], 1, ties=True, half=True)[1]
+    found = backend.align_many(queries, documents, Alignment())
+    for one, query in zip(found, queries, strict=True):
+        alone = backend.align(query, documents, Alignment())
+        np.testing.assert_array_equal(one.costs, alone.costs)
+        np.testing.assert_array_equal(one.ends, alone.ends)
+    assert backend.align_many([], documents, Alignment()) == ()
+
+
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match="backend must be auto, cpu or definition, got gpu"):
-        alignment.choose("gpu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="backend must be auto, cpu, gpu or definition, got tpu"):
+        alignment.choose("tpu")  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 
 from engine.config import FrontEnd
 from engine.encoder import DEFAULT_WEIGHTS, Background, Encoder, save_weights
-from engine.errors import WeightsError
+from engine.errors import DeviceError, WeightsError
 from engine.network import Architecture, TwoPathways
 from engine.values import Embeddings
 
@@ -43,6 +44,27 @@ def test_embeddings_are_unit_vectors_whatever_the_batch(encoder: Encoder) -> Non
         assert embeddings.dtype == np.float32
         assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1, abs=1e-5)
         assert embed(inputs[127:130]) == pytest.approx(embeddings[127:130], abs=1e-4)  # type: ignore[operator]
+
+
+def test_a_full_gpu_gets_smaller_batches_and_a_lost_one_is_told_of(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, snippets = Encoder.load(weights, threads=1), np.full((100, 160, 200), 255, np.uint8)
+    expected, embed, sizes = encoder.score(snippets), encoder._embed_batch, []
+
+    def with_room_for_thirty(inputs: torch.Tensor, forward: Callable[[torch.Tensor], torch.Tensor]) -> Embeddings:
+        sizes.append(len(inputs))
+        if len(inputs) > 30:
+            raise torch.cuda.OutOfMemoryError("full")
+        return embed(inputs, forward)
+
+    monkeypatch.setattr(encoder, "_embed_batch", with_room_for_thirty)
+    np.testing.assert_allclose(encoder.score(snippets), expected, atol=1e-5)
+    assert sizes == [100, 50, 25, 25, 25, 25]
+    encoder._device = torch.device("cuda")
+    monkeypatch.setattr(encoder, "_embed_batch", lambda *_: (_ for _ in ()).throw(RuntimeError("gone")))
+    with pytest.raises(DeviceError, match="the GPU failed while it embedded: gone"):
+        encoder.score(snippets)
 
 
 def test_nothing_embeds_to_nothing(encoder: Encoder) -> None:

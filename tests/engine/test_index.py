@@ -1,7 +1,10 @@
 """The FAISS index: exact while it is small, whole on disk, refused when it is not."""
 
+import logging
 from pathlib import Path
+from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
@@ -79,3 +82,77 @@ def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with path.open("rb") as file, pytest.raises(ValueError, match="FAISS cannot read it"):
         index.load(file)
+
+
+class FailingCopy:
+    """Of an index on a GPU that is lost."""
+
+    def search(self, query: object, k: int) -> None:
+        raise RuntimeError("the GPU is gone")
+
+
+@pytest.fixture
+def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """FAISS with one GPU; what it makes of an index, or raises, is `copy`."""
+    gpu: dict[str, Any] = {"copy": None}
+
+    def copied(resources: object, device: int, original: Any) -> Any:
+        if isinstance(gpu["copy"], Exception):
+            raise gpu["copy"]
+        return gpu["copy"] or original
+
+    resources = type("Resources", (), {"setTempMemory": lambda self, size: None})
+    for name, value in {
+        "get_num_gpus": lambda: 1,
+        "StandardGpuResources": resources,
+        "index_cpu_to_gpu": copied,
+    }.items():
+        monkeypatch.setattr(faiss, name, value, raising=False)
+    monkeypatch.setattr(index, "CARD_ROWS", 50)
+    return gpu
+
+
+def test_a_large_index_goes_to_the_gpu_and_finds_the_same(emulated_gpu: dict[str, Any]) -> None:
+    built, query = index.build(embeddings(500), threads=1), embeddings(30, 1)
+    card = index.on_card(built)
+    assert isinstance(card, index.CardIndex)
+    for one, other in zip(*(index.nearest(one, query, 5, threads=2) for one in (card, built)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "budget", "copy", "cause"),
+    [
+        (40, 1 << 30, None, "fewer than 50 rows"),
+        (500, 1000, None, "it needs 0.0 GiB"),
+        (500, 1 << 30, RuntimeError("out of memory"), "cannot hold it: out of memory"),
+    ],
+)
+def test_an_index_that_the_gpu_should_not_or_cannot_hold_stays_and_says_why(
+    emulated_gpu: dict[str, Any], rows: int, budget: int, copy: object, cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    emulated_gpu["copy"] = copy
+    built = index.build(embeddings(rows), threads=1)
+    with caplog.at_level(logging.INFO):
+        assert index.on_card(built, budget_bytes=budget) is built
+    assert cause in caplog.text
+
+
+def test_a_lost_gpu_leaves_the_search_to_the_cpu(
+    emulated_gpu: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    emulated_gpu["copy"] = FailingCopy()
+    built, query = index.build(embeddings(500), threads=1), embeddings(3, 1)
+    card = index.on_card(built)
+    for _ in range(2):
+        np.testing.assert_array_equal(index.nearest(card, query, 5, threads=1)[1], built.search(query, 5)[1])
+    assert caplog.text.count("the GPU is gone") == 1
+
+
+@pytest.mark.skipif(index.gpus() == 0, reason="FAISS finds no GPU")
+@pytest.mark.parametrize("rows", [200_000, 1_100_000])
+def test_the_gpu_finds_what_the_cpu_does(rows: int) -> None:
+    built, query = index.build(embeddings(rows), threads=8), embeddings(100, 1)
+    card = index.on_card(built)
+    assert isinstance(card, index.CardIndex)
+    assert np.mean(index.nearest(card, query, 25, threads=1)[1] == built.search(query, 25)[1]) > 0.999

@@ -1,0 +1,370 @@
+"""The definition on an NVIDIA GPU: kernels of our own, `gpu.cu`, which CuPy compiles for the card it finds.
+
+What it does differently:
+- Embeddings lie on the card as one array, float16 or, with `int8`, bytes; each `Packed` is sent once and stays until
+  it is forgotten here. One of float32 is rounded to float16, which moves costs by some 1e-5.
+- `fused` makes the local costs on tensor cores and uses them up before they leave the chip: a block a document, each
+  thread some neighbouring snippets, so that nothing of D is stored. Query rows are split into two float16 each, whose
+  products add up to those of float32. Documents are taken together that need as many threads and cells a thread. A few
+  of a size join the next larger size, since each launch takes as long as many documents.
+- `simple` takes what `fused` does not: classic steps, costs divided by the length of the path, and documents of more
+  than 2560 snippets (3584 as bytes). Its local costs go through memory, so it is some ten times slower.
+- Several queries are one launch each size. Paths are the CPU's: they are asked for ten documents at a time.
+
+What a card cannot do, for want of memory or because it failed, the CPU does, and the log says why.
+"""
+
+import logging
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.alignment import AlignMany, Alignments, check_query, definition
+from engine.alignment.definition import QUANTA, STEPS, rounded
+from engine.config import Alignment, StepSet
+from engine.errors import DeviceError
+from engine.values import DIMENSION, Embeddings, Packed
+
+logger = logging.getLogger(__name__)
+
+Kernel = Literal["fused", "simple"]
+DeviceArray = Any
+"""A cupy.ndarray, which has no types."""
+
+LANES = 32
+WARPS = 8
+"""Of a block, at most; with so many, a thread may hold 255 registers."""
+FEWEST_CELLS = 3
+MOST_CELLS, MOST_BYTE_CELLS = 10, 14
+"""Cells a thread, of float16 and of bytes: what 255 registers hold, as the compiler counts (253 and 241)."""
+ROWS = 8
+"""Query rows whose costs `fused` makes together; queries are filled up to a multiple."""
+FEW = 264
+"""Documents that do not fill a card: two for each multiprocessor of an H100."""
+CHUNK_BYTES = 1 << 28
+"""What `simple` takes for the costs of some documents."""
+BLOCK_ROWS = 1 << 20
+"""Embeddings rounded to bytes at a time."""
+THREADS = 128
+OLDEST = 80
+"""Compute capability whose tensor cores multiply as `gpu.cu` asks: 8.0."""
+TOLERANCE = 1e-4
+"""By how much costs may differ from the definition's: float32 sums in another order, float16 documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Size:
+    """Documents aligned in one launch."""
+
+    warps: int
+    cells: int
+    """Of a row of D, a thread."""
+    documents: DeviceArray
+    """int32 (k,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resident:
+    """What lies on the card of a `Packed`."""
+
+    embeddings: DeviceArray
+    bias: DeviceArray
+    offsets: DeviceArray
+    sizes: tuple[_Size, ...]
+    long: NDArray[np.int64]
+    """Documents too long for `fused`."""
+    longest: float
+    """Length of the longest embedding; 1 up to rounding."""
+    bias_range: NDArray[np.float32]
+    """Its least and its greatest."""
+
+
+class Gpu:
+    """One card. It may be asked by any number of threads, and works for one at a time."""
+
+    def __init__(
+        self,
+        cupy: Any,
+        fallback: AlignMany,
+        *,
+        kernel: Kernel = "fused",
+        most_cells: int | None = None,
+        three_way: bool = True,
+    ) -> None:
+        """
+        cupy: the module.
+        fallback: aligns what the card cannot.
+        kernel: `simple` takes everything that way, to measure what `fused` is worth.
+        most_cells: a thread holds, FEWEST_CELLS or more; None is as many as registers hold.
+        three_way: minima of three values at once; else of two.
+        """
+        self._cupy, self._fallback = cupy, fallback
+        self._fuses, self._most_cells, self._three_way = kernel == "fused", most_cells, three_way
+        self._source = (resources.files("engine.alignment") / "gpu.cu").read_text(encoding="utf-8")
+        self._kernels: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._residents: dict[tuple[int, bool], _Resident] = {}
+        self._lock = threading.Lock()
+        self._lost = False
+
+    def align(self, query: Embeddings, documents: Packed, settings: Alignment) -> Alignments:
+        """As `definition.align`."""
+        return self.align_many([query], documents, settings)[0]
+
+    def align_many(
+        self, queries: Sequence[Embeddings], documents: Packed, settings: Alignment
+    ) -> tuple[Alignments, ...]:
+        """As `definition.align_many`."""
+        for query in queries:
+            check_query(query)
+        cuda = self._cupy.cuda
+        failures = cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.compiler.CompileException
+        if not self._lost and queries and len(documents) > 0:
+            try:
+                with self._lock:
+                    return self._align(queries, documents, settings)
+            except cuda.memory.OutOfMemoryError as exc:
+                self._cupy.get_default_memory_pool().free_all_blocks()
+                logger.warning("%d documents are aligned on the CPU: %s", len(documents), exc)
+            except failures as exc:
+                self._lost = True
+                logger.error("the GPU failed; from here on the CPU aligns: %s", exc)
+        return self._fallback(queries, documents, settings)
+
+    def _align(self, queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
+        resident = self._resident(documents, settings.int8)
+        shape = len(queries), len(documents)
+        costs = self._cupy.full(shape, np.inf, dtype=np.float32)
+        ends = self._cupy.full(shape, -1, dtype=np.int32)
+        if self._fuses and settings.steps != "classic" and settings.normalise == "query":
+            self._fused(queries, resident, settings, costs, ends)
+            rest = resident.long
+        else:
+            rest = np.flatnonzero(np.diff(documents.offsets) > 0)
+        for first, last in _runs(rest, documents.offsets, CHUNK_BYTES // (4 * max(map(len, queries)))):
+            for query, *found in zip(queries, costs, ends, strict=True):
+                self._simple(query, resident, documents.offsets, (first, last), settings, *found)
+        found_costs, found_ends = self._cupy.asnumpy(costs), self._cupy.asnumpy(ends)
+        return tuple(Alignments(costs=c, ends=e) for c, e in zip(found_costs, found_ends, strict=True))
+
+    def _fused(
+        self,
+        queries: Sequence[Embeddings],
+        resident: _Resident,
+        settings: Alignment,
+        costs: DeviceArray,
+        ends: DeviceArray,
+    ) -> None:
+        """Puts costs and ends, (queries, documents), where they are known."""
+        rows = np.array([len(query) for query in queries], dtype=np.int32)
+        filled = -(-rows // ROWS) * ROWS
+        factors = np.zeros((filled.sum(), DIMENSION), dtype=np.float32)
+        first_rows = (np.cumsum(filled) - filled).astype(np.int32)
+        for first, query in zip(first_rows, queries, strict=True):
+            factors[first : first + len(query)] = -query
+        asarray = self._cupy.asarray
+        asked = asarray(_factors(factors, settings.int8)), asarray(first_rows), asarray(rows)
+        flags = {"WIDE": settings.steps == "wide", "JUMPS": np.isfinite(settings.jump_penalty), "BYTES": settings.int8}
+        flags["THREE"] = self._three_way
+        length = float(np.linalg.norm(factors, axis=1).max())
+        shift = np.float32(_shift(length * resident.longest, settings.bias_weight * resident.bias_range))
+        for size in reversed(resident.sizes):  # the largest take longest
+            options = [f"-DCELLS={size.cells}", *(f"-D{name}={int(flag)}" for name, flag in flags.items())]
+            shared = size.warps * size.cells * LANES * ROWS * 4
+            self._kernel("fused", options, WARPS * size.cells * LANES * ROWS * 4)(
+                (len(size.documents), len(queries)),
+                (size.warps * LANES,),
+                (
+                    *(resident.embeddings, resident.bias, resident.offsets, size.documents, *asked),
+                    *(np.float32(settings.bias_weight), np.float32(settings.jump_penalty), shift),
+                    *(np.int32(settings.whole), np.int64(costs.shape[1]), costs, ends),
+                ),
+                shared_mem=shared,
+            )
+
+    def _simple(
+        self,
+        query: Embeddings,
+        resident: _Resident,
+        offsets: NDArray[np.int64],
+        run: tuple[int, int],
+        settings: Alignment,
+        costs: DeviceArray,
+        ends: DeviceArray,
+    ) -> None:
+        """Puts costs and ends, (documents,), of those from run[0] up to run[1]."""
+        cupy, (first, last) = self._cupy, offsets[list(run)]
+        width, options = int(last - first), [f"-DBYTES={int(settings.int8)}"]
+        negated = cupy.asarray(-(rounded(query) if settings.int8 else query))
+        local, memory = cupy.empty((len(query), width), np.float32), cupy.empty((4, width, 2), np.float32)
+        self._kernel("local_costs", options)(
+            (-(-width // THREADS),),
+            (THREADS,),
+            (
+                *(resident.embeddings, resident.bias, np.int64(first), np.int64(last), negated, np.int32(len(query))),
+                *(np.float32(settings.bias_weight), local),
+            ),
+        )
+        numbers = cupy.asarray(np.arange(*run, dtype=np.int32))
+        steps = list(STEPS).index(settings.steps)
+        self._kernel("simple", options)(
+            (len(numbers),),
+            (THREADS,),
+            (
+                *(local, np.int64(first), np.int64(width), resident.offsets, numbers, np.int32(len(query))),
+                *(np.float32(settings.jump_penalty), np.int32(steps), np.int32(settings.whole)),
+                *(np.int32(settings.normalise == "path"), memory, costs, ends),
+            ),
+        )
+
+    def _kernel(self, name: str, options: Sequence[str], shared_bytes: int = 0) -> Any:
+        key = name, tuple(options)
+        if key not in self._kernels:
+            module = self._cupy.RawModule(code=self._source, options=("-std=c++17", *options))
+            self._kernels[key] = module.get_function(name)
+            if shared_bytes:
+                self._kernels[key].max_dynamic_shared_size_bytes = shared_bytes
+        return self._kernels[key]
+
+    def _resident(self, documents: Packed, int8: bool) -> _Resident:
+        key = id(documents), int8
+        if key not in self._residents:
+            asarray = self._cupy.asarray
+            lengths = np.diff(documents.offsets)
+            most_cells = self._most_cells or (MOST_BYTE_CELLS if int8 else MOST_CELLS)
+            embeddings = asarray(_stored(documents, int8))
+            bias = documents.bias if len(documents.bias) > 0 else np.zeros(1, dtype=np.float32)
+            self._residents[key] = _Resident(
+                embeddings=embeddings,
+                bias=asarray(documents.bias),
+                offsets=asarray(documents.offsets),
+                sizes=tuple(
+                    _Size(warps=warps, cells=cells, documents=asarray(numbers))
+                    for warps, cells, numbers in sizes(lengths, most_cells)
+                ),
+                long=np.flatnonzero(lengths > LANES * WARPS * most_cells),
+                longest=_longest(embeddings) / (float(QUANTA) if int8 else 1),
+                bias_range=np.array([bias.min(), bias.max()]),
+            )
+            weakref.finalize(documents, self._residents.pop, key, None).atexit = False
+        return self._residents[key]
+
+
+def open_card(fallback: AlignMany) -> Gpu:
+    """The card that CuPy finds first, after a small alignment on it has come out right.
+
+    fallback: aligns what the card cannot.
+    Raises DeviceError if there is none that works.
+    """
+    try:
+        import cupy
+    except ImportError as exc:
+        raise DeviceError(f"CuPy cannot be imported ({exc}); install scorefind[gpu]") from exc
+    gpu = Gpu(cupy, _refuse)
+    try:
+        capability = int(cupy.cuda.Device(0).compute_capability)
+        if capability < OLDEST:
+            raise DeviceError(f"expected compute capability {OLDEST / 10} or more, got {capability / 10}")
+        _try(gpu)
+    except DeviceError:
+        raise
+    except Exception as exc:  # drivers, compilers and libraries that do not fit each other fail in many ways
+        raise DeviceError(f"CuPy {cupy.__version__} finds no GPU that works: {exc}") from exc
+    return Gpu(cupy, fallback)
+
+
+def name_of_card() -> str:
+    """Its name and memory, for people. Only after `open_card` has found it."""
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    free, total = (amount / 2**30 for amount in cupy.cuda.runtime.memGetInfo())
+    return f"{properties['name'].decode()}, {free:.1f} of {total:.1f} GiB free, CuPy {cupy.__version__}"
+
+
+def sizes(lengths: NDArray[np.int64], most_cells: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
+    """Warps, cells a thread and the documents of each launch of `fused`, the least first.
+
+    lengths: int64 (B,) snippets of each document; those without any, and those too long, are left out.
+    """
+    warps = -(-lengths // (LANES * most_cells))
+    cells = np.maximum(FEWEST_CELLS, -(-lengths // (LANES * np.maximum(warps, 1))))
+    keys = np.where((lengths > 0) & (warps <= WARPS), warps * (most_cells + 1) + cells, 0)
+    order = np.argsort(keys, kind="stable").astype(np.int32)
+    borders = np.searchsorted(keys[order], np.unique(keys[keys > 0]), side="right").tolist()
+    start = int(np.count_nonzero(keys == 0))
+    for border in borders:
+        if border - start >= FEW or border == len(keys):
+            last = order[border - 1]
+            yield int(warps[last]), int(cells[last]), order[start:border]
+            start = border
+
+
+def _runs(numbers: NDArray[np.int64], offsets: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of neighbouring documents, of at most so many snippets or of one, that hold the given ones, which rise."""
+    for run in np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1):
+        while len(run) > 0:
+            taken = max(1, int(np.searchsorted(offsets[run + 1], offsets[run[0]] + most, side="right")))
+            yield int(run[0]), int(run[taken - 1]) + 1
+            run = run[taken:]
+
+
+def _factors(rows: Embeddings, int8: bool) -> NDArray[Any]:
+    """The rows as `fused` multiplies them: int8 (n, 32), or float16 (n, 4, 2, 8): of each eighth both halves of it."""
+    if int8:
+        return (rounded(rows) * QUANTA).astype(np.int8)
+    upper = rows.astype(np.float16)
+    lower = (rows - upper.astype(np.float32)).astype(np.float16)
+    return np.ascontiguousarray(np.stack([part.reshape(-1, 4, 8) for part in (upper, lower)], axis=2))
+
+
+def _stored(documents: Packed, int8: bool) -> NDArray[Any]:
+    """The embeddings as they lie on the card, float16 or int8 (n, 32)."""
+    if not int8:
+        return np.ascontiguousarray(documents.embeddings, dtype=np.float16)
+    stored = np.empty(documents.embeddings.shape, dtype=np.int8)
+    for start in range(0, len(stored), BLOCK_ROWS):
+        part = documents.embeddings[start : start + BLOCK_ROWS].astype(np.float32)
+        stored[start : start + BLOCK_ROWS] = rounded(part) * QUANTA
+    return stored
+
+
+def _longest(embeddings: DeviceArray) -> float:
+    """The length of the longest, computed where they lie."""
+    lengths = [0.0]
+    for start in range(0, len(embeddings), BLOCK_ROWS):
+        part = embeddings[start : start + BLOCK_ROWS].astype(np.float32)
+        lengths.append(float((part * part).sum(axis=1).max()) ** 0.5)
+    return max(lengths)
+
+
+def _shift(largest_product: float, weighted_bias: NDArray[np.floating]) -> float:
+    """What makes every local cost positive; a multiple of 1/4, so that sums that were exact stay so."""
+    least = 1 - largest_product + float(weighted_bias.min())
+    return max(0.0, float(np.ceil(4 * (1e-3 - least)) / 4))
+
+
+def _try(gpu: Gpu) -> None:
+    """Raises DeviceError if the card aligns two documents, one for each kernel, otherwise than the definition."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((40, DIMENSION)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    documents = Packed(
+        embeddings=values.astype(np.float16),
+        bias=np.zeros(len(values), dtype=np.float32),
+        offsets=np.array([0, 30, len(values)]),
+    )
+    names: tuple[StepSet, ...] = ("wide", "classic")
+    for settings in (Alignment(steps=steps) for steps in names):
+        found, expected = (align(values[5:14], documents, settings).costs for align in (gpu.align, definition.align))
+        if not np.allclose(found, expected, atol=TOLERANCE):
+            raise DeviceError(f"expected costs {expected} of a trial alignment, got {found}")
+
+
+def _refuse(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
+    raise DeviceError("the GPU failed in a trial alignment; the log says how")

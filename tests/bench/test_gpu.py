@@ -1,0 +1,37 @@
+"""bench.gpu says what it lacks, and tells the figures that count."""
+
+import pytest
+
+from bench import gpu as bench
+from engine.alignment import gpu
+from engine.errors import DeviceError
+
+
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def none(fallback: object) -> gpu.Gpu:
+        raise DeviceError("no card")
+
+    monkeypatch.setattr(gpu, "open_card", none)
+    bench.main(["--quick"])
+    assert "nothing is measured: no card" in capsys.readouterr().out
+
+
+def test_the_figures_are_those_of_the_largest_collection_and_of_the_usual_query() -> None:
+    sweep = [
+        {
+            "query": query,
+            "snippets": snippets,
+            "tcups": snippets / 1e8,
+            "cells": query * snippets,
+            "share_of_limit": 0.1,
+        }
+        for snippets in (10**6, 10**7)
+        for query in (10, bench.USUAL)
+    ]
+    latency = [{"snippets": 10**6, "p50 ms": 0.5}]
+    assert bench.figures({"sweep": sweep, "latency": latency}) == {
+        "tcups": 0.1,
+        "cells": bench.USUAL * 10**7,
+        "share_of_limit": 0.1,
+        "latency_ms": {"1000000": 0.5},
+    }
