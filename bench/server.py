@@ -5,7 +5,7 @@
 The server runs in a process of its own, the clients here, on the same cores. Queries are 20 s of a recording sent as
 FLAC, a page sent as PNG (the pieces of `bench.pieces`, set dev), and 32 embeddings of a recording. Collections: both
 forms of these pieces, and one of a million random snippets, half of each kind, which is made first (seconds) unless it
-is there. It takes about 20 minutes; --quick, without the million and from synthesised files if there are no data,
+is there. It takes about 25 minutes; --quick, without the million and from synthesised files if there are no data,
 under one.
 
 - Load: clients each of which asks again when it has its reply (closed loop), with queries batched (the default), and
