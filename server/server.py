@@ -101,6 +101,8 @@ class Server:
         draining = [asyncio.ensure_future(session.drain()) for session in self._sessions]
         if tasks:
             await asyncio.wait([*draining, *tasks], timeout=self._limits.drain_s)
+        for session in self._sessions:
+            session.cut_off()
         for task in [*draining, *tasks]:
             task.cancel()
         await asyncio.gather(*draining, *tasks, return_exceptions=True)

@@ -157,7 +157,7 @@ class Session:
                 async with asyncio.timeout(self._limits.frame_s):
                     await self._writer.drain()
             except TimeoutError:
-                self._cut_off()
+                self.cut_off()  # it takes no replies
             except OSError as exc:
                 logger.debug("%s is gone: %s", self._client.name, exc)
 
@@ -173,12 +173,13 @@ class Session:
             async with asyncio.timeout(self._limits.frame_s):
                 await self._writer.wait_closed()
         except TimeoutError:
-            self._cut_off()
+            self.cut_off()
         except OSError as exc:
             logger.debug("%s is gone: %s", self._client.name, exc)
 
-    def _cut_off(self) -> None:
-        logger.info("%s is cut off: it takes no replies", self._client.name)
+    def cut_off(self) -> None:
+        """Ends the session now, whatever it waits for."""
+        logger.info("%s is cut off", self._client.name)
         self._writer.transport.abort()
 
 

@@ -31,12 +31,14 @@ from running_server import (
     codes,
     fill,
     open_files,
+    ping,
     running,
     serving_process,
 )
 from server import changes
 from server.address import Address
 from server.client import AsyncClient
+from server.config import Limits
 from server.errors import (
     AddressError,
     CollectionLocked,
@@ -140,6 +142,20 @@ def test_a_server_that_stops_answers_what_it_has_begun_and_takes_nothing_new(col
             assert (await begun)["matches"][0]["id"] == "s2"
             assert codes(await raw.replies()) == ["ok"]
             await stopping
+
+    within(go())
+
+
+def test_a_server_stops_though_a_client_takes_no_replies(collection: Path, tmp_path: Path) -> None:
+    async def go() -> None:
+        limits, address = Limits(drain_s=0.2, frame_s=600.0), Address(unix=tmp_path / "socket")
+        async with running(collection, limits, address=address) as here, here.raw() as raw:
+            await here.until(sessions=1)
+            raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            sending = asyncio.create_task(raw.send(*[ping(id) for id in range(5_000)]))
+            await asyncio.sleep(0.5)
+            await here.server.stop()
+            await sending
 
     within(go())
 
