@@ -162,7 +162,7 @@ async def _look(server: Served, store: Any, client: AsyncClient) -> Look:
         "threads": len(os.listdir(f"/proc/{server.pid}/task")),
         "LMDB readers": max(0, len(store.readers().strip().splitlines()) - 1),  # under a heading, if there are any
         "connections": stats["connections"],
-        "in flight": stats["in_flight"],
+        "in flight": sum(stats["in_flight"].values()),
     }
 
 

@@ -109,7 +109,7 @@ def read_audio(
     where = f" from {start:g} s on" if start else ""
     if not len(samples):
         raise AudioError(path, f"holds no audio{where}")
-    peak = float(np.abs(samples).max())
+    peak = float(max(samples.max(), -samples.min()))  # no copy of what may be hours
     if not np.isfinite(peak):
         raise AudioError(path, "holds samples that are not finite numbers")
     if peak < SILENCE:

@@ -31,7 +31,7 @@ FORMAT = "scorefind-network"
 FORMAT_VERSION = 1
 
 _FAMILIES: dict[Family, type[Network]] = {"default": TwoPathways, "published": PublishedNetwork}
-_BATCH = {"cpu": 128, "cuda": 4096}
+_BATCH = {"cpu": 32, "cuda": 4096}
 """Inputs at a time, by device; fewer where the device's memory does not hold so many."""
 _BACKGROUND = "background."
 """Prefix of the background's tensors, which lie beside the network's."""

@@ -74,7 +74,7 @@ def _add(writer: CollectionWriter, addition: Addition, sequence: Sequence) -> di
         fingerprint=fingerprint(add.media),
     )
     document = documents.described(document, addition.medium, sequence)
-    known = writer.known(add.id)
+    known = writer.known(add.id) if writer.holds(add.id) else None  # what was never committed does not count
     same = known is not None and (known.kind, known.fingerprint) == (document.kind, document.fingerprint)
     if known is not None and not same and not add.replace:
         raise DocumentExists(f"{add.id!r} is another {known.kind}, {known.title!r}; say replace, or another id")
@@ -88,7 +88,7 @@ def _add(writer: CollectionWriter, addition: Addition, sequence: Sequence) -> di
 
 
 def _remove(writer: CollectionWriter, remove: Remove) -> dict[str, Any]:
-    missing = [id for id in remove.ids if writer.known(id) is None]
+    missing = [id for id in remove.ids if not writer.holds(id)]
     if missing:
         raise DocumentMissing(f"no document {missing[0]!r}; nothing is removed")
     for id in remove.ids:

@@ -19,7 +19,7 @@ from engine.search import Method
 from engine.values import Embeddings, Kind
 from server import messages
 from server.address import Address
-from server.errors import ConnectionLost, DeadlineExceeded, ServerError, Stopping, from_code
+from server.errors import AddressError, ConnectionLost, DeadlineExceeded, ServerError, Stopping, from_code
 from server.frames import Decoder, Message, encode
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class AsyncClient:
         return await self.request(
             "query",
             deadline_s,
-            media=await asyncio.to_thread(_media, source),
+            media=await _media(source),
             kind=kind,
             among=among,
             method=method,
@@ -169,7 +169,7 @@ class AsyncClient:
             "add",
             deadline_s,
             document=document,
-            media=await asyncio.to_thread(_media, source),
+            media=await _media(source),
             kind=kind,
             title=title,
             composer=composer,
@@ -267,12 +267,14 @@ class _Connection:
 
     @classmethod
     async def open(cls, address: Address, tls: ssl.SSLContext | None) -> "_Connection":
-        """Raises ConnectionLost if nobody answers there."""
+        """Raises ConnectionLost if nobody answers there, AddressError if somebody does who is not trusted."""
         try:
             if address.unix is not None:
                 reader, writer = await asyncio.open_unix_connection(address.unix, ssl=tls)
             else:
                 reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
+        except ssl.SSLCertVerificationError as exc:
+            raise AddressError(f"{address}: its certificate is not trusted: {exc.verify_message}") from exc
         except OSError as exc:
             raise ConnectionLost(f"no server at {address}: {exc.strerror or exc}") from exc
         return cls(address, reader, writer)
@@ -406,14 +408,17 @@ def _error(message: Message) -> ServerError:
     return from_code(str(told.get("code")), str(told.get("message")))
 
 
-def _media(source: Path | str | Iterable[tuple[str, bytes]]) -> list[dict[str, Any]]:
+async def _media(source: Path | str | Iterable[tuple[str, bytes]]) -> list[dict[str, Any]]:
     """Names and contents of a file, of the page images of a folder, or of what was given so."""
-    if not isinstance(source, Path | str):
-        return [{"name": name, "data": data} for name, data in source]
-    path = Path(source)
+    if isinstance(source, Path | str):
+        source = await asyncio.to_thread(_read, Path(source))
+    return [{"name": name, "data": data} for name, data in source]
+
+
+def _read(path: Path) -> list[tuple[str, bytes]]:
     try:
         files = documents.page_files(path) if path.is_dir() else [path]
-        found = [{"name": file.name, "data": file.read_bytes()} for file in files]
+        found = [(file.name, file.read_bytes()) for file in files]
     except OSError as exc:
         raise MediaError(path, f"cannot be read: {exc.strerror}") from exc
     if not found:

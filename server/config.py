@@ -7,7 +7,8 @@ from engine.config import MediaLimits
 MIB = 1 << 20
 
 QUERY_MEDIA = MediaLimits(seconds=1800.0, pages=40, pixels=100_000_000)
-ADD_MEDIA = MediaLimits(seconds=4 * 3600.0, pages=1000)
+ADD_MEDIA = MediaLimits(seconds=2 * 3600.0, pages=1000)
+# Two hours of sound take 1.3 GB while they are read, which `decode_bytes` has to hold.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,9 @@ class Limits:
     """In flight on one connection."""
     streams_per_client: int = 4
     queue: int = 64
-    """Queries and additions in flight, of all connections; beyond them the answer is `overloaded`, at once."""
+    """Queries in flight, of all connections; beyond them the answer is `overloaded`, at once."""
+    changes: int = 32
+    """The same of additions and removals."""
     deadline_s: float = 30.0
     """For a query that names no deadline, and the longest one a query may name."""
     write_deadline_s: float = 600.0

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -129,7 +130,9 @@ def _read(memory_bytes: int, task: _Task) -> Medium | Failure:
 
 @functools.cache
 def _confine(memory_bytes: int) -> None:
-    """Lets this process take so much memory more than it has, and leave no core file."""
+    """Lets this process take so much memory more than it has, leave no core file, and write nothing into our log."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())  # libraries complain of damaged media there
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])

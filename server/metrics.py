@@ -34,7 +34,7 @@ class Metrics:
             "scorefind_batch_queries", "Queries answered together", buckets=(1, 2, 4, 8, 16, 32), **registry
         )
         self.connections = Gauge("scorefind_connections", "Open connections", **registry)
-        self.in_flight = Gauge("scorefind_in_flight", "Queries and additions in the queue or at work", **registry)
+        self.in_flight = Gauge("scorefind_in_flight", "Requests in the queue or at work", ["queue"], **registry)
         self.decoders_lost = Counter("scorefind_decoders_lost", "Decoders that died or had to be killed", **registry)
         self.held = Gauge("scorefind_collection", "What the generation in force holds", ["of"], **registry)
         ProcessCollector(registry=self.registry)
@@ -62,7 +62,7 @@ class Metrics:
             "uptime_s": time.monotonic() - self._started,
             "requests": requests,
             "connections": self._value("scorefind_connections"),
-            "in_flight": self._value("scorefind_in_flight"),
+            "in_flight": {queue: self._value("scorefind_in_flight", queue=queue) for queue in ("queries", "changes")},
             "batches": self._value("scorefind_batch_queries_count"),
             "batched": self._value("scorefind_batch_queries_sum"),
             "decoders_lost": self._value("scorefind_decoders_lost_total"),
@@ -70,8 +70,8 @@ class Metrics:
             "open_files": _open_files(),
         }
 
-    def _value(self, name: str) -> float:
-        return self.registry.get_sample_value(name) or 0.0
+    def _value(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
 
 
 def memory_bytes() -> int:

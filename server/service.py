@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import numpy as np
 
 from engine.answers import holding
 from engine.documents import Encoder
-from engine.errors import CollectionError, CollectionLockedError, EngineError
+from engine.errors import CollectionError, CollectionLockedError, EngineError, QueryError
 from engine.values import DIMENSION, Kind
 from server import changes
 from server.answering import Answering, Push, Question, Reply
@@ -96,7 +97,7 @@ class Service:
         self._limits = limits
         self._token = token
         self._open_reads = open_reads
-        self._in_flight = 0
+        self._in_flight = Counter[str]()
         self._decoders = Decoders(
             settings.workers, memory_bytes=limits.decode_bytes, observe_death=self.metrics.decoders_lost.inc
         )
@@ -207,20 +208,20 @@ class Service:
             case Info():
                 return await asyncio.to_thread(self._info, body)
             case Query():
-                with self._admitted():
+                with self._admitted("queries", self._limits.queue):
                     return await self._query(body)
             case Add():
-                with self._admitted():
+                with self._admitted("changes", self._limits.changes):
                     return await self._add(body)
             case Remove():
-                with self._admitted():
+                with self._admitted("changes", self._limits.changes):
                     return await self._change(body)
             case Reload():
                 return self._reply({"changed": await self.reload()})
             case OpenStream():
                 return self._open_stream(body, client)
             case PushStream():
-                with self._admitted():
+                with self._admitted("queries", self._limits.queue):
                     return await self._push_stream(body, client)
             case CloseStream():
                 self._stream(client, body.stream)
@@ -228,17 +229,17 @@ class Service:
                 return self._reply({})
 
     @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        """A place in the queue. Raises Overloaded if there is none."""
-        if self._in_flight >= self._limits.queue:
-            raise Overloaded(f"{self._in_flight} requests are being worked on, as many as are taken; try again later")
-        self._in_flight += 1
-        self.metrics.in_flight.set(self._in_flight)
+    def _admitted(self, queue: str, most: int) -> Iterator[None]:
+        """A place in a queue. Raises Overloaded if there is none."""
+        if self._in_flight[queue] >= most:
+            raise Overloaded(f"{most} {queue} are being worked on, as many as are taken; try again later")
+        self._in_flight[queue] += 1
+        self.metrics.in_flight.labels(queue).inc()
         try:
             yield
         finally:
-            self._in_flight -= 1
-            self.metrics.in_flight.set(self._in_flight)
+            self._in_flight[queue] -= 1
+            self.metrics.in_flight.labels(queue).dec()
 
     async def _query(self, query: Query) -> Reply:
         started = time.perf_counter()
@@ -335,4 +336,4 @@ def _translated(error: EngineError) -> ServerError:
         return CollectionLocked(error.cause)
     if isinstance(error, CollectionError):
         return CollectionRefused(error.cause)
-    return QueryRefused(str(error))
+    return QueryRefused(str(error)) if isinstance(error, QueryError) else ServerError(str(error))

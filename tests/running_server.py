@@ -153,7 +153,7 @@ class Running:
     def held(self) -> Held:
         return Held(
             sessions=len(self.server._sessions),
-            in_flight=self.server._service._in_flight,
+            in_flight=self.server._service._in_flight.total(),
             budget=self.server._budget._left,
             tasks=len(asyncio.all_tasks()),
         )

@@ -101,11 +101,10 @@ def _arguments(queries: Sequence[Embeddings], documents: Packed, settings: Align
         queries = [rounded(query) for query in queries]
         embeddings = embeddings if MULTIPLIES_BYTES else rounded(embeddings.astype(np.float32))
     counts = np.array([len(query) for query in queries], dtype=np.int64)
-    stops = np.cumsum(-(-counts // ROWS) * ROWS)
-    rows = np.zeros((stops[-1], DIMENSION), dtype=np.float32)
-    for query, stop in zip(queries, stops.tolist(), strict=True):
-        start = stop - -(-len(query) // ROWS) * ROWS
-        rows[start : start + len(query)] = -query
+    filled = -(-counts // ROWS) * ROWS
+    rows = np.zeros((filled.sum(), DIMENSION), dtype=np.float32)
+    for query, first in zip(queries, np.cumsum(filled) - filled, strict=True):
+        rows[first : first + len(query)] = -query
     halves = embeddings.dtype == np.float16
     weight = np.float32(settings.bias_weight)
     bias = documents.bias * weight if weight else np.empty(0, dtype=np.float32)

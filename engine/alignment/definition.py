@@ -75,7 +75,7 @@ def align(query: Embeddings, documents: Packed, settings: Alignment) -> Alignmen
 
 
 def align_many(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
-    """The same for several queries, at least one."""
+    """`align` of each query."""
     return tuple(align(query, documents, settings) for query in queries)
 
 

@@ -65,6 +65,10 @@ class CollectionWriter:
         """The generation in force."""
         return self._manifest.generation
 
+    def holds(self, id: str) -> bool:
+        """Whether the next commit will hold a document of this id, as it stands."""
+        return id in self._working
+
     def known(self, id: str) -> Document | None:
         """The document of this id that is in force, staged, or left over by a killed writer."""
         self.flush()

@@ -60,7 +60,7 @@ def test_a_full_gpu_gets_smaller_batches_and_a_lost_one_is_told_of(
 
     monkeypatch.setattr(encoder, "_embed_batch", with_room_for_thirty)
     np.testing.assert_allclose(encoder.score(snippets), expected, atol=1e-5)
-    assert sizes == [100, 50, 25, 25, 25, 25]
+    assert sizes == [32, 16, 16, 16, 16, 16, 16, 4]
     encoder._device = torch.device("cuda")
     monkeypatch.setattr(encoder, "_embed_batch", lambda *_: (_ for _ in ()).throw(RuntimeError("gone")))
     with pytest.raises(DeviceError, match="the GPU failed while it embedded: gone"):

@@ -330,7 +330,6 @@ def test_a_full_disk_fails_an_addition_and_nothing_else(collection: Path, tmp_pa
         opened.check()
 
 
-@pytest.mark.xfail(reason="CollectionWriter.known tells of what was never committed too", strict=True)
 def test_an_id_of_which_nothing_was_acknowledged_is_free(
     collection: Path, takes: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ def test_counts_and_health_are_told_over_http(tmp_path: Path) -> None:
             assert 'scorefind_stage_seconds_count{stage="align"} 1.0' in lines
             assert 'scorefind_collection{of="scores"} 2.0' in lines
             assert "scorefind_connections 1.0" in lines
-            assert "scorefind_in_flight 0.0" in lines
+            assert 'scorefind_in_flight{queue="queries"} 0.0' in lines
             assert await asyncio.to_thread(got, f"{url}/healthz") == (200, '{"ok": true, "generation": 1}')
             assert (await asyncio.to_thread(got, f"{url}/"))[0] == 404
 

@@ -257,7 +257,7 @@ def test_queries_beyond_the_queue_are_refused_at_once_and_those_in_it_answered(c
             accepted = [asyncio.create_task(ask(client, number)) for number in (1, 2)]
             await here.until(in_flight=2)
             for _ in range(20):
-                with pytest.raises(Overloaded, match="2 requests are being worked on"):
+                with pytest.raises(Overloaded, match="2 queries are being worked on"):
                     await ask(client)
             await client.ping()
             gate.open()
