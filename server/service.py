@@ -10,14 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from engine.answers import holding
+from engine.audio import BANDS
 from engine.documents import Encoder
 from engine.errors import CollectionError, CollectionLockedError, EngineError, QueryError
-from engine.values import DIMENSION, Kind
+from engine.values import Embeddings, Kind
 from server import changes
 from server.answering import Answering, Push, Question, Reply
 from server.batcher import Batcher
@@ -135,14 +136,17 @@ class Service:
 
     async def warm(self) -> None:
         """Has everything loaded and compiled that the first query would wait for."""
-        for kind in get_args(Kind):
-            embeddings = np.eye(1, DIMENSION, dtype=np.float32)
-            other: Kind = "score" if kind == "recording" else "recording"
-            wanted = Wanted(among=other, method="refine", top=1, path=False)
-            network = self._encoder.identity.hash
-            await self._answers(
-                Question(source=Embedded(kind=kind, network=network, embeddings=embeddings), wanted=wanted)
-            )
+        network, front_end = self._encoder.identity.hash, self._encoder.identity.front_end
+        page = np.full((1, front_end.strip_rows, front_end.snippet_px), 255, dtype=np.uint8)
+        silence = np.zeros((1, BANDS, front_end.excerpt_frames), dtype=np.float32)
+        embedded: dict[Kind, Embeddings] = {
+            "score": await asyncio.to_thread(self._encoder.score, page),
+            "recording": await asyncio.to_thread(self._encoder.recording, silence),
+        }
+        for kind, embeddings in embedded.items():
+            wanted = Wanted(among="score" if kind == "recording" else "recording", method="refine", top=1, path=False)
+            asked = Embedded(kind=kind, network=network, embeddings=embeddings)
+            await self._answers(Question(source=asked, wanted=wanted))
 
     async def reload(self) -> bool:
         """Takes up the generation in force on disk; whether that is another one. Raises CollectionError."""
