@@ -5,7 +5,9 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ FORMAT_VERSION = 1
 _FAMILIES: dict[Family, type[Network]] = {"default": TwoPathways, "published": PublishedNetwork}
 _BATCH = {"cpu": 32, "cuda": 4096}
 """Inputs at a time, by device; fewer where the device's memory does not hold so many."""
+_SHARE = 16
+"""Inputs that are worth a thread."""
 _BACKGROUND = "background."
 """Prefix of the background's tensors, which lie beside the network's."""
 
@@ -49,27 +53,32 @@ class Encoder:
     """A trained network and the front-end settings it was trained with."""
 
     def __init__(
-        self, network: Network, background: Background, identity: NetworkIdentity, *, device: torch.device
+        self,
+        network: Network,
+        background: Background,
+        identity: NetworkIdentity,
+        *,
+        device: torch.device,
+        threads: int = 1,
     ) -> None:
         self.identity = identity
         self._network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._background = background
         self._device = device
         self._batch = _BATCH.get(device.type, _BATCH["cpu"])
+        self._threads = threads if device.type == "cpu" else 1
 
     @classmethod
-    def load(
-        cls, path: Path | str | None = None, *, threads: int | None = None, device: str | None = None
-    ) -> "Encoder":
+    def load(cls, path: Path | str | None = None, *, threads: int = 1, device: str | None = None) -> "Encoder":
         """The encoder of a weights file, the shipped one by default.
 
-        threads: of the process, for torch; None leaves torch's own choice.
+        threads: that embed side by side on a CPU. torch's own are set to one, in the whole process: they wait for each
+            other by spinning, which takes ten times as long on a machine that has other work too.
         device: as torch names it; None is a CUDA device, if there is one.
         Raises WeightsError if the file is missing, damaged, or of another format.
         """
         path = Path(path or DEFAULT_WEIGHTS)
-        if threads is not None:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(1)
         settings, tensors = _read(path)
         try:
             front_end = FrontEnd(**settings["front_end"])
@@ -84,7 +93,7 @@ class Encoder:
             raise WeightsError(f"{path}: settings and tensors do not fit together: {exc}") from exc
         identity = NetworkIdentity(name=settings["name"], hash=_hash(path), front_end=front_end)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(network, background, identity, device=torch.device(device))
+        return cls(network, background, identity, device=torch.device(device), threads=threads)
 
     @property
     def device(self) -> str:
@@ -134,6 +143,13 @@ class Encoder:
 
     def _embed(self, inputs: NDArray[Any], forward: Callable[[Tensor], Tensor]) -> Embeddings:
         """Raises DeviceError if a CUDA device fails."""
+        shares = min(self._threads, len(inputs) // _SHARE)
+        if shares <= 1:
+            return self._embed_share(inputs, forward)
+        with ThreadPoolExecutor(shares) as pool:
+            return np.concatenate(list(pool.map(self._embed_share, np.array_split(inputs, shares), repeat(forward))))
+
+    def _embed_share(self, inputs: NDArray[Any], forward: Callable[[Tensor], Tensor]) -> Embeddings:
         parts: list[Embeddings] = []
         done = 0
         while done < len(inputs):

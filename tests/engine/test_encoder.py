@@ -46,6 +46,13 @@ def test_embeddings_are_unit_vectors_whatever_the_batch(encoder: Encoder) -> Non
         assert embed(inputs[127:130]) == pytest.approx(embeddings[127:130], abs=1e-4)  # type: ignore[operator]
 
 
+def test_threads_share_the_work_and_keep_its_order(weights: Path) -> None:
+    snippets = np.random.default_rng(0).integers(0, 256, (70, 160, 200), np.uint8)
+    alone, shared = (Encoder.load(weights, threads=threads).score(snippets) for threads in (1, 3))
+    np.testing.assert_allclose(shared, alone, atol=1e-4)
+    assert torch.get_num_threads() == 1
+
+
 def test_a_full_gpu_gets_smaller_batches_and_a_lost_one_is_told_of(
     weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
