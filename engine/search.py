@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
@@ -144,11 +143,8 @@ class Searcher:
         queries = list(queries)
         for query in queries:
             _check(query)
-        aligned = self._aligned(queries)
-        if len(queries) == 1:
-            return [self._answer(queries[0], aligned[0])]
-        with ThreadPoolExecutor(self._settings.threads) as pool:
-            return list(pool.map(self._answer, queries, aligned))
+        # What is left after the alignment is mostly Python: threads would wait for each other.
+        return [self._answer(*pair) for pair in zip(queries, self._aligned(queries), strict=True)]
 
     def _aligned(self, queries: list[Query]) -> list[_Aligned | None]:
         """Of each query that needs it, the costs of all documents."""
