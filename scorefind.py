@@ -1,7 +1,6 @@
 """The command line: one thin door. Each command parses, opens, calls one method, and prints."""
 
 import argparse
-import dataclasses
 import functools
 import json
 import logging
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from engine.documents import Encoder
-    from engine.values import Kind
 
 logger = logging.getLogger("scorefind")
 
@@ -69,9 +67,11 @@ def _calibration_file(weights: Path | None) -> Path | None:
     return weights and beside(weights)
 
 
-def _log_to_stderr(verbose: int) -> None:
+def _log_to_stderr(verbose: int, formatter: logging.Formatter | None = None) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter or logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells how it tries one build after another
 
 
@@ -110,22 +110,11 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
+    from engine.answers import contents
     from engine.collection import Collection
 
     with Collection.open(options.collection) as collection:
-        facts: dict[str, Any] = {
-            "path": str(options.collection),
-            "generation": collection.generation,
-            "documents": collection.count,
-            "snippets": collection.snippets,
-            "kinds": {
-                kind: {"documents": held.documents, "snippets": held.snippets}
-                for kind, held in collection.manifest.kinds.items()
-            },
-            "network": dataclasses.asdict(collection.network),
-        }
-        if options.list:
-            facts["ids"] = {document.id: f"{document.kind}, {document.title}" for document in collection.documents}
+        facts = {"path": str(options.collection), **contents(collection, list_documents=options.list)}
     _print_facts(facts, options.json)
     return 0
 
@@ -164,10 +153,11 @@ def _asked_here(options: argparse.Namespace) -> dict[str, Any]:
     from engine.confidence import Calibration
     from engine.config import SearchSettings, load
     from engine.search import Searcher
+    from engine.values import OTHER
 
     settings = load(SearchSettings(), section="search", path=options.config, flags=_search_flags(options))
     kind = options.kind or documents.kind_of(options.path)
-    among: Kind = options.among or ("score" if kind == "recording" else "recording")
+    among = options.among or OTHER[kind]
     encoder = encoder_loader(options.weights, settings.threads)()
     with Collection.open(options.collection, encoder.identity) as collection:
         started = time.perf_counter()
@@ -204,12 +194,9 @@ def _asked_of_server(options: argparse.Namespace) -> dict[str, Any]:
 def _serve(options: argparse.Namespace) -> int:
     import asyncio
 
-    from server.logs import log_lines
+    from server.logs import JsonLines
 
-    if options.log == "json":
-        log_lines()
-    else:
-        _log_to_stderr(max(options.verbose, 1))
+    _log_to_stderr(max(options.verbose, 1), JsonLines() if options.log == "json" else None)
     asyncio.run(_serving(options))
     return 0
 

@@ -40,7 +40,7 @@ from engine.confidence import Calibration, beside
 from engine.config import SearchSettings
 from engine.encoder import Encoder
 from engine.search import Searcher
-from engine.values import Answer, Kind
+from engine.values import OTHER, Answer
 from engine.values import Sequence as Snippets
 from server.address import Address
 from server.client import AsyncClient
@@ -232,7 +232,7 @@ async def _in_turns(
 
 def in_process(asked: Asked, file: Path, encoder: documents.Encoder, searcher: Searcher) -> Answer:
     """The answer of the engine without a server. file: holds what is asked, unless that is embeddings."""
-    among: Kind = "score" if asked.kind == "recording" else "recording"
+    among = OTHER[asked.kind]
     if isinstance(asked, Embedded):
         count = len(asked.embeddings)
         places = documents.recording_places(0.0, count, encoder.identity.front_end)

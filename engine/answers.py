@@ -31,6 +31,19 @@ def holding(collection: Collection) -> dict[str, int]:
     return {"generation": collection.generation, "documents": collection.count, "snippets": collection.snippets}
 
 
+def contents(collection: Collection, *, list_documents: bool) -> dict[str, Any]:
+    """What `info` tells of a collection; its documents too, if they are asked for."""
+    kinds = collection.manifest.kinds.items()
+    facts: dict[str, Any] = {
+        **holding(collection),
+        "kinds": {kind: {"documents": held.documents, "snippets": held.snippets} for kind, held in kinds},
+        "network": dataclasses.asdict(collection.network),
+    }
+    if list_documents:
+        facts["ids"] = {document.id: f"{document.kind}, {document.title}" for document in collection.documents}
+    return facts
+
+
 def table(answer: dict[str, Any]) -> str:
     """What was told, for people: the matches under a header, in columns, and what follows if none is likely right."""
     rows = [_row(match) for match in answer["matches"]]

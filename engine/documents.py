@@ -50,13 +50,18 @@ def kind_of(path: Path) -> Kind:
     if not path.exists():
         raise MediaError(path, "no such file or folder")
     suffix = path.suffix.lower()
+    kind = kind_by_suffix(suffix)
+    if kind is None:
+        what = f"neither a score nor a recording by its name ({suffix or 'no suffix'})"
+        raise MediaError(path, f"{what}; say which with --kind")
+    return kind
+
+
+def kind_by_suffix(suffix: str) -> Kind | None:
+    """What a file with a name of this suffix, in small letters, holds; None if that says nothing."""
     if suffix in pages.SUFFIXES:
         return "score"
-    if suffix in RECORDING_SUFFIXES:
-        return "recording"
-    raise MediaError(
-        path, f"neither a score nor a recording by its name ({suffix or 'no suffix'}); say which with --kind"
-    )
+    return "recording" if suffix in RECORDING_SUFFIXES else None
 
 
 def page_files(folder: Path) -> list[Path]:
@@ -73,7 +78,7 @@ def page_files(folder: Path) -> list[Path]:
 
 def is_media(path: Path) -> bool:
     """Whether the name is that of a score or a recording."""
-    return path.suffix.lower() in pages.SUFFIXES | RECORDING_SUFFIXES
+    return kind_by_suffix(path.suffix.lower()) is not None
 
 
 def name_of(path: Path) -> str:

@@ -13,6 +13,9 @@ DIMENSION = 32
 
 Kind = Literal["score", "recording"]
 
+OTHER: dict[Kind, Kind] = {"score": "recording", "recording": "score"}
+"""What a query of each kind is searched among, unless it is said otherwise."""
+
 Embeddings = NDArray[np.float32]
 """float32 (n, 32), unit rows, C-order."""
 

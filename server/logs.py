@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 import time
 from typing import Any
 
@@ -23,11 +22,3 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)
         return json.dumps(event, ensure_ascii=False, default=str)
-
-
-def log_lines(level: int = logging.INFO) -> None:
-    """Logs so to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells how it tries one build after another

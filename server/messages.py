@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import documents, pages
+from engine.audio import RATES
 from engine.search import Method
-from engine.values import DIMENSION, Embeddings, Kind
+from engine.values import DIMENSION, OTHER, Embeddings, Kind
 from server.errors import RequestError, ServerError, VersionError
 from server.frames import Message
 
@@ -320,10 +321,9 @@ def _query(fields: _Fields) -> Query:
 
 
 def _wanted(fields: _Fields, kind: Kind) -> Wanted:
-    other: Kind = "score" if kind == "recording" else "recording"
     method: Any = fields.choice("method", get_args(Method), "refine")
     return Wanted(
-        among=fields.kind("among", lambda: other),
+        among=fields.kind("among", lambda: OTHER[kind]),
         method=method,
         top=fields.whole("top", 10, most=MOST_TOP),
         path=fields.take("path", bool, False),
@@ -361,11 +361,10 @@ def _file(fields: _Fields) -> File:
 
 
 def _kind_of(file: File) -> Kind:
-    if file.suffix in pages.SUFFIXES:
-        return "score"
-    if file.suffix in documents.RECORDING_SUFFIXES:
-        return "recording"
-    raise RequestError(f"kind: needed, for {file.name!r} is neither a score nor a recording by its name")
+    kind = documents.kind_by_suffix(file.suffix)
+    if kind is None:
+        raise RequestError(f"kind: needed, for {file.name!r} is neither a score nor a recording by its name")
+    return kind
 
 
 def _add(fields: _Fields) -> Add:
@@ -409,7 +408,7 @@ _BODIES: dict[str, Callable[[_Fields], Body]] = {
     "remove": _remove,
     "reload": lambda fields: Reload(),
     "stream.open": lambda fields: OpenStream(
-        rate=fields.whole("rate", most=768_000), wanted=_wanted(fields, "recording")
+        rate=fields.whole("rate", most=RATES[-1]), wanted=_wanted(fields, "recording")
     ),
     "stream.push": _push,
     "stream.close": lambda fields: CloseStream(stream=fields.take("stream", int)),

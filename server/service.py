@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.answers import holding
+from engine.answers import contents
 from engine.audio import BANDS
 from engine.documents import Encoder
 from engine.errors import CollectionError, CollectionLockedError, EngineError, QueryError
-from engine.values import Embeddings, Kind
+from engine.values import OTHER, Embeddings, Kind
 from server import changes
 from server.answering import Answering, Push, Question, Reply
 from server.batcher import Batcher
@@ -144,7 +144,7 @@ class Service:
             "recording": await asyncio.to_thread(self._encoder.recording, silence),
         }
         for kind, embeddings in embedded.items():
-            wanted = Wanted(among="score" if kind == "recording" else "recording", method="refine", top=1, path=False)
+            wanted = Wanted(among=OTHER[kind], method="refine", top=1, path=False)
             asked = Embedded(kind=kind, network=network, embeddings=embeddings)
             await self._answers(Question(source=asked, wanted=wanted))
 
@@ -313,17 +313,7 @@ class Service:
 
     def _info(self, info: Info) -> Reply:
         with self._shelf.taken() as generation:
-            collection = generation.collection
-            facts: dict[str, Any] = {
-                **holding(collection),
-                "kinds": {
-                    kind: {"documents": held.documents, "snippets": held.snippets}
-                    for kind, held in collection.manifest.kinds.items()
-                },
-                "network": asdict(collection.network),
-            }
-            if info.list:
-                facts["ids"] = {document.id: f"{document.kind}, {document.title}" for document in collection.documents}
+            facts = contents(generation.collection, list_documents=info.list)
             return Reply(generation=generation.number, result=facts)
 
     def _reply(self, result: dict[str, Any]) -> Reply:

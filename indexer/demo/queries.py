@@ -13,7 +13,7 @@ from engine import documents, metrics
 from engine.collection import Collection
 from engine.documents import Encoder
 from engine.search import Method, Searcher
-from engine.values import Document, Kind, System
+from engine.values import OTHER, Document, Kind, System
 from engine.values import Sequence as Embedded
 from indexer.demo.files import Files, recording_id, score_id
 
@@ -49,7 +49,7 @@ class Query:
 
     @property
     def among(self) -> Kind:
-        return "score" if self.document.kind == "recording" else "recording"
+        return OTHER[self.document.kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
