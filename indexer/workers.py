@@ -98,12 +98,19 @@ class Worker:
             self.end()
             return Failure(cause=f"its worker process died ({_ending(self.process.exitcode)})")
 
-    def end(self) -> None:
-        """Kills the process, and those it has started, which a process that died may have left behind."""
+    def kill(self) -> None:
+        """Kills the process, and those it has started, which a process that died may have left behind.
+
+        Any thread may do so; one that waits in `receive` is told that the process died, and ends it.
+        """
         if self.alive and self.process.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not lead its group yet
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
+
+    def end(self) -> None:
+        """Kills the process and lets go of its pipe: for the one thread that sends and receives."""
+        self.kill()
         self.alive = False
         self.process.join()
         self.connection.close()

@@ -8,6 +8,7 @@ import resource
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class Decoders:
         self._free: asyncio.Queue[int] = asyncio.Queue()
         for number in range(count):
             self._free.put_nowait(number)
+        self._replacing = threading.Lock()
         self._closed = False
 
     @property
@@ -81,31 +83,49 @@ class Decoders:
             raise MediaRefused(f"{media.files[0].name}: {result.cause}")
         return result
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Kills the workers, whatever they do, and removes the files they were to read."""
         self._closed = True
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        with self._replacing:
+            for worker in self._workers:
+                worker.kill()  # alone: its pipe belongs to the thread that waits for it
+        self._threads.shutdown(wait=True)
         for worker in self._workers:
             worker.end()
-        self._threads.shutdown(wait=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, number: int, media: Media, reading: Reading) -> Medium | Failure:
-        """Runs in a thread, which only waits. Raises Overloaded if there is no room, or no process to be had."""
+        """Runs in a thread, which only waits.
+
+        Raises Overloaded if there is no room, or no process to be had; Stopping if the worker was killed by `close`.
+        """
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)  # it may have been cleared away with other temporary files
             with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
                 path = _written(media, Path(folder))
-                if not self._workers[number].process.is_alive():
-                    self._workers[number] = Worker(self._work)
-                worker = self._workers[number]
+                worker = self._worker(number)
                 worker.send(_Task(path=path, kind=media.kind, reading=reading))
                 result: Medium | Failure = worker.receive(reading.timeout_s)
         except OSError as exc:
             raise Overloaded(f"the media cannot be kept for reading: {exc.strerror}; try again later") from exc
         if not worker.alive:
+            if self._closed:
+                raise Stopping("the server is stopping")
             logger.warning("a decoder is lost: %s", result)
             self._observe_death()
         return result
+
+    def _worker(self, number: int) -> Worker:
+        """The worker of this number, made anew if it has died. Raises Stopping if all are about to be killed."""
+        with self._replacing:
+            if self._closed:
+                raise Stopping("the server is stopping")
+            if not self._workers[number].process.is_alive():
+                self._workers[number] = Worker(self._work)
+            return self._workers[number]
 
 
 def _written(media: Media, folder: Path) -> Path:

@@ -131,7 +131,7 @@ class Service:
         await self._changes.close()
         self._asking.shutdown()
         self._writing.shutdown()
-        await asyncio.to_thread(self._decoders.close)
+        await self._decoders.close()
         self._shelf.close()
 
     async def warm(self) -> None:

@@ -16,7 +16,7 @@ from engine.config import FrontEnd, MediaLimits
 from engine.score import Score
 from media import write_page, write_recording
 from server.decoding import Decoders, Reading
-from server.errors import MediaRefused
+from server.errors import MediaRefused, Stopping
 from server.messages import File, Media
 
 READING = Reading(front_end=FrontEnd(), limits=MediaLimits(seconds=60.0), timeout_s=60.0)
@@ -39,7 +39,7 @@ def decoders(loop: asyncio.AbstractEventLoop, deaths: list[int]) -> Iterator[Dec
     """One worker, which may take half a GiB."""
     made = Decoders(1, memory_bytes=1 << 29, observe_death=lambda: deaths.append(1))
     yield made
-    made.close()
+    loop.run_until_complete(made.close())
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +158,21 @@ def test_who_is_cancelled_leaves_the_worker_to_the_next_one(
 
     assert isinstance(loop.run_until_complete(leave_and_return()), Recording)
     assert not leftovers(decoders)
+
+
+def test_closing_ends_a_worker_that_is_read_from(loop: asyncio.AbstractEventLoop, recording: bytes) -> None:
+    """Often, since the thread that waits for the worker and the one that closes could get in each other's way."""
+
+    async def close_while_reading() -> None:
+        made = Decoders(1, memory_bytes=1 << 29)
+        reading = asyncio.create_task(made.read(media("a.flac", recording), READING))
+        while not leftovers(made):
+            await asyncio.sleep(0)
+        await made.close()
+        with pytest.raises(Stopping, match="the server is stopping"):
+            await reading
+        with pytest.raises(Stopping, match="the server is stopping"):
+            await made.read(media("a.flac", recording), READING)
+
+    for _ in range(20):
+        loop.run_until_complete(close_while_reading())
