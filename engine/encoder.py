@@ -37,6 +37,8 @@ _BATCH = {"cpu": 32, "cuda": 4096}
 """Inputs at a time, by device; fewer where the device's memory does not hold so many."""
 _SHARE = 16
 """Inputs that are worth a thread."""
+_BIAS_ROWS = 512
+"""At a time: what they are multiplied to should stay in the cache."""
 _BACKGROUND = "background."
 """Prefix of the background's tensors, which lie beside the network's."""
 
@@ -133,13 +135,11 @@ class Encoder:
         temperature = self._network.temperature
         if temperature is None:
             return np.zeros(len(embeddings), np.float32)
-        bias = np.empty(len(embeddings), np.float32)
-        for start in range(0, len(embeddings), 4096):
-            similarity = embeddings[start : start + 4096] @ background.T / temperature
-            peak = similarity.max(axis=1)
-            mean = np.exp(similarity - peak[:, None]).mean(axis=1)
-            bias[start : start + 4096] = temperature * (peak + np.log(mean))
-        return bias
+        scaled = torch.from_numpy(np.ascontiguousarray(background.T) / np.float32(temperature))
+        parts = torch.split(torch.from_numpy(embeddings), _BIAS_ROWS)
+        with torch.inference_mode():
+            sums = torch.cat([torch.logsumexp(part @ scaled, 1) for part in parts]).numpy()
+        return np.asarray(temperature * (sums - np.log(np.float32(len(background)))), np.float32)
 
     def _embed(self, inputs: NDArray[Any], forward: Callable[[Tensor], Tensor]) -> Embeddings:
         """Raises DeviceError if a CUDA device fails."""
