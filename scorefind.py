@@ -128,6 +128,18 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
+def _build(options: argparse.Namespace) -> int:
+    from engine.collection import CollectionWriter
+    from engine.collection.manifest import Manifest
+    from indexer.build import build
+
+    network = Manifest.read(options.collection).network
+    with CollectionWriter(options.collection, network, threads=options.jobs) as writer:
+        facts = build(writer, threads=options.jobs)
+    _print_facts(facts, options.json)
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from engine.doctor import report
 
@@ -340,6 +352,10 @@ def _parser(*, remote: bool) -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.add_argument("--list", action="store_true", help="tell the documents too")
     _collection(command("check", _check, "Verify a collection's checksums and counts.", "check music.sf"))
+    build = command("build", _build, "Make a collection's indexes anew, and tell how well they find.", "build music.sf")
+    _collection(build)
+    _jobs(build)
+    build.add_argument("--json", action="store_true", help="print one JSON object")
     _query_options(
         command(
             "query", _query, "Find what a recording or a score shows.", "query music.sf take.flac --start 30 --end 50"

@@ -216,11 +216,11 @@ class Bench:
         query = one_query(USUAL, self.rng)
         for count in (200_000, 1_000_000, *(() if self.quick else (1_200_000,))):
             started = time.perf_counter()
-            built = index.build(self.collection(count).embeddings, threads=16)
+            built = index.build(self.collection(count), threads=16)
             built_s = time.perf_counter() - started
             card = index.on_card(built)
             found, expected = (index.nearest(one, query, 25, threads=16)[1] for one in (card, built))
-            row: dict[str, Any] = {"rows": count, "index": index.choose(count), "build s": built_s}
+            row: dict[str, Any] = {"rows": count, "index": index.describe(built), "build s": built_s}
             row |= {"on the card": isinstance(card, index.CardIndex)}
             row["recall"] = np.mean([len(set(a) & set(b)) / 25 for a, b in zip(found, expected, strict=True)]).item()
             for name, one in (("GPU ms", card), ("CPU ms", built)):

@@ -59,6 +59,8 @@ ALL = "align all"
 ANY = "any"
 """All kinds of query of a direction."""
 MARKERS = "ov^sPD*Xp"
+LIGHT_HASH = 0.1
+"""Hits by hashes that weigh no more are left out: they are half of them, and are not missed."""
 SEED = 0
 QUICK_PIECES = 12
 
@@ -175,13 +177,13 @@ def vote(material: Material, query: Embeddings, neighbours: int) -> Ranking:
 
 
 def fingerprints(material: Material, query: Embeddings, settings: FingerprintSettings) -> Ranking:
-    packed = material.packed
-    return fingerprint.ranking(fingerprint.offsets(material.index, query, packed.offsets, packed.bias, settings))
+    return fingerprint.ranking(fingerprint.offsets(material.index, query, material.packed.offsets, settings))
 
 
 def hashed(material: Material, query: Embeddings, probes: int) -> Ranking:
     hits = material.hashes.lookup(query, probes=probes)
-    votes = fingerprint.histograms(hits, material.packed.offsets, len(query), FingerprintSettings())
+    settings = FingerprintSettings(least_weight=LIGHT_HASH)
+    votes = fingerprint.histograms(hits, material.packed.offsets, len(query), settings)
     return fingerprint.ranking(votes)
 
 

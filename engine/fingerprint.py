@@ -12,14 +12,14 @@ weights are ours.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.index import Index, nearest
+from engine.index import PROBES, Index, nearest
 from engine.values import Embeddings
 from engine.voting import Votes
 
@@ -30,16 +30,18 @@ class FingerprintSettings:
 
     neighbours: int = 100
     """Nearest document snippets that are hits of each query snippet."""
+    probes: int = PROBES
+    """Cells of the index that are looked into for each query snippet."""
     least_slope: float = 0.4
     most_slope: float = 2.5
     slope_step: float = 1.2
     """Ratio of neighbouring slopes, about. 1.06 finds no more, 1.3 little less."""
     bin_snippets: float = 4.0
     """Width of a bin. 2 to 5 are all the same, and so is each histogram twice, the second moved by half a bin."""
-    least_weight: float = 0.1
-    """What a hit has to weigh, in units of cost, to be binned: half of them do not, and are not missed."""
+    least_weight: float = 0.0
+    """What a hit has to weigh, in units of cost, to be binned."""
     weighted: bool = True
-    """Each hit counts by its log-likelihood ratio; else all the same."""
+    """Each hit counts by its weight; else all the same."""
 
     def slopes(self) -> NDArray[np.float64]:
         """The grid, rising."""
@@ -47,9 +49,24 @@ class FingerprintSettings:
         return np.geomspace(self.least_slope, self.most_slope, steps + 1)
 
 
-LITERAL = FingerprintSettings(
-    neighbours=25, least_slope=1, most_slope=1, bin_snippets=2, least_weight=0, weighted=False
-)
+MOST_ASKED = 128
+"""Snippets of a query that are looked up; of more of them every second, third or so on."""
+HITS, LEAST_NEIGHBOURS, MOST_NEIGHBOURS = 12_288, 100, 1024
+LOOKS, LEAST_PROBES, MOST_PROBES = 6_144, 32, 512
+"""What a query's snippets may have together. Twelve have the most each, and need them: among 2e7 snippets the right
+ones are seldom among the nearest hundred, and every hit counts. Of a hundred snippets a few hits are enough."""
+
+
+def affordable(length: int) -> FingerprintSettings:
+    """Settings by which a query takes about as long whatever its length, in snippets."""
+    asked = max(1, min(length, MOST_ASKED))
+    return FingerprintSettings(
+        neighbours=min(max(HITS // asked, LEAST_NEIGHBOURS), MOST_NEIGHBOURS),
+        probes=min(max(LOOKS // asked, LEAST_PROBES), MOST_PROBES),
+    )
+
+
+LITERAL = FingerprintSettings(neighbours=25, least_slope=1, most_slope=1, bin_snippets=2, weighted=False)
 """The paper's adaptation: slope 1, each offset together with a neighbour, since snippets overlap."""
 
 
@@ -69,7 +86,6 @@ def offsets(
     index: Index,
     query: Embeddings,
     starts: NDArray[np.int64],
-    bias: NDArray[np.float32] | None = None,
     settings: FingerprintSettings | None = None,
     *,
     threads: int = 1,
@@ -77,30 +93,27 @@ def offsets(
     """The votes of the nearest snippets, see `histograms`.
 
     index: over all snippets; row i is snippet i of the packed documents.
-    query: float32 (N, 32).
+    query: float32 (N, 32); of a long one MOST_ASKED are looked up, evenly spaced.
     starts: int64 (B + 1,), where each document's rows start.
-    bias: float32 (snippets,) of the packed documents; None if the query is of their kind.
     """
     settings = settings or FingerprintSettings()
-    hits = nearest_hits(index, query, settings.neighbours, bias, threads=threads)
-    return histograms(hits, starts, len(query), settings)
+    asked = np.arange(0, len(query), -(-len(query) // MOST_ASKED))
+    hits = nearest_hits(index, query[asked], settings.neighbours, threads=threads, probes=settings.probes)
+    return histograms(replace(hits, query=asked[hits.query].astype(np.int32)), starts, len(query), settings)
 
 
-def nearest_hits(
-    index: Index, query: Embeddings, neighbours: int, bias: NDArray[np.float32] | None, *, threads: int
-) -> Hits:
-    """The nearest snippets of each query snippet, weighted by similarity - bias.
+def nearest_hits(index: Index, query: Embeddings, neighbours: int, *, threads: int, probes: int = PROBES) -> Hits:
+    """The nearest snippets of each query snippet, weighted by how much nearer they are than the last of them.
 
-    That is the log-likelihood ratio, up to the network's temperature, of "they are the same music" against "it is any
-    music" (`Sequence.bias`); a hit for which it is not above 0 is none.
+    A document that is not hit by a query snippet may be as near as that last one at most, and so gets nothing for it.
+    (Similarity less the bias, which makes a likelihood ratio of it, finds no more, and would have to be in memory.)
     """
-    similarities, rows = nearest(index, query, neighbours, threads=threads)
-    at, place = np.nonzero(rows >= 0)
-    hit, weights = rows[at, place], similarities[at, place]
-    if bias is not None:
-        weights = weights - bias[hit]
-    likely = weights > 0
-    return Hits(query=at[likely].astype(np.int32), rows=hit[likely], weights=weights[likely])
+    similarities, rows = nearest(index, query, neighbours, threads=threads, probes=probes)
+    found = rows >= 0
+    least = np.min(similarities, axis=1, keepdims=True, where=found, initial=1.0)
+    weights = similarities - least
+    at, place = np.nonzero(found & (weights > 0))
+    return Hits(query=at.astype(np.int32), rows=rows[at, place], weights=weights[at, place])
 
 
 def histograms(hits: Hits, starts: NDArray[np.int64], length: int, settings: FingerprintSettings) -> Votes:

@@ -1,11 +1,19 @@
-"""The FAISS index over the snippets of one kind: row i is snippet i of the documents packed one after the other."""
+"""The FAISS index over the snippets of one kind: row i is snippet i of the documents packed one after the other.
+
+Up to a million rows it is flat: every row is compared. Above, rows lie in cells of some 300, of which a search looks
+into a fixed number, found by a graph over their centroids (HNSW): so a search takes the same time however many rows
+there are. It lies on disk then, and is mapped into memory; it may be older than the documents it is asked about
+(`Amended`).
+"""
 
 import hashlib
 import io
 import logging
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +21,30 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.values import DIMENSION, Embeddings
+from engine.values import DIMENSION, Documents, Embeddings
 
 logger = logging.getLogger(__name__)
 
 Index = Any
-"""A faiss.Index, which has no types, or a CardIndex."""
+"""A faiss.Index, which has no types, a CardIndex, or an Amended."""
 
 EXACT_ROWS = 1_000_000
-"""Up to so many rows every one is compared.
-
-At 200,000 rows an exact search for 200 snippets takes 0.7 s of one core, one in 1/16 of the lists 0.03 s; it finds 79 %
-(formless clouds) to 99.6 % (tight clusters) of the true 25 neighbours, so it waits until the time is worth that.
-"""
+"""Up to so many rows every one is compared, and no file is kept: the index is the embeddings."""
+CELL_ROWS = 300
+"""Rows of a cell, about. The number of cells is a power of two."""
+PROBES = 64
+"""Cells that are looked into for each query snippet, unless it is said otherwise."""
+SAMPLE_ROWS = 40
+"""Rows a centroid is learnt from."""
+COARSE_ROUNDS, FINE_ROUNDS = 8, 6
+"""Of k-means, which is done in two levels: 65,536 centroids at once would take hours, so it takes a minute."""
+ASSIGN_PROBES = 4
+"""First-level cells in which a row's cell is sought: nine in ten rows come into the one whose centroid is nearest."""
+GRAPH_DEGREE, GRAPH_EFFORT = 16, 80
+"""Of the graph over the centroids: links of a node, and nodes held in view while it is built."""
 ADD_ROWS = 1 << 18
 """Rows turned to float32 at a time."""
-SHARE = 8
+SHARE = 6
 """Query snippets that are worth a thread."""
 CARD_ROWS = 100_000
 """Of fewer rows a CPU finds the nearest before a GPU is asked."""
@@ -52,23 +68,67 @@ class CardIndex:
         """Raises RuntimeError if the GPU has no room for the index, or cannot hold one of its type."""
         self._resources = faiss.StandardGpuResources()
         self._resources.setTempMemory(CARD_SCRATCH_BYTES)
-        self._original = index
+        self.original = index
         self._asked = faiss.index_cpu_to_gpu(self._resources, 0, index)
         self._lock = threading.Lock()
         self.ntotal: int = index.ntotal
 
-    def search(self, query: Embeddings, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """As `faiss.Index.search`."""
+    def search(self, query: Embeddings, k: int, probes: int = PROBES) -> "Found":
+        """As `search`."""
         with self._lock:
             try:
-                similarities, rows = self._asked.search(query, k)
+                found = search(self._asked, query, k, probes)
             except RuntimeError as exc:
-                if self._asked is self._original:
+                if self._asked is self.original:
                     raise
                 logger.warning("the CPU looks for neighbours from here on: FAISS on the GPU failed: %s", exc)
-                self._asked = self._original
-                similarities, rows = self._asked.search(query, k)
-        return similarities, rows
+                self._asked = self.original
+                found = search(self._asked, query, k, probes)
+        return found
+
+
+Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Similarities float32 (N, k) and rows int64 (N, k), best first; row -1: there are no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Some documents in an index of their own, and where they are now."""
+
+    index: Index
+    offsets: NDArray[np.int64]
+    """(documents + 1,): where each starts in this index."""
+    starts: NDArray[np.int64]
+    """(documents,): where each starts among all there are now; -1: it is gone."""
+
+    def search(self, query: Embeddings, k: int, probes: int) -> Found:
+        """As `search`, rows as they are now."""
+        similarities, rows = search(self.index, query, max(1, min(k, self.index.ntotal)), probes)
+        documents = np.searchsorted(self.offsets, rows, side="right") - 1
+        starts = self.starts[np.maximum(documents, 0)]
+        here = (rows >= 0) & (starts >= 0)
+        now = np.where(here, starts + rows - self.offsets[np.maximum(documents, 0)], -1)
+        return np.where(here, similarities, np.float32(-np.inf)), now
+
+
+class Amended:
+    """An index of documents as they were, asked about documents as they are: those gone are passed over, and those
+    that are new are sought in an index beside it."""
+
+    def __init__(self, pieces: tuple[Piece, ...]) -> None:
+        self.pieces = pieces
+        self.ntotal: int = sum(int(piece.index.ntotal) for piece in pieces)
+
+    def search(self, query: Embeddings, k: int, probes: int = PROBES) -> Found:
+        """As `search`."""
+        return _best([piece.search(query, k, probes) for piece in self.pieces], k)
+
+
+def _best(found: list[Found], k: int) -> Found:
+    """The best k of what was found in several places."""
+    similarities, rows = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(similarities, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
 def on_card(index: Index, *, budget_bytes: int = CARD_BYTES) -> Index:
@@ -95,35 +155,116 @@ def gpus() -> int:
     return int(faiss.get_num_gpus()) if hasattr(faiss, "get_num_gpus") else 0
 
 
-def choose(rows: int) -> str:
-    """The FAISS factory string of the index to build for so many snippets."""
-    if rows <= EXACT_ROWS:
-        return "Flat"
-    return f"IVF{4 * int(rows**0.5)},SQfp16"
+def cells(rows: int) -> int:
+    """How many cells the index of so many snippets has; 0 for a flat one."""
+    return 0 if rows <= EXACT_ROWS else 1 << max(0, round(np.log2(rows / CELL_ROWS)))
 
 
-def build(embeddings: NDArray[np.float16] | NDArray[np.float32], *, threads: int) -> Index:
-    """An index by inner product; embeddings: (n, 32), unit rows."""
+def build(documents: Documents, *, threads: int) -> Index:
+    """An index by inner product, of the type that their number of snippets asks for.
+
+    Documents are read in blocks, and what is held in memory is 128 bytes a snippet (flat) or 41 (cells).
+    """
     faiss.omp_set_num_threads(threads)
-    index = faiss.index_factory(DIMENSION, choose(len(embeddings)), faiss.METRIC_INNER_PRODUCT)
-    if not index.is_trained:
-        lists = faiss.extract_index_ivf(index)
-        lists.nprobe = max(1, lists.nlist // 16)
-        sample = np.random.default_rng(0).choice(len(embeddings), min(len(embeddings), 64 * lists.nlist), replace=False)
-        _train(index, lists, np.ascontiguousarray(embeddings[np.sort(sample)], dtype=np.float32))
-    for start in range(0, len(embeddings), ADD_ROWS):
-        index.add(np.ascontiguousarray(embeddings[start : start + ADD_ROWS], dtype=np.float32))
+    rows = int(documents.offsets[-1] - documents.offsets[0])
+    index: Index
+    if cells(rows) == 0:
+        index = faiss.IndexFlatIP(DIMENSION)
+        for block in _blocks(documents):
+            index.add(block)
+        return index
+    centroids, assigning = _learn(_sample(documents, SAMPLE_ROWS * cells(rows)), cells(rows))
+    graph = faiss.IndexHNSWFlat(DIMENSION, GRAPH_DEGREE, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction = GRAPH_EFFORT
+    graph.add(centroids)
+    index = faiss.IndexIVFScalarQuantizer(
+        graph, DIMENSION, len(centroids), faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
+    )
+    index.quantizer_trains_alone = 2  # its centroids are there
+    index.train(_sample(documents, SAMPLE_ROWS * DIMENSION))
+    index.nprobe = PROBES
+    for block in _blocks(documents):
+        numbers = np.arange(index.ntotal, index.ntotal + len(block), dtype=np.int64)
+        cell = nearest(assigning, block, 1, threads=threads, probes=ASSIGN_PROBES)[1].ravel()
+        index.add_core(len(block), *(faiss.swig_ptr(array) for array in (block, numbers, cell)))
     return index
 
 
-def _train(index: Index, lists: Index, sample: Embeddings) -> None:
-    """Trains an index by its `lists`; what takes long, the k-means, on a GPU if there is one."""
-    if gpus() > 0:
-        resources = faiss.StandardGpuResources()
-        clusters = faiss.index_cpu_to_gpu(resources, 0, faiss.IndexFlatIP(DIMENSION))
-        lists.clustering_index = clusters
-    index.train(sample)
-    lists.clustering_index = None
+def exact(documents: Documents, query: Embeddings, k: int, *, threads: int) -> Found:
+    """The nearest snippets, all compared, block after block: what an index is measured by, as `nearest` tells them."""
+    found: list[Found] = []
+    done = 0
+    for block in _blocks(documents):
+        flat = faiss.IndexFlatIP(DIMENSION)
+        flat.add(block)
+        similarities, rows = nearest(flat, query, k, threads=threads)
+        found = [_best([*found, (similarities, rows + done)], k)]
+        done += len(block)
+    return found[0]
+
+
+def describe(index: Index) -> str:
+    """Its type, for people."""
+    if isinstance(index, Amended):
+        return f"{describe(index.pieces[0].index)}, amended"
+    if isinstance(index, CardIndex):
+        return f"{describe(index.original)}, on a GPU"
+    if isinstance(index, faiss.IndexIVF):
+        return f"{index.nlist} cells found by a graph, {index.code_size} bytes a snippet"
+    return "flat"
+
+
+def _blocks(documents: Documents) -> Iterator[Embeddings]:
+    """The snippets of all documents, so many at a time."""
+    first = 0
+    while first < len(documents.offsets) - 1:
+        limit = documents.offsets[first] + ADD_ROWS
+        last = max(first + 1, int(np.searchsorted(documents.offsets, limit, side="right")) - 1)
+        yield np.ascontiguousarray(documents.take(np.arange(first, last)).embeddings, dtype=np.float32)
+        first = last
+
+
+def _sample(documents: Documents, rows: int) -> Embeddings:
+    """About so many snippets, of documents drawn at random; always the same."""
+    rng = np.random.default_rng(0)
+    lengths = np.diff(documents.offsets)
+    order = rng.permutation(len(lengths))
+    enough = int(np.searchsorted(np.cumsum(lengths[order]), rows)) + 1
+    drawn = documents.take(np.sort(order[:enough])).embeddings
+    chosen = np.sort(rng.choice(len(drawn), min(len(drawn), rows), replace=False))
+    return np.ascontiguousarray(drawn[chosen], dtype=np.float32)
+
+
+def _learn(sample: Embeddings, count: int) -> tuple[Embeddings, Index]:
+    """So many centroids of the sample, by k-means of k-means, and an index that finds a row's.
+
+    (`faiss.contrib.clustering` has the like, with 25 rounds at the second level, and fails where a cluster is empty.)
+    """
+    coarse = _means(sample, 1 << (count.bit_length() - 1) // 2, COARSE_ROUNDS)
+    first_level = faiss.IndexFlatIP(DIMENSION)
+    first_level.add(coarse)
+    member = first_level.search(sample, 1)[1].ravel()
+    sizes = np.bincount(member, minlength=len(coarse))
+    shares = np.diff(np.round(np.concatenate([[0], np.cumsum(sizes)]) / len(sample) * count).astype(np.int64))
+    groups = np.split(sample[np.argsort(member, kind="stable")], np.cumsum(sizes)[:-1])
+    centroids = np.concatenate(
+        [_means(group, int(share), FINE_ROUNDS) for group, share in zip(groups, shares, strict=True) if share > 0]
+    )
+    assigning: Index = faiss.IndexIVFFlat(first_level, DIMENSION, len(coarse), faiss.METRIC_INNER_PRODUCT)
+    assigning.is_trained = True
+    assigning.add(centroids)
+    return centroids, assigning
+
+
+def _means(rows: Embeddings, count: int, rounds: int) -> Embeddings:
+    """Centroids by spherical k-means, as many as asked for, or as there are rows."""
+    if count >= len(rows):
+        return rows
+    learner = faiss.Kmeans(
+        DIMENSION, count, niter=rounds, seed=1, spherical=True, min_points_per_centroid=1, gpu=gpus() > 0
+    )
+    learner.train(rows)
+    return np.asarray(learner.centroids, np.float32)
 
 
 def save(index: Index, path: Path) -> tuple[int, str]:
@@ -147,38 +288,50 @@ def checksum(file: io.BufferedIOBase) -> str:
 
 
 def load(file: io.BufferedIOBase) -> Index:
-    """The index that an open file holds, even if its name is gone.
+    """The index that an open file holds, even if its name is gone, mapped into memory: searches read what they need.
 
     Raises ValueError if FAISS cannot read it as one over embeddings.
     """
     file.seek(0)
     try:
-        index = faiss.read_index(faiss.PyCallbackIOReader(file.read))  # type: ignore[attr-defined]
+        index: Index = faiss.read_index(f"/dev/fd/{file.fileno()}", faiss.IO_FLAG_MMAP)
     except (RuntimeError, MemoryError) as exc:
         raise ValueError(f"FAISS cannot read it: {exc}") from exc
     if index.d != DIMENSION:
         raise ValueError(f"expected an index over {DIMENSION} dimensions, got {index.d}")
+    if isinstance(index, faiss.IndexIVF):
+        # Threads that read ahead for each search cost it a third more when the file is in memory already.
+        lists: Any = index.invlists
+        faiss.downcast_InvertedLists(lists).prefetch_nthread = 0  # type: ignore[attr-defined]
     return index
 
 
-def nearest(
-    index: Index, query: Embeddings, neighbours: int, *, threads: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Similarities float32 (N, k) and rows int64 (N, k) of the nearest snippets, best first; row -1: there are no more.
+def search(index: Index, query: Embeddings, k: int, probes: int) -> Found:
+    """What FAISS finds, with one thread; probes: cells looked into for each query snippet, if it has cells."""
+    if isinstance(index, CardIndex | Amended):
+        return index.search(query, k, probes)
+    # FAISS's own threads wait for each other by spinning: on a busy machine that takes a hundred times as long.
+    faiss.omp_set_num_threads(1)  # holds for the calling thread alone, so it is said before each search
+    parameters: Any = None
+    if isinstance(index, faiss.IndexIVF):
+        parameters = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
+        if isinstance(faiss.downcast_index(index.quantizer), faiss.IndexHNSW):
+            effort = max(PROBES, probes)
+            parameters.quantizer_params = faiss.SearchParametersHNSW(efSearch=effort)  # type: ignore[attr-defined]
+    similarities, rows = index.search(np.ascontiguousarray(query), k, params=parameters)
+    return similarities, rows
 
-    k is `neighbours`, or the size of the index where that is less.
+
+def nearest(index: Index, query: Embeddings, neighbours: int, *, threads: int, probes: int = PROBES) -> Found:
+    """The nearest snippets of each query snippet.
+
+    k is `neighbours`, or the size of the index where that is less. probes: see `search`.
     """
     k = max(1, min(neighbours, index.ntotal))
-
-    def search(part: Embeddings) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        # FAISS's own threads wait for each other by spinning: on a busy machine that takes a hundred times as long.
-        faiss.omp_set_num_threads(1)  # holds for the calling thread alone, so it is said before each search
-        similarities, rows = index.search(np.ascontiguousarray(part), k)
-        return similarities, rows
-
     shares = 1 if isinstance(index, CardIndex) else min(threads, len(query) // SHARE)
     if shares <= 1:
-        return search(query)
+        return search(index, query, k, probes)
     with ThreadPoolExecutor(shares) as pool:
-        similarities, rows = zip(*pool.map(search, np.array_split(query, shares)), strict=True)
+        found = pool.map(lambda part: search(index, part, k, probes), np.array_split(query, shares))
+        similarities, rows = zip(*found, strict=True)
     return np.concatenate(similarities), np.concatenate(rows)

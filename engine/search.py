@@ -15,7 +15,7 @@ from engine.collection import Collection
 from engine.confidence import IN_COLLECTION, Calibration, Probabilities
 from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettings
 from engine.errors import QueryError
-from engine.values import PLACE_DTYPES, Answer, Document, Kind, Match, Packed, Sequence, System
+from engine.values import PLACE_DTYPES, Answer, Document, Documents, Kind, Match, Sequence, System
 from engine.voting import Votes
 
 Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
@@ -23,10 +23,11 @@ Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
 `fingerprint`: rank without alignment. `sdtw`, `dtw`: all are aligned as published, the query with a part or with the
 whole of each."""
 
-ALIGN_ALL = 1_000_000
-"""Up to so many snippets of the kind searched every document is aligned, unless settings name a shortlist ..."""
-SHORTLIST = 200
-"""... and among more of them so many documents."""
+SHORTLIST_CELLS = 8_000_000
+"""Where too many documents are there for all of them to be aligned, as many are as this many pairs of snippets make: 20
+to 30 ms of a core. A short query finds its piece less surely by its fingerprint, and can afford more of them."""
+SHORTLIST = (100, 2000)
+"""Documents on a shortlist, at least and at most, unless settings say how many."""
 
 PUBLISHED = {"sdtw": PUBLISHED_SDTW, "dtw": PUBLISHED_DTW}
 
@@ -46,11 +47,15 @@ class _Stopwatch:
 class _Candidates:
     """The documents of one kind."""
 
-    documents: tuple[Document, ...]
-    """Document b is the b-th of `packed`."""
-    packed: Packed
+    ids: tuple[str, ...]
+    sequences: Documents
+    """Left on disk."""
     id_ranks: NDArray[np.int64]
     """(B,) place of each document in the order of ids, which settles ties."""
+
+    @property
+    def snippets(self) -> int:
+        return int(self.sequences.offsets[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +115,11 @@ class Searcher:
         self._kinds: dict[Kind, _Candidates] = {}
 
     def load(self) -> None:
-        """Reads into memory what queries will need, which otherwise the first of them waits for."""
+        """Reads or maps into memory what queries will need, which otherwise the first of them waits for."""
         for kind in get_args(Kind):
-            if not self._few(kind):
+            if self._few(kind):
+                self._collection.packed(kind)
+            else:
                 self._collection.index(kind)
 
     def query(
@@ -136,7 +143,7 @@ class Searcher:
         A document that cannot be aligned with the query, such as one too short for the steps, is no match.
         Confidence is told by `refine` and `exhaustive`, if there is a calibration, of documents of the other kind.
         Queries that are aligned with all documents are so together, which is faster than one by one.
-        timings_ms: of `vote`, `fingerprint`, `align`, `judge` and `locate`, those that ran, and `total`.
+        timings_ms: of `vote`, `fingerprint`, `read`, `align`, `judge` and `locate`, those that ran, and `total`.
 
         Raises QueryError if a query holds no snippets; ValueError if a method is unknown or a `top` less than 1.
         """
@@ -154,7 +161,7 @@ class Searcher:
             if query.method in ("exhaustive", *PUBLISHED) or (query.method == "refine" and self._aligns_all(query)):
                 together.setdefault((query.among, self._alignment(query)), []).append(i)
         for (among, settings), members in together.items():
-            packed = self._candidates(among).packed
+            packed = self._collection.packed(among)
             started = time.perf_counter()
             results = self._backend.align_many([queries[i].sequence.embeddings for i in members], packed, settings)
             took_ms = (time.perf_counter() - started) * 1000
@@ -166,9 +173,11 @@ class Searcher:
         stopwatch = _Stopwatch()
         with stopwatch("total"):
             ranked = self._rank(query, aligned, stopwatch)
-            documents = self._candidates(query.among).documents
+            ids = self._candidates(query.among).ids
             numbers = ranked.numbers[: query.top].tolist()
-            matches = {number: _match(ranked, i, documents[number]) for i, number in enumerate(numbers)}
+            matches = {
+                number: _match(ranked, i, self._collection.document(ids[number])) for i, number in enumerate(numbers)
+            }
             if query.locate:
                 with stopwatch("locate"):
                     matches = {number: self._located(match, query, number) for number, match in matches.items()}
@@ -184,16 +193,17 @@ class Searcher:
                 votes, numbers = self._voted(query, method)
             given = (votes.counts if method == "vote" else votes.similarity)[numbers]
             return _Ranked(numbers=numbers, costs=-given / (given.sum() or 1), votes=votes.counts[numbers])
-        count = len(candidates.documents)
+        count = len(candidates.ids)
         numbers, counts = np.arange(count), np.zeros(count, dtype=np.int64)
         if aligned is not None:
             costs = aligned.costs
         else:
             with stopwatch("fingerprint"):
                 votes, numbers = self._voted(query, "fingerprint")
-            numbers, counts = np.sort(numbers[: self._settings.shortlist or SHORTLIST]), votes.counts
+            numbers, counts = np.sort(numbers[: self._shortlist(query)]), votes.counts
+            with stopwatch("read"):
+                some = candidates.sequences.take(numbers)
             with stopwatch("align"):
-                some = candidates.packed.take(numbers)
                 costs = self._backend.align(query.sequence.embeddings, some, self._alignment(query)).costs
         order = np.lexsort((candidates.id_ranks[numbers], costs))
         order = order[np.isfinite(costs[order])]
@@ -210,17 +220,26 @@ class Searcher:
         return self._settings.shortlist == 0 and self._few(query.among)
 
     def _few(self, kind: Kind) -> bool:
-        return len(self._candidates(kind).packed.bias) <= ALIGN_ALL
+        return self._candidates(kind).snippets <= self._backend.align_all
+
+    def _shortlist(self, query: Query) -> int:
+        """How many documents are aligned with the query."""
+        if self._settings.shortlist:
+            return self._settings.shortlist
+        candidates = self._candidates(query.among)
+        usual = candidates.snippets / max(1, len(candidates.ids))
+        return int(np.clip(SHORTLIST_CELLS / (len(query.sequence) * max(1.0, usual)), *SHORTLIST))
 
     def _voted(self, query: Query, method: Method) -> tuple[Votes, NDArray[np.int64]]:
         """What each document got, and all of them in the order that this makes."""
-        index, packed = self._collection.index(query.among), self._candidates(query.among).packed
+        index, offsets = self._collection.index(query.among), self._candidates(query.among).sequences.offsets
         embeddings, threads = query.sequence.embeddings, self._settings.threads
         if method == "vote":
-            votes = voting.vote(index, embeddings, packed.offsets, self._settings.neighbours, threads=threads)
+            votes = voting.vote(index, embeddings, offsets, self._settings.neighbours, threads=threads)
             return votes, voting.ranking(votes)
-        bias = None if _same_kind(query) else packed.bias
-        votes = fingerprint.offsets(index, embeddings, packed.offsets, bias, threads=threads)
+        votes = fingerprint.offsets(
+            index, embeddings, offsets, fingerprint.affordable(len(embeddings)), threads=threads
+        )
         return votes, fingerprint.ranking(votes)
 
     def _alignment(self, query: Query) -> Alignment:
@@ -230,10 +249,9 @@ class Searcher:
 
     def _located(self, match: Match, query: Query, number: int) -> Match:
         """The match with its place and, if it is asked for, its path."""
-        packed, sequence = self._candidates(query.among).packed, query.sequence
-        part = slice(*packed.offsets[number : number + 2])
-        settings = self._alignment(query)
-        path = self._backend.path(sequence.embeddings, packed.embeddings[part], packed.bias[part], settings)
+        sequence, settings = query.sequence, self._alignment(query)
+        document = self._candidates(query.among).sequences.take(np.array([number]))
+        path = self._backend.path(sequence.embeddings, document.embeddings, document.bias, settings)
         if len(path) == 0:
             return match
         found = location.Ruler.of(self._collection.sequence(match.document.id).places, match.document.systems)
@@ -245,10 +263,9 @@ class Searcher:
 
     def _candidates(self, kind: Kind) -> _Candidates:
         if kind not in self._kinds:
-            documents = self._collection.of_kind(kind)
-            id_ranks = np.argsort(np.argsort([document.id for document in documents]))
-            packed = self._collection.packed(kind)
-            self._kinds[kind] = _Candidates(documents=documents, packed=packed, id_ranks=id_ranks)
+            ids = self._collection.ids(kind)
+            id_ranks = np.argsort(np.argsort(np.array(ids, dtype=object)))
+            self._kinds[kind] = _Candidates(ids=ids, sequences=self._collection.stored(kind), id_ranks=id_ranks)
         return self._kinds[kind]
 
 

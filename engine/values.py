@@ -1,7 +1,7 @@
 """The values that cross module borders."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,17 @@ class Packed:
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
         rows = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Packed(embeddings=self.embeddings[rows], bias=self.bias[rows], offsets=offsets)
+
+
+class Documents(Protocol):
+    """The sequences of many documents, in memory (`Packed`) or on disk (`engine.collection.store.Stored`)."""
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """(documents + 1,), as those of `Packed`."""
+
+    def take(self, documents: NDArray[np.int64]) -> Packed:
+        """The given documents alone, in that order, in memory; documents: int64 (k,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

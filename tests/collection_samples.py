@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.collection import CollectionWriter
 from engine.config import FrontEnd
-from engine.values import PLACE_DTYPES, Box, Document, Kind, NetworkIdentity, Sequence, System
+from engine.values import PLACE_DTYPES, Box, Document, Kind, NetworkIdentity, Packed, Sequence, System
 
 NETWORK = NetworkIdentity(name="small", hash="ab" * 32, front_end=FrontEnd())
 
@@ -15,6 +15,11 @@ def embeddings(n: int, seed: int = 0) -> np.ndarray:
     """float32 (n, 32), unit rows."""
     rows = np.random.default_rng(seed).normal(size=(n, 32)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def packed(rows: np.ndarray) -> Packed:
+    """One document of these embeddings."""
+    return Packed(embeddings=rows, bias=np.zeros(len(rows), np.float32), offsets=np.array([0, len(rows)]))
 
 
 def sequence(n: int = 5, kind: Kind = "score", seed: int = 0) -> Sequence:

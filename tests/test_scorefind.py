@@ -92,6 +92,7 @@ def test_info_tells_counts_and_documents(filled: Path, capsys: pytest.CaptureFix
     assert "documents: 5" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("indexed")
 def test_check_passes_a_sound_collection_and_fails_a_damaged_one(
     library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

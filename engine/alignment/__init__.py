@@ -46,6 +46,12 @@ class Backend:
     align_many: AlignMany
     """Several queries in one go, which takes less time than one by one."""
     path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
+    align_all: int = 1_000_000
+    """Up to so many snippets a search aligns every document, for that takes less time than to choose some."""
+
+
+CARD_ALIGN_ALL = 50_000_000
+"""`Backend.align_all` of a GPU: some 3.4 GB of its memory, and by the speed expected some milliseconds a query."""
 
 
 def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
@@ -103,6 +109,7 @@ def _gpu(reason: str, threads: int) -> Backend:
         align=card.align,
         align_many=card.align_many,
         path=cpu.path,
+        align_all=CARD_ALIGN_ALL,
     )
 
 

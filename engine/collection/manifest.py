@@ -17,10 +17,11 @@ from engine.errors import (
 from engine.values import Kind, NetworkIdentity
 
 FORMAT = "scorefind collection"
-VERSION = 1
+VERSION = 2
 NAME = "manifest.json"
 LMDB_NAME = "sequences.lmdb"
 KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Tables of generations tell a kind by its place here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class IndexFile:
     file: str
     size: int
     sha256: str
+    generation: int
+    """It holds the documents of that generation, of its kind: those in force may be others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ class Contents:
     documents: int = 0
     snippets: int = 0
     index: IndexFile | None = None
-    """None where there are no snippets."""
+    """None where there are so few snippets that they are all compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +136,8 @@ def _decoded(content: dict[str, Any]) -> Manifest:
     kinds: dict[Kind, Contents] = {}
     for kind in KINDS:
         held = content["kinds"][kind]
-        kinds[kind] = Contents(**held | {"index": held["index"] and IndexFile(**held["index"])})
+        index = held["index"] and "generation" in held["index"] and IndexFile(**held["index"])  # of version 1: no use
+        kinds[kind] = Contents(**held | {"index": index or None})
     return Manifest(
         generation=content["generation"],
         network=NetworkIdentity(**network | {"front_end": FrontEnd(**network["front_end"])}),

@@ -12,11 +12,11 @@ from types import TracebackType
 import numpy as np
 
 from engine.collection import store
-from engine.collection.manifest import KINDS, LMDB_NAME, Contents, Manifest
-from engine.collection.store import Entry, Store
+from engine.collection.manifest import KINDS, LMDB_NAME, Contents, IndexFile, Manifest
+from engine.collection.store import Entry, Store, Stored
 from engine.errors import CollectionDamagedError, DocumentMissingError
-from engine.index import Index, build, checksum, load, on_card
-from engine.values import DIMENSION, Document, Kind, NetworkIdentity, Packed, Sequence
+from engine.index import Amended, Index, Piece, build, checksum, load, on_card
+from engine.values import Document, Kind, NetworkIdentity, Packed, Sequence
 
 VERIFY_BYTES = 256 << 20
 """A collection up to this size is verified whole when it is opened; a larger one by `check` alone."""
@@ -42,7 +42,8 @@ class Collection:
             opened.callback(shared.release)
             self._txn = shared.begin()
             opened.callback(self._txn.abort)
-            self._numbers: list[int] = self._txn.numbers(manifest.generation).tolist()
+            self.entries: tuple[Entry, ...] = tuple(self._txn.entries(manifest.generation))
+            """What there is to know of its documents without reading them, in the order they were added."""
             if small:
                 self._verify_contents()
             self._opened = opened.pop_all()
@@ -88,13 +89,17 @@ class Collection:
 
     @functools.cached_property
     def documents(self) -> tuple[Document, ...]:
-        """All documents, in the order they were added."""
+        """All documents, in the order they were added; each is read, which takes seconds for a hundred thousand."""
         with self._lock:
-            return tuple(self._txn.document(number) for number in self._numbers)
+            return tuple(self._txn.document(entry.number) for entry in self.entries)
 
     def of_kind(self, kind: Kind) -> tuple[Document, ...]:
         """The documents of one kind; document b is the b-th of `packed(kind)`."""
         return tuple(document for document in self.documents if document.kind == kind)
+
+    def ids(self, kind: Kind) -> tuple[str, ...]:
+        """The ids of the documents of one kind, in the order of `packed(kind)`."""
+        return tuple(entry.id for entry in self._entries_of(kind))
 
     def document(self, id: str) -> Document:
         """Raises DocumentMissingError if there is none of this id."""
@@ -116,11 +121,23 @@ class Collection:
                 self._packed[kind] = self._txn.packed(self._entries_of(kind))
             return self._packed[kind]
 
+    def stored(self, kind: Kind) -> Stored:
+        """The same snippets, left on disk."""
+        return Stored(self._txn, self._entries_of(kind), self._lock)
+
     def index(self, kind: Kind) -> Index:
-        """The index whose row i is snippet i of `packed(kind)`, on a GPU where that pays; loaded once and kept."""
+        """The index whose row i is snippet i of `packed(kind)`, on a GPU where that pays; made or mapped once and kept.
+
+        It holds few documents' snippets as they are. Of many there is a file, which may be older than this generation:
+        what has come since is searched beside it.
+        """
         with self._lock:
             if kind not in self._indexes:
-                self._indexes[kind] = on_card(self._load_index(kind))
+                held = self.manifest.kinds[kind].index
+                if held is None:
+                    self._indexes[kind] = on_card(build(self.packed(kind), threads=1))
+                else:
+                    self._indexes[kind] = self._amended(kind, held)
             return self._indexes[kind]
 
     def check(self) -> None:
@@ -132,8 +149,9 @@ class Collection:
         store.verify(self.path / LMDB_NAME)
         with self._lock:
             self._verify_contents()
-            for kind in KINDS:
-                self._load_index(kind)
+            for kind, held in self.manifest.kinds.items():
+                if held.index is not None:
+                    self._load_index(kind, held.index)
 
     def close(self) -> None:
         self._opened.close()
@@ -147,21 +165,31 @@ class Collection:
         self.close()
 
     @functools.cached_property
-    def _entries(self) -> list[Entry]:
-        return [self._txn.entry(number) for number in self._numbers]
-
-    @functools.cached_property
     def _entry_of(self) -> dict[str, Entry]:
-        with self._lock:
-            return {entry.id: entry for entry in self._entries}
+        return {entry.id: entry for entry in self.entries}
 
     def _entry(self, id: str) -> Entry:
         if id not in self._entry_of:
-            raise DocumentMissingError(self.path, f"no document {id!r} among the {len(self._numbers)} there are")
+            raise DocumentMissingError(self.path, f"no document {id!r} among the {len(self.entries)} there are")
         return self._entry_of[id]
 
     def _entries_of(self, kind: Kind) -> list[Entry]:
-        return [entry for entry in self._entries if entry.kind == kind]
+        return [entry for entry in self.entries if entry.kind == kind]
+
+    def _amended(self, kind: Kind, held: IndexFile) -> Index:
+        """The index of the file, and what it takes to ask it about the documents in force."""
+        index = on_card(self._load_index(kind, held))
+        was = [entry for entry in self._txn.entries(held.generation) if entry.kind == kind]
+        now = self._entries_of(kind)
+        if was == now:
+            return index
+        starts = np.cumsum([0, *(entry.snippets for entry in now)], dtype=np.int64)
+        start_of = {entry.number: start for entry, start in zip(now, starts.tolist(), strict=False)}
+        pieces = [_piece(index, was, start_of)]
+        if new := sorted({*now} - {*was}, key=lambda entry: entry.number):
+            beside = build(Stored(self._txn, new, self._lock), threads=1)
+            pieces.append(_piece(beside, new, start_of))
+        return Amended(tuple(pieces))
 
     def _open_index_files(self, opened: contextlib.ExitStack) -> None:
         """Opens them now, for a writer may unlink them before they are loaded."""
@@ -194,16 +222,15 @@ class Collection:
             raise CollectionDamagedError(self.path, f"{LMDB_NAME}: expected {expected}, got {size}")
         return size
 
-    def _load_index(self, kind: Kind) -> Index:
-        held = self.manifest.kinds[kind]
-        if held.index is None:
-            return build(np.empty((0, DIMENSION), dtype=np.float32), threads=1)
+    def _load_index(self, kind: Kind, held: IndexFile) -> Index:
+        """That of the file. Raises CollectionDamagedError if it is not what the manifest says."""
         try:
             index = load(self._index_files[kind])
         except ValueError as exc:
-            raise CollectionDamagedError(self.path, f"{held.index.file}: {exc}") from exc
-        if index.ntotal != held.snippets:
-            cause = f"{held.index.file}: expected {held.snippets} snippets, got {index.ntotal}"
+            raise CollectionDamagedError(self.path, f"{held.file}: {exc}") from exc
+        expected = sum(entry.snippets for entry in self._txn.entries(held.generation) if entry.kind == kind)
+        if index.ntotal != expected:
+            cause = f"{held.file}: expected {expected} snippets, got {index.ntotal}"
             raise CollectionDamagedError(self.path, cause)
         return index
 
@@ -212,9 +239,9 @@ class Collection:
             held = self.manifest.kinds[kind].index
             if held is not None and checksum(file) != held.sha256:
                 raise CollectionDamagedError(self.path, f"{held.file} does not match its checksum")
-        for number in self._numbers:
-            self._txn.verify(number)
-        if digest(self._entries) != self.manifest.digest:
+        for entry in self.entries:
+            self._txn.verify(entry)
+        if digest(self.entries) != self.manifest.digest:
             raise CollectionDamagedError(self.path, f"{LMDB_NAME} does not hold generation {self.generation}")
         for kind, held_kind in self.manifest.kinds.items():
             found = contents(self._entries_of(kind))
@@ -225,6 +252,14 @@ class Collection:
 def digest(entries: Iterable[Entry]) -> str:
     """SHA-256 (hex) over the number and the checksum of each document."""
     return hashlib.sha256(b"".join(entry.number.to_bytes(8, "big") + entry.checksum for entry in entries)).hexdigest()
+
+
+def _piece(index: Index, entries: list[Entry], start_of: dict[int, int]) -> Piece:
+    """start_of: where the documents in force start, by their numbers."""
+    offsets = np.cumsum([0, *(entry.snippets for entry in entries)], dtype=np.int64)
+    return Piece(
+        index=index, offsets=offsets, starts=np.array([start_of.get(entry.number, -1) for entry in entries], np.int64)
+    )
 
 
 def contents(entries: list[Entry]) -> Contents:

@@ -2,7 +2,9 @@
 
 Databases: `documents` (number -> SHA-256 of all that follows, then msgpack of the Document), `embeddings` (number ->
 float16 (n, 32)), `places` (number -> SCORE_PLACE or RECORDING_PLACE), `bias` (number -> float32 (n,)), `generations`
-(generation -> the numbers it holds, rising). Keys are unsigned 64-bit big-endian; arrays are little-endian.
+(generation -> the numbers it holds, rising), `tables` (generation -> msgpack of the columns of its `Entry` list: what
+there is to know of a hundred thousand documents without reading them). Keys are unsigned 64-bit big-endian; arrays are
+little-endian.
 
 LMDB trusts its file: a flipped pointer in it or a missing end crashes the process. So `verify` reads the file as
 plain bytes, before it is mapped.
@@ -24,12 +26,13 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.collection.manifest import KINDS
 from engine.errors import CollectionDamagedError, CollectionError
 from engine.values import DIMENSION, PLACE_DTYPES, Box, Document, Kind, Packed, Sequence, System
 
 MAP_SIZE = 1 << 40
 """Address space reserved, in bytes; the file is as large as what it holds."""
-DATABASES = ("documents", "embeddings", "places", "bias", "generations")
+DATABASES = ("documents", "embeddings", "places", "bias", "generations", "tables")
 ARRAYS = ("embeddings", "places", "bias")
 
 Numbers = NDArray[np.uint64]
@@ -92,6 +95,17 @@ class Transaction:
         """Every document stored, whether a generation holds it or not."""
         return self._keys("documents")
 
+    def entries(self, generation: int) -> list[Entry]:
+        """The documents that `generation` holds, by number, whether they are still stored or not."""
+        numbers = self.numbers(generation).tolist()
+        table = self._txn.get(_key(generation), db=self._databases["tables"]) if "tables" in self._databases else None
+        if table is None:  # of format version 1
+            return [self.entry(number) for number in numbers]
+        try:
+            return _entries(numbers, msgpack.unpackb(table))
+        except (ValueError, TypeError, KeyError, msgpack.UnpackException) as exc:
+            raise self._damaged(generation, f"has a table that cannot be decoded: {exc!r}") from exc
+
     def entry(self, number: int) -> Entry:
         content = self._content(number)
         values = {key: content[key] for key in ("id", "kind", "fingerprint", "snippets")}
@@ -111,6 +125,7 @@ class Transaction:
         return Sequence(embeddings=self._embeddings(entry).astype(np.float32), places=places.copy(), bias=bias.copy())
 
     def packed(self, entries: Iterable[Entry]) -> Packed:
+        """Their sequences, one after the other."""
         entries = list(entries)
         offsets = np.cumsum([0, *(entry.snippets for entry in entries)], dtype=np.int64)
         embeddings = np.empty((offsets[-1], DIMENSION), dtype=np.float16)
@@ -120,12 +135,14 @@ class Transaction:
             bias[start:stop] = self._array("bias", entry, np.dtype("<f4"))
         return Packed(embeddings=embeddings, bias=bias, offsets=offsets)
 
-    def verify(self, number: int) -> None:
-        """Raises CollectionDamagedError if the document's content is not what was put."""
-        value = self._get("documents", number)
-        arrays = [self._get(name, number) for name in ARRAYS]
+    def verify(self, entry: Entry) -> None:
+        """Raises CollectionDamagedError if the document's content is not what was put, or not of this entry."""
+        value = self._get("documents", entry.number)
+        arrays = [self._get(name, entry.number) for name in ARRAYS]
         if hashlib.sha256(b"".join([value[32:], *arrays])).digest() != value[:32]:
-            raise self._damaged(number, "does not match its checksum")
+            raise self._damaged(entry.number, "does not match its checksum")
+        if self.entry(entry.number) != entry:
+            raise self._damaged(entry.number, "is not the document that its generation holds")
 
     def put(self, encoded: "Encoded") -> None:
         """Stores a document, whose number has to be above all others."""
@@ -136,12 +153,15 @@ class Transaction:
         for name in ("documents", *ARRAYS):
             self._txn.delete(_key(number), db=self._databases[name])
 
-    def put_generation(self, generation: int, numbers: list[int]) -> None:
-        value = np.array(numbers, dtype=">u8").tobytes()
-        self._txn.put(_key(generation), value, db=self._databases["generations"])
+    def put_generation(self, generation: int, entries: list[Entry]) -> None:
+        """entries: by rising number."""
+        numbers = np.array([entry.number for entry in entries], dtype=">u8").tobytes()
+        self._txn.put(_key(generation), numbers, db=self._databases["generations"])
+        self._txn.put(_key(generation), msgpack.packb(_table(entries)), db=self._databases["tables"])
 
     def delete_generation(self, generation: int) -> None:
-        self._txn.delete(_key(generation), db=self._databases["generations"])
+        for name in ("generations", "tables"):
+            self._txn.delete(_key(generation), db=self._databases[name])
 
     def abort(self) -> None:
         self._txn.abort()
@@ -180,6 +200,22 @@ class Transaction:
         return CollectionDamagedError(self._path.parent, f"{self._path.name}: number {key} {what}")
 
 
+class Stored:
+    """The sequences of some documents, left on disk: read when they are taken, all in one go."""
+
+    def __init__(self, txn: Transaction, entries: list[Entry], lock: threading.RLock) -> None:
+        """lock: whoever reads from `txn` holds it, for LMDB bears one thread at a time."""
+        self._txn = txn
+        self._entries = entries
+        self._lock = lock
+        self.offsets = np.cumsum([0, *(entry.snippets for entry in entries)], dtype=np.int64)
+
+    def take(self, documents: NDArray[np.int64]) -> Packed:
+        """As `Packed.take`. Raises CollectionDamagedError if a sequence is not as long as it was said to be."""
+        with self._lock:
+            return self._txn.packed(self._entries[number] for number in documents.tolist())
+
+
 class Store:
     """The LMDB file, open. LMDB forbids to open a file twice in a process, so all its users share one `Store`."""
 
@@ -201,7 +237,9 @@ class Store:
             create=create,
         )
         try:
-            self._databases = {name: self._env.open_db(name.encode(), create=create) for name in DATABASES}
+            self._databases = {name: self._env.open_db(name.encode(), create=create) for name in DATABASES[:-1]}
+            with contextlib.suppress(lmdb.NotFoundError, lmdb.ReadonlyError):  # format version 1 has no tables
+                self._databases["tables"] = self._env.open_db(b"tables", create=self.writable)
         except lmdb.Error:
             self._env.close()
             raise
@@ -286,6 +324,28 @@ def verify(path: Path) -> None:
 def _metas(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(1 << 16)  # two pages of the largest size there is
+
+
+def _table(entries: list[Entry]) -> dict[str, Any]:
+    """All but the numbers, by column."""
+    return {
+        "kinds": bytes(KINDS.index(entry.kind) for entry in entries),
+        "snippets": np.array([entry.snippets for entry in entries], dtype="<u4").tobytes(),
+        "checksums": b"".join(entry.checksum for entry in entries),
+        "ids": [entry.id for entry in entries],
+        "fingerprints": [entry.fingerprint for entry in entries],
+    }
+
+
+def _entries(numbers: list[int], table: dict[str, Any]) -> list[Entry]:
+    """Raises ValueError, TypeError or KeyError if the table is none of these numbers."""
+    checksums = np.frombuffer(table["checksums"], dtype="V32").tolist()
+    snippets = np.frombuffer(table["snippets"], dtype="<u4").tolist()
+    columns = numbers, table["ids"], table["kinds"], table["fingerprints"], snippets, checksums
+    return [
+        Entry(number=number, id=id, kind=KINDS[kind], fingerprint=made_of, snippets=count, checksum=checksum)
+        for number, id, kind, made_of, count, checksum in zip(*columns, strict=True)
+    ]
 
 
 def _key(number: int) -> bytes:

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,14 +15,14 @@ import numpy as np
 
 from engine.collection.manifest import KINDS, LMDB_NAME, NAME, Contents, IndexFile, Manifest
 from engine.collection.reader import Collection, contents, digest
-from engine.collection.store import Encoded, Entry, Store, Transaction, encode, verify
+from engine.collection.store import Encoded, Entry, Store, Stored, Transaction, encode, verify
 from engine.errors import (
     CollectionDamagedError,
     CollectionError,
     CollectionLockedError,
     DocumentMissingError,
 )
-from engine.index import build, save
+from engine.index import build, cells, save
 from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdentity, Sequence
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,12 @@ LOCK_NAME = "writer.lock"
 BATCH_BYTES = 16 << 20
 BATCH_S = 1.0
 """Staged documents are written when they are this large or old together: what a killed process loses."""
+
+
+BESIDE_SNIPPETS = 1 << 16
+"""New snippets of a kind that are searched beside an index, all of them, before it is made anew ..."""
+GONE_SHARE = 1 / 8
+"""... and the share of what it holds that may be gone: what is found of these makes room for nothing else."""
 
 
 class CollectionWriter:
@@ -135,18 +142,20 @@ class CollectionWriter:
     def commit(self) -> int:
         """Puts what was staged and removed in force, all or nothing; returns the generation.
 
+        Indexes are made anew only if too much has changed since they were.
         Raises CollectionError if a file cannot be written; then the old generation stays in force.
         """
         self.flush()
         entries = sorted(self._working.values(), key=lambda entry: entry.number)
         if entries != self._live:
-            started = time.monotonic()
-            try:
-                self._put_in_force(entries)
-            except OSError as exc:
-                raise CollectionError(self.path, f"no new generation: {exc}") from exc
-            message = "%s: generation %d holds %d documents; committed in %.1f s"
-            logger.info(message, self.path, self.generation, len(entries), time.monotonic() - started)
+            self._put_in_force(entries, fresh=False)
+        self._collect_garbage()
+        return self.generation
+
+    def build(self) -> int:
+        """As `commit`, and makes all indexes anew."""
+        self.flush()
+        self._put_in_force(sorted(self._working.values(), key=lambda entry: entry.number), fresh=True)
         self._collect_garbage()
         return self.generation
 
@@ -167,9 +176,9 @@ class CollectionWriter:
         """Tells the documents in force from those left over, and both from what a crash left of older generations."""
         with self._store.reading() as txn:
             numbers = txn.all_numbers()
-            live = set(txn.numbers(self.generation).tolist())
+            self._live = txn.entries(self.generation)
+            live = {entry.number for entry in self._live}
             outdated = {n for g in txn.generations() if g < self.generation for n in txn.numbers(g).tolist()} - live
-            self._live = [txn.entry(number) for number in sorted(live)]
             left = [entry for n in numbers if n not in live | outdated if (entry := _sound(txn, n))]
         self._working = {entry.id: entry for entry in self._live}
         self._leftover = {entry.id: entry for entry in left}  # the latest, where there are several of an id
@@ -183,16 +192,26 @@ class CollectionWriter:
                 self._dropped.add(entries.pop(entry.id).number)
         self._working[entry.id] = entry
 
-    def _put_in_force(self, entries: list[Entry]) -> None:
+    def _put_in_force(self, entries: list[Entry], *, fresh: bool) -> None:
+        """A commit, timed."""
+        started = time.monotonic()
+        try:
+            self._make_generation(entries, fresh)
+        except OSError as exc:
+            raise CollectionError(self.path, f"no new generation: {exc}") from exc
+        message = "%s: generation %d holds %d documents; committed in %.1f s"
+        logger.info(message, self.path, self.generation, len(entries), time.monotonic() - started)
+
+    def _make_generation(self, entries: list[Entry], fresh: bool) -> None:
         """The steps of a commit. Until the last one, the rename of the manifest, the old generation is in force."""
         with self._store.writing() as txn:
             # Above those of failed commits too: the files of one whose rename was made but not confirmed stay whole.
             generation = 1 + max(txn.generations())
-            txn.put_generation(generation, [entry.number for entry in entries])
+            txn.put_generation(generation, entries)
         manifest = replace(
             self._manifest,
             generation=generation,
-            kinds={kind: self._contents(kind, entries, generation) for kind in KINDS},
+            kinds={kind: self._contents(kind, entries, generation, fresh) for kind in KINDS},
             digest=digest(entries),
             next_number=self._next_number,
             lmdb_size=(self.path / LMDB_NAME).stat().st_size,
@@ -202,25 +221,32 @@ class CollectionWriter:
         self._dropped |= {entry.number for entry in self._live} - {entry.number for entry in entries}
         self._live = entries
 
-    def _contents(self, kind: Kind, entries: list[Entry], generation: int) -> Contents:
-        """What the new generation holds of one kind; writes its index, unless the one in force will do."""
+    def _contents(self, kind: Kind, entries: list[Entry], generation: int, fresh: bool) -> Contents:
+        """What the new generation holds of one kind; writes its index if it has one, and the one in force will not do.
+
+        Fewer snippets are all compared, so they have no index on disk.
+        """
         chosen = [entry for entry in entries if entry.kind == kind]
-        if chosen == [entry for entry in self._live if entry.kind == kind]:
-            return self._manifest.kinds[kind]
-        if not chosen:
-            return Contents()
+        held, old = contents(chosen), self._manifest.kinds[kind].index
+        if cells(held.snippets) == 0:
+            return held
         with self._store.reading() as txn:
-            packed = txn.packed(chosen)
+            if old is not None and not fresh:
+                was = [entry for entry in txn.entries(old.generation) if entry.kind == kind]
+                if _will_do(was, chosen):
+                    return replace(held, index=old)
+            index = build(Stored(txn, chosen, threading.RLock()), threads=self._threads)
         name = f"{kind}s-{generation:06d}.faiss"
-        size, sha256 = save(build(packed.embeddings, threads=self._threads), self.path / name)
-        return replace(contents(chosen), index=IndexFile(file=name, size=size, sha256=sha256))
+        size, sha256 = save(index, self.path / name)
+        return replace(held, index=IndexFile(file=name, size=size, sha256=sha256, generation=generation))
 
     def _collect_garbage(self) -> None:
         """Removes what the generation in force does not need. What fails is left for the next time."""
-        needed = {held.index.file for held in self._manifest.kinds.values() if held.index}
+        indexes = [held.index for held in self._manifest.kinds.values() if held.index]
+        needed = {index.file for index in indexes}
         try:
             with self._store.writing() as txn:
-                for generation in set(txn.generations()) - {self.generation}:
+                for generation in set(txn.generations()) - {self.generation, *(index.generation for index in indexes)}:
                     txn.delete_generation(generation)
                 for number in self._dropped:
                     txn.delete(number)
@@ -290,11 +316,19 @@ def _make(path: Path, network: NetworkIdentity) -> None:
 def _sound(txn: Transaction, number: int) -> Entry | None:
     """A document of no generation, if it is whole."""
     try:
-        txn.verify(number)
-        return txn.entry(number)
+        entry = txn.entry(number)
+        txn.verify(entry)
+        return entry
     except CollectionDamagedError as exc:
         logger.warning("%s; it was never committed and is dropped", exc)
         return None
+
+
+def _will_do(was: list[Entry], now: list[Entry]) -> bool:
+    """Whether an index of the documents that were will do for those that are, all of one kind."""
+    before, after = set(was), set(now)
+    new, gone = (sum(entry.snippets for entry in some) for some in (after - before, before - after))
+    return new <= BESIDE_SNIPPETS and gone <= GONE_SHARE * sum(entry.snippets for entry in was)
 
 
 def _check(document: Document, sequence: Sequence) -> None:

@@ -1,5 +1,6 @@
 """What a reader finds in a collection, and that it keeps finding it."""
 
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 
 from collection_samples import NETWORK, document, fill, sequence
-from engine.collection import Collection, CollectionWriter, reader
+from engine.collection import Collection, CollectionWriter, reader, writer
 from engine.config import FrontEnd
 from engine.errors import CollectionMissingError, DocumentMissingError, NetworkMismatchError
+from engine.index import nearest
 
 
 def test_a_document_comes_back_as_it_was_put(tmp_path: Path) -> None:
@@ -56,11 +58,70 @@ def test_documents_of_a_kind_are_packed_in_the_order_they_were_added(tmp_path: P
 
 
 def test_row_i_of_the_index_is_snippet_i_of_the_packed_documents(tmp_path: Path) -> None:
-    fill(tmp_path, "a", "b", n=7)
+    with CollectionWriter(tmp_path, NETWORK) as open_writer:
+        for seed, id in enumerate("ab"):
+            open_writer.stage(document(id), sequence(7, seed=seed))
+        open_writer.commit()
     with Collection.open(tmp_path) as collection:
         packed = collection.packed("score")
-        rows = collection.index("score").reconstruct_n(0, len(packed.embeddings))
-    np.testing.assert_array_equal(rows, packed.embeddings)
+        rows = nearest(collection.index("score"), packed.embeddings.astype(np.float32), 1, threads=1)[1]
+    assert rows.ravel().tolist() == list(range(14))
+
+
+def test_what_an_older_index_lacks_is_found_and_what_it_has_too_much_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "BESIDE_SNIPPETS", 30)
+    with CollectionWriter(tmp_path, NETWORK) as open_writer:
+        for number in range(20):
+            open_writer.stage(document(f"d{number}"), sequence(10, seed=number))
+        open_writer.commit()
+        open_writer.remove("d3")
+        open_writer.stage(document("d7", fingerprint="new"), sequence(9, seed=77))
+        open_writer.stage(document("e"), sequence(8, seed=88))
+        assert open_writer.commit() == 2
+    assert [path.name for path in tmp_path.glob("*.faiss")] == ["scores-000001.faiss"]
+    with Collection.open(tmp_path) as collection:
+        collection.check()
+        packed, index = collection.packed("score"), collection.index("score")
+        rows = nearest(index, packed.embeddings.astype(np.float32), 1, threads=1)[1]
+        assert rows.ravel().tolist() == list(range(180 + 9 + 8))
+        gone = sequence(10, seed=7).embeddings
+        near = nearest(index, gone, 3, threads=1)[0]
+        assert near[near > 0.999].size == 0
+    fill(tmp_path, "f", n=20)
+    assert [path.name for path in tmp_path.glob("*.faiss")] == ["scores-000003.faiss"]
+
+
+def test_sequences_left_on_disk_are_those_packed(tmp_path: Path) -> None:
+    fill(tmp_path, "a", "b", "c", n=7)
+    with Collection.open(tmp_path) as collection:
+        chosen = np.array([2, 0])
+        stored, packed = collection.stored("score").take(chosen), collection.packed("score").take(chosen)
+    for one, other in zip(*((p.embeddings, p.bias, p.offsets) for p in (stored, packed)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_collection_of_the_first_format_is_read_and_written_on(tmp_path: Path) -> None:
+    path = tmp_path / "old"
+    shutil.copytree(Path(__file__).parent / "version1", path)
+    with Collection.open(path, NETWORK) as collection:
+        collection.check()
+        assert [(one.id, one.kind) for one in collection.documents] == [
+            ("a", "score"),
+            ("c", "score"),
+            ("r", "recording"),
+        ]
+        assert collection.document("c") == replace(document("c"), snippets=5)
+        np.testing.assert_array_equal(
+            collection.sequence("r").embeddings, sequence(6, "recording", seed=9).embeddings.astype(np.float16)
+        )
+        found = nearest(collection.index("score"), sequence(5, seed=2).embeddings, 1, threads=1)[1]
+        assert found.ravel().tolist() == [5, 6, 7, 8, 9]
+    fill(path, "d")
+    with Collection.open(path) as collection:
+        collection.check()
+        assert (collection.ids("score"), collection.ids("recording")) == (("a", "c", "d"), ("r",))
 
 
 def test_a_kind_without_documents_has_an_empty_index(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from collection_samples import embeddings
+from collection_samples import embeddings, packed
+from engine import fingerprint
 from engine.fingerprint import LITERAL, FingerprintSettings, Hits, histograms, nearest_hits, offsets, ranking
 from engine.index import build
 from engine.voting import Votes
@@ -78,27 +79,43 @@ def test_of_one_query_snippets_hits_in_a_bin_the_weightiest_counts() -> None:
 
 
 def test_light_hits_are_left_out_and_unweighted_ones_count_one() -> None:
-    assert histograms(hits((0, 3), weight=0.05), STARTS, 1, FingerprintSettings()).counts.sum() == 0
+    settings = FingerprintSettings(least_weight=0.1)
+    assert histograms(hits((0, 3), weight=0.05), STARTS, 1, settings).counts.sum() == 0
     assert histograms(hits((0, 3), weight=0.05), STARTS, 1, LITERAL).similarity.tolist() == [1, 0, 0, 0]
 
 
-def test_the_bias_is_taken_off_and_what_is_no_likelier_than_chance_is_no_hit() -> None:
-    rows = np.eye(32, dtype=np.float32)
-    bias = np.full(32, 0.25, np.float32)
-    bias[5] = 1.0
-    found = nearest_hits(build(rows, threads=1), rows[[3, 5]], 2, bias, threads=1)
-    assert (found.query.tolist(), found.rows.tolist(), found.weights.tolist()) == ([0], [3], [0.75])
+def test_a_hit_weighs_what_it_is_nearer_than_the_last_one_which_is_none() -> None:
+    rows = np.zeros((4, 32), np.float32)
+    rows[:, 0], rows[:, 1] = [1, 0.8, 0.6, 0], [0, 0.6, 0.8, 1]
+    found = nearest_hits(build(packed(rows), threads=1), rows[:1], 3, threads=1)
+    assert (found.query.tolist(), found.rows.tolist()) == ([0, 0], [0, 1])
+    np.testing.assert_allclose(found.weights, [0.4, 0.2], atol=1e-6)
+
+
+def test_of_a_long_query_some_snippets_are_looked_up_in_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "MOST_ASKED", 10)
+    everything = embeddings(200)
+    votes = offsets(build(packed(everything), threads=1), everything[60:120:2], STARTS)
+    assert ranking(votes)[0] == 2
+    assert votes.counts[2] == 10
+
+
+def test_short_queries_can_afford_more_hits() -> None:
+    short, usual, long = map(fingerprint.affordable, (5, 92, 5000))
+    assert (short.neighbours, short.probes) == (1024, 512)
+    assert (usual.neighbours, usual.probes) == (133, 66)
+    assert (long.neighbours, long.probes) == (100, 48)
 
 
 def test_a_passage_is_found_among_all_snippets() -> None:
     everything = embeddings(200)
-    votes = offsets(build(everything, threads=1), everything[60:80:2], STARTS)
+    votes = offsets(build(packed(everything), threads=1), everything[60:80:2], STARTS)
     assert ranking(votes)[0] == 2
     assert votes.counts[2] == 10
 
 
 def test_without_snippets_there_are_no_votes() -> None:
-    votes = offsets(build(embeddings(0), threads=1), embeddings(3), np.array([0, 0]))
+    votes = offsets(build(packed(embeddings(0)), threads=1), embeddings(3), np.array([0, 0]))
     assert votes.similarity.tolist() == [0]
 
 

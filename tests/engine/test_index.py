@@ -8,25 +8,27 @@ import faiss
 import numpy as np
 import pytest
 
-from collection_samples import embeddings
+from collection_samples import embeddings, packed
 from engine import index
+from engine.index import Amended, Piece
+from engine.values import Packed
 
 
 def stored(tmp_path: Path) -> Path:
     path = tmp_path / "index.faiss"
-    index.save(index.build(embeddings(50), threads=1), path)
+    index.save(index.build(packed(embeddings(50)), threads=1), path)
     return path
 
 
 def test_threads_share_the_query_without_changing_the_result() -> None:
-    built, query = index.build(embeddings(500), threads=1), embeddings(3 * index.SHARE + 1, 1)
+    built, query = index.build(packed(embeddings(500)), threads=1), embeddings(3 * index.SHARE + 1, 1)
     for one, three in zip(*(index.nearest(built, query, 5, threads=threads) for threads in (1, 3)), strict=True):
         np.testing.assert_allclose(one, three, atol=1e-6)
 
 
 def test_the_nearest_are_those_of_largest_inner_product() -> None:
     rows, query = embeddings(300, seed=1), embeddings(4, seed=2)
-    similarities, found = index.nearest(index.build(rows, threads=1), query, 10, threads=1)
+    similarities, found = index.nearest(index.build(packed(rows), threads=1), query, 10, threads=1)
     truth = query @ rows.T
     np.testing.assert_array_equal(found, np.argsort(-truth, axis=1)[:, :10])
     np.testing.assert_allclose(similarities, -np.sort(-truth, axis=1)[:, :10], rtol=1e-5)
@@ -34,26 +36,74 @@ def test_the_nearest_are_those_of_largest_inner_product() -> None:
 
 def test_an_index_of_float16_rows_holds_them_as_they_are() -> None:
     rows = embeddings(10).astype(np.float16)
-    np.testing.assert_array_equal(index.build(rows, threads=1).reconstruct_n(0, 10), rows)
+    np.testing.assert_array_equal(index.build(packed(rows), threads=1).reconstruct_n(0, 10), rows)
 
 
 def test_there_are_no_more_neighbours_than_snippets() -> None:
-    similarities, found = index.nearest(index.build(embeddings(3), threads=1), embeddings(2), 25, threads=1)
+    similarities, found = index.nearest(index.build(packed(embeddings(3)), threads=1), embeddings(2), 25, threads=1)
     assert similarities.shape == found.shape == (2, 3)
 
 
 def test_an_empty_index_finds_nothing() -> None:
-    empty = index.build(np.empty((0, 32), dtype=np.float32), threads=1)
+    empty = index.build(packed(np.empty((0, 32), dtype=np.float32)), threads=1)
     assert index.nearest(empty, embeddings(2), 5, threads=1)[1].tolist() == [[-1], [-1]]
 
 
 def test_a_large_index_compares_a_part_and_finds_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "EXACT_ROWS", 100)
-    rows = embeddings(6400)
-    built = index.build(rows, threads=1)
-    assert index.choose(6400) == "IVF320,SQfp16"
-    assert (built.nlist, built.nprobe) == (320, 20)
-    assert np.mean(index.nearest(built, rows[:500], 1, threads=1)[1][:, 0] == np.arange(500)) > 0.99
+    rows = embeddings(20_000)
+    built = index.build(packed(rows), threads=2)
+    assert (built.nlist, built.ntotal) == (index.cells(20_000), 20_000) == (64, 20_000)
+    assert np.mean(index.nearest(built, rows[:500], 1, threads=1, probes=4)[1][:, 0] == np.arange(500)) > 0.95
+    near = index.nearest(built, rows[:20], 25, threads=1)[1]  # all 64 cells: what is missing, rounding to bytes takes
+    truth = np.argsort(-rows[:20] @ rows.T, axis=1)[:, :25]
+    assert np.mean([len(np.intersect1d(*pair)) / 25 for pair in zip(near, truth, strict=True)]) > 0.95
+
+
+def test_the_index_of_some_documents_is_made_in_blocks_of_whole_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = embeddings(1000)
+    documents = Packed(
+        embeddings=rows, bias=np.zeros(1000, np.float32), offsets=np.array([0, 10, 10, 400, 405, 990, 1000])
+    )
+    whole = index.build(documents, threads=1)
+    monkeypatch.setattr(index, "ADD_ROWS", 20)
+    np.testing.assert_array_equal(
+        index.build(documents, threads=1).reconstruct_n(0, 1000), whole.reconstruct_n(0, 1000)
+    )
+
+
+def test_a_large_index_is_searched_where_it_lies_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "EXACT_ROWS", 100)
+    built, query = index.build(packed(embeddings(5000)), threads=1), embeddings(9, 1)
+    path = tmp_path / "index.faiss"
+    index.save(built, path)
+    with path.open("rb") as file:
+        path.unlink()
+        mapped = index.load(file)
+    for probes in (1, 4):
+        for one, other in zip(
+            *(index.nearest(i, query, 7, threads=2, probes=probes) for i in (built, mapped)), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_an_amended_index_finds_what_an_index_of_the_documents_as_they_are_finds() -> None:
+    rows, query = embeddings(100), embeddings(5, 1)
+    was, new = packed(rows[:60]), packed(rows[60:])
+    pieces = (
+        # Of six documents of ten snippets the second and the fifth are gone; four of ten are new.
+        Piece(
+            index=index.build(was, threads=1), offsets=np.arange(0, 61, 10), starts=np.array([0, -1, 10, 20, -1, 30])
+        ),
+        Piece(index=index.build(new, threads=1), offsets=np.arange(0, 41, 10), starts=np.arange(40, 80, 10)),
+    )
+    now = np.concatenate([rows[:10], rows[20:40], rows[50:]])
+    found = index.nearest(Amended(pieces), query, 30, threads=1)
+    expected = index.nearest(index.build(packed(now), threads=1), query, 30, threads=1)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one[:, :20], other[:, :20], atol=1e-6)
+    everything = index.nearest(Amended(pieces), query, 1000, threads=1)[1]
+    assert all(sorted(row[row >= 0].tolist()) == list(range(80)) for row in everything)
 
 
 def test_a_saved_index_comes_back_even_after_its_name_is_gone(tmp_path: Path) -> None:
@@ -65,7 +115,7 @@ def test_a_saved_index_comes_back_even_after_its_name_is_gone(tmp_path: Path) ->
 
 def test_saving_tells_size_and_checksum(tmp_path: Path) -> None:
     path = tmp_path / "index.faiss"
-    size, sha256 = index.save(index.build(embeddings(50), threads=1), path)
+    size, sha256 = index.save(index.build(packed(embeddings(50)), threads=1), path)
     assert size == path.stat().st_size
     with path.open("rb") as file:
         assert sha256 == index.checksum(file)
@@ -73,7 +123,7 @@ def test_saving_tells_size_and_checksum(tmp_path: Path) -> None:
 
 def test_saving_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="FAISS cannot write it"):
-        index.save(index.build(embeddings(2), threads=1), tmp_path / "none" / "index.faiss")
+        index.save(index.build(packed(embeddings(2)), threads=1), tmp_path / "none" / "index.faiss")
 
 
 @pytest.mark.parametrize("keep", [0, 3, 40, 1000])
@@ -87,7 +137,7 @@ def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
 class FailingCopy:
     """Of an index on a GPU that is lost."""
 
-    def search(self, query: object, k: int) -> None:
+    def search(self, query: object, k: int, params: object) -> None:
         raise RuntimeError("the GPU is gone")
 
 
@@ -113,7 +163,7 @@ def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_a_large_index_goes_to_the_gpu_and_finds_the_same(emulated_gpu: dict[str, Any]) -> None:
-    built, query = index.build(embeddings(500), threads=1), embeddings(30, 1)
+    built, query = index.build(packed(embeddings(500)), threads=1), embeddings(30, 1)
     card = index.on_card(built)
     assert isinstance(card, index.CardIndex)
     for one, other in zip(*(index.nearest(one, query, 5, threads=2) for one in (card, built)), strict=True):
@@ -132,7 +182,7 @@ def test_an_index_that_the_gpu_should_not_or_cannot_hold_stays_and_says_why(
     emulated_gpu: dict[str, Any], rows: int, budget: int, copy: object, cause: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     emulated_gpu["copy"] = copy
-    built = index.build(embeddings(rows), threads=1)
+    built = index.build(packed(embeddings(rows)), threads=1)
     with caplog.at_level(logging.INFO):
         assert index.on_card(built, budget_bytes=budget) is built
     assert cause in caplog.text
@@ -142,7 +192,7 @@ def test_a_lost_gpu_leaves_the_search_to_the_cpu(
     emulated_gpu: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     emulated_gpu["copy"] = FailingCopy()
-    built, query = index.build(embeddings(500), threads=1), embeddings(3, 1)
+    built, query = index.build(packed(embeddings(500)), threads=1), embeddings(3, 1)
     card = index.on_card(built)
     for _ in range(2):
         np.testing.assert_array_equal(index.nearest(card, query, 5, threads=1)[1], built.search(query, 5)[1])
@@ -152,7 +202,7 @@ def test_a_lost_gpu_leaves_the_search_to_the_cpu(
 @pytest.mark.skipif(index.gpus() == 0, reason="FAISS finds no GPU")
 @pytest.mark.parametrize("rows", [200_000, 1_100_000])
 def test_the_gpu_finds_what_the_cpu_does(rows: int) -> None:
-    built, query = index.build(embeddings(rows), threads=8), embeddings(100, 1)
+    built, query = index.build(packed(embeddings(rows)), threads=8), embeddings(100, 1)
     card = index.on_card(built)
     assert isinstance(card, index.CardIndex)
     assert np.mean(index.nearest(card, query, 25, threads=1)[1] == built.search(query, 25)[1]) > 0.999

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from collection_samples import NETWORK, embeddings
-from engine import search
+from engine import alignment, search
 from engine.collection import Collection, CollectionWriter
 from engine.config import Alignment, SearchSettings
 from engine.errors import QueryError
@@ -124,10 +124,20 @@ def test_refine_answers_only_from_the_shortlist(collection: Collection) -> None:
 
 
 def test_a_small_collection_is_aligned_whole(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "SHORTLIST", 3)
+    monkeypatch.setattr(search, "SHORTLIST", (3, 3))
     for limit, matches in ((12 * SNIPPETS, 12), (12 * SNIPPETS - 1, 3)):
-        monkeypatch.setattr(search, "ALIGN_ALL", limit)
-        assert len(Searcher(collection).query(noisy(3, range(9), "recording"), "score", top=12).matches) == matches
+        searcher = Searcher(collection, backend=replace(alignment.choose("cpu"), align_all=limit))
+        assert len(searcher.query(noisy(3, range(9), "recording"), "score", top=12).matches) == matches
+
+
+@pytest.mark.parametrize(("length", "cells", "documents"), [(9, 9 * SNIPPETS * 5, 5), (18, 9 * SNIPPETS * 5, 2)])
+def test_a_shortlist_is_as_long_as_it_may_take_time(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, length: int, cells: int, documents: int
+) -> None:
+    monkeypatch.setattr(search, "SHORTLIST", (1, 8))
+    monkeypatch.setattr(search, "SHORTLIST_CELLS", cells)
+    searcher = Searcher(collection, backend=replace(alignment.choose("cpu"), align_all=0))
+    assert len(searcher.query(noisy(3, range(length), "recording"), "score", top=12).matches) == documents
 
 
 def test_votes_cost_minus_their_share(collection: Collection) -> None:
@@ -170,7 +180,7 @@ def test_each_stage_that_ran_is_timed(collection: Collection) -> None:
     searcher, query = Searcher(collection, SearchSettings(shortlist=200)), noisy(3, range(8), "recording")
     stages = {method: list(searcher.query(query, "score", method).timings_ms) for method in METHODS}
     assert stages == {
-        "refine": ["fingerprint", "align", "locate", "total"],
+        "refine": ["fingerprint", "read", "align", "locate", "total"],
         "vote": ["vote", "locate", "total"],
         "fingerprint": ["fingerprint", "locate", "total"],
         "exhaustive": ["align", "locate", "total"],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from collection_samples import embeddings
+from collection_samples import embeddings, packed
 from engine.index import build
 from engine.voting import Votes, ranking, vote
 
@@ -13,23 +13,23 @@ OFFSETS = np.array([0, 2, 2, 6, 32])
 
 
 def test_each_query_snippet_gives_its_neighbours_documents_a_vote() -> None:
-    votes = vote(build(ROWS, threads=1), ROWS[[0, 1, 3, 31]], OFFSETS, 1)
+    votes = vote(build(packed(ROWS), threads=1), ROWS[[0, 1, 3, 31]], OFFSETS, 1)
     assert votes.counts.tolist() == [2, 0, 1, 1]
     assert votes.similarity.tolist() == [2, 0, 1, 1]
 
 
 def test_every_neighbour_has_a_vote() -> None:
-    votes = vote(build(ROWS, threads=1), embeddings(7), OFFSETS, 5)
+    votes = vote(build(packed(ROWS), threads=1), embeddings(7), OFFSETS, 5)
     assert votes.counts.sum() == 35
 
 
 def test_with_fewer_snippets_than_neighbours_each_votes_once() -> None:
-    votes = vote(build(ROWS, threads=1), embeddings(3), OFFSETS, 100)
+    votes = vote(build(packed(ROWS), threads=1), embeddings(3), OFFSETS, 100)
     assert votes.counts.tolist() == [6, 0, 12, 78]
 
 
 def test_no_snippets_give_no_votes() -> None:
-    votes = vote(build(ROWS[:0], threads=1), embeddings(3), np.array([0, 0]), 5)
+    votes = vote(build(packed(ROWS[:0]), threads=1), embeddings(3), np.array([0, 0]), 5)
     assert votes.counts.tolist() == [0]
 
 

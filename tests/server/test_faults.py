@@ -231,6 +231,7 @@ def test_sighup_has_a_server_take_up_what_another_process_committed(collection: 
         within(go(process))
 
 
+@pytest.mark.usefixtures("indexed")
 def test_a_newer_generation_that_is_damaged_is_not_taken_up(collection: Path) -> None:
     async def go() -> None:
         async with running(collection) as here, here.client() as client:
@@ -249,6 +250,7 @@ def test_a_newer_generation_that_is_damaged_is_not_taken_up(collection: Path) ->
     within(go())
 
 
+@pytest.mark.usefixtures("indexed")
 def test_a_damaged_collection_is_not_served(
     collection: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,6 +332,7 @@ def test_a_full_disk_fails_an_addition_and_nothing_else(collection: Path, tmp_pa
         opened.check()
 
 
+@pytest.mark.usefixtures("indexed")
 def test_an_id_of_which_nothing_was_acknowledged_is_free(
     collection: Path, takes: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,6 @@
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _indexed(indexed: None) -> None:
+    """All that lies on disk is tested."""

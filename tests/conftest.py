@@ -1,0 +1,13 @@
+"""What tests of several folders ask for."""
+
+import pytest
+
+from engine import index
+from engine.collection import writer
+
+
+@pytest.fixture
+def indexed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collections of a few snippets have what only large ones have: an index on disk, here made anew by each change."""
+    monkeypatch.setattr(index, "EXACT_ROWS", 0)
+    monkeypatch.setattr(writer, "BESIDE_SNIPPETS", 0)
