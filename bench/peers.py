@@ -1,0 +1,227 @@
+"""What one would take instead of scorefind to find documents among millions of snippets, for a bench to set beside it.
+
+A library for nearest neighbours, or a vector database, finds the NEIGHBOURS nearest snippets of each query snippet.
+Each is a vote for the document it lies in; ties go by summed similarity. None knows that snippets have an order.
+
+- faiss HNSW, hnswlib: a graph in memory. hnswlib has the settings of its README, but for EF_SEARCH.
+- faiss flat: every snippet is compared.
+- LanceDB: a table on disk, with an index where its documentation advises one, set up as that advises.
+
+Each is asked all snippets of a query at once. The first query takes longer: LanceDB reads its index then.
+"""
+
+import functools
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.index import nearest
+from engine.values import DIMENSION, Embeddings, Packed
+
+logger = logging.getLogger(__name__)
+
+NEIGHBOURS = 25
+EF_SEARCH = 128
+"""How many candidates a graph keeps while it is searched; LanceDB advises 1.5 to 10 for each neighbour."""
+FAISS_LINKS, FAISS_EF_CONSTRUCTION = 32, 80
+HNSWLIB_LINKS, HNSWLIB_EF_CONSTRUCTION = 16, 200
+"""Links of a snippet, 64 and 32 in the lowest layer, and candidates while the graph is built."""
+LANCE_FLAT_ROWS = 100_000
+"""Up to so many rows LanceDB advises against an index."""
+LANCE_PARTITION_ROWS = 1 << 20
+"""Rows of one graph, as it advises; up to so many one graph holds them all."""
+LANCE_EF_CONSTRUCTION = 150
+LANCE_REFINE = 2
+"""So many times the neighbours are read from the table and compared again: its graphs know 8 bits of each number.
+
+Among 20,000 rows that raises the share of true neighbours found from 0.97 to 1, for two to three times the time.
+"""
+BLOCK_ROWS = 1 << 18
+"""Rows turned to float32 at a time."""
+
+Neighbours = Callable[[Embeddings], tuple[NDArray[np.int64], NDArray[np.floating]]]
+"""The documents (m,) in which the nearest snippets of all query snippets lie, and the similarities (m,) of these."""
+Make = Callable[[Packed, Path, int], Neighbours]
+"""From documents, a folder to write to, and threads."""
+
+
+class Search:
+    """The documents of one `Packed`, as a peer finds them until it is closed."""
+
+    def __init__(self, neighbours: Neighbours, documents: int, disk_bytes: int | None) -> None:
+        self._neighbours: Neighbours | None = neighbours
+        self._documents = documents
+        self.disk_bytes = disk_bytes
+        """What it wrote; None: it has all in memory."""
+
+    def __call__(self, query: Embeddings) -> NDArray[np.float64]:
+        """(documents,) minus what each document got, see `costs`; query: float32 (n, 32), n > 0.
+
+        Raises ValueError if it is closed.
+        """
+        if self._neighbours is None:
+            raise ValueError("expected an open search, got one that was closed")
+        return costs(*self._neighbours(query), self._documents)
+
+    def close(self) -> None:
+        """Gives its memory back; its files stay."""
+        self._neighbours = None
+
+    def __enter__(self) -> "Search":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """One way to find documents."""
+
+    name: str
+    build: Callable[[Packed, Path], Search]
+    """From an empty folder, which it may write to; raises ValueError if there are no snippets."""
+
+
+def peers(*, threads: int = 2) -> list[Peer]:
+    """Those whose package is installed; the log names the others.
+
+    threads: for building and searching. LanceDB takes the number that it was first built with for the whole process,
+        or LANCE_CPU_THREADS if that is set; it reads files with threads of its own.
+    """
+    found = []
+    for name, package, make in KNOWN:
+        if importlib.util.find_spec(package) is None:
+            logger.info("%s is left out: the package %s is not installed (extra `peers`)", name, package)
+        else:
+            found.append(Peer(name=name, build=functools.partial(_build, make, threads)))
+    return found
+
+
+def costs(documents: NDArray[np.integer], similarities: NDArray[np.floating], count: int) -> NDArray[np.float64]:
+    """float64 (count,): minus the votes of each document; less than half a vote is its share of summed similarity.
+
+    So similarity tells apart only documents of as many votes, and all without a vote share the highest cost, 0.
+    documents, similarities: (m,), the document of each vote and its similarity, -1 to 1.
+    """
+    votes = np.bincount(documents, minlength=count)
+    summed = np.bincount(documents, weights=similarities, minlength=count)
+    return 0.0 - (votes + summed / (2.1 * (len(documents) + 1)))
+
+
+def _build(make: Make, threads: int, packed: Packed, folder: Path) -> Search:
+    if packed.offsets[0] == packed.offsets[-1]:
+        raise ValueError("expected documents with at least one snippet, got none")
+    neighbours = make(packed, folder, threads)
+    written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return Search(neighbours, len(packed), written or None)
+
+
+def _faiss_hnsw(packed: Packed, folder: Path, threads: int) -> Neighbours:
+    index = faiss.IndexHNSWFlat(DIMENSION, FAISS_LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction, index.hnsw.efSearch = FAISS_EF_CONSTRUCTION, EF_SEARCH
+    return _faiss(index, packed, threads)
+
+
+def _faiss_flat(packed: Packed, folder: Path, threads: int) -> Neighbours:
+    return _faiss(faiss.IndexFlatIP(DIMENSION), packed, threads)
+
+
+def _faiss(index: Any, packed: Packed, threads: int) -> Neighbours:
+    faiss.omp_set_num_threads(threads)
+    for _, block in _blocks(packed):
+        index.add(block)
+    starts = _starts(packed)
+
+    def neighbours(query: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+        similarities, rows = nearest(index, query, NEIGHBOURS, threads=threads)
+        found = rows >= 0
+        return _documents(starts, rows[found]), similarities[found]
+
+    return neighbours
+
+
+def _hnswlib(packed: Packed, folder: Path, threads: int) -> Neighbours:
+    import hnswlib
+
+    starts = _starts(packed)
+    k = min(NEIGHBOURS, int(starts[-1]))  # it refuses to find fewer than it is asked for
+    index = hnswlib.Index(space="ip", dim=DIMENSION)
+    index.init_index(int(starts[-1]), M=HNSWLIB_LINKS, ef_construction=HNSWLIB_EF_CONSTRUCTION)
+    index.set_ef(EF_SEARCH)
+    for start, block in _blocks(packed):
+        index.add_items(block, np.arange(start, start + len(block)), num_threads=threads)
+
+    def neighbours(query: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+        rows, distances = index.knn_query(query, k=k, num_threads=threads)
+        return _documents(starts, rows.ravel().astype(np.int64)), 1 - distances.ravel()
+
+    return neighbours
+
+
+def _lancedb(packed: Packed, folder: Path, threads: int) -> Neighbours:
+    os.environ.setdefault("LANCE_CPU_THREADS", str(threads))  # there is no other way to say it
+    import lancedb
+    import pyarrow
+    from lancedb.index import HnswSq
+
+    starts = _starts(packed)
+    vector = pyarrow.list_(pyarrow.float32(), DIMENSION)
+    schema = pyarrow.schema([("vector", vector), ("document", pyarrow.int32())])
+
+    def batches() -> Iterator[Any]:
+        for start, block in _blocks(packed):
+            vectors = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.ravel()), DIMENSION)
+            documents = _documents(starts, np.arange(start, start + len(block))).astype(np.int32)
+            yield pyarrow.record_batch([vectors, pyarrow.array(documents)], schema=schema)
+
+    data = pyarrow.RecordBatchReader.from_batches(schema, batches())
+    table = lancedb.connect(folder).create_table("snippets", data=data)
+    if starts[-1] > LANCE_FLAT_ROWS:
+        partitions = max(1, int(starts[-1]) // LANCE_PARTITION_ROWS)
+        index = HnswSq(distance_type="dot", num_partitions=partitions, ef_construction=LANCE_EF_CONSTRUCTION)
+        table.create_index("vector", config=index)
+
+    def neighbours(query: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+        asked = table.search(query).distance_type("dot").limit(NEIGHBOURS).ef(EF_SEARCH).refine_factor(LANCE_REFINE)
+        found = asked.select(["document", "_distance"]).to_arrow()
+        return found["document"].to_numpy().astype(np.int64), 1 - found["_distance"].to_numpy()
+
+    return neighbours
+
+
+def _starts(packed: Packed) -> NDArray[np.int64]:
+    """(documents + 1,): where each document starts among the rows that lie in one."""
+    return np.asarray(packed.offsets - packed.offsets[0], dtype=np.int64)
+
+
+def _documents(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The document in which each row lies."""
+    return np.asarray(np.searchsorted(starts, rows, side="right") - 1, dtype=np.int64)
+
+
+def _blocks(packed: Packed) -> Iterator[tuple[int, Embeddings]]:
+    """The rows that lie in a document, as float32, some at a time, each time with the number of the first."""
+    rows = packed.embeddings[packed.offsets[0] : packed.offsets[-1]]
+    for start in range(0, len(rows), BLOCK_ROWS):
+        yield start, np.ascontiguousarray(rows[start : start + BLOCK_ROWS], dtype=np.float32)
+
+
+KNOWN: tuple[tuple[str, str, Make], ...] = (
+    ("faiss HNSW, majority vote", "faiss", _faiss_hnsw),
+    ("faiss flat, majority vote", "faiss", _faiss_flat),
+    ("hnswlib, grouped", "hnswlib", _hnswlib),
+    ("LanceDB, grouped", "lancedb", _lancedb),
+)
+"""Name, package and maker of each."""
