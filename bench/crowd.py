@@ -34,7 +34,7 @@ def collect(corpus: Path, split: str, work: Path, encoder: Encoder) -> Path:
     path = work / f"{encoder.identity.hash[:12]}-{split}"
     takes = paths(replace(CorpusSettings(), folder=corpus), split)
     with CollectionWriter(path, encoder.identity) as writer:
-        missing = [take for take in takes if writer.known(f"{take.stem}.recording") is None]
+        missing = [take for take in takes if not writer.holds(f"{take.stem}.recording")]
         for number, take in enumerate(tqdm(missing, unit="take", disable=None, dynamic_ncols=True), start=1):
             for document, sequence in documents(Take.load(take), take.stem, encoder):
                 writer.stage(document, sequence)

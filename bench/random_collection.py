@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from engine import documents
 from engine.collection import CollectionWriter
@@ -36,26 +37,29 @@ def random_documents(snippets: int, front_end: FrontEnd) -> Iterator[tuple[Docum
     for number in itertools.count():
         count = min(snippets, int(rng.integers(250, 401)))
         kind: Kind = "recording" if number % 2 else "score"
-        yield _document(f"random{number:05d}", kind, unit_rows(rng, count), front_end)
+        bias = np.full(count, 0.5, np.float32)
+        yield document(f"random{number:05d}", kind, unit_rows(rng, count), bias, front_end)
         snippets -= count
         if snippets == 0:
             return
 
 
-def _document(id: str, kind: Kind, embeddings: Embeddings, front_end: FrontEnd) -> tuple[Document, Sequence]:
+def document(
+    id: str, kind: Kind, embeddings: Embeddings, bias: NDArray[np.float32], front_end: FrontEnd
+) -> tuple[Document, Sequence]:
+    """A document of these snippets, which stand on made-up systems, or sound one after the other."""
     count = len(embeddings)
-    bias = np.full(count, 0.5, np.float32)
     if kind == "recording":
         places = documents.recording_places(0.0, count, front_end)
-        document = Document(id=id, kind=kind, title=id, duration_s=float(places["end_s"][-1]))
-        return document, Sequence(embeddings=embeddings, places=places, bias=bias)
+        made = Document(id=id, kind=kind, title=id, duration_s=float(places["end_s"][-1]))
+        return made, Sequence(embeddings=embeddings, places=places, bias=bias)
     places, number = np.zeros(count, PLACE_DTYPES["score"]), np.arange(count)
     end = np.minimum(number + front_end.snippet_px // front_end.snippet_hop_px, count - 1)
     for system, x, at in (("system", "x", number), ("end_system", "end_x", end)):
         places[system], places[x] = 1 + at // A_SYSTEM, 0.1 + 0.8 * (at % A_SYSTEM) / A_SYSTEM
     systems = tuple(_system(one) for one in range(1, int(places["system"][-1]) + 1))
-    document = Document(id=id, kind=kind, title=id, pages=systems[-1].page, systems=systems)
-    return document, Sequence(embeddings=embeddings, places=places, bias=bias)
+    made = Document(id=id, kind=kind, title=id, pages=systems[-1].page, systems=systems)
+    return made, Sequence(embeddings=embeddings, places=places, bias=bias)
 
 
 def _system(number: int) -> System:

@@ -1,0 +1,405 @@
+"""How do time and accuracy change as a collection grows to tens of millions of snippets?
+
+    python -m bench.scale --data DIR [--corpus DIR] [--most N] [--quick] [--json FILE] [--plot FILE]
+
+The experiment of Carvalho & Widmer (EUSIPCO 2021), figure 3, which ends at 321 pieces, carried on. The pieces of the
+dev set, real scans and real playing, are asked for among more and more documents that behave as real ones do
+(`bench.distractors`): 1e5 snippets of each kind, twice as many, and so on. Queries, as in the paper: 50 s of a
+recording asked among the scores (A2S), four systems of a score among the recordings (S2A); and harder ones, 10 s and
+one system.
+
+- refine: what `scorefind query` does. Up to a million snippets all documents are aligned, above a shortlist is.
+- fingerprint, vote: what makes a shortlist, ranking by itself (`vote`: 25 neighbours of each snippet).
+- exhaustive: all documents are aligned. Its times are of a few queries of each size, its accuracy is of all.
+- librosa: all documents by `librosa.sequence.dtw(subseq=True)` one after the other, at the least size.
+- peers: what one would take instead (`bench.peers`), at one size.
+
+p50_ms is the median of the search stages, without the embedding of the query and without locating matches.
+recall_of_exhaustive is the share of queries whose first match is that of the exhaustive alignment, right or wrong.
+The collection is kept below --work, and so is what was measured at each size: a run that was stopped goes on.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bench import crowd, growth, peers, pieces, queries, report
+from bench.distractors import Source
+from bench.pieces import Piece
+from bench.queries import AMONG, Direction, Query
+from bench.retrieval import collect
+from bench.scale_plot import draw
+from engine import alignment
+from engine.collection import Collection
+from engine.collection.manifest import LMDB_NAME
+from engine.confidence import Calibration
+from engine.config import Alignment, SearchSettings
+from engine.encoder import Encoder
+from engine.metrics import summarise
+from engine.search import Method, Searcher
+from engine.values import Embeddings, Kind
+from indexer.ingest import LoadEncoder
+from indexer.workers import Worker
+
+FORMS: tuple[tuple[Direction, int, int], ...] = (("A2S", 50, 1), ("A2S", 10, 3), ("S2A", 4, 1), ("S2A", 1, 3))
+"""Direction, seconds or systems, and how many fragments of each piece."""
+METHODS: tuple[Method, ...] = ("refine", "fingerprint", "vote")
+LEAST, MOST, QUICK_MOST = 100_000, 20_000_000, 200_000
+QUICK_PIECES = 12
+PEERS_AT = 800_000
+TIMED_EXHAUSTIVE = 5
+"""Queries of each form that the exhaustive alignment is timed with."""
+TOLD = 1000
+"""Matches that are looked through for the right one; behind them it counts as not found, which is .001 of MRR."""
+SEED = 0
+
+Ranked = list[tuple[str, float, float]]
+"""For each query: the id of the first match, the rank of the right document (infinite: not found), milliseconds."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    found = pieces.pieces(options.data, "dev")[: QUICK_PIECES if options.quick else None]
+    load = functools.partial(Encoder.load, options.weights, threads=1)
+    encoder = load()
+    path, _ = collect(found, options.retrieval / "dev", encoder.identity, load, options.jobs, fresh=False)
+    work = options.work / f"{encoder.identity.hash[:12]}-{len(found)}"
+    work.mkdir(parents=True, exist_ok=True)
+    environment = report.environment()
+    print(report.heading(environment), flush=True)
+    with contextlib.ExitStack() as opened:
+        ours = opened.enter_context(Collection.open(path, encoder.identity))
+        takes = opened.enter_context(Collection.open(_other_music(options, encoder, load)))
+        sources = {kind: _source(takes, ours, kind) for kind in AMONG.values()}
+        bench = Bench(
+            asked=list(ask(ours, found)),
+            calibration=Calibration.load(None, encoder.identity, Alignment()),
+            threads=options.jobs,
+        )
+        measured = []
+        for snippets in sizes(options.most or (QUICK_MOST if options.quick else MOST)):
+            kept = work / f"{snippets}.json"
+            if not kept.exists():
+                grown = growth.grow(work / "collection", ours, sources, snippets, load, jobs=options.jobs)
+                with_peers = work / "peers" if snippets == options.peers_at else None
+                content = bench.measure(work / "collection", snippets, with_peers, librosa=snippets == LEAST)
+                report.save(kept, **content, growth=asdict(grown))
+            measured.append(json.loads(kept.read_text()))
+            print(report.table([_for_people(measured[-1])]), flush=True)
+        truths = bench.exhaustive(work, measured)
+    rows = quality_rows(bench.asked, measured, truths)
+    print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
+    if options.json:
+        report.save(
+            options.json,
+            environment=environment,
+            network=report.label(encoder.identity),
+            rows=rows,
+            sizes=[{name: value for name, value in one.items() if name != "results"} for one in measured],
+        )
+    if options.plot:
+        draw(rows, options.plot)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
+    parser.add_argument("--corpus", type=Path, help="training corpus that documents are made from; none: Joplin rags")
+    parser.add_argument("--most", type=lambda text: int(float(text)), help=f"snippets of each kind (default: {MOST})")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces, up to {QUICK_MOST} snippets")
+    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--plot", type=Path, help="draw the curves there; needs matplotlib")
+    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
+    parser.add_argument("--peers-at", type=int, default=PEERS_AT, help="size at which peers are asked; 0: never")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that make documents, threads that search")
+    parser.add_argument("--retrieval", type=Path, default=Path("runs/retrieval"), help="collections of the sets")
+    parser.add_argument("--crowd", type=Path, default=Path("runs/crowd"), help="takes are kept there")
+    parser.add_argument("--work", type=Path, default=Path("runs/scale"), help="the collection that grows is kept there")
+    return parser.parse_args(arguments)
+
+
+def _other_music(options: argparse.Namespace, encoder: Encoder, load: LoadEncoder) -> Path:
+    """The collection of what documents are made from."""
+    if options.corpus:
+        return crowd.collect(options.corpus, "train", options.crowd, encoder)
+    rags = pieces.pieces(options.data, "joplin")[: QUICK_PIECES if options.quick else None]
+    return collect(rags, options.retrieval / "joplin", encoder.identity, load, options.jobs, fresh=False)[0]
+
+
+def sizes(most: int) -> list[int]:
+    """LEAST, twice that, and so on, up to `most`, which is the last."""
+    doubled = [LEAST << i for i in range(64) if LEAST << i < most]
+    return [*doubled, most]
+
+
+def _source(takes: Collection, ours: Collection, kind: Kind) -> Source:
+    """What documents of this kind are made from: the takes, at the lengths of our documents."""
+    return Source.of(takes.packed(kind), kind, np.diff(ours.packed(kind).offsets))
+
+
+def ask(collection: Collection, found: Sequence[Piece]) -> Iterator[Query]:
+    """The fragments of each form of all pieces."""
+    whole = list(queries.whole(collection, found))
+    rng = np.random.default_rng(SEED)
+    for direction, size, count in FORMS:
+        for query in whole * count:
+            if query.direction == direction:
+                yield queries.fragment(query, size, collection.network.front_end, rng)
+
+
+def members(asked: Sequence[Query]) -> dict[tuple[Direction, str], list[Query]]:
+    """The queries of each direction and form."""
+    groups: dict[tuple[Direction, str], list[Query]] = {}
+    for query in asked:
+        groups.setdefault((query.direction, query.form), []).append(query)
+    return groups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What is asked, and by what means."""
+
+    asked: list[Query]
+    calibration: Calibration | None
+    threads: int
+
+    def measure(self, path: Path, snippets: int, peers_in: Path | None, *, librosa: bool) -> dict[str, Any]:
+        """All that is measured of a collection at one size; `results`: by method, direction and form."""
+        opening = opened(path, self.asked[0], self.threads)
+        results: list[dict[str, Any]] = []
+        with Collection.open(path) as collection:
+            searcher = Searcher(collection, SearchSettings(threads=self.threads), calibration=self.calibration)
+            before = _resident_bytes()
+            for (direction, form), group in members(self.asked).items():
+                for method in (*METHODS, "exhaustive"):
+                    some = group[:TIMED_EXHAUSTIVE] if method == "exhaustive" else group
+                    ranked, stages = by_search(searcher, some, method)
+                    results.append(_result(direction, form, method, ranked) | {"stages_ms": stages})
+                if librosa and (costs := by_librosa(collection, AMONG[direction])) is not None:
+                    results.append(_result(direction, form, "librosa", by_costs(collection, group, costs)))
+            if peers_in is not None:
+                results += self._peers(collection, peers_in)
+            held = {kind: asdict(collection.manifest.kinds[kind]) for kind in AMONG.values()}
+        return {
+            "snippets": snippets,
+            "kinds": held,
+            "bytes": {"sequences": (path / LMDB_NAME).stat().st_size}
+            | {kind: (one["index"] or {}).get("size", 0) for kind, one in held.items()},
+            "opening": opening,
+            "resident_mb": (_resident_bytes() - before) / 1e6,
+            "results": results,
+        }
+
+    def _peers(self, collection: Collection, folder: Path) -> Iterator[dict[str, Any]]:
+        for peer in peers.peers(threads=self.threads):
+            for direction, kind in AMONG.items():
+                here = folder / f"{peer.name}-{kind}".replace(" ", "-")
+                here.mkdir(parents=True, exist_ok=True)
+                packed = collection.packed(kind)
+                before, started = _resident_bytes(), time.perf_counter()
+                with peer.build(packed, here) as search:
+                    built_s = time.perf_counter() - started
+                    for (one, form), group in members(self.asked).items():
+                        if one == direction:
+                            search(group[0].sequence.embeddings)
+                            ranked = by_costs(collection, group, search)
+                            cost = {"built_s": built_s, "resident_mb": (_resident_bytes() - before) / 1e6}
+                            yield _result(direction, form, peer.name, ranked) | cost | {"disk_bytes": search.disk_bytes}
+
+    def exhaustive(self, work: Path, measured: Sequence[dict[str, Any]]) -> dict[tuple[Direction, str], "Truth"]:
+        """What the alignment of all documents finds at each size, from the costs of the largest."""
+        truths = {}
+        with Collection.open(work / "collection") as collection:
+            backend = alignment.choose("cpu", threads=self.threads)
+            for (direction, form), group in members(self.asked).items():
+                kind = AMONG[direction]
+                kept = work / f"costs-{collection.generation}-{direction}-{form.replace(' ', '-')}.npy"
+                if not kept.exists():
+                    found = [
+                        backend.align(query.sequence.embeddings, collection.packed(kind), Alignment()).costs
+                        for query in tqdm(group, f"{direction} {form}", disable=None, leave=False)
+                    ]
+                    np.save(kept, np.stack(found))
+                costs, ids = np.load(kept), collection.ids(kind)
+                right = np.array([ids.index(query.truth) for query in group])
+                counts = [one["kinds"][kind]["documents"] for one in measured]
+                truths[direction, form] = Truth.of(costs, right, ids, counts)
+        return truths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """What aligning all documents finds, for each size and query."""
+
+    winners: list[list[str]]
+    ranks: list[list[float]]
+
+    @classmethod
+    def of(
+        cls, costs: NDArray[np.float32], right: NDArray[np.int64], ids: Sequence[str], counts: Sequence[int]
+    ) -> "Truth":
+        """costs: (queries, documents) of the largest size; those of smaller ones are the first so many."""
+        winners, ranks = [], []
+        own = np.take_along_axis(costs, right[:, None], axis=1)
+        for count in counts:
+            winners.append([ids[i] for i in np.argmin(costs[:, :count], axis=1).tolist()])
+            ranks.append(np.sum(costs[:, :count] <= own, axis=1).astype(float).tolist())
+        return cls(winners=winners, ranks=ranks)
+
+
+def by_search(searcher: Searcher, group: Sequence[Query], method: Method) -> tuple[Ranked, dict[str, float]]:
+    """What `Searcher` finds, and the median of each of its stages; the first query is asked twice, to warm up."""
+    ranked: Ranked = []
+    stages: list[dict[str, float]] = []
+    for query in [group[0], *group]:
+        among = AMONG[query.direction]
+        answer = searcher.query(query.sequence, among, method, TOLD, locate=False)
+        ids = [match.document.id for match in answer.matches]
+        times = {name: ms for name, ms in answer.timings_ms.items() if name != "total"}
+        rank = ids.index(query.truth) + 1 if query.truth in ids else float("inf")
+        ranked.append((ids[0] if ids else "", rank, sum(times.values())))
+        stages.append(times)
+    return ranked[1:], {name: float(np.median([one[name] for one in stages[1:]])) for name in stages[0]}
+
+
+Costs = Callable[[Embeddings], NDArray[np.floating]]
+"""(documents,) of a query, lower is better."""
+
+
+def by_costs(collection: Collection, group: Sequence[Query], costs: Costs) -> Ranked:
+    """The same of anything that tells costs; ties count against the right document."""
+    ids = collection.ids(AMONG[group[0].direction])
+    number = {id: i for i, id in enumerate(ids)}
+    ranked: Ranked = []
+    for query in group:
+        started = time.perf_counter()
+        found = costs(query.sequence.embeddings)
+        took_ms = (time.perf_counter() - started) * 1000
+        rank = float(np.sum(found <= found[number[query.truth]]))
+        ranked.append((ids[int(np.argmin(found))], rank, took_ms))
+    return ranked
+
+
+def by_librosa(collection: Collection, kind: Kind) -> Costs | None:
+    """A scan of all documents; None if librosa is not installed."""
+    try:
+        from librosa.sequence import dtw
+    except ImportError:
+        return None
+    packed = collection.packed(kind)
+    rows = packed.embeddings.astype(np.float32)
+
+    def costs(query: Embeddings) -> NDArray[np.floating]:
+        local = 1 - query @ rows.T
+        parts = np.split(local, packed.offsets[1:-1], axis=1)
+        return np.array([dtw(C=part, subseq=True, backtrack=False)[-1].min() / len(query) for part in parts])
+
+    costs(rows[:2])  # compiles
+    return costs
+
+
+def opened(path: Path, query: Query, threads: int) -> dict[str, float]:
+    """How long a new process takes to open the collection, and from there to the first answer; files are cached."""
+    worker = Worker(_first_answer)
+    worker.send((path, query, threads))
+    found: dict[str, float] = worker.receive()
+    worker.end()
+    return found
+
+
+def _first_answer(task: tuple[Path, Query, int]) -> dict[str, float]:
+    """Runs in a worker."""
+    path, query, threads = task
+    started = time.perf_counter()
+    with Collection.open(path) as collection:
+        open_s = time.perf_counter() - started
+        searcher = Searcher(collection, SearchSettings(threads=threads))
+        searcher.query(query.sequence, AMONG[query.direction])
+        first_s = time.perf_counter() - started - open_s
+        started = time.perf_counter()
+        searcher.query(query.sequence, AMONG[query.direction])
+        second_s = time.perf_counter() - started
+    resident_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return {"open_s": open_s, "first_s": first_s, "second_s": second_s, "most_resident_mb": resident_mb}
+
+
+def _resident_bytes() -> int:
+    """Memory of this process that is its own, files that are mapped left out."""
+    resident, shared = Path("/proc/self/statm").read_text().split()[1:3]
+    return (int(resident) - int(shared)) * resource.getpagesize()
+
+
+def _result(direction: Direction, form: str, method: str, ranked: Ranked) -> dict[str, Any]:
+    winners, ranks, times = (list(column) for column in zip(*ranked, strict=True))
+    return {
+        "direction": direction,
+        "query": form,
+        "method": method,
+        "winners": winners,
+        "times_ms": times,
+        "ranks": [rank if np.isfinite(rank) else None for rank in ranks],  # JSON knows no infinity
+    }
+
+
+def quality_rows(
+    asked: Sequence[Query], measured: Sequence[dict[str, Any]], truths: dict[tuple[Direction, str], Truth]
+) -> list[dict[str, Any]]:
+    """One row for each direction, form, method and size."""
+    groups = members(asked)
+    rows = []
+    for number, one in enumerate(measured):
+        for result in one["results"]:
+            key = result["direction"], result["query"]
+            truth, method = truths[key], result["method"]
+            if method == "exhaustive":
+                ranks, recall = truth.ranks[number], 1.0
+            else:
+                ranks = [np.inf if rank is None else rank for rank in result["ranks"]]
+                recall = float(np.mean(np.array(result["winners"]) == np.array(truth.winners[number])))
+            quality = summarise(np.array(ranks), groups=[query.piece for query in groups[key]]).row()
+            times = result["times_ms"]
+            rows.append(
+                {
+                    "direction": key[0],
+                    "query": key[1],
+                    "method": method,
+                    "snippets": one["snippets"],
+                    "n": len(ranks),
+                    "p50_ms": float(np.median(times)),
+                    "p95_ms": float(np.quantile(times, 0.95)),
+                    "MRR": quality["MRR"],
+                    "MRR 95%": quality["MRR 95%"],
+                    "recall_of_exhaustive": recall,
+                }
+            )
+    return sorted(rows, key=lambda row: (row["direction"], row["query"], row["method"], row["snippets"]))
+
+
+def _for_people(one: dict[str, Any]) -> dict[str, Any]:
+    """One size in a line."""
+    count = one["snippets"]
+    return {
+        "snippets of each kind": count,
+        "documents": sum(held["documents"] for held in one["kinds"].values()),
+        "sequences B/snippet": one["bytes"]["sequences"] / sum(held["snippets"] for held in one["kinds"].values()),
+        "index B/snippet": one["bytes"]["score"] / count,
+        "made s": one["growth"]["made_s"],
+        "commit s": one["growth"]["commit_s"],
+        "open s": one["opening"]["open_s"],
+        "first answer s": one["opening"]["first_s"],
+    }
+
+
+if __name__ == "__main__":
+    main()
