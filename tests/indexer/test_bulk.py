@@ -1,0 +1,97 @@
+"""A bulk run that is killed, at any point, and taken up again ends as one that was not."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.collection import Collection
+from engine.collection.store import Store
+from fake_encoder import FakeEncoder
+from indexer.ingest import add
+from indexer.sources import discover
+from media import write_page, write_recording
+
+ROOT = Path(__file__).parents[2]
+FILES = 12
+
+CHILD = """
+import sys, time
+sys.path[:0] = sys.argv[3:]
+from pathlib import Path
+from fake_encoder import FakeEncoder
+from indexer.ingest import add
+from indexer.sources import discover
+
+class Slow(FakeEncoder):
+    def score(self, snippets):
+        time.sleep(0.15)
+        return super().score(snippets)
+
+if __name__ == "__main__":
+    add(Path(sys.argv[1]), discover([Path(sys.argv[2])]).sources, Slow, jobs=1)
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("library")
+    for number in range(FILES - 2):
+        write_page(folder / f"page{number}.png", seed=number)
+    write_recording(folder / "take.flac", seed=1)
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 broken")
+    return folder
+
+
+def contents(path: Path) -> dict[str, tuple[object, ...]]:
+    """Everything that is kept of each document, but its number."""
+    with Collection.open(path) as collection:
+        collection.check()
+        found = {}
+        for document in collection.documents:
+            sequence = collection.sequence(document.id)
+            arrays = sequence.embeddings, sequence.places, sequence.bias
+            found[document.id] = (document, *(array.tobytes() for array in arrays))
+    return found
+
+
+def stored(path: Path) -> int:
+    """How many documents are on disk, of a generation or not."""
+    if not (path / "manifest.json").exists():
+        return 0
+    store = Store.acquire(path / "sequences.lmdb")
+    try:
+        with store.reading() as txn:
+            return len(txn.all_numbers())
+    finally:
+        store.release()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(library: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[object, ...]]:
+    path = tmp_path_factory.mktemp("whole") / "c"
+    assert list(add(path, discover([library]).sources, FakeEncoder).failed) == [library / "broken.pdf"]
+    return contents(path)
+
+
+@pytest.mark.parametrize("least", [0, 3, 7])
+def test_a_killed_run_that_is_taken_up_again_ends_as_if_nothing_had_happened(
+    library: Path, tmp_path: Path, uninterrupted: dict[str, tuple[object, ...]], least: int
+) -> None:
+    path, script = tmp_path / "c", tmp_path / "run.py"
+    script.write_text(CHILD)
+    command = [sys.executable, str(script), str(path), str(library), str(ROOT), str(ROOT / "tests")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not path.exists() or stored(path) < least:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    left = stored(path)
+    assert least <= left < FILES - 1
+    summary = add(path, discover([library]).sources, FakeEncoder)
+    assert (len(summary.added), len(summary.unchanged)) == (FILES - 1 - left, left)  # nothing is embedded again
+    assert contents(path) == uninterrupted
+    assert stored(path) == FILES - 1
