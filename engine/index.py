@@ -92,7 +92,7 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Segment:
     """Some documents in an index of their own, and where they are now."""
 
     index: Index
@@ -115,13 +115,13 @@ class Amended:
     """An index of documents as they were, asked about documents as they are: those gone are passed over, and those
     that are new are sought in an index beside it."""
 
-    def __init__(self, pieces: tuple[Piece, ...]) -> None:
-        self.pieces = pieces
-        self.ntotal: int = sum(int(piece.index.ntotal) for piece in pieces)
+    def __init__(self, segments: tuple[Segment, ...]) -> None:
+        self.segments = segments
+        self.ntotal: int = sum(int(segment.index.ntotal) for segment in segments)
 
     def search(self, query: Embeddings, k: int, probes: int = PROBES) -> Found:
         """As `search`."""
-        return _best([piece.search(query, k, probes) for piece in self.pieces], k)
+        return _best([segment.search(query, k, probes) for segment in self.segments], k)
 
 
 def _best(found: list[Found], k: int) -> Found:
@@ -206,7 +206,7 @@ def exact(documents: Documents, query: Embeddings, k: int, *, threads: int) -> F
 def describe(index: Index) -> str:
     """Its type, for people."""
     if isinstance(index, Amended):
-        return f"{describe(index.pieces[0].index)}, amended"
+        return f"{describe(index.segments[0].index)}, amended"
     if isinstance(index, CardIndex):
         return f"{describe(index.original)}, on a GPU"
     if isinstance(index, faiss.IndexIVF):
@@ -236,7 +236,7 @@ def _sample(documents: Documents, rows: int) -> Embeddings:
 
 
 def _learn(sample: Embeddings, count: int) -> tuple[Embeddings, Index]:
-    """So many centroids of the sample, by k-means of k-means, and an index that finds a row's.
+    """About so many centroids of the sample, by k-means of k-means, and an index that finds a row's.
 
     (`faiss.contrib.clustering` has the like, with 25 rounds at the second level, and fails where a cluster is empty.)
     """
@@ -244,13 +244,13 @@ def _learn(sample: Embeddings, count: int) -> tuple[Embeddings, Index]:
     first_level = faiss.IndexFlatIP(DIMENSION)
     first_level.add(coarse)
     member = first_level.search(sample, 1)[1].ravel()
-    sizes = np.bincount(member, minlength=len(coarse))
-    shares = np.diff(np.round(np.concatenate([[0], np.cumsum(sizes)]) / len(sample) * count).astype(np.int64))
+    present, sizes = np.unique(member, return_counts=True)
     groups = np.split(sample[np.argsort(member, kind="stable")], np.cumsum(sizes)[:-1])
-    centroids = np.concatenate(
-        [_means(group, int(share), FINE_ROUNDS) for group, share in zip(groups, shares, strict=True) if share > 0]
-    )
-    assigning: Index = faiss.IndexIVFFlat(first_level, DIMENSION, len(coarse), faiss.METRIC_INNER_PRODUCT)
+    shares = np.maximum(1, np.round(sizes / len(sample) * count).astype(np.int64)).tolist()
+    centroids = np.concatenate([_means(group, share, FINE_ROUNDS) for group, share in zip(groups, shares, strict=True)])
+    first_level = faiss.IndexFlatIP(DIMENSION)
+    first_level.add(coarse[present])  # those alone that hold centroids, so that each row finds one
+    assigning: Index = faiss.IndexIVFFlat(first_level, DIMENSION, len(present), faiss.METRIC_INNER_PRODUCT)
     assigning.is_trained = True
     assigning.add(centroids)
     return centroids, assigning

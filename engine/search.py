@@ -174,17 +174,15 @@ class Searcher:
         with stopwatch("total"):
             ranked = self._rank(query, aligned, stopwatch)
             ids = self._candidates(query.among).ids
-            numbers = ranked.numbers[: query.top].tolist()
-            matches = {
-                number: _match(ranked, i, self._collection.document(ids[number])) for i, number in enumerate(numbers)
-            }
+            best = ranked.numbers[: query.top].tolist()
+            matches = tuple(_match(ranked, i, self._collection.document(ids[number])) for i, number in enumerate(best))
             if query.locate:
                 with stopwatch("locate"):
-                    matches = {number: self._located(match, query, number) for number, match in matches.items()}
+                    matches = tuple(self._located(match, query) for match in matches)
         times_ms = stopwatch.times_ms
         if aligned is not None:
             times_ms = {"align": aligned.took_ms} | times_ms | {"total": times_ms["total"] + aligned.took_ms}
-        return Answer(matches=tuple(matches.values()), in_collection=_in_collection(ranked), timings_ms=times_ms)
+        return Answer(matches=matches, in_collection=_in_collection(ranked), timings_ms=times_ms)
 
     def _rank(self, query: Query, aligned: _Aligned | None, stopwatch: _Stopwatch) -> _Ranked:
         among, method, candidates = query.among, query.method, self._candidates(query.among)
@@ -247,14 +245,14 @@ class Searcher:
         settings = PUBLISHED.get(query.method, self._settings.alignment)
         return replace(settings, bias_weight=0.0) if _same_kind(query) else settings
 
-    def _located(self, match: Match, query: Query, number: int) -> Match:
+    def _located(self, match: Match, query: Query) -> Match:
         """The match with its place and, if it is asked for, its path."""
         sequence, settings = query.sequence, self._alignment(query)
-        document = self._candidates(query.among).sequences.take(np.array([number]))
+        document = self._collection.sequence(match.document.id)
         path = self._backend.path(sequence.embeddings, document.embeddings, document.bias, settings)
         if len(path) == 0:
             return match
-        found = location.Ruler.of(self._collection.sequence(match.document.id).places, match.document.systems)
+        found = location.Ruler.of(document.places, match.document.systems)
         reach = location.reach(self._collection.network.front_end, sequence.places)
         match = replace(match, **location.where(path, found, reach))
         if not query.path:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import logging
 import threading
 from collections.abc import Iterable
 from io import BufferedIOBase
@@ -15,8 +16,10 @@ from engine.collection import store
 from engine.collection.manifest import KINDS, LMDB_NAME, Contents, IndexFile, Manifest
 from engine.collection.store import Entry, Store, Stored
 from engine.errors import CollectionDamagedError, DocumentMissingError
-from engine.index import Amended, Index, Piece, build, checksum, load, on_card
+from engine.index import Amended, Index, Segment, build, cells, checksum, load, on_card
 from engine.values import Document, Kind, NetworkIdentity, Packed, Sequence
+
+logger = logging.getLogger(__name__)
 
 VERIFY_BYTES = 256 << 20
 """A collection up to this size is verified whole when it is opened; a larger one by `check` alone."""
@@ -135,6 +138,9 @@ class Collection:
             if kind not in self._indexes:
                 held = self.manifest.kinds[kind].index
                 if held is None:
+                    if cells(self.manifest.kinds[kind].snippets) > 0:
+                        message = "%s has no index of its %ss on disk, so one is made now; `scorefind build` keeps one"
+                        logger.warning(message, self.path, kind)
                     self._indexes[kind] = on_card(build(self.packed(kind), threads=1))
                 else:
                     self._indexes[kind] = self._amended(kind, held)
@@ -185,11 +191,11 @@ class Collection:
             return index
         starts = np.cumsum([0, *(entry.snippets for entry in now)], dtype=np.int64)
         start_of = {entry.number: start for entry, start in zip(now, starts.tolist(), strict=False)}
-        pieces = [_piece(index, was, start_of)]
+        segments = [_segment(index, was, start_of)]
         if new := sorted({*now} - {*was}, key=lambda entry: entry.number):
             beside = build(Stored(self._txn, new, self._lock), threads=1)
-            pieces.append(_piece(beside, new, start_of))
-        return Amended(tuple(pieces))
+            segments.append(_segment(beside, new, start_of))
+        return Amended(tuple(segments))
 
     def _open_index_files(self, opened: contextlib.ExitStack) -> None:
         """Opens them now, for a writer may unlink them before they are loaded."""
@@ -254,10 +260,10 @@ def digest(entries: Iterable[Entry]) -> str:
     return hashlib.sha256(b"".join(entry.number.to_bytes(8, "big") + entry.checksum for entry in entries)).hexdigest()
 
 
-def _piece(index: Index, entries: list[Entry], start_of: dict[int, int]) -> Piece:
+def _segment(index: Index, entries: list[Entry], start_of: dict[int, int]) -> Segment:
     """start_of: where the documents in force start, by their numbers."""
     offsets = np.cumsum([0, *(entry.snippets for entry in entries)], dtype=np.int64)
-    return Piece(
+    return Segment(
         index=index, offsets=offsets, starts=np.array([start_of.get(entry.number, -1) for entry in entries], np.int64)
     )
 
