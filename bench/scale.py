@@ -8,7 +8,7 @@ dev set, real scans and real playing, are asked for among more and more document
 recording asked among the scores (A2S), four systems of a score among the recordings (S2A); and harder ones, 10 s and
 one system.
 
-- refine: what `scorefind query` does. Up to a million snippets all documents are aligned, above a shortlist is.
+- refine: what `scorefind query` does. Where that takes less time all documents are aligned, else a shortlist.
 - fingerprint, vote: what makes a shortlist, ranking by itself (`vote`: 25 neighbours of each snippet).
 - exhaustive: all documents are aligned. Its times are of a few queries of each size, its accuracy is of all.
 - librosa: all documents by `librosa.sequence.dtw(subseq=True)` one after the other, at the least size, a few queries.

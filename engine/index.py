@@ -1,9 +1,9 @@
 """The FAISS index over the snippets of one kind: row i is snippet i of the documents packed one after the other.
 
-Up to a million rows it is flat: every row is compared. Above, rows lie in cells of some 300, of which a search looks
-into a fixed number, found by a graph over their centroids (HNSW): so a search takes the same time however many rows
-there are. It lies on disk then, and is mapped into memory; it may be older than the documents it is asked about
-(`Amended`).
+Up to a quarter of a million rows it is flat: every row is compared. Above, rows lie in cells of some 300, of which a
+search looks into a fixed number, found by a graph over their centroids (HNSW): so a search takes the same time however
+many rows there are. It lies on disk then, and is mapped into memory; it may be older than the documents it is asked
+about (`Amended`).
 """
 
 import hashlib
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Index = Any
 """A faiss.Index, which has no types, a CardIndex, or an Amended."""
 
-EXACT_ROWS = 1_000_000
+EXACT_ROWS = 250_000
 """Up to so many rows every one is compared, and no file is kept: the index is the embeddings."""
 CELL_ROWS = 300
 """Rows of a cell, about. The number of cells is a power of two."""

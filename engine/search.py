@@ -15,6 +15,7 @@ from engine.collection import Collection
 from engine.confidence import IN_COLLECTION, Calibration, Probabilities
 from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettings
 from engine.errors import QueryError
+from engine.index import EXACT_ROWS
 from engine.values import PLACE_DTYPES, Answer, Document, Documents, Kind, Match, Sequence, System
 from engine.voting import Votes
 
@@ -117,9 +118,10 @@ class Searcher:
     def load(self) -> None:
         """Reads or maps into memory what queries will need, which otherwise the first of them waits for."""
         for kind in get_args(Kind):
-            if self._few(kind):
+            snippets = self._candidates(kind).snippets
+            if snippets <= self._backend.holds:
                 self._collection.packed(kind)
-            else:
+            if snippets > EXACT_ROWS:
                 self._collection.index(kind)
 
     def query(
@@ -215,10 +217,10 @@ class Searcher:
         return replace(ranked, confidences=confidences)
 
     def _aligns_all(self, query: Query) -> bool:
-        return self._settings.shortlist == 0 and self._few(query.among)
-
-    def _few(self, kind: Kind) -> bool:
-        return self._candidates(kind).snippets <= self._backend.align_all
+        """Whether that takes less time than to choose some."""
+        snippets, backend = self._candidates(query.among).snippets, self._backend
+        few = snippets <= backend.holds and len(query.sequence) * snippets <= backend.cells
+        return self._settings.shortlist == 0 and (few or snippets <= EXACT_ROWS)
 
     def _shortlist(self, query: Query) -> int:
         """How many documents are aligned with the query."""

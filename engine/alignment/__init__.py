@@ -46,12 +46,15 @@ class Backend:
     align_many: AlignMany
     """Several queries in one go, which takes less time than one by one."""
     path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
-    align_all: int = 1_000_000
-    """Up to so many snippets a search aligns every document, for that takes less time than to choose some."""
+    holds: int = 4_000_000
+    """Snippets of documents, 68 bytes each, that may be in memory for it at once ..."""
+    cells: int = 40_000_000
+    """... and pairs of these with snippets of a query up to which a search aligns every document: about as many as take
+    as long as choosing the documents worth it. So ten seconds are aligned with three million snippets."""
 
 
-CARD_ALIGN_ALL = 50_000_000
-"""`Backend.align_all` of a GPU: some 3.4 GB of its memory, and by the speed expected some milliseconds a query."""
+CARD_HOLDS, CARD_CELLS = 50_000_000, 5_000_000_000
+"""The same of a GPU: by the speed expected some milliseconds a query."""
 
 
 def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
@@ -109,7 +112,8 @@ def _gpu(reason: str, threads: int) -> Backend:
         align=card.align,
         align_many=card.align_many,
         path=cpu.path,
-        align_all=CARD_ALIGN_ALL,
+        holds=CARD_HOLDS,
+        cells=CARD_CELLS,
     )
 
 

@@ -125,8 +125,10 @@ def test_refine_answers_only_from_the_shortlist(collection: Collection) -> None:
 
 def test_a_small_collection_is_aligned_whole(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "SHORTLIST", (3, 3))
-    for limit, matches in ((12 * SNIPPETS, 12), (12 * SNIPPETS - 1, 3)):
-        searcher = Searcher(collection, backend=replace(alignment.choose("cpu"), align_all=limit))
+    monkeypatch.setattr(search, "EXACT_ROWS", 0)
+    snippets, cpu = 12 * SNIPPETS, alignment.choose("cpu")
+    for holds, cells, matches in ((snippets, 9 * snippets, 12), (snippets - 1, 9 * snippets, 3), (snippets, 100, 3)):
+        searcher = Searcher(collection, backend=replace(cpu, holds=holds, cells=cells))
         assert len(searcher.query(noisy(3, range(9), "recording"), "score", top=12).matches) == matches
 
 
@@ -136,7 +138,8 @@ def test_a_shortlist_is_as_long_as_it_may_take_time(
 ) -> None:
     monkeypatch.setattr(search, "SHORTLIST", (1, 8))
     monkeypatch.setattr(search, "SHORTLIST_CELLS", cells)
-    searcher = Searcher(collection, backend=replace(alignment.choose("cpu"), align_all=0))
+    monkeypatch.setattr(search, "EXACT_ROWS", 0)
+    searcher = Searcher(collection, backend=replace(alignment.choose("cpu"), cells=0))
     assert len(searcher.query(noisy(3, range(length), "recording"), "score", top=12).matches) == documents
 
 
