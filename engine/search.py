@@ -88,6 +88,17 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """All that was ranked, best first."""
+
+    ids: tuple[str, ...]
+    costs: NDArray[np.floating]
+    """(ids,)."""
+    timings_ms: dict[str, float]
+    """As those of an answer, without `locate` and `total`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Aligned:
     """Costs of all documents of the kind searched, and what it took to get them, with all queries in the same go."""
 
@@ -154,6 +165,15 @@ class Searcher:
             _check(query)
         # What is left after the alignment is mostly Python: threads would wait for each other.
         return [self._answer(*pair) for pair in zip(queries, self._aligned(queries), strict=True)]
+
+    def ranking(self, query: Query) -> Ranking:
+        """The ids of all that is ranked for a query; no document is read. Its errors are those of `answers`."""
+        _check(query)
+        (aligned,) = self._aligned([query])
+        stopwatch = _Stopwatch({} if aligned is None else {"align": aligned.took_ms})
+        ranked, ids = self._rank(query, aligned, stopwatch), self._candidates(query.among).ids
+        found = tuple(ids[number] for number in ranked.numbers.tolist())
+        return Ranking(ids=found, costs=ranked.costs, timings_ms=stopwatch.times_ms)
 
     def _aligned(self, queries: list[Query]) -> list[_Aligned | None]:
         """Of each query that needs it, the costs of all documents."""

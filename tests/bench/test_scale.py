@@ -48,7 +48,7 @@ def test_a_collection_has_the_same_documents_whatever_sizes_it_had_before(
 
 
 def test_sizes_double_up_to_the_last() -> None:
-    assert scale.sizes(500_000) == [100_000, 200_000, 400_000, 500_000]
+    assert scale.sizes(900_000) == [100_000, 200_000, 400_000, 900_000]
     assert scale.sizes(50_000) == [50_000]
 
 
