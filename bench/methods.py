@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench.queries import AMONG, Query, part
-from engine import fingerprint
+from engine import fingerprint, search
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.fingerprint import LITERAL
@@ -67,16 +67,13 @@ def shazam(collection: Collection, *, threads: int = 1) -> Cost:
 def shipped(collection: Collection, method: Method, settings: SearchSettings) -> Cost:
     """The costs of the matches; infinite for what is none."""
     searcher = Searcher(collection, settings)
-    numbers = {
-        kind: {document.id: number for number, document in enumerate(collection.of_kind(kind))}
-        for kind in AMONG.values()
-    }
+    numbers = {kind: {id: number for number, id in enumerate(collection.ids(kind))} for kind in AMONG.values()}
 
     def cost(query: Query) -> Costs:
         kind = AMONG[query.direction]
         costs = np.full(len(numbers[kind]), np.inf)
-        for match in searcher.query(query.sequence, kind, method, top=max(1, len(costs)), locate=False).matches:
-            costs[numbers[kind][match.document.id]] = match.cost
+        found = searcher.ranking(search.Query(sequence=query.sequence, among=kind, method=method))
+        costs[[numbers[kind][id] for id in found.ids]] = found.costs
         return costs
 
     return cost
@@ -89,7 +86,7 @@ def ranks(collection: Collection, asked: Sequence[Query], cost: Cost, name: str 
     breaks ties by order, and ranks a piece without votes right after those that got some.)
     asked: queries of one direction.
     """
-    ids = [document.id for document in collection.of_kind(AMONG[asked[0].direction])]
+    ids = collection.ids(AMONG[asked[0].direction])
     numbers = {id: number for number, id in enumerate(ids)}
     costs = np.stack([cost(query) for query in tqdm(asked, name, unit="query", disable=None, leave=False)])
     missing = np.full((len(asked), 1), np.inf)
