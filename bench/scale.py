@@ -257,7 +257,7 @@ class Truth:
 
 
 def by_search(searcher: Searcher, group: Sequence[Query], method: Method) -> tuple[Ranked, dict[str, float]]:
-    """What `Searcher` finds, and the median of each of its stages; the first query is asked twice, to warm up."""
+    """What `Searcher` finds, and the median of each stage where it runs; the first query is asked twice, to warm up."""
     ranked: Ranked = []
     stages: list[dict[str, float]] = []
     for query in [group[0], *group]:
@@ -266,7 +266,8 @@ def by_search(searcher: Searcher, group: Sequence[Query], method: Method) -> tup
         rank = found.ids.index(query.truth) + 1 if query.truth in found.ids else float("inf")
         ranked.append((found.ids[0], rank, sum(found.timings_ms.values())))
         stages.append(found.timings_ms)
-    return ranked[1:], {name: float(np.median([one[name] for one in stages[1:]])) for name in stages[0]}
+    names = dict.fromkeys(name for one in stages[1:] for name in one)  # shorter queries may have others
+    return ranked[1:], {name: float(np.median([one[name] for one in stages[1:] if name in one])) for name in names}
 
 
 Costs = Callable[[Embeddings], NDArray[np.floating]]
