@@ -98,12 +98,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         truths = bench.exhaustive(work, measured)
     rows = quality_rows(bench.asked, measured, truths)
     print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
+    built = peer_rows(measured)
+    if built:
+        print("", "What peers take to build, and to hold", report.table(built), sep="\n")
     if options.json:
         report.save(
             options.json,
             environment=environment,
             network=report.label(encoder.identity),
             rows=rows,
+            peers=built,
             sizes=[{name: value for name, value in one.items() if name != "results"} for one in measured],
         )
     if options.plot:
@@ -382,6 +386,23 @@ def quality_rows(
                 }
             )
     return sorted(rows, key=lambda row: (row["direction"], row["query"], row["method"], row["snippets"]))
+
+
+def peer_rows(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each peer and direction, at the size at which they were asked."""
+    found = {}
+    for one in measured:
+        for result in one["results"]:
+            if "built_s" in result:
+                found[result["method"], result["direction"]] = {
+                    "peer": result["method"],
+                    "direction": result["direction"],
+                    "snippets": one["snippets"],
+                    "built s": result["built_s"],
+                    "memory MB": result["resident_mb"],
+                    "disk MB": result["disk_bytes"] and result["disk_bytes"] / 1e6,
+                }
+    return list(found.values())
 
 
 def _for_people(one: dict[str, Any]) -> dict[str, Any]:

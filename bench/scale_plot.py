@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 STYLES = {
-    "refine": ("C0", "o"),
-    "fingerprint": ("C2", "s"),
-    "vote": ("C1", "^"),
     "exhaustive": ("0.4", "D"),
+    "vote": ("C1", "^"),
+    "fingerprint": ("C2", "s"),
+    "refine": ("C0", "o"),
     "librosa": ("C3", "*"),
 }
+TIMED_ONLY = ("librosa",)
+"""What is asked too few queries to have an accuracy."""
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -28,7 +30,8 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
             snippets = [row["snippets"] for row in line]
             style = {"color": colour, "marker": marker, "markersize": 4, "label": method}
             axes[0][column].plot(snippets, [row["p50_ms"] for row in line], **style)
-            axes[1][column].plot(snippets, [row["MRR"] for row in line], **style)
+            if method not in TIMED_ONLY:
+                axes[1][column].plot(snippets, [row["MRR"] for row in line], **style)
         axes[0][column].set(title=f"{direction}, {form}", xscale="log", yscale="log")
         axes[1][column].set(xlabel="snippets of the kind searched", ylim=(0, 1.02))
         for axis in axes[:, column]:
