@@ -414,7 +414,7 @@ def _query_options(parser: argparse.ArgumentParser, *, remote: bool) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
     parser.add_argument("--neighbours", type=_positive, metavar="N", help="neighbours of a snippet that vote")
     parser.add_argument(
-        "--shortlist", type=_positive, metavar="N", help="documents aligned (default: all; 100 to 2000 of many)"
+        "--shortlist", type=_positive, metavar="N", help="documents aligned (default: all; 100 to 3000 of many)"
     )
     parser.add_argument("--jump-penalty", type=float, metavar="COST", help="cost of going on elsewhere (inf: never)")
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads for the search")

@@ -226,7 +226,7 @@ class Bench:
             backend = alignment.choose("cpu", threads=self.threads)
             for (direction, form), group in members(self.asked).items():
                 kind = AMONG[direction]
-                kept = work / f"costs-{collection.generation}-{direction}-{form.replace(' ', '-')}.npy"
+                kept = work / f"costs-{collection.manifest.digest[:12]}-{direction}-{form.replace(' ', '-')}.npy"
                 if not kept.exists():
                     found = [
                         backend.align(query.sequence.embeddings, collection.packed(kind), Alignment()).costs

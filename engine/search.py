@@ -24,10 +24,10 @@ Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
 `fingerprint`: rank without alignment. `sdtw`, `dtw`: all are aligned as published, the query with a part or with the
 whole of each."""
 
-SHORTLIST_CELLS = 8_000_000
-"""Where too many documents are there for all of them to be aligned, as many are as this many pairs of snippets make: 20
-to 30 ms of a core. A short query finds its piece less surely by its fingerprint, and can afford more of them."""
-SHORTLIST = (100, 2000)
+SHORTLIST_CELLS = 12_500_000
+"""Where too many documents are there for all of them to be aligned, as many are as this many pairs of snippets make: 30
+to 40 ms of a core. A short query finds its piece less surely by its fingerprint, and can afford more of them."""
+SHORTLIST = (100, 3000)
 """Documents on a shortlist, at least and at most, unless settings say how many."""
 
 PUBLISHED = {"sdtw": PUBLISHED_SDTW, "dtw": PUBLISHED_DTW}
