@@ -4,9 +4,10 @@
 
 Each row is a training of indexer/training/ablation.toml with a few settings laid over it; the table names them, and
 `scorefind train indexer/training/ablation.toml --set ...` trains the row alone. Rows that change the corpus make one
-of their own beside the common one, of the same pieces. Measured as in bench.embedding, on validation sets only:
-unseen synthetic pieces and, where they are in DIR, real scans with synthetic performances. A row that is trained
-already is only measured. What is worth little to a small network on few pieces may be worth more to a large one.
+of their own beside the common one, of the same training pieces; they are validated on the common one's. Measured as in
+bench.embedding, on validation sets only: unseen synthetic pieces and, where they are in DIR, real scans with synthetic
+performances. A row that is trained already is only measured. What is worth little to a small network on few pieces may
+be worth more to a large one.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from engine.config import FrontEnd
 from engine.encoder import Encoder
 from indexer.training import corpus
 from indexer.training.configuration import Configuration, load_configuration
+from indexer.training.corpus import CorpusSettings
 from indexer.training.train import train
 
 CONFIG = Path(corpus.__file__).with_name("ablation.toml")
@@ -55,9 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common = (f"corpus.data={options.data}", *(QUICK if options.quick else ()), *options.set)
     held: dict[str, Pairs] = {}
     rows: list[dict[str, Any]] = []
+    shared = configure("as it is", common).corpus
     for name in options.rows or (QUICK_ROWS if options.quick else ROWS):
-        weights = trained(configure(name, common), options.jobs)
-        held = held or validation(options, configure("as it is", common))
+        weights = trained(configure(name, common), shared, options.jobs)
+        held = held or validation(options, shared)
         found = [embedding.rows_of(Encoder.load(weights, threads=1), kind, cut) for kind, cut in held.items()]
         rows.append(_row(name, [row for of_set in found for row in of_set]))
         print(report.table([report.with_intervals(rows[-1])]), flush=True)
@@ -77,19 +80,25 @@ def configure(name: str, common: Sequence[str]) -> Configuration:
     return replace(configuration, training=training, corpus=made)
 
 
-def trained(configuration: Configuration, jobs: int) -> Path:
-    """The weights of a training, which is run if they are not there."""
+def trained(configuration: Configuration, shared: CorpusSettings, jobs: int) -> Path:
+    """The weights of a training, which is run if they are not there; validation takes are those of `shared`."""
     weights = configuration.training.run / f"{configuration.training.name}.safetensors"
     if not weights.exists():
+        folder = configuration.corpus.folder
+        if folder != shared.folder:
+            corpus.make(replace(shared, train_pieces=0), configuration.front_end, jobs)
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "val").exists():
+                (folder / "val").symlink_to((shared.folder / "val").resolve(), target_is_directory=True)
         corpus.make(configuration.corpus, configuration.front_end, jobs)
         train(configuration)
     return weights
 
 
-def validation(options: argparse.Namespace, configuration: Configuration) -> dict[str, Pairs]:
+def validation(options: argparse.Namespace, shared: CorpusSettings) -> dict[str, Pairs]:
     """The pairs that all rows are measured on: the validation takes of the common corpus, and Joplin's scans."""
     count = embedding.QUICK_PAIRS if options.quick else embedding.PAIRS
-    takes = [corpus.Take.load(path) for path in corpus.paths(configuration.corpus, "val")]
+    takes = [corpus.Take.load(path) for path in corpus.paths(shared, "val")]
     sets = {"synthetic": [embedding.taken(take) for take in takes]}
     if passages.present(options.data, "joplin"):
         every = 8 if options.quick else 1
