@@ -52,6 +52,8 @@ CARD_BYTES = 8 << 30
 """Of a GPU's memory for one index, at most; alignment and other processes need some too."""
 CARD_SCRATCH_BYTES = 256 << 20
 """Of its memory for a search; FAISS would take 1.5 GiB."""
+CARD_MOST = 2048
+"""Neighbours that FAISS finds on a GPU for a query snippet, and cells it looks into, at most."""
 
 # From so many query snippets on FAISS multiplies matrices. Its own default here, 128,000, means that it compares one by
 # one, which takes twice as long (1.5 against 0.7 ms a snippet among 220,000).
@@ -69,12 +71,14 @@ class CardIndex:
         self._resources = faiss.StandardGpuResources()
         self._resources.setTempMemory(CARD_SCRATCH_BYTES)
         self.original = index
-        self._asked = faiss.index_cpu_to_gpu(self._resources, 0, index)
+        self._asked = faiss.index_cpu_to_gpu(self._resources, 0, _without_graph(index))
         self._lock = threading.Lock()
         self.ntotal: int = index.ntotal
 
     def search(self, query: Embeddings, k: int, probes: int = PROBES) -> "Found":
         """As `search`."""
+        if max(k, probes) > CARD_MOST:
+            return search(self.original, query, k, probes)
         with self._lock:
             try:
                 found = search(self._asked, query, k, probes)
@@ -85,6 +89,20 @@ class CardIndex:
                 self._asked = self.original
                 found = search(self._asked, query, k, probes)
         return found
+
+
+def _without_graph(index: Index) -> Index:
+    """The index as a GPU can hold it: FAISS has no graphs there, so all centroids are compared. Rows are not copied."""
+    if not hasattr(index, "nprobe") or not isinstance(faiss.downcast_index(index.quantizer), faiss.IndexHNSW):
+        return index
+    centroids = faiss.IndexFlatIP(DIMENSION)
+    centroids.add(index.quantizer.reconstruct_n(0, index.nlist))
+    plain: Index = faiss.IndexIVFScalarQuantizer(
+        centroids, DIMENSION, index.nlist, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
+    )
+    plain.replace_invlists(index.invlists, False)
+    plain.sq, plain.ntotal, plain.nprobe, plain.is_trained = index.sq, index.ntotal, index.nprobe, True
+    return plain
 
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -313,7 +331,7 @@ def search(index: Index, query: Embeddings, k: int, probes: int) -> Found:
     # FAISS's own threads wait for each other by spinning: on a busy machine that takes a hundred times as long.
     faiss.omp_set_num_threads(1)  # holds for the calling thread alone, so it is said before each search
     parameters: Any = None
-    if isinstance(index, faiss.IndexIVF):
+    if hasattr(index, "nprobe"):  # cells, on a CPU or a GPU
         parameters = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
         if isinstance(faiss.downcast_index(index.quantizer), faiss.IndexHNSW):
             effort = max(PROBES, probes)

@@ -145,10 +145,11 @@ class FailingCopy:
 
 @pytest.fixture
 def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """FAISS with one GPU; what it makes of an index, or raises, is `copy`."""
+    """FAISS with one GPU; what it makes of an index, or raises, is `copy`, what it was given is `given`."""
     gpu: dict[str, Any] = {"copy": None}
 
     def copied(resources: object, device: int, original: Any) -> Any:
+        gpu["given"] = original
         if isinstance(gpu["copy"], Exception):
             raise gpu["copy"]
         return gpu["copy"] or original
@@ -170,6 +171,34 @@ def test_a_large_index_goes_to_the_gpu_and_finds_the_same(emulated_gpu: dict[str
     assert isinstance(card, index.CardIndex)
     for one, other in zip(*(index.nearest(one, query, 5, threads=2) for one in (card, built)), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_cells_are_found_without_a_graph_on_the_gpu(
+    emulated_gpu: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "EXACT_ROWS", 100)
+    path, query = tmp_path / "index.faiss", embeddings(30, 1)
+    index.save(index.build(packed(embeddings(5000)), threads=1), path)
+    with path.open("rb") as file:
+        mapped = index.load(file)
+    card = index.on_card(mapped)
+    assert isinstance(faiss.downcast_index(emulated_gpu["given"].quantizer), faiss.IndexFlat)
+    on_card, on_cpu = (index.nearest(one, query, 25, threads=1, probes=16) for one in (card, mapped))
+    for one, other in zip(on_card, on_cpu, strict=True):
+        np.testing.assert_array_equal(one, other)
+    few, many = (index.nearest(card, query, 25, threads=1, probes=probes)[0].sum() for probes in (1, 16))
+    assert few < many
+
+
+def test_the_cpu_is_asked_for_more_than_a_gpu_finds(
+    emulated_gpu: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    emulated_gpu["copy"] = FailingCopy()
+    built, query = index.build(packed(embeddings(3000)), threads=1), embeddings(3, 1)
+    card = index.on_card(built)
+    found = index.nearest(card, query, index.CARD_MOST + 1, threads=1)[1]
+    np.testing.assert_array_equal(found, built.search(query, index.CARD_MOST + 1)[1])
+    assert "the GPU is gone" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -207,4 +236,5 @@ def test_the_gpu_finds_what_the_cpu_does(rows: int) -> None:
     built, query = index.build(packed(embeddings(rows)), threads=8), embeddings(100, 1)
     card = index.on_card(built)
     assert isinstance(card, index.CardIndex)
-    assert np.mean(index.nearest(card, query, 25, threads=1)[1] == built.search(query, 25)[1]) > 0.999
+    on_card, on_cpu = (index.nearest(one, query, 25, threads=1, probes=1024)[1] for one in (card, built))
+    assert np.mean(on_card == on_cpu) > 0.999
