@@ -12,9 +12,8 @@ from tqdm import tqdm
 from bench import distractors
 from bench.distractors import Source
 from engine.collection import Collection, CollectionWriter
-from engine.documents import Encoder
 from engine.values import Document, Kind, Sequence
-from indexer.ingest import LoadEncoder
+from indexer.ingest import LoadEncoder, worker_encoder
 from indexer.workers import Failure, each
 
 BLOCK = 128
@@ -92,11 +91,5 @@ def _made(source: Source, first: int, last: int, load: LoadEncoder, jobs: int) -
 
 def _block(source: Source, load: LoadEncoder, numbers: range) -> list[tuple[Document, Sequence]]:
     """Runs in a worker."""
-    encoder = _encoder(load)
+    encoder = worker_encoder(load)
     return [distractors.made(source, number, encoder) for number in numbers]
-
-
-@functools.cache
-def _encoder(load: LoadEncoder) -> Encoder:
-    """The one encoder of this process."""
-    return load()

@@ -160,13 +160,13 @@ def _described(document: Document, known: Document | None, source: Source) -> Do
 def _embed(load_encoder: LoadEncoder, task: _Task) -> tuple[Document, Sequence] | Failure:
     """Runs in a worker."""
     try:
-        return documents.embed(task.source.path, task.source.kind, _encoder(load_encoder))
+        return documents.embed(task.source.path, task.source.kind, worker_encoder(load_encoder))
     except MediaError as exc:
         return Failure(cause=exc.cause)
 
 
 @functools.cache
-def _encoder(load_encoder: LoadEncoder) -> Encoder:
+def worker_encoder(load_encoder: LoadEncoder) -> Encoder:
     """The one encoder of this process."""
     return load_encoder()
 

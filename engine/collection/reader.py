@@ -161,7 +161,7 @@ class Collection:
             self._verify_contents()
             for kind, held in self.manifest.kinds.items():
                 if held.index is not None:
-                    self._load_index(kind, held.index)
+                    self._load_index(kind, held.index, self._indexed(kind, held.index))
 
     def close(self) -> None:
         self._opened.close()
@@ -188,8 +188,8 @@ class Collection:
 
     def _amended(self, kind: Kind, held: IndexFile) -> Index:
         """The index of the file, and what it takes to ask it about the documents in force."""
-        index = on_card(self._load_index(kind, held))
-        was = [entry for entry in self._txn.entries(held.generation) if entry.kind == kind]
+        was = self._indexed(kind, held)
+        index = on_card(self._load_index(kind, held, was))
         now = self._entries_of(kind)
         if was == now:
             return index
@@ -232,13 +232,17 @@ class Collection:
             raise CollectionDamagedError(self.path, f"{LMDB_NAME}: expected {expected}, got {size}")
         return size
 
-    def _load_index(self, kind: Kind, held: IndexFile) -> Index:
-        """That of the file. Raises CollectionDamagedError if it is not what the manifest says."""
+    def _indexed(self, kind: Kind, held: IndexFile) -> list[Entry]:
+        """The documents that the file was made of."""
+        return [entry for entry in self._txn.entries(held.generation) if entry.kind == kind]
+
+    def _load_index(self, kind: Kind, held: IndexFile, entries: list[Entry]) -> Index:
+        """That of the file. Raises CollectionDamagedError if it is not one of these documents."""
         try:
             index = load(self._index_files[kind])
         except ValueError as exc:
             raise CollectionDamagedError(self.path, f"{held.file}: {exc}") from exc
-        expected = sum(entry.snippets for entry in self._txn.entries(held.generation) if entry.kind == kind)
+        expected = sum(entry.snippets for entry in entries)
         if index.ntotal != expected:
             cause = f"{held.file}: expected {expected} snippets, got {index.ntotal}"
             raise CollectionDamagedError(self.path, cause)
