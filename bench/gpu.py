@@ -9,8 +9,10 @@ lie on the card.
 
 - ceilings: what the card does at most: bytes copied, float16 products.
 - checks: both kernels against the CPU's (and the definition's, where that ends) on fresh random sequences.
-- versions: each kernel that was tried, at one size: the plain one, cells a thread, steps, jumps, bytes.
-- sweep: query lengths and collection sizes. latency: 50 s of audio. batches: several queries at once.
+- versions: each kernel that was tried, at one size: the plain one, words a thread, steps, jumps, bytes, totals of 16
+  bits.
+- sweep: query lengths and collection sizes. latency: 50 s of audio. batches: several queries at once. The first two by
+  float16 and by bytes (`int8`).
 - peers: librosa, the CPU backend, and torch on the same card with the same recurrence, row by row.
 - faiss: the card's neighbours against the CPU's. encoder: embeddings and snippets a second against the CPU's.
 
@@ -88,7 +90,8 @@ class Bench:
 
     def checks(self) -> Rows:
         versions: dict[str, dict[str, Any]] = {"simple": {"kernel": "simple"}, "fused": {}}
-        versions |= {f"fused, at most {cells} cells": {"most_cells": cells} for cells in (4, 7)}
+        versions |= {f"fused, at most {words} words": {"most_words": words} for words in (4, 7)}
+        versions |= {"fused, never 16 bits": {"halves": False}, "fused, 16 bits if it can": {"halves": True}}
         return [self.check(name, self.version(**settings)) for name, settings in versions.items()]
 
     def check(self, name: str, card: gpu.Gpu) -> dict[str, Any]:
@@ -132,36 +135,39 @@ class Bench:
         usual, apart = Alignment(), Alignment(jump_penalty=np.inf)
         tried: list[tuple[dict[str, Any], Alignment]] = [({"kernel": "simple"}, usual)]
         tried += [({"three_way": False}, usual)]
-        tried += [({"most_cells": cells}, usual) for cells in range(gpu.FEWEST_CELLS, gpu.MOST_CELLS + 1)]
+        tried += [({"most_words": words}, usual) for words in range(gpu.FEWEST_WORDS, gpu.MOST_WORDS[False, False] + 1)]
         slope, published = Alignment(steps="slope"), Alignment(steps="classic", jump_penalty=np.inf)
         tried += [({}, settings) for settings in (apart, slope, replace(slope, jump_penalty=np.inf), published)]
-        tried += [({"most_cells": cells}, replace(usual, int8=True)) for cells in (8, 10, 12, gpu.MOST_BYTE_CELLS)]
+        for bytes_, halves, some in ((True, False, (8, 11, 14)), (False, True, (4, 5, 6)), (True, True, (4, 6, 8, 10))):
+            tried += [({"most_words": words, "halves": halves}, replace(usual, int8=bytes_)) for words in some]
+        tried += [({}, replace(slope, int8=True))]
         rows = []
         for version, settings in tried:
             if self.quick and version.get("kernel") == "simple":
                 continue
             card = self.version(**version)
-            row: dict[str, Any] = {"kernel": version.get("kernel", "fused"), "cells": version.get("most_cells")}
+            row: dict[str, Any] = {"kernel": version.get("kernel", "fused"), "words": version.get("most_words")}
             row["minima of"] = 3 if version.get("three_way", True) else 2
             row |= {"steps": settings.steps, "jumps": bool(np.isfinite(settings.jump_penalty)), "int8": settings.int8}
+            row["totals"] = 16 if version.get("halves", settings.int8) else 32
             rows.append(row | rate(seconds(partial(card.align, query, packed, settings)), query, packed, settings))
         return rows
 
     def sweep(self) -> Rows:
         rows = []
-        for snippets in SIZES[: 2 if self.quick else None]:
-            packed = self.collection(snippets)
+        for snippets, int8 in itertools.product(SIZES[: 2 if self.quick else None], (False, True)):
+            packed, settings = self.collection(snippets), Alignment(int8=int8)
             for length in ROWS:
                 query = one_query(length, self.rng)
-                times = seconds(partial(self.card.align, query, packed, Alignment()))
-                row: dict[str, Any] = {"snippets": snippets, "documents": len(packed), "query": length}
-                rows.append(row | rate(times, query, packed, Alignment()))
+                times = seconds(partial(self.card.align, query, packed, settings))
+                row: dict[str, Any] = {"snippets": snippets, "documents": len(packed), "query": length, "int8": int8}
+                rows.append(row | rate(times, query, packed, settings))
         return rows
 
     def latency(self) -> Rows:
         rows = []
-        for snippets in SIZES[1 : 2 if self.quick else None]:
-            packed, settings = self.collection(snippets), Alignment()
+        for snippets, int8 in itertools.product(SIZES[1 : 2 if self.quick else None], (False, True)):
+            packed, settings = self.collection(snippets), Alignment(int8=int8)
             times = []
             for _ in range(60):
                 query = one_query(USUAL, self.rng)
@@ -170,7 +176,8 @@ class Bench:
                 np.argpartition(costs, 10)
                 times.append((time.perf_counter() - started) * 1000)
             p50, p95 = np.percentile(times[10:], [50, 95])
-            rows.append({"snippets": snippets, "documents": len(packed), "p50 ms": float(p50), "p95 ms": float(p95)})
+            row: dict[str, Any] = {"snippets": snippets, "documents": len(packed), "int8": int8}
+            rows.append(row | {"p50 ms": float(p50), "p95 ms": float(p95)})
         return rows
 
     def batches(self) -> Rows:
@@ -279,11 +286,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def figures(sections: dict[str, Rows]) -> dict[str, Any]:
-    """The figures by which a card is known: of the largest collection, and of 50 s of audio."""
-    usual = [row for row in sections.get("sweep", []) if row.get("query") == USUAL]
-    largest = {name: usual[-1][name] for name in ("tcups", "cells", "share_of_limit")} if usual else {}
-    latency = {str(row["snippets"]): row["p50 ms"] for row in sections.get("latency", []) if "snippets" in row}
-    return largest | {"latency_ms": latency}
+    """The figures by which a card is known: of the largest collection, and of 50 s of audio; those by bytes apart."""
+    found: dict[str, Any] = {}
+    for suffix, int8 in (("", False), ("_int8", True)):
+        usual = [row for row in sections.get("sweep", []) if row.get("query") == USUAL and row["int8"] == int8]
+        if usual:
+            found |= {f"{name}{suffix}": usual[-1][name] for name in ("tcups", "cells", "share_of_limit")}
+        timed = [row for row in sections.get("latency", []) if row.get("int8") == int8]
+        found[f"latency_ms{suffix}"] = {str(row["snippets"]): row["p50 ms"] for row in timed}
+    return found
 
 
 def refuse(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
@@ -291,21 +302,22 @@ def refuse(queries: Sequence[Embeddings], documents: Packed, settings: Alignment
 
 
 def sequences(lengths: Sequence[int], rng: np.random.Generator, *, ties: bool = False) -> Packed:
-    """Random documents; with `ties` of small multiples of 1/4, so that sums are exact and many are equal."""
+    """Random documents; with `ties` costs are small multiples of 1/4, so that sums are exact and many are equal."""
     count = sum(lengths)
-    values = rng.integers(-1, 2, (count, DIMENSION)) / 2 if ties else unit_rows(count, rng)
     bias = rng.integers(0, 3, count) / 4 if ties else rng.random(count)
     return Packed(
-        embeddings=values.astype(np.float16),
+        embeddings=one_query(count, rng, ties=ties).astype(np.float16),
         bias=bias.astype(np.float32),
         offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
     )
 
 
 def one_query(rows: int, rng: np.random.Generator, *, ties: bool = False) -> Embeddings:
-    if ties:
-        return (rng.integers(-1, 2, (rows, DIMENSION)) / 2).astype(np.float32)
-    return unit_rows(rows, rng)
+    """Random unit embeddings; with `ties` four numbers of each are a half or its negative, the others 0."""
+    if not ties:
+        return unit_rows(rows, rng)
+    values = np.where(np.arange(DIMENSION) < 4, rng.choice([-0.5, 0.5], (rows, DIMENSION)), 0)
+    return rng.permuted(values, axis=1).astype(np.float32)
 
 
 def unit_rows(count: int, rng: np.random.Generator) -> Embeddings:

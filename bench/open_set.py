@@ -1,11 +1,13 @@
 """Does the search know what it has not found? Pieces asked for in collections that lack half of them.
 
-    python -m bench.open_set --data DIR [--set dev|joplin] [--corpus DIR] [--plot FILE.png] [--quick] [--json FILE]
+    python -m bench.open_set --data DIR [--set dev|joplin] [--corpus DIR [--made N]] [--plot FILE.png] [--quick]
+        [--json FILE]
 
 Recordings, whole and in fragments of 5, 10, 20 and 40 s, are asked for among scores (A2S), scores, whole and one, two
 and four systems on end, among recordings (S2A), all by exhaustive alignment. Half of the right documents, drawn eight
 times, are removed: half of the queries have no right answer. `alone`: the collection holds what is left of the set.
-`crowd`: that and the takes of a training corpus (`bench.crowd`), if one is named.
+`crowd`: that and the takes of a training corpus (`bench.crowd`), if one is named. `made`: that and so many documents of
+each kind made of these takes (`bench.distractors`).
 
 - AUROC: how often a query whose document is there (known) gets a more confident best match than one whose is not.
 - false alarms at 95 %: of the queries whose document is not there, so many are as confident as 95 % of the others.
@@ -28,9 +30,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import pieces, queries, report
+from bench import distractors, pieces, queries, report
 from bench.crowd import collect as collect_takes
 from bench.detection import Numbers, Truths, auroc, bins, calibration_error, false_alarms
+from bench.distractors import Source
 from bench.queries import AMONG, Direction, Query
 from bench.retrieval import collect, collection_sizes
 from engine import alignment, config
@@ -38,13 +41,14 @@ from engine.collection import Collection
 from engine.confidence import IN_COLLECTION, Calibration, Scale, beside, features
 from engine.config import SearchSettings
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
-from engine.values import Packed
+from engine.values import DIMENSION, Kind, Packed
 from indexer.training.calibrate import Asked, Searched, draw
 
 LENGTHS_S = (5, 10, 20, 40)
 SYSTEMS = (1, 2, 4)
 HALVES, QUICK_HALVES = 8, 2
-SIZES = (1, 5, 20, 70, 200, 500, 1300)
+SIZES = (1, 5, 20, 70, 200, 500, 1300, 4000, 12_000, 40_000)
+SURROUNDINGS = {"alone": "the set alone", "crowd": "in the crowd", "made": "and made documents"}
 RESAMPLES = 200
 SEED = 0
 
@@ -101,19 +105,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sizes[name] = collection_sizes(one) if one else {}
         print(f"{report.label(network)}, {sizes}", flush=True)
         asked = list(ask(collection, found, 1 if options.quick else options.fragments))
-        for direction in AMONG:
-            scale = calibration.scales[AMONG[direction]]
-            costs, lengths = aligned(asked, direction, collection, crowd, calibration, options.jobs)
-            own = len(collection.of_kind(AMONG[direction]))
-            for name, pool in (("alone", own), ("crowd", len(lengths)))[: 1 + bool(crowd)]:
+        for direction, kind in AMONG.items():
+            scale = calibration.scales[kind]
+            parts = {"alone": collection.packed(kind)}
+            if crowd:
+                parts["crowd"] = without(crowd.packed(kind), scale.background)
+            if crowd and options.made:
+                parts["made"] = made_of(crowd.packed(kind), kind, parts["alone"], encoder, options.made)
+            costs = aligned(asked, direction, collection, join(list(parts.values())[1:]), calibration, options.jobs)
+            lengths = np.concatenate([np.diff(part.offsets) for part in parts.values()])
+            pools = np.cumsum([len(part) for part in parts.values()]).tolist()
+            for name, pool in zip(parts, pools, strict=True):
                 halves = QUICK_HALVES if options.quick else HALVES
-                judged[direction, name] = halved(costs, scale, lengths, own, pool, halves)
+                judged[direction, name] = halved(costs, scale, lengths, pools[0], pool, halves)
             by_size += size_rows(direction, costs, scale, lengths)
     rows = [row for (direction, name), one in judged.items() for row in form_rows(direction, name, one)]
     ingredients = [row for (direction, name), one in judged.items() for row in ingredient_rows(direction, name, one)]
     print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
     print("", "Each ingredient by itself, all queries:", report.table(ingredients), sep="\n")
-    print("", "Collections of so many documents, of the set and the crowd:", report.table(by_size), sep="\n")
+    print("", "Collections of so many documents, drawn from all:", report.table(by_size), sep="\n")
     if options.plot:
         draw_reliability(judged, options.plot)
     if options.json:
@@ -133,6 +143,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--set", choices=sorted(pieces.SETS), default="dev")
     parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd; none: no crowd")
+    parser.add_argument("--made", type=int, default=0, metavar="N", help="documents of each kind made of the crowd")
     parser.add_argument("--plot", type=Path, help="draw the reliability there; needs matplotlib")
     parser.add_argument("--quick", action="store_true", help=f"12 pieces, one fragment each, {QUICK_HALVES} halves")
     parser.add_argument("--json", type=Path, help="write all figures there")
@@ -141,7 +152,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fragments", type=int, default=3, help="of each length, from each document")
     parser.add_argument("--jobs", type=int, default=2, help="threads that align")
     parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="collections are kept there")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.made and not options.corpus:
+        parser.error("--made needs --corpus: documents are made of its takes")
+    return options
 
 
 def ask(collection: Collection, found: Sequence[pieces.Piece], per_piece: int) -> Iterator[Query]:
@@ -162,27 +176,42 @@ def aligned(
     asked: Sequence[Query],
     direction: Direction,
     collection: Collection,
-    crowd: Collection | None,
+    others: Packed,
     calibration: Calibration,
     threads: int,
-) -> tuple[list[tuple[str, Asked]], NDArray[np.int64]]:
-    """The form and the costs of each query of a direction, and the lengths of all documents, in snippets."""
+) -> list[tuple[str, Asked]]:
+    """The form of each query of a direction, and its costs against the collection's documents, then the others."""
     kind = AMONG[direction]
-    ids = [document.id for document in collection.of_kind(kind)]
-    own = collection.packed(kind)
+    ids = collection.ids(kind)
     searched = Searched(
-        own=own,
-        crowd=without(crowd.packed(kind), calibration.scales[kind].background) if crowd else own.take(np.arange(0)),
+        own=collection.packed(kind),
+        crowd=others,
         background=calibration.scales[kind].background,
         settings=calibration.alignment,
         backend=alignment.choose(threads=threads),
     )
     some = [query for query in asked if query.direction == direction]
-    costs = [
+    return [
         (query.form, searched.ask(query.sequence.embeddings, query.piece, ids.index(query.truth)))
         for query in tqdm(some, unit="query", disable=None, leave=False)
     ]
-    return costs, np.concatenate([np.diff(own.offsets), np.diff(searched.crowd.offsets)])
+
+
+def made_of(real: Packed, kind: Kind, like: Packed, encoder: Encoder, count: int) -> Packed:
+    """Documents made of real ones, as long as those of `like`."""
+    source = Source.of(real, kind, np.diff(like.offsets))
+    numbers = tqdm(range(count), desc=kind, unit="document", disable=None, leave=False)
+    return distractors.pack([distractors.made(source, number, encoder)[1] for number in numbers])
+
+
+def join(parts: Sequence[Packed]) -> Packed:
+    """The documents of all parts."""
+    lengths = [np.diff(part.offsets) for part in parts]
+    return Packed(
+        embeddings=np.concatenate([np.empty((0, DIMENSION), np.float16), *(part.embeddings for part in parts)]),
+        bias=np.concatenate([np.empty(0, np.float32), *(part.bias for part in parts)]),
+        offsets=np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64),
+    )
 
 
 def without(documents: Packed, background: Packed) -> Packed:
@@ -318,7 +347,7 @@ def draw_reliability(judged: dict[tuple[Direction, str], Judged], path: Path) ->
             one = judged[direction, name]
             points = bins(one.confidence, one.right)
             error = calibration_error(one.confidence, one.right)
-            label = f"{'the set alone' if name == 'alone' else 'in the crowd'}, ECE {error:.3f}, n = {len(one.right)}"
+            label = f"{SURROUNDINGS[name]}, ECE {error:.3f}, n = {len(one.right)}"
             axis.plot([p for p, _, _ in points], [share for _, share, _ in points], marker="o", label=label)
         axis.set(title=direction, xlabel="confidence of the best match", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axis.legend(loc="upper left", fontsize="small")

@@ -69,7 +69,8 @@ class Alignment:
     """How much of a snippet's bias counts; 0: nothing. All of it would make the cost a likelihood ratio
     (`Encoder.bias`); on validation a quarter finds a little more, and all of it less, of short queries above all."""
     int8: bool = False
-    """Embeddings are rounded to multiples of 1/128: up to twice as fast on CPUs with AVX-512 VNNI, slower on others."""
+    """Embeddings are rounded to multiples of 1/128: up to twice as fast on CPUs with AVX-512 VNNI, slower on others; on
+    GPUs costs are rounded too, to multiples of 1/4096 (`engine/alignment/gpu.py`)."""
 
 
 PUBLISHED_SDTW = Alignment(steps="classic", jump_penalty=float("inf"), bias_weight=0.0)

@@ -5,6 +5,7 @@
 // lane, and read once all have.
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -23,11 +24,17 @@ struct uint4 { unsigned x, y, z, w; };
 struct int2 { int x, y; };
 struct int4 { int x, y, z, w; };
 struct float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
+struct float4 { float x, y, z, w; };
 struct Index { unsigned x, y; };
 
-static float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 static int min(int a, int b) { return a < b ? a : b; }
+
+static unsigned __vminu2(unsigned a, unsigned b) {
+    const unsigned low = std::min(a & 0xffff, b & 0xffff), high = std::min(a >> 16, b >> 16);
+    return high << 16 | low;
+}
+
+static unsigned __vimin3_u16x2(unsigned a, unsigned b, unsigned c) { return __vminu2(__vminu2(a, b), c); }
 
 static int __float_as_int(float value) {
     int bits;
@@ -103,6 +110,10 @@ static float __shfl_up_sync(unsigned, float value, int by) {
     const int lane = threadIdx.x % 32;
     const Laid* all = exchange({{}, {}, __float_as_int(value)});
     return __int_as_float(all[lane >= by ? lane - by : lane].number);
+}
+
+static unsigned __shfl_sync(unsigned, unsigned value, int from) {
+    return exchange({{}, {}, (int)value})[from % 32].number;
 }
 
 static int __reduce_min_sync(unsigned, int value) {
@@ -207,7 +218,7 @@ static void call(void (*function)(Arguments...), void** arguments) {
 #include GPU_SOURCE
 
 // What CUDA's driver would do: arguments are the addresses of the kernel's.
-#ifdef CELLS
+#ifdef WORDS
 extern "C" void run_fused(unsigned x, unsigned y, unsigned threads, void** arguments) {
     launch([](void** given) { call(fused, given); }, x, y, threads, arguments);
 }

@@ -7,8 +7,11 @@ What it does differently:
   thread some neighbouring snippets, so that nothing of D is stored. Query rows are split into two float16 each, whose
   products add up to those of float32. Documents are taken together that need as many threads and cells a thread. A few
   of a size join the next larger size, since each launch takes as long as many documents.
+- With `int8` totals have 16 bits, two to a register: multiples of 1/4096, relative to the least of the row above, so
+  that costs differ by up to 3e-4. That needs jumps, whose penalty bounds how far totals lie apart, and a document that
+  may start and end anywhere; else totals are float32.
 - `simple` takes what `fused` does not: classic steps, costs divided by the length of the path, and documents of more
-  than 2560 snippets (3584 as bytes). Its local costs go through memory, so it is some ten times slower.
+  than 2560 snippets (5120 as bytes). Its local costs go through memory, so it is some ten times slower.
 - Several queries are one launch each size. Paths are the CPU's: they are asked for ten documents at a time.
 
 What a card cannot do, for want of memory or because it failed, the CPU does, and the log says why.
@@ -40,9 +43,12 @@ DeviceArray = Any
 LANES = 32
 WARPS = 8
 """Of a block, at most; with so many, a thread may hold 255 registers."""
-FEWEST_CELLS = 3
-MOST_CELLS, MOST_BYTE_CELLS = 10, 14
-"""Cells a thread, of float16 and of bytes: what 255 registers hold, as the compiler counts (253 and 241)."""
+FEWEST_WORDS = 3
+MOST_WORDS = {(False, False): 10, (True, False): 14, (False, True): 6, (True, True): 10}
+"""Words a thread, by whether embeddings are bytes and whether a word holds the totals of two cells: what 255 registers
+hold, as the compiler counts."""
+HALVES_UNIT = 4096
+"""Totals of 16 bits are multiples of the inverse."""
 ROWS = 8
 """Query rows whose costs `fused` makes together; queries are filled up to a multiple."""
 FEW = 264
@@ -50,12 +56,13 @@ FEW = 264
 CHUNK_BYTES = 1 << 28
 """What `simple` takes for the costs of some documents."""
 BLOCK_ROWS = 1 << 20
-"""Embeddings rounded to bytes at a time."""
+"""Embeddings turned to float32 at a time."""
 THREADS = 128
 OLDEST = 80
 """Compute capability whose tensor cores multiply as `gpu.cu` asks: 8.0."""
-TOLERANCE = 1e-4
-"""By how much costs may differ from the definition's: float32 sums in another order, float16 documents."""
+TOLERANCE, HALVES_TOLERANCE = 1e-4, 3e-4
+"""By how much costs may differ from the definition's: float32 sums in another order, float16 documents; totals of 16
+bits, each local cost rounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +70,19 @@ class _Size:
     """Documents aligned in one launch."""
 
     warps: int
-    cells: int
+    words: int
     """Of a row of D, a thread."""
     documents: DeviceArray
     """int32 (k,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Launches:
+    """All documents, as `fused` aligns them."""
+
+    sizes: tuple[_Size, ...]
+    long: NDArray[np.int64]
+    """Those too long for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +92,8 @@ class _Resident:
     embeddings: DeviceArray
     bias: DeviceArray
     offsets: DeviceArray
-    sizes: tuple[_Size, ...]
-    long: NDArray[np.int64]
-    """Documents too long for `fused`."""
+    launches: dict[bool, _Launches]
+    """By whether a word holds two cells."""
     longest: float
     """Length of the longest embedding; 1 up to rounding."""
     bias_range: NDArray[np.float32]
@@ -94,18 +109,21 @@ class Gpu:
         fallback: AlignMany,
         *,
         kernel: Kernel = "fused",
-        most_cells: int | None = None,
+        most_words: int | None = None,
         three_way: bool = True,
+        halves: bool | None = None,
     ) -> None:
         """
         cupy: the module.
         fallback: aligns what the card cannot.
         kernel: `simple` takes everything that way, to measure what `fused` is worth.
-        most_cells: a thread holds, FEWEST_CELLS or more; None is as many as registers hold.
+        most_words: a thread holds, FEWEST_WORDS or more; None is as many as registers hold.
         three_way: minima of three values at once; else of two.
+        halves: totals have 16 bits where they can; None: if embeddings are bytes.
         """
         self._cupy, self._fallback = cupy, fallback
-        self._fuses, self._most_cells, self._three_way = kernel == "fused", most_cells, three_way
+        self._fuses, self._most_words = kernel == "fused", most_words
+        self._three_way, self._halves = three_way, halves
         self._source = (resources.files("engine.alignment") / "gpu.cu").read_text(encoding="utf-8")
         self._kernels: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._residents: dict[tuple[int, bool], _Resident] = {}
@@ -142,8 +160,7 @@ class Gpu:
         costs = self._cupy.full(shape, np.inf, dtype=np.float32)
         ends = self._cupy.full(shape, -1, dtype=np.int32)
         if self._fuses and settings.steps != "classic" and settings.normalise == "query":
-            self._fused(queries, resident, settings, costs, ends)
-            rest = resident.long
+            rest = self._fused(queries, resident, settings, costs, ends)
         else:
             rest = np.flatnonzero(np.diff(documents.offsets) > 0)
         for first, last in _runs(rest, documents.offsets, CHUNK_BYTES // (4 * max(map(len, queries)))):
@@ -159,33 +176,40 @@ class Gpu:
         settings: Alignment,
         costs: DeviceArray,
         ends: DeviceArray,
-    ) -> None:
-        """Puts costs and ends, (queries, documents), where they are known."""
+    ) -> NDArray[np.int64]:
+        """Puts costs and ends, (queries, documents), where they are known; returns the documents that are left."""
         rows = np.array([len(query) for query in queries], dtype=np.int32)
         filled = -(-rows // ROWS) * ROWS
         factors = np.zeros((filled.sum(), DIMENSION), dtype=np.float32)
         first_rows = (np.cumsum(filled) - filled).astype(np.int32)
         for first, query in zip(first_rows, queries, strict=True):
-            factors[first : first + len(query)] = -query
+            factors[first : first + len(query)] = -(rounded(query) if settings.int8 else query)
         asarray = self._cupy.asarray
         asked = asarray(_factors(factors, settings.int8)), asarray(first_rows), asarray(rows)
+        product = float(np.linalg.norm(factors, axis=1).max()) * resident.longest
+        bias = settings.bias_weight * resident.bias_range
+        shift = _shift(product, bias)
+        dearest = 1 + product + float(bias.max()) + shift
+        halves = self._halves or (self._halves is None and settings.int8)
+        halves = halves and not settings.whole and _fit_halves(settings.jump_penalty, dearest)
         flags = {"WIDE": settings.steps == "wide", "JUMPS": np.isfinite(settings.jump_penalty), "BYTES": settings.int8}
-        flags["THREE"] = self._three_way
-        length = float(np.linalg.norm(factors, axis=1).max())
-        shift = np.float32(_shift(length * resident.longest, settings.bias_weight * resident.bias_range))
-        for size in reversed(resident.sizes):  # the largest take longest
-            options = [f"-DCELLS={size.cells}", *(f"-D{name}={int(flag)}" for name, flag in flags.items())]
-            shared = size.warps * size.cells * LANES * ROWS * 4
-            self._kernel("fused", options, WARPS * size.cells * LANES * ROWS * 4)(
+        flags |= {"THREE": self._three_way, "HALVES": halves}
+        beyond = settings.jump_penalty + dearest + 4 / HALVES_UNIT if halves else np.inf
+        launches = self._launches(resident, settings.int8, halves)
+        for size in reversed(launches.sizes):  # the largest take longest
+            options = [f"-DWORDS={size.words}", *(f"-D{name}={int(flag)}" for name, flag in flags.items())]
+            shared = size.warps * size.words * LANES * ROWS * 4
+            self._kernel("fused", options, WARPS * size.words * LANES * ROWS * 4)(
                 (len(size.documents), len(queries)),
                 (size.warps * LANES,),
                 (
                     *(resident.embeddings, resident.bias, resident.offsets, size.documents, *asked),
-                    *(np.float32(settings.bias_weight), np.float32(settings.jump_penalty), shift),
+                    *map(np.float32, (settings.bias_weight, settings.jump_penalty, shift, beyond)),
                     *(np.int32(settings.whole), np.int64(costs.shape[1]), costs, ends),
                 ),
                 shared_mem=shared,
             )
+        return launches.long
 
     def _simple(
         self,
@@ -235,24 +259,39 @@ class Gpu:
         key = id(documents), int8
         if key not in self._residents:
             asarray = self._cupy.asarray
-            lengths = np.diff(documents.offsets)
-            most_cells = self._most_cells or (MOST_BYTE_CELLS if int8 else MOST_CELLS)
-            embeddings = asarray(_stored(documents, int8))
+            embeddings = self._bytes(documents) if int8 else asarray(_float16(documents.embeddings))
             bias = documents.bias if len(documents.bias) > 0 else np.zeros(1, dtype=np.float32)
             self._residents[key] = _Resident(
                 embeddings=embeddings,
                 bias=asarray(documents.bias),
                 offsets=asarray(documents.offsets),
-                sizes=tuple(
-                    _Size(warps=warps, cells=cells, documents=asarray(numbers))
-                    for warps, cells, numbers in sizes(lengths, most_cells)
-                ),
-                long=np.flatnonzero(lengths > LANES * WARPS * most_cells),
+                launches={},
                 longest=_longest(embeddings) / (float(QUANTA) if int8 else 1),
                 bias_range=np.array([bias.min(), bias.max()]),
             )
             weakref.finalize(documents, self._residents.pop, key, None).atexit = False
         return self._residents[key]
+
+    def _bytes(self, documents: Packed) -> DeviceArray:
+        """As `definition.rounded`, on the card: int8 (n, 32)."""
+        stored = self._cupy.full(documents.embeddings.shape, 0, dtype=np.int8)
+        for start in range(0, len(stored), BLOCK_ROWS):
+            part = self._cupy.asarray(_float16(documents.embeddings[start : start + BLOCK_ROWS])).astype(np.float32)
+            stored[start : start + BLOCK_ROWS] = (part * QUANTA).round().clip(1 - QUANTA, QUANTA - 1).astype(np.int8)
+        return stored
+
+    def _launches(self, resident: _Resident, int8: bool, halves: bool) -> _Launches:
+        if halves not in resident.launches:
+            asarray = self._cupy.asarray
+            cells = np.diff(self._cupy.asnumpy(resident.offsets))
+            words, most = -(-cells // 2) if halves else cells, self._most_words or MOST_WORDS[int8, halves]
+            some = (
+                _Size(warps=warps, words=each, documents=asarray(numbers))
+                for warps, each, numbers in sizes(words, most)
+            )
+            long = np.flatnonzero(words > LANES * WARPS * most)
+            resident.launches[halves] = _Launches(sizes=tuple(some), long=long)
+        return resident.launches[halves]
 
 
 def open_card(fallback: AlignMany) -> Gpu:
@@ -287,21 +326,21 @@ def name_of_card() -> str:
     return f"{properties['name'].decode()}, {free:.1f} of {total:.1f} GiB free, CuPy {cupy.__version__}"
 
 
-def sizes(lengths: NDArray[np.int64], most_cells: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
-    """Warps, cells a thread and the documents of each launch of `fused`, the least first.
+def sizes(lengths: NDArray[np.int64], most_words: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
+    """Warps, words a thread and the documents of each launch of `fused`, the least first.
 
-    lengths: int64 (B,) snippets of each document; those without any, and those too long, are left out.
+    lengths: int64 (B,) words of each document; those without any, and those too long, are left out.
     """
-    warps = -(-lengths // (LANES * most_cells))
-    cells = np.maximum(FEWEST_CELLS, -(-lengths // (LANES * np.maximum(warps, 1))))
-    keys = np.where((lengths > 0) & (warps <= WARPS), warps * (most_cells + 1) + cells, 0)
+    warps = -(-lengths // (LANES * most_words))
+    words = np.maximum(FEWEST_WORDS, -(-lengths // (LANES * np.maximum(warps, 1))))
+    keys = np.where((lengths > 0) & (warps <= WARPS), warps * (most_words + 1) + words, 0)
     order = np.argsort(keys, kind="stable").astype(np.int32)
     borders = np.searchsorted(keys[order], np.unique(keys[keys > 0]), side="right").tolist()
     start = int(np.count_nonzero(keys == 0))
     for border in borders:
         if border - start >= FEW or border == len(keys):
             last = order[border - 1]
-            yield int(warps[last]), int(cells[last]), order[start:border]
+            yield int(warps[last]), int(words[last]), order[start:border]
             start = border
 
 
@@ -323,15 +362,8 @@ def _factors(rows: Embeddings, int8: bool) -> NDArray[Any]:
     return np.ascontiguousarray(np.stack([part.reshape(-1, 4, 8) for part in (upper, lower)], axis=2))
 
 
-def _stored(documents: Packed, int8: bool) -> NDArray[Any]:
-    """The embeddings as they lie on the card, float16 or int8 (n, 32)."""
-    if not int8:
-        return np.ascontiguousarray(documents.embeddings, dtype=np.float16)
-    stored = np.empty(documents.embeddings.shape, dtype=np.int8)
-    for start in range(0, len(stored), BLOCK_ROWS):
-        part = documents.embeddings[start : start + BLOCK_ROWS].astype(np.float32)
-        stored[start : start + BLOCK_ROWS] = rounded(part) * QUANTA
-    return stored
+def _float16(embeddings: NDArray[Any]) -> NDArray[np.float16]:
+    return np.ascontiguousarray(embeddings, dtype=np.float16)
 
 
 def _longest(embeddings: DeviceArray) -> float:
@@ -347,6 +379,11 @@ def _shift(largest_product: float, weighted_bias: NDArray[np.floating]) -> float
     """What makes every local cost positive; a multiple of 1/4, so that sums that were exact stay so."""
     least = 1 - largest_product + float(weighted_bias.min())
     return max(0.0, float(np.ceil(4 * (1e-3 - least)) / 4))
+
+
+def _fit_halves(penalty: float, dearest: float) -> bool:
+    """Whether 16 bits hold all totals and charges; `gpu.cu` counts them."""
+    return 4 * penalty + 3 * dearest < (1 << 16) / HALVES_UNIT - 0.01
 
 
 def _try(gpu: Gpu) -> None:

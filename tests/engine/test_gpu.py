@@ -12,7 +12,7 @@ from cuda_compiler import compile_cuda, compiler
 from emulated_cupy import COMPILER, DeviceFailure, EmulatedCupy, OutOfMemory
 from engine import alignment
 from engine.alignment import Alignments, cpu, definition, gpu
-from engine.config import Alignment
+from engine.config import Alignment, StepSet
 from engine.errors import DeviceError
 from engine.values import DIMENSION, Embeddings, Packed
 
@@ -56,17 +56,23 @@ def refuse(asked: object, documents: Packed, settings: Alignment) -> tuple[Align
     raise AssertionError("the CPU was asked")
 
 
-def emulation(most_cells: int = 4, cupy: EmulatedCupy | None = None, *, three_way: bool = True) -> gpu.Gpu:
-    return gpu.Gpu(cupy or EmulatedCupy(), refuse, most_cells=most_cells, three_way=three_way)
+def emulation(
+    most_words: int = 4, cupy: EmulatedCupy | None = None, *, three_way: bool = True, halves: bool | None = None
+) -> gpu.Gpu:
+    return gpu.Gpu(cupy or EmulatedCupy(), refuse, most_words=most_words, three_way=three_way, halves=halves)
 
 
-def assert_same(found: Alignments, expected: Alignments, *, exact: bool) -> None:
+def assert_same(found: Alignments, expected: Alignments, *, exact: bool, tolerance: float = gpu.TOLERANCE) -> None:
     """Costs alike, and the same ends, unless another is as cheap within the tolerance (random costs do not tie)."""
     if exact:
         np.testing.assert_array_equal(found.costs, expected.costs)
     else:
-        np.testing.assert_allclose(found.costs, expected.costs, rtol=1e-6, atol=gpu.TOLERANCE)
+        np.testing.assert_allclose(found.costs, expected.costs, rtol=1e-6, atol=tolerance)
     np.testing.assert_array_equal(found.ends, expected.ends)
+
+
+def tolerance_of(settings: Alignment) -> float:
+    return gpu.HALVES_TOLERANCE if settings.int8 else gpu.TOLERANCE
 
 
 @emulated
@@ -78,21 +84,78 @@ def test_the_kernels_on_the_cpu_equal_the_definition(settings: Alignment, ties: 
     asked = queries([1, 11], rng, ties=ties)
     expected = definition.align_many(asked, documents, settings)
     for found, wanted in zip(emulation().align_many(asked, documents, settings), expected, strict=True):
-        assert_same(found, wanted, exact=ties)
+        assert_same(found, wanted, exact=ties, tolerance=tolerance_of(settings))
 
 
 @emulated
 @pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
-@pytest.mark.parametrize("cells", [*range(gpu.FEWEST_CELLS, gpu.MOST_CELLS + 1), gpu.MOST_BYTE_CELLS])
-def test_documents_of_any_length_equal_the_cpus_whatever_a_thread_holds(cells: int, ties: bool) -> None:
-    rng = np.random.default_rng(cells)
-    limits = [gpu.LANES * cells * warps for warps in (1, 2, gpu.WARPS)]
+@pytest.mark.parametrize("words", [*range(gpu.FEWEST_WORDS, gpu.MOST_WORDS[False, False] + 1), 14])
+def test_documents_of_any_length_equal_the_cpus_whatever_a_thread_holds(words: int, ties: bool) -> None:
+    rng = np.random.default_rng(words)
+    limits = [gpu.LANES * words * warps for warps in (1, 2, gpu.WARPS)]
     lengths = [*rng.integers(1, 300, 2).tolist(), *limits, limits[-1] + 1, 0]
     documents, asked = sequences(lengths, rng, ties=ties), queries([rng.integers(2, 25), 8], rng, ties=ties)
-    settings = Alignment(jump_penalty=0.25, bias_weight=0.5, int8=cells > gpu.MOST_CELLS)
+    settings = Alignment(jump_penalty=0.25, bias_weight=0.5, int8=words > gpu.MOST_WORDS[False, False])
     expected = cpu.align_many(asked, documents, settings)
-    for found, wanted in zip(emulation(cells).align_many(asked, documents, settings), expected, strict=True):
+    card = emulation(words, halves=False)
+    for found, wanted in zip(card.align_many(asked, documents, settings), expected, strict=True):
         assert_same(found, wanted, exact=ties)
+
+
+def quarters(lengths: list[int], rng: np.random.Generator, *, opposed: bool) -> Packed:
+    """Unit embeddings whose products are multiples of 1/4, so that sums are exact; `opposed`: they are 1 or -1."""
+    values = np.zeros((sum(lengths), DIMENSION), dtype=np.float16)
+    signs = rng.choice([-0.5, 0.5], (len(values), 1 if opposed else 4))
+    places = np.tile(np.arange(4), (len(values), 1)) if opposed else np.argsort(rng.random(values.shape), axis=1)[:, :4]
+    np.put_along_axis(values, places, np.broadcast_to(signs, places.shape).astype(np.float16), axis=1)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Packed(embeddings=values, bias=rng.integers(0, 3, len(values)).astype(np.float32) / 4, offsets=offsets)
+
+
+@emulated
+@pytest.mark.parametrize("opposed", [False, True], ids=["any", "opposed"])
+@pytest.mark.parametrize("steps", ["wide", "slope"])
+@pytest.mark.parametrize(("int8", "words", "penalty"), [(True, 4, 2.0), (True, 3, 0.25), (False, 3, 2.0)])
+def test_totals_of_16_bits_are_exact_where_costs_are(
+    int8: bool, words: int, penalty: float, steps: StepSet, opposed: bool
+) -> None:
+    rng = np.random.default_rng(words)
+    half = gpu.LANES * words
+    lengths = [1, 2, 5, half - 1, half, half + 1, 2 * half - 1, 2 * half, 3 * half, 4 * half + 3, 16 * half, 0]
+    documents, asked = quarters(lengths, rng, opposed=opposed), quarters([1, 2, 9, 33], rng, opposed=opposed)
+    settings = Alignment(steps=steps, jump_penalty=penalty, bias_weight=0.5, int8=int8)
+    some = np.split(asked.embeddings.astype(np.float32), asked.offsets[1:-1])
+    card = emulation(words, halves=True)
+    for found, wanted in zip(
+        card.align_many(some, documents, settings), cpu.align_many(some, documents, settings), strict=True
+    ):
+        assert_same(found, wanted, exact=True)
+    assert [set(resident.launches) for resident in card._residents.values()] == [{True}]
+
+
+@emulated
+@pytest.mark.parametrize(
+    ("settings", "halves"),
+    [
+        (Alignment(int8=True), True),
+        (Alignment(), False),
+        (Alignment(int8=True, jump_penalty=2.4), False),
+        (Alignment(int8=True, jump_penalty=np.inf), False),
+        (Alignment(int8=True, whole=True), False),
+    ],
+    ids=str,
+)
+def test_totals_have_16_bits_where_these_hold_them(settings: Alignment, halves: bool) -> None:
+    rng = np.random.default_rng(0)
+    documents, asked = sequences([40, 300], rng, ties=False), queries([30], rng, ties=False)[0]
+    card = emulation()
+    assert_same(
+        card.align(asked, documents, settings),
+        cpu.align(asked, documents, settings),
+        exact=False,
+        tolerance=tolerance_of(settings),
+    )
+    assert [set(resident.launches) for resident in card._residents.values()] == [{halves}]
 
 
 @emulated
@@ -150,10 +213,11 @@ def test_what_the_card_cannot_do_the_cpu_does(
 def test_each_document_is_in_one_launch_that_holds_it() -> None:
     rng = np.random.default_rng(0)
     lengths = rng.integers(0, 3000, 20_000)
-    launches, longest = list(gpu.sizes(lengths, gpu.MOST_CELLS)), gpu.LANES * gpu.WARPS * gpu.MOST_CELLS
-    for warps, cells, documents in launches:
-        assert lengths[documents].max() <= warps * cells * gpu.LANES <= longest
-        assert len(documents) >= gpu.FEW or (warps, cells) == launches[-1][:2]
+    most = gpu.MOST_WORDS[False, False]
+    launches, longest = list(gpu.sizes(lengths, most)), gpu.LANES * gpu.WARPS * most
+    for warps, words, documents in launches:
+        assert lengths[documents].max() <= warps * words * gpu.LANES <= longest
+        assert len(documents) >= gpu.FEW or (warps, words) == launches[-1][:2]
     found = np.sort(np.concatenate([documents for _, _, documents in launches]))
     np.testing.assert_array_equal(found, np.flatnonzero((lengths > 0) & (lengths <= longest)))
 
@@ -161,7 +225,13 @@ def test_each_document_is_in_one_launch_that_holds_it() -> None:
 @pytest.mark.skipif(compiler() is None, reason="neither NVRTC nor nvcc is installed")
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(
-    "options", ["-DCELLS=3 -DWIDE=1 -DJUMPS=1 -DBYTES=0 -DTHREE=1", "-DCELLS=10 -DWIDE=0 -DJUMPS=0 -DBYTES=1 -DTHREE=0"]
+    "options",
+    [
+        "-DWORDS=3 -DWIDE=1 -DJUMPS=1 -DBYTES=0 -DTHREE=1 -DHALVES=0",
+        "-DWORDS=10 -DWIDE=0 -DJUMPS=0 -DBYTES=1 -DTHREE=0 -DHALVES=0",
+        "-DWORDS=6 -DWIDE=0 -DJUMPS=1 -DBYTES=0 -DTHREE=1 -DHALVES=1",
+        "-DWORDS=10 -DWIDE=1 -DJUMPS=1 -DBYTES=1 -DTHREE=1 -DHALVES=1",
+    ],
 )
 def test_the_kernels_compile_for_cards_that_are_not_here(architecture: str, options: str) -> None:
     assert len(compile_cuda(SOURCE, architecture, options.split())) > 10_000
@@ -181,10 +251,10 @@ def test_the_card_equals_the_cpu_on_many_documents(settings: Alignment) -> None:
     asked = queries(rng.integers(1, 300, 4).tolist(), rng, ties=False)
     for query, found in zip(asked, backend.align_many(asked, documents, settings), strict=True):
         expected = cpu.align(query, documents, settings, threads=4)
-        same = np.isclose(found.costs, expected.costs, rtol=1e-5, atol=gpu.TOLERANCE)
+        same = np.isclose(found.costs, expected.costs, rtol=1e-5, atol=tolerance_of(settings))
         # Of ways alike to the seventh digit either is taken: it may end elsewhere, or pass another number of cells.
         assert np.count_nonzero(~same) <= (8 if settings.normalise == "path" else 0)
-        assert np.count_nonzero(found.ends != expected.ends) <= 4
+        assert np.count_nonzero(found.ends != expected.ends) <= (20 if settings.int8 else 4)
 
 
 @pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
