@@ -53,13 +53,11 @@ typedef uint2 Eighth;  // 8 dimensions of an embedding
 typedef signed char Value;
 typedef int Sum;
 constexpr int PARTS = 1;  // of each eighth of a query row
-constexpr float UNIT = 1.0f / (128 * 128);
 #else
 typedef uint4 Eighth;
 typedef unsigned short Value;
 typedef float Sum;
 constexpr int PARTS = 2;  // the upper half of the digits, then the lower one
-constexpr float UNIT = 1;
 #endif
 
 #ifdef WORDS
@@ -165,7 +163,7 @@ __device__ __forceinline__ Total cost_of(const Row& row, Total base, Product pro
 #if HALVES
     return product + base - row.lowest * BOTH;
 #else
-    return base + UNIT * product;
+    return base + (BYTES ? 1.0f / (128 * 128) : 1) * product;
 #endif
 }
 
