@@ -97,11 +97,9 @@ def _without_graph(index: Index) -> Index:
         return index
     centroids = faiss.IndexFlatIP(DIMENSION)
     centroids.add(index.quantizer.reconstruct_n(0, index.nlist))
-    plain: Index = faiss.IndexIVFScalarQuantizer(
-        centroids, DIMENSION, index.nlist, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
-    )
+    plain = _celled(centroids, index.nlist)
     plain.replace_invlists(index.invlists, False)
-    plain.sq, plain.ntotal, plain.nprobe, plain.is_trained = index.sq, index.ntotal, index.nprobe, True
+    plain.sq, plain.ntotal, plain.is_trained = index.sq, index.ntotal, True
     return plain
 
 
@@ -195,17 +193,57 @@ def build(documents: Documents, *, threads: int) -> Index:
     graph = faiss.IndexHNSWFlat(DIMENSION, GRAPH_DEGREE, faiss.METRIC_INNER_PRODUCT)
     graph.hnsw.efConstruction = GRAPH_EFFORT
     graph.add(centroids)
-    index = faiss.IndexIVFScalarQuantizer(
-        graph, DIMENSION, len(centroids), faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
-    )
+    index = _celled(graph, len(centroids))
     index.quantizer_trains_alone = 2  # its centroids are there
     index.train(_sample(documents, SAMPLE_ROWS * DIMENSION))
-    index.nprobe = PROBES
     for block in _blocks(documents):
-        numbers = np.arange(index.ntotal, index.ntotal + len(block), dtype=np.int64)
-        cell = nearest(assigning, block, 1, threads=threads, probes=ASSIGN_PROBES)[1].ravel()
-        index.add_core(len(block), *(faiss.swig_ptr(array) for array in (block, numbers, cell)))
+        _put(index, block, nearest(assigning, block, 1, threads=threads, probes=ASSIGN_PROBES)[1])
     return index
+
+
+def extendable(index: Index, rows: int) -> bool:
+    """Whether an index has as many cells as one of so many rows."""
+    return isinstance(index, faiss.IndexIVF) and 1 << round(np.log2(index.nlist)) == cells(rows)
+
+
+def extend(index: Index, rows: NDArray[np.int64], new: Documents, *, threads: int) -> Index:
+    """An index of the documents as they are, made of one of them as they were: its cells stay, so it takes seconds.
+
+    index: `extendable`.
+    rows: int64 (index.ntotal,), which row each of its rows is now; those that stay come before all new ones. -1: gone.
+    """
+    faiss.omp_set_num_threads(threads)
+    extended = _celled(faiss.clone_index(index.quantizer), index.nlist)
+    extended.sq, extended.is_trained = index.sq, True
+    for cell in range(index.nlist):
+        size = index.invlists.list_size(cell)
+        if size > 0:
+            numbers = rows[faiss.rev_swig_ptr(index.invlists.get_ids(cell), size)]
+            codes = faiss.rev_swig_ptr(index.invlists.get_codes(cell), size * index.code_size).reshape(size, -1)
+            kept = numbers >= 0
+            arrays = numbers[kept], np.ascontiguousarray(codes[kept])
+            extended.invlists.add_entries(cell, len(arrays[0]), *map(faiss.swig_ptr, arrays))
+    extended.ntotal = int(np.count_nonzero(rows >= 0))
+    graph = faiss.downcast_index(extended.quantizer)
+    parameters: Any = faiss.SearchParametersHNSW(efSearch=PROBES)  # type: ignore[attr-defined]
+    for block in _blocks(new):
+        _put(extended, block, graph.search(block, 1, params=parameters)[1])
+    return extended
+
+
+def _celled(quantizer: Index, count: int) -> Index:
+    """An empty index of so many cells, whose centroids are those of the quantizer."""
+    index: Index = faiss.IndexIVFScalarQuantizer(
+        quantizer, DIMENSION, count, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
+    )
+    index.nprobe = PROBES
+    return index
+
+
+def _put(index: Index, block: Embeddings, cell: NDArray[np.int64]) -> None:
+    """Adds rows, each in the cell that it is told, int64 (rows, 1)."""
+    numbers = np.arange(index.ntotal, index.ntotal + len(block), dtype=np.int64)
+    index.add_core(len(block), *(faiss.swig_ptr(array) for array in (block, numbers, cell)))
 
 
 def exact(documents: Documents, query: Embeddings, k: int, *, threads: int) -> Found:

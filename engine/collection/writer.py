@@ -22,7 +22,7 @@ from engine.errors import (
     CollectionLockedError,
     DocumentMissingError,
 )
-from engine.index import build, cells, save
+from engine.index import Index, build, cells, checksum, extend, extendable, load, save
 from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdentity, Sequence
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ BATCH_S = 1.0
 
 
 BESIDE_SNIPPETS = 1 << 16
-"""New snippets of a kind that are searched beside an index, all of them, before it is made anew ..."""
+"""New snippets of a kind that are searched beside an index, all of them, before they are put into it ..."""
 GONE_SHARE = 1 / 8
 """... and the share of what it holds that may be gone: what is found of these makes room for nothing else."""
 
@@ -142,7 +142,8 @@ class CollectionWriter:
     def commit(self) -> int:
         """Puts what was staged and removed in force, all or nothing; returns the generation.
 
-        Indexes are made anew only if too much has changed since they were.
+        Indexes are written again only if too much has changed since they were, and made anew if they have to have more
+        cells or fewer.
         Raises CollectionError if a file cannot be written; then the old generation stays in force.
         """
         self.flush()
@@ -228,6 +229,7 @@ class CollectionWriter:
         """
         chosen = [entry for entry in entries if entry.kind == kind]
         held, old = contents(chosen), self._manifest.kinds[kind].index
+        index: Index | None = None
         if cells(held.snippets) == 0:
             return held
         with self._store.reading() as txn:
@@ -235,10 +237,36 @@ class CollectionWriter:
                 was = [entry for entry in txn.entries(old.generation) if entry.kind == kind]
                 if _will_do(was, chosen):
                     return replace(held, index=old)
-            index = build(Stored(txn, chosen, threading.RLock()), threads=self._threads)
+                index = self._extended(old, was, chosen, txn)
+            index = index or build(Stored(txn, chosen, threading.RLock()), threads=self._threads)
         name = f"{kind}s-{generation:06d}.faiss"
         size, sha256 = save(index, self.path / name)
         return replace(held, index=IndexFile(file=name, size=size, sha256=sha256, generation=generation))
+
+    def _extended(self, old: IndexFile, was: list[Entry], now: list[Entry], txn: Transaction) -> Index | None:
+        """An index of the documents that are, from the file of those that were; None if its cells are too few or too
+        many, or if it is damaged."""
+        starts = np.cumsum([0, *(entry.snippets for entry in now)], dtype=np.int64)
+        start_of = {entry.number: start for entry, start in zip(now, starts.tolist(), strict=False)}
+        moved = [
+            np.arange(entry.snippets) + start_of[entry.number]
+            if entry.number in start_of
+            else np.full(entry.snippets, -1)
+            for entry in was
+        ]
+        known = {entry.number for entry in was}
+        new = Stored(txn, [entry for entry in now if entry.number not in known], threading.RLock())
+        try:
+            with (self.path / old.file).open("rb") as file:
+                if checksum(file) != old.sha256:
+                    raise ValueError("it does not match its checksum")
+                index = load(file)
+                if not extendable(index, int(starts[-1])):
+                    return None
+                return extend(index, np.concatenate(moved), new, threads=self._threads)
+        except (OSError, ValueError) as exc:
+            logger.warning("%s: %s is made anew: %s", self.path, old.file, exc)
+            return None
 
     def _collect_garbage(self) -> None:
         """Removes what the generation in force does not need. What fails is left for the next time."""

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from collection_samples import NETWORK, document, fill, sequence
-from engine.collection import Collection, CollectionWriter, manifest, store, writer
+from engine.collection import Collection, CollectionWriter, manifest, reader, store, writer
 from engine.errors import CollectionError, CollectionLockedError, DocumentMissingError, NetworkMismatchError
+from engine.index import nearest
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,6 +117,42 @@ def test_the_index_of_a_kind_that_did_not_change_stays(tmp_path: Path) -> None:
         "recordings-000002.faiss",
         "scores-000001.faiss",
     ]
+
+
+def test_an_index_is_extended_by_what_is_new_and_rid_of_what_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as first:
+        for number in range(5):
+            first.stage(document(f"d{number}"), sequence(seed=number))
+        first.commit()
+    monkeypatch.setattr(writer, "build", None)  # what calls it fails
+    with CollectionWriter(tmp_path, NETWORK) as second:
+        second.remove("d1")
+        second.stage(document("d3", fingerprint="g"), sequence(7, seed=13))
+        second.stage(document("d5"), sequence(seed=5))
+        second.commit()
+    with Collection.open(tmp_path) as collection:
+        assert [path.name for path in tmp_path.glob("*.faiss")] == ["scores-000002.faiss"]
+        rows = collection.packed("score").embeddings.astype(np.float32)
+        assert collection.ids("score") == ("d0", "d2", "d4", "d3", "d5")
+        np.testing.assert_array_equal(nearest(collection.index("score"), rows, 1, threads=1)[1][:, 0], np.arange(27))
+
+
+def test_a_damaged_index_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reader, "VERIFY_BYTES", 0)  # as in a large collection, which is not verified when it is opened
+    fill(tmp_path, "a", "b")
+    (path,) = tmp_path.glob("*.faiss")
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+    fill(tmp_path, "c")
+    assert "scores-000001.faiss is made anew: it does not match its checksum" in caplog.text
+    with Collection.open(tmp_path) as collection:
+        collection.check()
+        assert collection.index("score").ntotal == 15
 
 
 def test_documents_that_a_killed_writer_staged_are_taken_in_by_the_next(tmp_path: Path) -> None:

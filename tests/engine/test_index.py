@@ -74,6 +74,35 @@ def test_the_index_of_some_documents_is_made_in_blocks_of_whole_ones(monkeypatch
     )
 
 
+def test_an_extended_index_holds_what_is_there_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "EXACT_ROWS", 100)
+    was, new, path = embeddings(5000), embeddings(800, 1), tmp_path / "index.faiss"
+    index.save(index.build(packed(was), threads=1), path)
+    with path.open("rb") as file:
+        mapped = index.load(file)
+    stays = np.ones(5000, dtype=bool)
+    stays[100:900] = stays[4990:] = False
+    now = np.where(stays, np.cumsum(stays) - 1, -1)
+    extended = index.extend(mapped, now, packed(new), threads=2)
+    rows = np.concatenate([was[stays], new])
+    assert extended.ntotal == sum(extended.invlists.list_size(cell) for cell in range(extended.nlist)) == len(rows)
+    np.testing.assert_array_equal(index.nearest(extended, rows, 1, threads=1)[1][:, 0], np.arange(len(rows)))
+    assert np.mean(index.nearest(extended, new, 1, threads=1, probes=1)[1][:, 0] >= stays.sum()) > 0.95
+    index.save(extended, tmp_path / "extended.faiss")
+    with (tmp_path / "extended.faiss").open("rb") as file:
+        again = index.load(file)
+    for one, other in zip(*(index.nearest(i, new[:9], 7, threads=1, probes=4) for i in (extended, again)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_index_is_extended_while_its_cells_are_as_many_as_they_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = index.build(packed(embeddings(200)), threads=1)
+    monkeypatch.setattr(index, "EXACT_ROWS", 100)
+    built = index.build(packed(embeddings(5000)), threads=1)
+    assert [index.extendable(built, rows) for rows in (90, 2000, 4500, 6000, 9000)] == [False, False, True, True, False]
+    assert not index.extendable(flat, 200)
+
+
 def test_a_large_index_is_searched_where_it_lies_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "EXACT_ROWS", 100)
     built, query = index.build(packed(embeddings(5000)), threads=1), embeddings(9, 1)
