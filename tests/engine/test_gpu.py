@@ -268,6 +268,14 @@ def test_the_card_equals_the_cpu_on_a_few_documents(longest: int, ties: bool) ->
         assert_same(found, wanted, exact=ties)
 
 
+@pytest.mark.parametrize("longest", [90, 1300, 5000])
+def test_the_card_equals_the_cpu_on_a_few_documents_by_totals_of_16_bits(longest: int) -> None:
+    backend, rng, settings = card_or_skip(), np.random.default_rng(longest), Alignment(int8=True, bias_weight=0.5)
+    documents = quarters([longest, *rng.integers(0, longest, 9).tolist()], rng, opposed=False)
+    asked = quarters([92], rng, opposed=False).embeddings.astype(np.float32)
+    assert_same(backend.align(asked, documents, settings), cpu.align(asked, documents, settings), exact=True)
+
+
 def test_without_a_card_gpu_is_refused_and_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(fallback: object) -> gpu.Gpu:
         raise DeviceError("no card")
