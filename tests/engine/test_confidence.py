@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine import alignment
-from engine.confidence import Calibration, Scale, background_costs, features
+from engine.confidence import CALIBRATED_DOCUMENTS, Calibration, Scale, background_costs, features
 from engine.config import Alignment, FrontEnd
 from engine.encoder import DEFAULT_WEIGHTS
 from engine.errors import WeightsError
@@ -53,6 +53,11 @@ def test_length_and_number_enter_as_logarithms_and_products() -> None:
     (given,) = features(np.array([0.5], np.float32), BACKGROUND_COSTS, snippets=20, documents=4)
     n, b = np.log(20), np.log(4)
     np.testing.assert_allclose(given[2:], [n, b, n * given[1], n * b])
+
+
+def test_the_effect_of_the_number_ends_where_calibrations_do() -> None:
+    few, most, more = (probabilities(0.7, documents=n)[0] for n in (100, CALIBRATED_DOCUMENTS, 100_000))
+    assert few > most == more
 
 
 def test_a_cheaper_match_is_surer() -> None:
