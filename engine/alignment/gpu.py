@@ -7,9 +7,9 @@ What it does differently:
   thread some neighbouring snippets, so that nothing of D is stored. Query rows are split into two float16 each, whose
   products add up to those of float32. Documents are taken together that need as many threads and cells a thread. A few
   of a size join the next larger size, since each launch takes as long as many documents.
-- With `int8` totals have 16 bits, two to a register: multiples of 1/4096, relative to the least of the row above, so
-  that costs differ by up to 3e-4. That needs jumps, whose penalty bounds how far totals lie apart, and a document that
-  may start and end anywhere; else totals are float32.
+- With `int8` newer cards hold totals in 16 bits, two to a register: multiples of 1/4096, relative to the least of the
+  row above, so that costs differ by up to 3e-4. That needs jumps, whose penalty bounds how far totals lie apart, and a
+  document that may start and end anywhere; else totals are float32.
 - `simple` takes what `fused` does not: classic steps, costs divided by the length of the path, and documents of more
   than 2560 snippets (5120 as bytes). Its local costs go through memory, so it is some ten times slower.
 - Several queries are one launch each size. Paths are the CPU's: they are asked for ten documents at a time.
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from engine.alignment import AlignMany, Alignments, check_query, definition
 from engine.alignment.definition import QUANTA, STEPS, rounded
-from engine.config import Alignment, StepSet
+from engine.config import Alignment
 from engine.errors import DeviceError
 from engine.values import DIMENSION, Embeddings, Packed
 
@@ -60,6 +60,8 @@ BLOCK_ROWS = 1 << 20
 THREADS = 128
 OLDEST = 80
 """Compute capability whose tensor cores multiply as `gpu.cu` asks: 8.0."""
+PAIRWISE = 90
+"""From which on one instruction compares two numbers of 16 bits with two others; before, it takes several."""
 TOLERANCE, HALVES_TOLERANCE = 1e-4, 3e-4
 """By how much costs may differ from the definition's: float32 sums in another order, float16 documents; totals of 16
 bits, each local cost rounded."""
@@ -304,17 +306,17 @@ def open_card(fallback: AlignMany) -> Gpu:
         import cupy
     except ImportError as exc:
         raise DeviceError(f"CuPy cannot be imported ({exc}); install scorefind[gpu]") from exc
-    gpu = Gpu(cupy, _refuse)
     try:
         capability = int(cupy.cuda.Device(0).compute_capability)
         if capability < OLDEST:
             raise DeviceError(f"expected compute capability {OLDEST / 10} or more, got {capability / 10}")
-        _try(gpu)
+        halves = None if capability >= PAIRWISE else False
+        _try(Gpu(cupy, _refuse, halves=halves))
     except DeviceError:
         raise
     except Exception as exc:  # drivers, compilers and libraries that do not fit each other fail in many ways
         raise DeviceError(f"CuPy {cupy.__version__} finds no GPU that works: {exc}") from exc
-    return Gpu(cupy, fallback)
+    return Gpu(cupy, fallback, halves=halves)
 
 
 def name_of_card() -> str:
@@ -387,7 +389,7 @@ def _fit_halves(penalty: float, dearest: float) -> bool:
 
 
 def _try(gpu: Gpu) -> None:
-    """Raises DeviceError if the card aligns two documents, one for each kernel, otherwise than the definition."""
+    """Raises DeviceError if a kernel, or `fused` with totals of 16 bits, aligns otherwise than the definition."""
     rng = np.random.default_rng(0)
     values = rng.standard_normal((40, DIMENSION)).astype(np.float32)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
@@ -396,10 +398,9 @@ def _try(gpu: Gpu) -> None:
         bias=np.zeros(len(values), dtype=np.float32),
         offsets=np.array([0, 30, len(values)]),
     )
-    names: tuple[StepSet, ...] = ("wide", "classic")
-    for settings in (Alignment(steps=steps) for steps in names):
+    for settings in (Alignment(), Alignment(steps="classic"), Alignment(int8=True)):
         found, expected = (align(values[5:14], documents, settings).costs for align in (gpu.align, definition.align))
-        if not np.allclose(found, expected, atol=TOLERANCE):
+        if not np.allclose(found, expected, atol=HALVES_TOLERANCE if settings.int8 else TOLERANCE):
             raise DeviceError(f"expected costs {expected} of a trial alignment, got {found}")
 
 

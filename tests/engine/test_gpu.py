@@ -210,6 +210,15 @@ def test_what_the_card_cannot_do_the_cpu_does(
     assert [record.message.endswith("it said so") for record in caplog.records] == [True] * (1 if lost else 2)
 
 
+@emulated
+@pytest.mark.parametrize("halves", [None, False])
+def test_a_card_is_taken_if_a_trial_comes_out_right(halves: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu._try(emulation(halves=halves))
+    monkeypatch.setattr(gpu, "_float16", lambda embeddings: np.zeros(embeddings.shape, np.float16))
+    with pytest.raises(DeviceError, match="of a trial alignment"):
+        gpu._try(emulation(halves=halves))
+
+
 def test_each_document_is_in_one_launch_that_holds_it() -> None:
     rng = np.random.default_rng(0)
     lengths = rng.integers(0, 3000, 20_000)
