@@ -94,6 +94,8 @@ class _Resident:
     embeddings: DeviceArray
     bias: DeviceArray
     offsets: DeviceArray
+    lengths: NDArray[np.int64]
+    """Of the documents, in snippets; not on the card."""
     launches: dict[bool, _Launches]
     """By whether a word holds two cells."""
     longest: float
@@ -192,8 +194,8 @@ class Gpu:
         bias = settings.bias_weight * resident.bias_range
         shift = _shift(product, bias)
         dearest = 1 + product + float(bias.max()) + shift
-        halves = self._halves or (self._halves is None and settings.int8)
-        halves = halves and not settings.whole and _fit_halves(settings.jump_penalty, dearest)
+        wanted = settings.int8 if self._halves is None else self._halves
+        halves = wanted and not settings.whole and _fit_halves(settings.jump_penalty, dearest)
         flags = {"WIDE": settings.steps == "wide", "JUMPS": np.isfinite(settings.jump_penalty), "BYTES": settings.int8}
         flags |= {"THREE": self._three_way, "HALVES": halves}
         beyond = settings.jump_penalty + dearest + 4 / HALVES_UNIT if halves else np.inf
@@ -267,6 +269,7 @@ class Gpu:
                 embeddings=embeddings,
                 bias=asarray(documents.bias),
                 offsets=asarray(documents.offsets),
+                lengths=np.diff(documents.offsets),
                 launches={},
                 longest=_longest(embeddings) / (float(QUANTA) if int8 else 1),
                 bias_range=np.array([bias.min(), bias.max()]),
@@ -285,8 +288,8 @@ class Gpu:
     def _launches(self, resident: _Resident, int8: bool, halves: bool) -> _Launches:
         if halves not in resident.launches:
             asarray = self._cupy.asarray
-            cells = np.diff(self._cupy.asnumpy(resident.offsets))
-            words, most = -(-cells // 2) if halves else cells, self._most_words or MOST_WORDS[int8, halves]
+            words = -(-resident.lengths // 2) if halves else resident.lengths
+            most = self._most_words or MOST_WORDS[int8, halves]
             some = (
                 _Size(warps=warps, words=each, documents=asarray(numbers))
                 for warps, each, numbers in sizes(words, most)
@@ -356,9 +359,10 @@ def _runs(numbers: NDArray[np.int64], offsets: NDArray[np.int64], most: int) -> 
 
 
 def _factors(rows: Embeddings, int8: bool) -> NDArray[Any]:
-    """The rows as `fused` multiplies them: int8 (n, 32), or float16 (n, 4, 2, 8): of each eighth both halves of it."""
+    """The rows, `rounded` for int8, as `fused` multiplies them: int8 (n, 32), or float16 (n, 4, 2, 8): of each eighth
+    both halves of it."""
     if int8:
-        return (rounded(rows) * QUANTA).astype(np.int8)
+        return (rows * QUANTA).astype(np.int8)
     upper = rows.astype(np.float16)
     lower = (rows - upper.astype(np.float32)).astype(np.float16)
     return np.ascontiguousarray(np.stack([part.reshape(-1, 4, 8) for part in (upper, lower)], axis=2))

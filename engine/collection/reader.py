@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.collection import store
 from engine.collection.manifest import KINDS, LMDB_NAME, Contents, IndexFile, Manifest
@@ -161,7 +162,7 @@ class Collection:
             self._verify_contents()
             for kind, held in self.manifest.kinds.items():
                 if held.index is not None:
-                    self._load_index(kind, held.index, self._indexed(kind, held.index))
+                    self._load_index(kind, held.index, self._txn.entries(held.index.generation, kind))
 
     def close(self) -> None:
         self._opened.close()
@@ -188,17 +189,15 @@ class Collection:
 
     def _amended(self, kind: Kind, held: IndexFile) -> Index:
         """The index of the file, and what it takes to ask it about the documents in force."""
-        was = self._indexed(kind, held)
+        was = self._txn.entries(held.generation, kind)
         index = on_card(self._load_index(kind, held, was))
         now = self._entries_of(kind)
         if was == now:
             return index
-        starts = np.cumsum([0, *(entry.snippets for entry in now)], dtype=np.int64)
-        start_of = {entry.number: start for entry, start in zip(now, starts.tolist(), strict=False)}
-        segments = [_segment(index, was, start_of)]
-        if new := sorted({*now} - {*was}, key=lambda entry: entry.number):
+        segments = [_segment(index, was, now)]
+        if new := added(was, now):
             beside = build(Stored(self._txn, new, self._lock), threads=1)
-            segments.append(_segment(beside, new, start_of))
+            segments.append(_segment(beside, new, now))
         return Amended(tuple(segments))
 
     def _open_index_files(self, opened: contextlib.ExitStack) -> None:
@@ -232,10 +231,6 @@ class Collection:
             raise CollectionDamagedError(self.path, f"{LMDB_NAME}: expected {expected}, got {size}")
         return size
 
-    def _indexed(self, kind: Kind, held: IndexFile) -> list[Entry]:
-        """The documents that the file was made of."""
-        return [entry for entry in self._txn.entries(held.generation) if entry.kind == kind]
-
     def _load_index(self, kind: Kind, held: IndexFile, entries: list[Entry]) -> Index:
         """That of the file. Raises CollectionDamagedError if it is not one of these documents."""
         try:
@@ -268,12 +263,21 @@ def digest(entries: Iterable[Entry]) -> str:
     return hashlib.sha256(b"".join(entry.number.to_bytes(8, "big") + entry.checksum for entry in entries)).hexdigest()
 
 
-def _segment(index: Index, entries: list[Entry], start_of: dict[int, int]) -> Segment:
-    """start_of: where the documents in force start, by their numbers."""
+def starts_among(entries: list[Entry], now: list[Entry]) -> NDArray[np.int64]:
+    """(entries,): at which snippet each starts among the documents that there are now; -1: it is gone."""
+    starts = np.cumsum([0, *(entry.snippets for entry in now)], dtype=np.int64)
+    start_of = {entry.number: start for entry, start in zip(now, starts.tolist(), strict=False)}
+    return np.array([start_of.get(entry.number, -1) for entry in entries], np.int64)
+
+
+def added(was: list[Entry], now: list[Entry]) -> list[Entry]:
+    """The documents that are new, by number."""
+    return sorted({*now} - {*was}, key=lambda entry: entry.number)
+
+
+def _segment(index: Index, entries: list[Entry], now: list[Entry]) -> Segment:
     offsets = np.cumsum([0, *(entry.snippets for entry in entries)], dtype=np.int64)
-    return Segment(
-        index=index, offsets=offsets, starts=np.array([start_of.get(entry.number, -1) for entry in entries], np.int64)
-    )
+    return Segment(index=index, offsets=offsets, starts=starts_among(entries, now))
 
 
 def contents(entries: list[Entry]) -> Contents:

@@ -95,8 +95,11 @@ class Transaction:
         """Every document stored, whether a generation holds it or not."""
         return self._keys("documents")
 
-    def entries(self, generation: int) -> list[Entry]:
-        """The documents that `generation` holds, by number, whether they are still stored or not."""
+    def entries(self, generation: int, kind: Kind | None = None) -> list[Entry]:
+        """The documents that `generation` holds, all or of one kind, by number, still stored or not."""
+        return [entry for entry in self._all_entries(generation) if kind in (None, entry.kind)]
+
+    def _all_entries(self, generation: int) -> list[Entry]:
         numbers = self.numbers(generation).tolist()
         table = self._txn.get(_key(generation), db=self._databases["tables"]) if "tables" in self._databases else None
         if table is None:  # of format version 1

@@ -14,7 +14,7 @@ from types import TracebackType
 import numpy as np
 
 from engine.collection.manifest import KINDS, LMDB_NAME, NAME, Contents, IndexFile, Manifest
-from engine.collection.reader import Collection, contents, digest
+from engine.collection.reader import Collection, added, contents, digest, starts_among
 from engine.collection.store import Encoded, Entry, Store, Stored, Transaction, encode, verify
 from engine.errors import (
     CollectionDamagedError,
@@ -234,7 +234,7 @@ class CollectionWriter:
             return held
         with self._store.reading() as txn:
             if old is not None and not fresh:
-                was = [entry for entry in txn.entries(old.generation) if entry.kind == kind]
+                was = txn.entries(old.generation, kind)
                 if _will_do(was, chosen):
                     return replace(held, index=old)
                 index = self._extended(old, was, chosen, txn)
@@ -246,22 +246,17 @@ class CollectionWriter:
     def _extended(self, old: IndexFile, was: list[Entry], now: list[Entry], txn: Transaction) -> Index | None:
         """An index of the documents that are, from the file of those that were; None if its cells are too few or too
         many, or if it is damaged."""
-        starts = np.cumsum([0, *(entry.snippets for entry in now)], dtype=np.int64)
-        start_of = {entry.number: start for entry, start in zip(now, starts.tolist(), strict=False)}
         moved = [
-            np.arange(entry.snippets) + start_of[entry.number]
-            if entry.number in start_of
-            else np.full(entry.snippets, -1)
-            for entry in was
+            np.full(entry.snippets, -1) if start < 0 else np.arange(start, start + entry.snippets)
+            for entry, start in zip(was, starts_among(was, now).tolist(), strict=True)
         ]
-        known = {entry.number for entry in was}
-        new = Stored(txn, [entry for entry in now if entry.number not in known], threading.RLock())
+        new = Stored(txn, added(was, now), threading.RLock())
         try:
             with (self.path / old.file).open("rb") as file:
                 if checksum(file) != old.sha256:
                     raise ValueError("it does not match its checksum")
                 index = load(file)
-                if not extendable(index, int(starts[-1])):
+                if not extendable(index, contents(now).snippets):
                     return None
                 return extend(index, np.concatenate(moved), new, threads=self._threads)
         except (OSError, ValueError) as exc:

@@ -20,6 +20,15 @@ def stored(tmp_path: Path) -> Path:
     return path
 
 
+def on_disk(made: index.Index, folder: Path) -> index.Index:
+    """The index written, and mapped from a file whose name is gone."""
+    path = folder / "mapped.faiss"
+    index.save(made, path)
+    with path.open("rb") as file:
+        path.unlink()
+        return index.load(file)
+
+
 def test_threads_share_the_query_without_changing_the_result() -> None:
     built, query = index.build(packed(embeddings(500)), threads=1), embeddings(3 * index.SHARE + 1, 1)
     for one, three in zip(*(index.nearest(built, query, 5, threads=threads) for threads in (1, 3)), strict=True):
@@ -76,10 +85,8 @@ def test_the_index_of_some_documents_is_made_in_blocks_of_whole_ones(monkeypatch
 
 def test_an_extended_index_holds_what_is_there_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "EXACT_ROWS", 100)
-    was, new, path = embeddings(5000), embeddings(800, 1), tmp_path / "index.faiss"
-    index.save(index.build(packed(was), threads=1), path)
-    with path.open("rb") as file:
-        mapped = index.load(file)
+    was, new = embeddings(5000), embeddings(800, 1)
+    mapped = on_disk(index.build(packed(was), threads=1), tmp_path)
     stays = np.ones(5000, dtype=bool)
     stays[100:900] = stays[4990:] = False
     now = np.where(stays, np.cumsum(stays) - 1, -1)
@@ -88,9 +95,7 @@ def test_an_extended_index_holds_what_is_there_now(tmp_path: Path, monkeypatch: 
     assert extended.ntotal == sum(extended.invlists.list_size(cell) for cell in range(extended.nlist)) == len(rows)
     np.testing.assert_array_equal(index.nearest(extended, rows, 1, threads=1)[1][:, 0], np.arange(len(rows)))
     assert np.mean(index.nearest(extended, new, 1, threads=1, probes=1)[1][:, 0] >= stays.sum()) > 0.95
-    index.save(extended, tmp_path / "extended.faiss")
-    with (tmp_path / "extended.faiss").open("rb") as file:
-        again = index.load(file)
+    again = on_disk(extended, tmp_path)
     for one, other in zip(*(index.nearest(i, new[:9], 7, threads=1, probes=4) for i in (extended, again)), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -106,11 +111,7 @@ def test_an_index_is_extended_while_its_cells_are_as_many_as_they_should_be(monk
 def test_a_large_index_is_searched_where_it_lies_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "EXACT_ROWS", 100)
     built, query = index.build(packed(embeddings(5000)), threads=1), embeddings(9, 1)
-    path = tmp_path / "index.faiss"
-    index.save(built, path)
-    with path.open("rb") as file:
-        path.unlink()
-        mapped = index.load(file)
+    mapped = on_disk(built, tmp_path)
     for probes in (1, 4):
         for one, other in zip(
             *(index.nearest(i, query, 7, threads=2, probes=probes) for i in (built, mapped)), strict=True
@@ -206,10 +207,8 @@ def test_cells_are_found_without_a_graph_on_the_gpu(
     emulated_gpu: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index, "EXACT_ROWS", 100)
-    path, query = tmp_path / "index.faiss", embeddings(30, 1)
-    index.save(index.build(packed(embeddings(5000)), threads=1), path)
-    with path.open("rb") as file:
-        mapped = index.load(file)
+    query = embeddings(30, 1)
+    mapped = on_disk(index.build(packed(embeddings(5000)), threads=1), tmp_path)
     card = index.on_card(mapped)
     assert isinstance(faiss.downcast_index(emulated_gpu["given"].quantizer), faiss.IndexFlat)
     on_card, on_cpu = (index.nearest(one, query, 25, threads=1, probes=16) for one in (card, mapped))
