@@ -54,10 +54,10 @@ def test_what_is_staged_is_not_seen_before_the_commit(tmp_path: Path) -> None:
 def test_a_document_added_again_gives_way_to_the_new_one(tmp_path: Path) -> None:
     fill(tmp_path, "a", "b")
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", fingerprint="new"), sequence(3))
+        writer.stage(document("a", content_hash="new"), sequence(3))
         writer.commit()
     with Collection.open(tmp_path) as collection:
-        assert collection.document("a").fingerprint == "new"
+        assert collection.document("a").content_hash == "new"
         assert len(collection.sequence("a")) == 3
     assert ids(tmp_path) == ["b", "a"]
     assert stored(tmp_path) == 2
@@ -129,7 +129,7 @@ def test_an_index_is_extended_by_what_is_new_and_rid_of_what_is_gone(
     monkeypatch.setattr(writer, "build", None)  # what calls it fails
     with CollectionWriter(tmp_path, NETWORK) as second:
         second.remove("d1")
-        second.stage(document("d3", fingerprint="g"), sequence(7, seed=13))
+        second.stage(document("d3", content_hash="g"), sequence(7, seed=13))
         second.stage(document("d5"), sequence(seed=5))
         second.commit()
     with Collection.open(tmp_path) as collection:
@@ -157,7 +157,7 @@ def test_a_damaged_index_is_made_anew(
 
 def test_documents_that_a_killed_writer_staged_are_taken_in_by_the_next(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", fingerprint="x"), sequence())
+        writer.stage(document("a", content_hash="x"), sequence())
     with CollectionWriter(tmp_path, NETWORK) as writer:
         assert not writer.staged("a", "y")
         assert writer.staged("a", "x")
@@ -167,7 +167,7 @@ def test_documents_that_a_killed_writer_staged_are_taken_in_by_the_next(tmp_path
 
 def test_documents_left_over_survive_commits_that_do_not_ask_for_them(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", fingerprint="x"), sequence())
+        writer.stage(document("a", content_hash="x"), sequence())
     fill(tmp_path, "b")
     assert ids(tmp_path) == ["b"]
     with CollectionWriter(tmp_path, NETWORK) as writer:
@@ -192,9 +192,9 @@ def test_a_document_in_force_counts_as_staged(tmp_path: Path) -> None:
         assert not writer.staged("a", "other")
 
 
-def test_an_empty_fingerprint_equals_none(tmp_path: Path) -> None:
+def test_an_empty_content_hash_equals_none(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", fingerprint=""), sequence())
+        writer.stage(document("a", content_hash=""), sequence())
         assert not writer.staged("a", "")
 
 
