@@ -12,7 +12,7 @@ from tqdm import tqdm
 from bench import distractors
 from bench.distractors import Source
 from engine.collection import Collection, CollectionWriter
-from engine.values import Document, Kind, Sequence
+from engine.values import Document, Kind, SnippetSequence
 from indexer.ingest import LoadEncoder, worker_encoder
 from indexer.workers import Failure, each
 
@@ -70,10 +70,12 @@ def count_for(source: Source, first: int, snippets: int) -> int:
     return count
 
 
-def _made(source: Source, first: int, last: int, load: LoadEncoder, jobs: int) -> Iterator[tuple[Document, Sequence]]:
+def _made(
+    source: Source, first: int, last: int, load: LoadEncoder, jobs: int
+) -> Iterator[tuple[Document, SnippetSequence]]:
     """Made documents first..last - 1, in order, from so many processes."""
     blocks = [range(start, min(start + BLOCK, last)) for start in range(first, last, BLOCK)]
-    waiting: dict[range, list[tuple[Document, Sequence]]] = {}
+    waiting: dict[range, list[tuple[Document, SnippetSequence]]] = {}
     turns = iter(blocks)
     turn = next(turns, None)
     work = functools.partial(_block, source, load)
@@ -89,7 +91,7 @@ def _made(source: Source, first: int, last: int, load: LoadEncoder, jobs: int) -
                 turn = next(turns, None)
 
 
-def _block(source: Source, load: LoadEncoder, numbers: range) -> list[tuple[Document, Sequence]]:
+def _block(source: Source, load: LoadEncoder, numbers: range) -> list[tuple[Document, SnippetSequence]]:
     """Runs in a worker."""
     encoder = worker_encoder(load)
     return [distractors.made(source, number, encoder) for number in numbers]

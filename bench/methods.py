@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.queries import AMONG, Query, part
+from bench.queries import AMONG, Query
 from engine import fingerprint, search
 from engine.collection import Collection
 from engine.config import SearchSettings
@@ -38,7 +38,7 @@ def vote(collection: Collection, neighbours: int, *, threads: int = 1) -> Cost:
 
     def cost(query: Query) -> Costs:
         kind = AMONG[query.direction]
-        windows = part(query.sequence, evenly_spaced(len(query.sequence)))
+        windows = query.sequence.part(evenly_spaced(len(query.sequence)))
         offsets = collection.packed(kind).offsets
         return -votes(collection.index(kind), windows.embeddings, offsets, neighbours, threads=threads).counts.astype(
             float

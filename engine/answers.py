@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.collection import Collection
 from engine.confidence import IN_COLLECTION
-from engine.values import Answer, Kind, Match, Part, System
+from engine.values import Answer, Kind, Match, Place, System
 
 _HEADER = ("rank", "id", "title", "cost", "confidence", "where")
 
@@ -77,16 +77,16 @@ def _match(match: Match) -> dict[str, Any]:
         "cost": float(match.cost),
         "confidence": match.confidence,
         "votes": match.votes,
-        "boxes": [_box(system) for system in match.systems],
-        **_place(match),
-        "parts": [{"share": part.share, **_place(part)} for part in match.parts],
+        "boxes": [_box(system) for system in match.place.systems],
+        **_place(match.place),
+        "parts": [{"share": part.share, **_place(part.place)} for part in match.parts],
     }
     if match.path:
         fields["path"] = [dataclasses.asdict(point) for point in match.path]
     return fields
 
 
-def _place(place: Match | Part) -> dict[str, Any]:
+def _place(place: Place) -> dict[str, Any]:
     return {
         "pages": list(place.pages),
         "systems": [system.number for system in place.systems],

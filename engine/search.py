@@ -16,7 +16,7 @@ from engine.confidence import IN_COLLECTION, Calibration, Probabilities
 from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettings
 from engine.errors import QueryError
 from engine.index import EXACT_ROWS
-from engine.values import PLACE_DTYPES, Answer, Document, Documents, Kind, Match, Sequence, System
+from engine.values import Answer, Document, Documents, Kind, Match, Snippets, SnippetSequence, System
 from engine.voting import Votes
 
 Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
@@ -74,7 +74,8 @@ class _Ranked:
 class Query:
     """What is asked."""
 
-    sequence: Sequence
+    sequence: Snippets
+    """A path needs a SnippetSequence."""
     among: Kind
     """The kind of documents searched."""
     method: Method = "refine"
@@ -83,7 +84,7 @@ class Query:
     locate: bool = True
     """False leaves out where the matches lie, which has to be found for each of them by itself."""
     path: bool = False
-    """Tells the whole path of each match that is located; of a score that asks, `systems` are then needed."""
+    """Tells the whole path of each match that is located: `sequence` then has places, and a score its `systems`."""
     systems: tuple[System, ...] = ()
 
 
@@ -137,7 +138,7 @@ class Searcher:
 
     def query(
         self,
-        sequence: Sequence,
+        sequence: Snippets,
         among: Kind,
         method: Method = "refine",
         top: int = 10,
@@ -274,12 +275,13 @@ class Searcher:
         path = self._backend.path(sequence.embeddings, document.embeddings, document.bias, settings)
         if len(path) == 0:
             return match
-        found = location.Ruler.of(document.places, match.document.systems)
-        reach = location.reach(self._collection.network.front_end, sequence.places)
-        match = replace(match, **location.where(path, found, reach))
-        if not query.path:
+        found = location.Ruler.of(document, match.document.systems)
+        reach = location.reach(self._collection.network.front_end, sequence.kind)
+        place, parts = location.where(path, found, reach)
+        match = replace(match, place=place, parts=parts)
+        if not (query.path and isinstance(sequence, SnippetSequence)):
             return match
-        return replace(match, path=location.points(path, location.Ruler.of(sequence.places, query.systems), found))
+        return replace(match, path=location.points(path, location.Ruler.of(sequence, query.systems), found))
 
     def _candidates(self, kind: Kind) -> _Candidates:
         if kind not in self._kinds:
@@ -292,13 +294,17 @@ class Searcher:
 def _check(query: Query) -> None:
     if len(query.sequence) == 0:
         raise QueryError("the query holds no snippets: expected at least one")
+    if query.path and not isinstance(query.sequence, SnippetSequence):
+        raise ValueError(
+            "expected a query whose snippets have places, since its path is asked for; got embeddings alone"
+        )
     if query.method not in get_args(Method) or query.top < 1:
         expected = f"a method of {get_args(Method)} and a top of at least 1"
         raise ValueError(f"expected {expected}, got {query.method}, {query.top}")
 
 
 def _same_kind(query: Query) -> bool:
-    return bool(query.sequence.places.dtype == PLACE_DTYPES[query.among])
+    return query.sequence.kind == query.among
 
 
 def _match(ranked: _Ranked, place: int, document: Document) -> Match:

@@ -70,17 +70,32 @@ class System:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sequence:
-    """The embedded snippets of one document or query, in order."""
+class Snippets:
+    """Embedded snippets, in order: all that a query needs in order to be searched."""
 
+    kind: Kind
+    """What was embedded."""
     embeddings: Embeddings
-    places: NDArray[Any]
-    """(n,) of SCORE_PLACE or RECORDING_PLACE."""
-    bias: NDArray[np.float32]
-    """(n,) added to each local cost against this snippet when it is searched: how readily it resembles anything."""
 
     def __len__(self) -> int:
         return len(self.embeddings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnippetSequence(Snippets):
+    """The embedded snippets of one document or query, in order, with their places."""
+
+    places: NDArray[Any]
+    """(n,) of SCORE_PLACE or RECORDING_PLACE, as `kind` says."""
+    bias: NDArray[np.float32]
+    """(n,) added to each local cost against this snippet when it is searched: how readily it resembles anything."""
+
+    def part(self, chosen: slice | NDArray[np.int64] | NDArray[np.bool_]) -> "SnippetSequence":
+        """The chosen snippets alone."""
+        embeddings = np.ascontiguousarray(self.embeddings[chosen])
+        return SnippetSequence(
+            kind=self.kind, embeddings=embeddings, places=self.places[chosen], bias=self.bias[chosen]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
@@ -183,17 +198,28 @@ class PathPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A stretch of a document: systems of a score, or seconds of a recording. Empty if it is not known."""
+
+    pages: tuple[int, ...] = ()
+    systems: tuple[System, ...] = ()
+    """In the query's order; a system that a jump leads back to stands here again."""
+    start_x: float | None = None
+    """Score: where the stretch starts in the first of `systems`, in page widths."""
+    end_x: float | None = None
+    """Score: where the stretch ends in the last of `systems`."""
+    start_s: float | None = None
+    """Recording: the second at which the stretch starts."""
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """A stretch of the document that the match runs through without a jump."""
 
     share: float
     """Of the path's points."""
-    pages: tuple[int, ...] = ()
-    systems: tuple[System, ...] = ()
-    start_x: float | None = None
-    end_x: float | None = None
-    start_s: float | None = None
-    end_s: float | None = None
+    place: Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,17 +233,10 @@ class Match:
     votes: int
     confidence: float | None = None
     """Probability that this is the piece, if it can be told (`engine.confidence`)."""
-    pages: tuple[int, ...] = ()
-    systems: tuple[System, ...] = ()
-    """The systems that the match runs through, in the query's order; again those that a jump leads back to."""
-    start_x: float | None = None
-    """Where it starts in the first of `systems`, in page widths."""
-    end_x: float | None = None
-    start_s: float | None = None
-    """Of a recording the passage in which the query starts, up to `end_s`."""
-    end_s: float | None = None
+    place: Place = Place()
+    """Where the match lies. In a recording: the passage in which the query starts."""
     parts: tuple[Part, ...] = ()
-    """All that it runs through, in the query's order: more than one where it jumps, strays among them."""
+    """All stretches that the match runs through, in the query's order: more than one where it jumps. Strays count."""
     path: tuple[PathPoint, ...] = ()
     """Point by point, if it was asked for."""
 

@@ -16,7 +16,7 @@ from engine import documents
 from engine.collection import CollectionWriter
 from engine.documents import Encoder
 from engine.errors import EngineError, MediaError
-from engine.values import Document, Sequence
+from engine.values import Document, SnippetSequence
 from indexer.sources import Source
 from indexer.workers import Failure, each
 
@@ -115,7 +115,7 @@ class _Run:
             else:
                 yield _Task(source=source, content_hash=content_hash, known=known)
 
-    def _take(self, task: _Task, document: Document, sequence: Sequence) -> None:
+    def _take(self, task: _Task, document: Document, sequence: SnippetSequence) -> None:
         document = replace(_described(document, task.known, task.source), content_hash=task.content_hash)
         self._writer.stage(document, sequence)
         (self.summary.changed if task.known else self.summary.added).append(document.id)
@@ -157,7 +157,7 @@ def _described(document: Document, known: Document | None, source: Source) -> Do
     )
 
 
-def _embed(load_encoder: LoadEncoder, task: _Task) -> tuple[Document, Sequence] | Failure:
+def _embed(load_encoder: LoadEncoder, task: _Task) -> tuple[Document, SnippetSequence] | Failure:
     """Runs in a worker."""
     try:
         return documents.embed(task.source.path, task.source.kind, worker_encoder(load_encoder))

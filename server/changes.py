@@ -8,7 +8,7 @@ from typing import Any
 from engine import documents
 from engine.collection import CollectionWriter
 from engine.documents import Encoder, Medium
-from engine.values import Document, Sequence
+from engine.values import Document, SnippetSequence
 from server.errors import DocumentExists, DocumentMissing, ServerError
 from server.messages import Add, Media, Remove
 from server.shelf import Shelf
@@ -61,7 +61,7 @@ def content_hash(media: Media) -> str:
     return digest.hexdigest()
 
 
-def _add(writer: CollectionWriter, addition: Addition, sequence: Sequence) -> dict[str, Any]:
+def _add(writer: CollectionWriter, addition: Addition, sequence: SnippetSequence) -> dict[str, Any]:
     add = addition.wanted
     name = add.media.files[0].name
     document = Document(

@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.collection import CollectionWriter
 from engine.config import FrontEnd
-from engine.values import PLACE_DTYPES, Box, Document, Kind, NetworkIdentity, Packed, Sequence, System
+from engine.values import PLACE_DTYPES, Box, Document, Kind, NetworkIdentity, Packed, SnippetSequence, System
 
 NETWORK = NetworkIdentity(name="small", hash="ab" * 32, front_end=FrontEnd())
 
@@ -22,12 +22,13 @@ def packed(rows: np.ndarray) -> Packed:
     return Packed(embeddings=rows, bias=np.zeros(len(rows), np.float32), offsets=np.array([0, len(rows)]))
 
 
-def sequence(n: int = 5, kind: Kind = "score", seed: int = 0) -> Sequence:
+def sequence(n: int = 5, kind: Kind = "score", seed: int = 0) -> SnippetSequence:
     rng = np.random.default_rng(seed)
     places = np.zeros(n, dtype=PLACE_DTYPES[kind])
     for name in places.dtype.names or ():
         places[name] = rng.integers(1, 9, n)
-    return Sequence(embeddings=embeddings(n, seed), places=places, bias=rng.normal(size=n).astype(np.float32))
+    bias = rng.normal(size=n).astype(np.float32)
+    return SnippetSequence(kind=kind, embeddings=embeddings(n, seed), places=places, bias=bias)
 
 
 def document(id: str, kind: Kind = "score", content_hash: str = "f") -> Document:

@@ -18,7 +18,7 @@ from engine.collection.manifest import KINDS, LMDB_NAME, Contents, IndexFile, Ma
 from engine.collection.store import Entry, Store, Stored
 from engine.errors import CollectionDamagedError, DocumentMissingError
 from engine.index import Amended, Index, Segment, build, cells, checksum, load, on_card
-from engine.values import Document, Kind, NetworkIdentity, Packed, Sequence
+from engine.values import Document, Kind, NetworkIdentity, Packed, SnippetSequence
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Collection:
         with self._lock:
             return self._document(self._entry(id).number)
 
-    def sequence(self, id: str) -> Sequence:
+    def sequence(self, id: str) -> SnippetSequence:
         """The snippets of a document, its embeddings rounded to float16; a copy.
 
         Raises DocumentMissingError if there is none of this id.

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from engine.collection.manifest import KINDS
 from engine.errors import CollectionDamagedError, CollectionError
-from engine.values import DIMENSION, PLACE_DTYPES, Box, Document, Kind, Packed, Sequence, System
+from engine.values import DIMENSION, PLACE_DTYPES, Box, Document, Kind, Packed, SnippetSequence, System
 
 MAP_SIZE = 1 << 40
 """Address space reserved, in bytes; the file is as large as what it holds."""
@@ -61,7 +61,7 @@ class Encoded:
     """By database."""
 
 
-def encode(number: int, document: Document, sequence: Sequence) -> Encoded:
+def encode(number: int, document: Document, sequence: SnippetSequence) -> Encoded:
     """The document under this number."""
     content = {_stored(field.name): getattr(document, field.name) for field in fields(document)}
     content["systems"] = [_flat(system) for system in document.systems]
@@ -119,11 +119,12 @@ class Transaction:
         except (ValueError, TypeError, KeyError, msgpack.UnpackException) as exc:
             raise self._damaged(number, f"cannot be decoded: {exc!r}") from exc
 
-    def sequence(self, entry: Entry) -> Sequence:
+    def sequence(self, entry: Entry) -> SnippetSequence:
         """Its snippets; embeddings are the float16 ones stored, as float32."""
         places = self._array("places", entry, PLACE_DTYPES[entry.kind])
         bias = self._array("bias", entry, np.dtype("<f4"))
-        return Sequence(embeddings=self._embeddings(entry).astype(np.float32), places=places.copy(), bias=bias.copy())
+        embeddings = self._embeddings(entry).astype(np.float32)
+        return SnippetSequence(kind=entry.kind, embeddings=embeddings, places=places.copy(), bias=bias.copy())
 
     def packed(self, entries: Iterable[Entry]) -> Packed:
         """Their sequences, one after the other."""

@@ -23,7 +23,7 @@ from engine.errors import (
     DocumentMissingError,
 )
 from engine.index import Index, build, cells, checksum, extend, extendable, load, save
-from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdentity, Sequence
+from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdentity, SnippetSequence
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class CollectionWriter:
         with self._store.reading() as txn:
             return txn.document(entry.number)
 
-    def sequence(self, id: str) -> Sequence:
+    def sequence(self, id: str) -> SnippetSequence:
         """The snippets of the document that `known` tells, for staging it again with another title.
 
         Raises DocumentMissingError if there is none.
@@ -108,7 +108,7 @@ class CollectionWriter:
         entry = self._working.get(id)
         return entry is not None and entry.content_hash == content_hash != ""
 
-    def stage(self, document: Document, sequence: Sequence) -> None:
+    def stage(self, document: Document, sequence: SnippetSequence) -> None:
         """Writes a document, which the next commit puts in force; one of the same id gives way to it.
 
         Its `snippets` are counted here. Raises ValueError if the sequence is empty, or not as its dataclass says.
@@ -354,7 +354,7 @@ def _will_do(was: list[Entry], now: list[Entry]) -> bool:
     return new <= BESIDE_SNIPPETS and gone <= GONE_SHARE * sum(entry.snippets for entry in was)
 
 
-def _check(document: Document, sequence: Sequence) -> None:
+def _check(document: Document, sequence: SnippetSequence) -> None:
     """Raises ValueError if these are not a document and its snippets."""
     n = len(sequence)
     embeddings, places, bias = sequence.embeddings, sequence.places, sequence.bias

@@ -20,7 +20,8 @@ from engine.values import (
     Kind,
     RecordingPosition,
     ScorePosition,
-    Sequence,
+    Snippets,
+    SnippetSequence,
     System,
 )
 
@@ -57,17 +58,21 @@ def document(id: str, kind: Kind) -> Document:
     return Document(id=id, kind=kind, content_hash=id, pages=2, systems=systems, duration_s=SNIPPETS / 2)
 
 
-def sequence(kind: Kind, seed: int, bias: float = 0.0) -> Sequence:
-    return Sequence(
-        embeddings=embeddings(SNIPPETS, seed), places=places(kind), bias=np.full(SNIPPETS, bias, dtype=np.float32)
+def sequence(kind: Kind, seed: int, bias: float = 0.0) -> SnippetSequence:
+    return SnippetSequence(
+        kind=kind,
+        embeddings=embeddings(SNIPPETS, seed),
+        places=places(kind),
+        bias=np.full(SNIPPETS, bias, dtype=np.float32),
     )
 
 
-def noisy(seed: int, snippets: list[int] | range, kind: Kind) -> Sequence:
+def noisy(seed: int, snippets: list[int] | range, kind: Kind) -> SnippetSequence:
     """A query of this kind that resembles some snippets of the document made with `seed`."""
     rows = embeddings(SNIPPETS, seed)[snippets] + 0.1 * np.random.default_rng(9).standard_normal((len(snippets), 32))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return Sequence(
+    return SnippetSequence(
+        kind=kind,
         embeddings=rows.astype(np.float32),
         places=places(kind, len(rows)),
         bias=np.zeros(len(rows), dtype=np.float32),
@@ -92,11 +97,11 @@ def test_a_noisy_fragment_of_a_score_finds_its_systems(collection: Collection, m
     answer = Searcher(collection, FEW).query(noisy(3, range(13, 24), "recording"), "score", method)
     best = answer.matches[0]
     assert best.document.id == "s03"
-    assert [system.number for system in best.systems] == [2, 3, 4, 5, 6]  # 4.2 excerpts more at each end
-    assert best.pages == (1, 2)
-    assert best.start_x == pytest.approx(1 + 3 / 5 + 1 / 6 - 4.2 / 5)
-    assert best.end_x == pytest.approx(3 / 5 + 1 / 6 + 4.2 / 5 - 1)
-    assert best.start_s is None
+    assert [system.number for system in best.place.systems] == [2, 3, 4, 5, 6]  # 4.2 excerpts more at each end
+    assert best.place.pages == (1, 2)
+    assert best.place.start_x == pytest.approx(1 + 3 / 5 + 1 / 6 - 4.2 / 5)
+    assert best.place.end_x == pytest.approx(3 / 5 + 1 / 6 + 4.2 / 5 - 1)
+    assert best.place.start_s is None
 
 
 @pytest.mark.parametrize("method", PARTIAL)
@@ -104,9 +109,9 @@ def test_a_noisy_fragment_of_a_recording_finds_its_seconds(collection: Collectio
     answer = Searcher(collection, FEW).query(noisy(107, range(10, 20), "score"), "recording", method)
     best = answer.matches[0]
     assert best.document.id == "r07"
-    assert best.start_s == pytest.approx(5 + 2.1 - 1)  # two snippets more at each end
-    assert best.end_s == pytest.approx(19 / 2 + 2.1 + 1)
-    assert best.systems == ()
+    assert best.place.start_s == pytest.approx(5 + 2.1 - 1)  # two snippets more at each end
+    assert best.place.end_s == pytest.approx(19 / 2 + 2.1 + 1)
+    assert best.place.systems == ()
 
 
 def test_refine_equals_exhaustive_when_the_shortlist_covers_everything(collection: Collection) -> None:
@@ -194,7 +199,7 @@ def test_each_stage_that_ran_is_timed(collection: Collection) -> None:
 
 def test_matches_need_not_be_located(collection: Collection) -> None:
     answer = Searcher(collection).query(noisy(3, range(8), "recording"), "score", locate=False)
-    assert answer.matches[0].systems == ()
+    assert answer.matches[0].place.systems == ()
     assert "locate" not in answer.timings_ms
 
 
@@ -253,3 +258,10 @@ def test_queries_answered_together_are_answered_as_one_by_one(collection: Collec
         assert together.matches == alone.matches
         assert together.timings_ms.keys() == alone.timings_ms.keys()
     assert searcher.answers([]) == []
+
+
+def test_the_path_of_embeddings_alone_is_refused(collection: Collection) -> None:
+    bare = Snippets(kind="recording", embeddings=noisy(3, range(8), "recording").embeddings)
+    assert Searcher(collection).query(bare, "score").matches[0].document.id == "s03"
+    with pytest.raises(ValueError, match="expected a query whose snippets have places"):
+        Searcher(collection).query(bare, "score", path=True)
