@@ -49,8 +49,8 @@ from engine.encoder import Encoder
 from engine.metrics import summarise
 from engine.search import Method, Searcher
 from engine.values import Embeddings, Kind
+from engine.workers import Worker
 from indexer.ingest import LoadEncoder
-from indexer.workers import Worker
 
 FORMS: tuple[tuple[Direction, int, int], ...] = (("A2S", 50, 1), ("A2S", 10, 2), ("S2A", 4, 1), ("S2A", 1, 2))
 """Direction, seconds or systems, and how many fragments of each piece."""

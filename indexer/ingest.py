@@ -17,8 +17,8 @@ from engine.collection import CollectionWriter
 from engine.documents import Encoder
 from engine.errors import EngineError, MediaError
 from engine.values import Document, SnippetSequence
+from engine.workers import Failure, each
 from indexer.sources import Source
-from indexer.workers import Failure, each
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from engine.config import FrontEnd, MediaLimits
 from engine.documents import Medium
 from engine.errors import MediaError
 from engine.values import Kind
-from indexer.workers import Failure, Worker
+from engine.workers import Failure, Worker
 from server.errors import MediaRefused, Overloaded, Stopping
 from server.messages import Media
 

@@ -15,13 +15,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from engine.audio import SAMPLE_RATE
+from engine.workers import Failure, each
 from indexer.demo.pieces import DemoError, Piece
 from indexer.demo.two_staves import two_staves
 from indexer.training.degrade import degrade_audio, degrade_page
 from indexer.training.engrave import Engraver, EngravingError, ScoreNotes, random_layout
 from indexer.training.perform import perform, random_style, to_midi
 from indexer.training.synthesise import PIANOS, default_soundfont, synthesise
-from indexer.workers import Failure, each
 
 logger = logging.getLogger(__name__)
 

@@ -27,13 +27,13 @@ from engine.pages import normalise_grey
 from engine.score import cut_strip, strip_scale
 from engine.systems import Course
 from engine.values import System
+from engine.workers import Failure, each
 from indexer.training import lilypond
 from indexer.training.degrade import DegradedPage, degrade_audio, degrade_page
 from indexer.training.engrave import EngravedPage, Engraver, EngravingError, random_layout
 from indexer.training.lilypond import LilyPondEngraver
 from indexer.training.perform import perform, random_style, to_midi
 from indexer.training.synthesise import PIANOS, default_soundfont, synthesise
-from indexer.workers import Failure, each
 
 logger = logging.getLogger(__name__)
 
