@@ -1,9 +1,8 @@
 """Search, in the order it runs: shortlist, align, rank, judge, locate."""
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +15,7 @@ from engine.confidence import IN_COLLECTION, Calibration, Probabilities
 from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettings
 from engine.errors import QueryError
 from engine.index import EXACT_ROWS
+from engine.stopwatch import Stopwatch
 from engine.values import Answer, Document, Documents, Kind, Match, Snippets, SnippetSequence, System
 from engine.voting import Votes
 
@@ -31,17 +31,6 @@ SHORTLIST = (100, 3000)
 """Documents on a shortlist, at least and at most, unless settings say how many."""
 
 PUBLISHED = {"sdtw": PUBLISHED_SDTW, "dtw": PUBLISHED_DTW}
-
-
-@dataclass(slots=True)
-class _Stopwatch:
-    times_ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.times_ms[stage] = (time.perf_counter() - started) * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +160,7 @@ class Searcher:
         """The ids of all that is ranked for a query; no document is read. Its errors are those of `answers`."""
         _check(query)
         (aligned,) = self._aligned([query])
-        stopwatch = _Stopwatch({} if aligned is None else {"align": aligned.took_ms})
+        stopwatch = Stopwatch({} if aligned is None else {"align": aligned.took_ms})
         ranked, ids = self._rank(query, aligned, stopwatch), self._candidates(query.among).ids
         found = tuple(ids[number] for number in ranked.numbers.tolist())
         return Ranking(ids=found, costs=ranked.costs, timings_ms=stopwatch.times_ms)
@@ -193,7 +182,7 @@ class Searcher:
         return found
 
     def _answer(self, query: Query, aligned: _Aligned | None) -> Answer:
-        stopwatch = _Stopwatch()
+        stopwatch = Stopwatch()
         with stopwatch("total"):
             ranked = self._rank(query, aligned, stopwatch)
             ids = self._candidates(query.among).ids
@@ -207,7 +196,7 @@ class Searcher:
             times_ms = {"align": aligned.took_ms} | times_ms | {"total": times_ms["total"] + aligned.took_ms}
         return Answer(matches=matches, in_collection=_in_collection(ranked), timings_ms=times_ms)
 
-    def _rank(self, query: Query, aligned: _Aligned | None, stopwatch: _Stopwatch) -> _Ranked:
+    def _rank(self, query: Query, aligned: _Aligned | None, stopwatch: Stopwatch) -> _Ranked:
         among, method, candidates = query.among, query.method, self._candidates(query.among)
         if method in ("vote", "fingerprint"):
             with stopwatch(method):
