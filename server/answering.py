@@ -16,7 +16,7 @@ from engine.score import Score
 from engine.values import PLACE_DTYPES, Answer, Kind, Sequence
 from server.messages import Embedded, Wanted
 from server.shelf import Shelf
-from server.streams import Stream
+from server.streams import LiveRecording
 
 NOTHING = Answer(matches=())
 
@@ -25,7 +25,7 @@ NOTHING = Answer(matches=())
 class Push:
     """More of a stream."""
 
-    stream: Stream
+    stream: LiveRecording
     samples: NDArray[np.float32]
     answer: bool
     heard: bool = False

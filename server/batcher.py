@@ -27,16 +27,16 @@ class Batcher(Generic[Item, Result]):
         work: Callable[[list[Item]], list[Result]],
         executor: Executor,
         *,
-        most: int,
+        max_size: int,
         observe: Callable[[int], None] = lambda size: None,
     ) -> None:
         """work: gives one result an item, in order; runs in `executor`.
 
-        most: items of a batch. observe: is told the size of each batch.
+        max_size: items of a batch. observe: is told the size of each batch.
         """
         self._work = work
         self._executor = executor
-        self._most = most
+        self._max_size = max_size
         self._observe = observe
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._running: asyncio.Task[None] | None = None
@@ -71,7 +71,7 @@ class Batcher(Generic[Item, Result]):
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
-        while self._waiting and len(batch) < self._most:
+        while self._waiting and len(batch) < self._max_size:
             item, future = self._waiting.popleft()
             if not future.done():
                 batch.append((item, future))

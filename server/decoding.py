@@ -38,7 +38,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
+class _ReadTask:
     path: Path
     kind: Kind
     reading: Reading
@@ -107,7 +107,7 @@ class Decoders:
             with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
                 path = _written(media, Path(folder))
                 worker = self._worker(number)
-                worker.send(_Task(path=path, kind=media.kind, reading=reading))
+                worker.send(_ReadTask(path=path, kind=media.kind, reading=reading))
                 result: Medium | Failure = worker.receive(reading.timeout_s)
         except OSError as exc:
             raise Overloaded(f"the media cannot be kept for reading: {exc.strerror}; try again later") from exc
@@ -136,7 +136,7 @@ def _written(media: Media, folder: Path) -> Path:
     return paths[0] if len(paths) == 1 else folder
 
 
-def _read(memory_bytes: int, task: _Task) -> Medium | Failure:
+def _read(memory_bytes: int, task: _ReadTask) -> Medium | Failure:
     """Runs in a worker."""
     _confine(memory_bytes)
     reading = task.reading

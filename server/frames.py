@@ -9,8 +9,8 @@ import msgpack
 from server.errors import FrameError, FrameTooLarge
 
 HEADER = struct.Struct(">I")
-MOST_VALUES = 1 << 16
-MOST_DEPTH = 16
+MAX_VALUES = 1 << 16
+MAX_DEPTH = 16
 
 Message = dict[str, Any]
 
@@ -29,14 +29,14 @@ def encode(message: Message) -> bytes:
 class Decoder:
     """Takes the bytes of a connection, in pieces of any size, and gives its messages."""
 
-    def __init__(self, limit: int, *, most_values: int = MOST_VALUES) -> None:
-        """limit: bytes that a message may have. most_values: numbers, texts, lists and so on that it may be made of.
+    def __init__(self, limit: int, *, max_values: int = MAX_VALUES) -> None:
+        """limit: bytes that a message may have. max_values: numbers, texts, lists and so on that it may be made of.
 
         What a message carries in bulk is in strings of bytes. One of nothing but empty lists would otherwise take
         sixty times its size in memory.
         """
         self._limit = limit
-        self._most_values = most_values
+        self._max_values = max_values
         self._buffer = bytearray()
         self._length: int | None = None
 
@@ -66,14 +66,14 @@ class Decoder:
             payload = bytes(memoryview(self._buffer)[HEADER.size : end])
             del self._buffer[:end]
             self._length = None
-            yield _decoded(payload, self._most_values)
+            yield _decoded(payload, self._max_values)
 
 
-def _decoded(payload: bytes, most_values: int) -> Message:
+def _decoded(payload: bytes, max_values: int) -> Message:
     try:
         # So few bytes cannot be too many values, and msgpack's own way is seven times as fast.
-        small = len(payload) <= most_values
-        message = msgpack.unpackb(payload) if small else _Reader(payload, most_values).whole()
+        small = len(payload) <= max_values
+        message = msgpack.unpackb(payload) if small else _Reader(payload, max_values).whole()
     except (ValueError, TypeError, RecursionError, IndexError, msgpack.UnpackException) as exc:
         raise FrameError(f"expected a msgpack map, got bytes that are none: {exc!r}") from exc
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
@@ -84,11 +84,11 @@ def _decoded(payload: bytes, most_values: int) -> Message:
 class _Reader:
     """Builds the value of a payload, part by part, as long as there are not too many."""
 
-    def __init__(self, payload: bytes, most_values: int) -> None:
+    def __init__(self, payload: bytes, max_values: int) -> None:
         self._payload = payload
         self._unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(payload)))
         self._unpacker.feed(payload)
-        self._left = most_values
+        self._left = max_values
 
     def whole(self) -> Any:
         value = self._value(depth=0)
@@ -98,14 +98,14 @@ class _Reader:
 
     def _value(self, depth: int) -> Any:
         self._left -= 1
-        if self._left < 0 or depth > MOST_DEPTH:
-            raise ValueError(f"too many values, or nested more than {MOST_DEPTH} deep")
+        if self._left < 0 or depth > MAX_DEPTH:
+            raise ValueError(f"too many values, or nested more than {MAX_DEPTH} deep")
         first = self._payload[self._unpacker.tell()]
         if 0x90 <= first <= 0x9F or first in (0xDC, 0xDD):
             return [self._value(depth + 1) for _ in range(self._unpacker.read_array_header())]
         if 0x80 <= first <= 0x8F or first in (0xDE, 0xDF):
             pairs = range(self._unpacker.read_map_header())
-            return {self._value(MOST_DEPTH): self._value(depth + 1) for _ in pairs}
+            return {self._value(MAX_DEPTH): self._value(depth + 1) for _ in pairs}
         return self._unpacker.unpack()
 
 

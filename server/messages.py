@@ -17,11 +17,11 @@ from server.errors import RequestError, ServerError, VersionError
 from server.frames import Message
 
 VERSION = 1
-MOST_TOP = 1000
-MOST_IDS = 10_000
-MOST_SNIPPETS = 10_000
+MAX_TOP = 1000
+MAX_IDS = 10_000
+MAX_SNIPPETS = 10_000
 """Of a query that is embedded already: more than the media that are taken have. All others wait while it is aligned."""
-MOST_TEXT = 1000
+MAX_TEXT = 1000
 """Characters of an id or a title."""
 
 Id = int | str
@@ -91,7 +91,7 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class QueryRequest:
     """Which documents go with this?"""
 
     asked: Media | Embedded
@@ -154,7 +154,7 @@ class CloseStream:
     stream: int
 
 
-Body = Ping | Info | Stats | Query | Add | Remove | Reload | OpenStream | PushStream | CloseStream
+Body = Ping | Info | Stats | QueryRequest | Add | Remove | Reload | OpenStream | PushStream | CloseStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +200,7 @@ def parse(message: Message) -> Request[Body]:
         raise VersionError(f"expected protocol version {VERSION}, got {version}")
     id: Any = fields.take("id", (int, str))
     op = fields.choice("op", _BODIES.keys())
-    deadline_s = fields.number("deadline_s", None, least=0.0)
+    deadline_s = fields.number("deadline_s", None, minimum=0.0)
     token = fields.text("token", "")
     body = _BODIES[op](fields)
     fields.none_left()
@@ -227,20 +227,20 @@ class _Fields:
 
     def text(self, name: str, *default: str) -> str:
         text = self.take(name, str, *default)
-        if len(text) > MOST_TEXT or "\0" in text:
-            raise self._error(name, f"a text of at most {MOST_TEXT} characters", text)
+        if len(text) > MAX_TEXT or "\0" in text:
+            raise self._error(name, f"a text of at most {MAX_TEXT} characters", text)
         return text
 
-    def number(self, name: str, *default: float | None, least: float) -> float | None:
+    def number(self, name: str, *default: float | None, minimum: float) -> float | None:
         value = self.take(name, (int, float, type(None)), *default)
-        if value is not None and not least <= value < np.inf:
-            raise self._error(name, f"a finite number of at least {least:g}", value)
+        if value is not None and not minimum <= value < np.inf:
+            raise self._error(name, f"a finite number of at least {minimum:g}", value)
         return value
 
-    def whole(self, name: str, *default: int, most: int) -> int:
+    def whole(self, name: str, *default: int, maximum: int) -> int:
         value = self.take(name, int, *default)
-        if not 0 < value <= most:
-            raise self._error(name, f"a number from 1 to {most}", value)
+        if not 0 < value <= maximum:
+            raise self._error(name, f"a number from 1 to {maximum}", value)
         return value
 
     def choice(self, name: str, choices: Collection[str], *default: str) -> str:
@@ -303,21 +303,21 @@ def _shown(value: Any) -> str:
     return "nothing" if value is None else shown if len(shown) <= 60 else f"{shown[:60]}..."
 
 
-def _query(fields: _Fields) -> Query:
+def _query(fields: _Fields) -> QueryRequest:
     asked: Media | Embedded
     if fields.has("embeddings"):
         asked = _embedded(fields)
     else:
         asked = _media(fields)
     wanted = _wanted(fields, asked.kind)
-    start_s, end_s = fields.number("start_s", None, least=0.0), fields.number("end_s", None, least=0.0)
+    start_s, end_s = fields.number("start_s", None, minimum=0.0), fields.number("end_s", None, minimum=0.0)
     if (start_s is not None or end_s is not None) and not (isinstance(asked, Media) and asked.kind == "recording"):
         raise RequestError("start_s, end_s: only a recording that is sent as a file has parts in seconds")
     if wanted.path and isinstance(asked, Embedded) and asked.kind == "score":
         raise RequestError(
             "path: where the snippets of a score lie is known if its pages are sent, not from embeddings"
         )
-    return Query(asked=asked, wanted=wanted, start_s=start_s, end_s=end_s)
+    return QueryRequest(asked=asked, wanted=wanted, start_s=start_s, end_s=end_s)
 
 
 def _wanted(fields: _Fields, kind: Kind) -> Wanted:
@@ -325,7 +325,7 @@ def _wanted(fields: _Fields, kind: Kind) -> Wanted:
     return Wanted(
         among=fields.kind("among", lambda: OTHER[kind]),
         method=method,
-        top=fields.whole("top", 10, most=MOST_TOP),
+        top=fields.whole("top", 10, maximum=MAX_TOP),
         path=fields.take("path", bool, False),
     )
 
@@ -334,8 +334,8 @@ def _embedded(fields: _Fields) -> Embedded:
     embeddings = np.ascontiguousarray(fields.array("embeddings", ("<f4", "<f2"), 2), dtype=np.float32)
     if embeddings.shape[1] != DIMENSION or len(embeddings) == 0:
         raise RequestError(f"embeddings: expected a shape of (n, {DIMENSION}), n > 0, got {embeddings.shape}")
-    if len(embeddings) > MOST_SNIPPETS:
-        raise RequestError(f"embeddings: expected at most {MOST_SNIPPETS} rows, got {len(embeddings)}")
+    if len(embeddings) > MAX_SNIPPETS:
+        raise RequestError(f"embeddings: expected at most {MAX_SNIPPETS} rows, got {len(embeddings)}")
     norms = np.linalg.norm(embeddings, axis=1)
     if not np.allclose(norms, 1, atol=1e-2):
         raise RequestError("embeddings: expected rows of length 1")
@@ -383,8 +383,8 @@ def _add(fields: _Fields) -> Add:
 
 def _remove(fields: _Fields) -> Remove:
     ids = fields.take("documents", list)
-    if not 0 < len(ids) <= MOST_IDS or not all(isinstance(id, str) for id in ids):
-        raise RequestError(f"documents: expected 1 to {MOST_IDS} ids, each a text, got {_shown(ids)}")
+    if not 0 < len(ids) <= MAX_IDS or not all(isinstance(id, str) for id in ids):
+        raise RequestError(f"documents: expected 1 to {MAX_IDS} ids, each a text, got {_shown(ids)}")
     return Remove(ids=tuple(dict.fromkeys(ids)))
 
 
@@ -408,7 +408,7 @@ _BODIES: dict[str, Callable[[_Fields], Body]] = {
     "remove": _remove,
     "reload": lambda fields: Reload(),
     "stream.open": lambda fields: OpenStream(
-        rate=fields.whole("rate", most=RATES[-1]), wanted=_wanted(fields, "recording")
+        rate=fields.whole("rate", maximum=RATES[-1]), wanted=_wanted(fields, "recording")
     ),
     "stream.push": _push,
     "stream.close": lambda fields: CloseStream(stream=fields.take("stream", int)),

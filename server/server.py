@@ -21,7 +21,7 @@ from engine.search import Searcher
 from server import messages
 from server.address import Address
 from server.config import Limits, ServerSettings
-from server.errors import AddressError, ServerError, Stopping, TooMany
+from server.errors import AddressError, ServerError, Stopping, TooMany, translated
 from server.metrics import Monitor
 from server.service import Service
 from server.session import CHUNK, Budget, Session, dismiss
@@ -145,9 +145,10 @@ class Server:
 
     async def _reload(self) -> None:
         try:
-            await self._service.reload()
-        except Exception as exc:
-            logger.error("the collection cannot be reloaded, generation %d goes on: %s", self._service.generation, exc)
+            with translated("a reload"):
+                await self._service.reload()
+        except ServerError as exc:
+            logger.error("the collection cannot be reloaded; generation %d stays: %s", self._service.generation, exc)
 
     def _health(self) -> dict[str, Any]:
         return {"ok": not self._stopping, "generation": self._service.generation}

@@ -17,7 +17,6 @@ import numpy as np
 from engine.answers import contents
 from engine.audio import BANDS
 from engine.documents import Encoder
-from engine.errors import CollectionError, CollectionLockedError, EngineError, QueryError
 from engine.values import OTHER, Embeddings, Kind
 from server import changes
 from server.answering import Answering, Push, Question, Reply
@@ -27,14 +26,13 @@ from server.config import ServerSettings
 from server.decoding import Decoders, Reading
 from server.errors import (
     AuthorisationError,
-    CollectionLocked,
-    CollectionRefused,
     DeadlineExceeded,
     Overloaded,
     QueryRefused,
     RequestError,
     ServerError,
     TooMany,
+    translated,
 )
 from server.messages import (
     Add,
@@ -45,7 +43,7 @@ from server.messages import (
     OpenStream,
     Ping,
     PushStream,
-    Query,
+    QueryRequest,
     Reload,
     Remove,
     Request,
@@ -54,7 +52,7 @@ from server.messages import (
 )
 from server.metrics import Metrics
 from server.shelf import Shelf
-from server.streams import Stream
+from server.streams import LiveRecording
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +60,12 @@ WRITES = (Add, Remove, Reload)
 
 
 @dataclass(slots=True, kw_only=True)
-class Client:
+class ClientState:
     """What is remembered of a connection."""
 
     name: str
     """Its address, for the log."""
-    streams: dict[int, Stream] = field(default_factory=dict)
+    streams: dict[int, LiveRecording] = field(default_factory=dict)
     opened: int = 0
 
 
@@ -106,13 +104,13 @@ class Service:
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="asking")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self._answers: Batcher[Question, Reply] = Batcher(
-            Answering(shelf, encoder), self._asking, most=settings.batch, observe=self.metrics.batches.observe
+            Answering(shelf, encoder), self._asking, max_size=settings.batch, observe=self.metrics.batches.observe
         )
 
         def make(wanted: list[Change]) -> list[Outcome]:
             return changes.make(path, wanted, encoder, shelf, threads)
 
-        self._changes: Batcher[Change, Outcome] = Batcher(make, self._writing, most=settings.batch)
+        self._changes: Batcher[Change, Outcome] = Batcher(make, self._writing, max_size=settings.batch)
         self._tell_holding()
 
     @property
@@ -154,25 +152,18 @@ class Service:
         self._tell_holding()
         return changed
 
-    async def answer(self, request: Request[Body], client: Client) -> Reply:
+    async def answer(self, request: Request[Body], client: ClientState) -> Reply:
         """The reply to a request. Raises ServerError."""
         started, outcome = time.perf_counter(), "cancelled"
         try:
-            self._authorise(request)
-            reply = await self._within_deadline(request, client)
+            with translated(f"{request.op} of {client.name}"):
+                self._authorise(request)
+                reply = await self._within_deadline(request, client)
             outcome = "ok"
             return reply
         except ServerError as exc:
             outcome = exc.code
             raise
-        except EngineError as exc:
-            error = _translated(exc)
-            outcome = error.code
-            raise error from exc
-        except Exception as exc:
-            outcome = ServerError.code
-            logger.exception("unexpected error at %s of %s", request.op, client.name)
-            raise ServerError(f"unexpected {type(exc).__name__}; the server's log tells more") from exc
         finally:
             took_s = time.perf_counter() - started
             self.metrics.finished(request.op, outcome, took_s)
@@ -194,7 +185,7 @@ class Service:
             if not hmac.compare_digest(given.encode(), self._token.encode()):
                 raise AuthorisationError(f"{request.op}: expected the token, got {'another' if given else 'none'}")
 
-    async def _within_deadline(self, request: Request[Body], client: Client) -> Reply:
+    async def _within_deadline(self, request: Request[Body], client: ClientState) -> Reply:
         longest_s = self._limits.write_deadline_s if isinstance(request.body, WRITES) else self._limits.deadline_s
         allowed_s = longest_s if request.deadline_s is None else min(request.deadline_s, longest_s)
         try:
@@ -203,7 +194,7 @@ class Service:
         except TimeoutError as exc:
             raise DeadlineExceeded(f"{request.op}: not done within {allowed_s:g} s") from exc
 
-    async def _do(self, body: Body, client: Client) -> Reply:
+    async def _do(self, body: Body, client: ClientState) -> Reply:
         match body:
             case Ping():
                 return self._reply({})
@@ -211,7 +202,7 @@ class Service:
                 return self._reply(self.metrics.told())
             case Info():
                 return await asyncio.to_thread(self._info, body)
-            case Query():
+            case QueryRequest():
                 with self._admitted("queries", self._limits.queue):
                     return await self._query(body)
             case Add():
@@ -245,7 +236,7 @@ class Service:
             self._in_flight[queue] -= 1
             self.metrics.in_flight.labels(queue).dec()
 
-    async def _query(self, query: Query) -> Reply:
+    async def _query(self, query: QueryRequest) -> Reply:
         started = time.perf_counter()
         asked = query.asked
         if isinstance(asked, Embedded):
@@ -290,15 +281,15 @@ class Service:
             raise outcome
         return self._reply(outcome)
 
-    def _open_stream(self, body: OpenStream, client: Client) -> Reply:
+    def _open_stream(self, body: OpenStream, client: ClientState) -> Reply:
         if len(client.streams) >= self._limits.streams_per_client:
             raise TooMany(f"{len(client.streams)} streams are open, as many as a client may have")
-        stream = Stream(body, self._encoder.identity.front_end, self._limits.stream_s)
+        stream = LiveRecording(body, self._encoder.identity.front_end, self._limits.stream_s)
         client.opened += 1
         client.streams[client.opened] = stream
         return self._reply({"stream": client.opened})
 
-    async def _push_stream(self, body: PushStream, client: Client) -> Reply:
+    async def _push_stream(self, body: PushStream, client: ClientState) -> Reply:
         stream, most_s = self._stream(client, body.stream), self._limits.push_s
         if len(body.samples) > most_s * stream.rate:
             raise RequestError(f"samples: expected at most {most_s:g} s of them, got {len(body.samples)}")
@@ -306,7 +297,7 @@ class Service:
         return await self._answered(Question(source=push, wanted=stream.wanted), time.perf_counter())
 
     @staticmethod
-    def _stream(client: Client, number: int) -> Stream:
+    def _stream(client: ClientState, number: int) -> LiveRecording:
         if number not in client.streams:
             raise RequestError(f"stream: expected one of {sorted(client.streams)}, which are open, got {number}")
         return client.streams[number]
@@ -322,12 +313,3 @@ class Service:
     def _tell_holding(self) -> None:
         with self._shelf.taken() as generation:
             self.metrics.holds(generation.collection)
-
-
-def _translated(error: EngineError) -> ServerError:
-    """The error of ours that says the same."""
-    if isinstance(error, CollectionLockedError):
-        return CollectionLocked(error.cause)
-    if isinstance(error, CollectionError):
-        return CollectionRefused(error.cause)
-    return QueryRefused(str(error)) if isinstance(error, QueryError) else ServerError(str(error))

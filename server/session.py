@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from server import messages
 from server.config import Limits
-from server.errors import DeadlineExceeded, Overloaded, ServerError, Stopping, TooMany
+from server.errors import DeadlineExceeded, Overloaded, ServerError, Stopping, TooMany, translated
 from server.frames import Decoder, Message, encode
-from server.service import Client, Service
+from server.service import ClientState, Service
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Session:
         self._service = service
         self._limits = limits
         self._budget = budget
-        self._client = Client(name=name)
+        self._client = ClientState(name=name)
         self._requests: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Lock()
         self._stopping = False
@@ -129,13 +129,10 @@ class Session:
     async def _answer(self, message: Message, crowded: bool) -> None:
         id = messages.request_id(message)
         try:
-            frame = encode(await self._replied(message, crowded))
+            with translated(f"a request of {self._client.name}"):
+                frame = encode(await self._replied(message, crowded))
         except ServerError as exc:
             frame = encode(messages.error_reply(id, self._service.generation, exc))
-        except Exception as exc:
-            logger.exception("unexpected error at a request of %s", self._client.name)
-            error = ServerError(f"unexpected {type(exc).__name__}; the server's log tells more")
-            frame = encode(messages.error_reply(id, self._service.generation, error))
         await self._send(frame)
 
     async def _replied(self, message: Message, crowded: bool) -> Message:

@@ -13,7 +13,7 @@ from server.errors import RequestError
 from server.messages import OpenStream, Wanted
 
 
-class Stream:
+class LiveRecording:
     """What was heard of it so far, embedded; of a long one the latest part."""
 
     def __init__(self, opened: OpenStream, front_end: FrontEnd, longest_s: float) -> None:

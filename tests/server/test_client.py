@@ -1,6 +1,7 @@
 """Clients, and what the server does for them from end to end."""
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -216,6 +217,15 @@ def test_the_blocking_client_does_the_same(address: str, library: Path) -> None:
         assert client.remove("waltz") == {"removed": 1, "generation": 3}
         assert client.reload() == {"changed": False}
         assert client.stats()["requests"]["query"] == {"ok": 2.0}
+
+
+PUBLIC = sorted(name for name in vars(AsyncClient) if name[0] != "_" and name not in ("close", "request"))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_blocking_client_takes_the_same_arguments(name: str) -> None:
+    blocking, waiting = (inspect.signature(getattr(client, name)).parameters for client in (Client, AsyncClient))
+    assert list(blocking.values()) == list(waiting.values())
 
 
 @pytest.mark.parametrize(
