@@ -1,4 +1,4 @@
-"""Frames: 4 bytes of length, big-endian, then that many bytes of a msgpack map. Knows no sockets."""
+"""Frames: 4 bytes of length, big-endian, then that many bytes of a msgpack map. This module knows no sockets."""
 
 import struct
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ Message = dict[str, Any]
 
 
 def encode(message: Message) -> bytes:
-    """The frame of a message, whose values are those of msgpack or NumPy scalars.
+    """Encodes a message as a frame. Its values are msgpack's types or NumPy scalars.
 
-    Raises FrameTooLarge if its length cannot be written in four bytes.
+    Raises FrameTooLarge if the length does not fit into four bytes.
     """
     payload: bytes = msgpack.packb(message, default=_plain)
     if len(payload) >> 32:
@@ -27,13 +27,14 @@ def encode(message: Message) -> bytes:
 
 
 class Decoder:
-    """Takes the bytes of a connection, in pieces of any size, and gives its messages."""
+    """Decodes the bytes of a connection, in pieces of any size, into messages."""
 
     def __init__(self, limit: int, *, max_values: int = MAX_VALUES) -> None:
-        """limit: bytes that a message may have. max_values: numbers, texts, lists and so on that it may be made of.
+        """Sets the limits on a message.
 
-        What a message carries in bulk is in strings of bytes. One of nothing but empty lists would otherwise take
-        sixty times its size in memory.
+        limit: its size in bytes.
+        max_values: numbers, texts, lists and other msgpack values in it. Bulk data is one value, a string of bytes.
+            Without this limit a message of empty lists would take sixty times its size in memory.
         """
         self._limit = limit
         self._max_values = max_values
@@ -42,14 +43,14 @@ class Decoder:
 
     @property
     def buffered(self) -> int:
-        """Bytes held of the frame which has begun, header included; 0 between frames."""
+        """Bytes of the unfinished frame that are held, header included; 0 between frames."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that are complete with these bytes. Iterate it to its end before feeding more.
+        """Yields the messages that these bytes complete. Iterate to the end before feeding more.
 
-        Raises FrameTooLarge as soon as a header tells so, FrameError for bytes that are no map; nothing can be fed
-        after that.
+        Raises FrameTooLarge as soon as a header announces too long a frame, and FrameError for bytes that are no
+        map. The decoder cannot be used after that.
         """
         self._buffer += data
         while True:
@@ -70,8 +71,9 @@ class Decoder:
 
 
 def _decoded(payload: bytes, max_values: int) -> Message:
+    """Decodes the payload of a frame. Raises FrameError."""
     try:
-        # So few bytes cannot be too many values, and msgpack's own way is seven times as fast.
+        # A value takes at least one byte, so a short payload needs no counting; msgpack alone is seven times as fast.
         small = len(payload) <= max_values
         message = msgpack.unpackb(payload) if small else _Reader(payload, max_values).whole()
     except (ValueError, TypeError, RecursionError, IndexError, msgpack.UnpackException) as exc:
@@ -82,7 +84,7 @@ def _decoded(payload: bytes, max_values: int) -> Message:
 
 
 class _Reader:
-    """Builds the value of a payload, part by part, as long as there are not too many."""
+    """Decodes a payload value by value, and stops when there are more values than allowed."""
 
     def __init__(self, payload: bytes, max_values: int) -> None:
         self._payload = payload
@@ -91,9 +93,10 @@ class _Reader:
         self._left = max_values
 
     def whole(self) -> Any:
+        """Decodes the payload, which must be one value. Raises ValueError or what msgpack raises."""
         value = self._value(depth=0)
         if self._unpacker.tell() != len(self._payload):
-            raise ValueError(f"{len(self._payload) - self._unpacker.tell()} bytes follow after it")
+            raise ValueError(f"{len(self._payload) - self._unpacker.tell()} bytes follow the value")
         return value
 
     def _value(self, depth: int) -> Any:
@@ -110,5 +113,5 @@ class _Reader:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy scalars."""
+    """Converts a NumPy scalar into a plain number."""
     return value.item()

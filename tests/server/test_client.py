@@ -101,7 +101,7 @@ def test_a_stream_tells_more_as_it_is_heard(library: Path, tmp_path: Path) -> No
         whole = await client.query(library / "waltz.flac", among="recording", end_s=12.0, top=1)
         assert heard["matches"][0]["cost"] == pytest.approx(whole["matches"][0]["cost"], abs=0.01)
         await stream.close()
-        with pytest.raises(RequestError, match=r"stream: expected one of \[\], which are open, got 1"):
+        with pytest.raises(RequestError, match=r"stream: expected one of the open streams \[\], got 1"):
             await stream.push(samples)
 
     within(tmp_path / "c", test)

@@ -110,7 +110,10 @@ def test_arrays_are_sent_as_little_endian_bytes() -> None:
             HEAD | {"op": "query", "media": [{"name": "a.wav", "data": "text"}]},
             "media.0.data: expected bytes, got 'text'",
         ),
-        (HEAD | {"op": "query", "media": [{"name": "a.doc", "data": b""}]}, "kind: needed, for 'a.doc' is neither"),
+        (
+            HEAD | {"op": "query", "media": [{"name": "a.doc", "data": b""}]},
+            "kind: expected score or recording, because the name 'a.doc' does not",
+        ),
         (HEAD | {"op": "query", "media": AUDIO * 2}, "media: expected one file, or several images"),
         (HEAD | {"op": "query", "media": AUDIO, "kind": "song"}, "kind: expected score or recording, got 'song'"),
         (HEAD | {"op": "query", "media": AUDIO, "top": 0}, "top: expected a number from 1 to 1000, got 0"),
