@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from bench import pieces
 from bench.pairs import Material
 from bench.pieces import Piece
-from bench.systems import LEAST_IOU, PrintedSystem, iou, printed_systems
+from bench.systems import MIN_IOU, PrintedSystem, iou, printed_systems
 from engine import audio, pages, score, staff_lines, staves, systems
 from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
@@ -182,7 +182,7 @@ def _seen(
     for page, system in printed:
         same = [(iou(system.rows, (y0, y1)), i) for i, (at, y0, y1) in enumerate(held["boxes"]) if at == page]
         overlap, number = max(same, default=(0.0, 0))
-        if overlap < LEAST_IOU:
+        if overlap < MIN_IOU:
             left_out["systems not found"] += 1
             continue
         left, right = held["starts"][number : number + 2]

@@ -1,4 +1,4 @@
-"""What changes a collection while it is being asked: changes that wait together become one generation."""
+"""Additions and removals while the server runs: changes that wait together become one generation."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from server.shelf import Shelf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """A document to be added, read but not yet embedded."""
+    """A document to add, which is read but not yet embedded."""
 
     wanted: Add
     medium: Medium
@@ -24,14 +24,14 @@ class Addition:
 
 Change = Addition | Remove
 Outcome = dict[str, Any] | ServerError
-"""What is replied of a change."""
+"""The reply to a change."""
 
 
 def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, threads: int) -> list[Outcome]:
-    """Makes the changes durable, in order and as one generation, and has the shelf take it up.
+    """Makes the changes in order, as one generation on disk, and lets the shelf open that generation.
 
     A change that cannot be made is left out, and its outcome is the error.
-    Raises CollectionError, and then none is made.
+    Raises CollectionError; then none of the changes is made.
     """
     additions = [change for change in changes if isinstance(change, Addition)]
     embedded = iter(documents.sequences([addition.medium for addition in additions], encoder))

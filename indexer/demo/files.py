@@ -25,7 +25,7 @@ from indexer.training.synthesise import PIANOS, default_soundfont, synthesise
 
 logger = logging.getLogger(__name__)
 
-LONGEST_S = 75.0
+MAX_PERFORMANCE_S = 75.0
 PAPER_WIDTH_INCHES = 8.3
 PAGE_HARM = 0.9
 """Strength of `degrade_page`: scans of all sorts."""
@@ -145,7 +145,7 @@ def _write_score(engraver: Engraver, path: Path, rng: np.random.Generator) -> No
 def _write_recording(notes: ScoreNotes, path: Path, rng: np.random.Generator) -> None:
     style = random_style(notes, rng)
     quarters = float((notes.onset_quarter + notes.duration_quarter).max())
-    style = replace(style, quarters_per_minute=max(style.quarters_per_minute, 60 * quarters / LONGEST_S))
+    style = replace(style, quarters_per_minute=max(style.quarters_per_minute, 60 * quarters / MAX_PERFORMANCE_S))
     midi = to_midi(perform(notes, style, rng), program=int(rng.choice(PIANOS, p=(0.7, 0.2, 0.1))))
     samples = degrade_audio(synthesise(midi, default_soundfont()), rng, SOUND_HARM).samples
     with replacing(path) as unfinished:
