@@ -44,8 +44,8 @@ from engine.config import Alignment
 from engine.encoder import Encoder
 from engine.fingerprint import LITERAL, FingerprintSettings
 from engine.hash_index import HashIndex
-from engine.index import Index
 from engine.metrics import Ranks, summarise
+from engine.neighbours import Index
 from engine.values import Embeddings, Kind, Packed
 
 LENGTHS_S = (10, 20, 50)

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.index import PROBES, Index, nearest
+from engine.neighbours import PROBES, Index, nearest
 from engine.values import Embeddings
 from engine.voting import Votes
 

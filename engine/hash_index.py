@@ -22,7 +22,7 @@ from engine.collection.store import MAP_SIZE
 from engine.errors import CollectionDamagedError, CollectionVersionError
 from engine.fingerprint import Hits
 from engine.hashing import POSTING, Hashes
-from engine.index import checksum
+from engine.neighbours import checksum
 from engine.values import DIMENSION, Embeddings, Packed
 
 FORMAT = "scorefind hashes"
@@ -32,7 +32,7 @@ PROBES = 16
 
 
 def build(packed: Packed, path: Path, *, threads: int = 1) -> tuple[int, str]:
-    """Writes the file; returns its size in bytes and its SHA-256 (hex), as `engine.index.save` does.
+    """Writes the file; returns its size in bytes and its SHA-256 (hex), as `engine.neighbours.save` does.
 
     Raises OSError if it cannot be written, ValueError for more snippets than 32 bits count.
     """

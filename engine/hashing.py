@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.fingerprint import Hits, compiled
-from engine.index import ADD_ROWS, nearest
+from engine.neighbours import FlatIndex, nearest
+from engine.neighbours.blocks import BLOCK_ROWS
 from engine.values import DIMENSION, Embeddings
 
 POSTING = np.dtype([("row", "<u4"), ("signs", "<u4"), ("scale", "<f2"), ("bias", "<f2")])
@@ -74,14 +75,14 @@ def postings(
 
     embeddings: float16 or float32 (n, 32), unit rows; bias: float32 (n,).
     """
-    index = faiss.IndexFlatIP(DIMENSION)
-    index.add(hashes.centroids)
+    index = FlatIndex()
+    index.raw.add(hashes.centroids)
     cells = np.empty(len(embeddings), np.int32)
     made = np.empty(len(embeddings), POSTING)
     made["row"] = np.arange(len(embeddings))
     made["bias"] = bias
-    for start in range(0, len(embeddings), ADD_ROWS):
-        part = slice(start, start + ADD_ROWS)
+    for start in range(0, len(embeddings), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
         rows = np.ascontiguousarray(embeddings[part], dtype=np.float32)
         cells[part] = nearest(index, rows, 1, threads=threads)[1][:, 0]
         difference = (rows - hashes.centroids[cells[part]]) @ hashes.rotation

@@ -15,7 +15,7 @@ from engine.collection import Collection
 from engine.confidence import IN_COLLECTION, Calibration, Probabilities
 from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettings
 from engine.errors import QueryError
-from engine.index import EXACT_ROWS
+from engine.neighbours import cell_count
 from engine.values import Answer, Document, Documents, Kind, Match, Snippets, SnippetSequence, System
 from engine.voting import Votes
 
@@ -133,7 +133,7 @@ class Searcher:
             snippets = self._candidates(kind).snippets
             if snippets <= self._backend.holds:
                 self._collection.packed(kind)
-            if snippets > EXACT_ROWS:
+            if cell_count(snippets) > 0:
                 self._collection.index(kind)
 
     def query(
@@ -241,7 +241,7 @@ class Searcher:
         """Whether that takes less time than to choose some."""
         snippets, backend = self._candidates(query.among).snippets, self._backend
         few = snippets <= backend.holds and len(query.sequence) * snippets <= backend.cells
-        return self._settings.shortlist == 0 and (few or snippets <= EXACT_ROWS)
+        return self._settings.shortlist == 0 and (few or cell_count(snippets) == 0)
 
     def _shortlist(self, query: Query) -> int:
         """How many documents are aligned with the query."""

@@ -13,7 +13,7 @@ import pytest
 from collection_samples import NETWORK, document, fill, sequence
 from engine.collection import Collection, CollectionWriter, manifest, reader, store, writer
 from engine.errors import CollectionError, CollectionLockedError, DocumentMissingError, NetworkMismatchError
-from engine.index import nearest
+from engine.neighbours import nearest
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from collection_samples import embeddings, packed
 from engine import fingerprint
 from engine.fingerprint import LITERAL, FingerprintSettings, Hits, histograms, nearest_hits, offsets, ranking
-from engine.index import build
+from engine.neighbours import build
 from engine.voting import Votes
 
 STARTS = np.array([0, 40, 40, 140, 200])

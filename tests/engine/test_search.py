@@ -12,6 +12,7 @@ from engine import alignment, search
 from engine.collection import Collection, CollectionWriter
 from engine.config import Alignment, SearchSettings
 from engine.errors import QueryError
+from engine.neighbours import cells
 from engine.search import Method, Query, Searcher
 from engine.values import (
     PLACE_DTYPES,
@@ -130,20 +131,20 @@ def test_refine_answers_only_from_the_shortlist(collection: Collection) -> None:
 
 def test_a_small_collection_is_aligned_whole(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "SHORTLIST", (3, 3))
-    monkeypatch.setattr(search, "EXACT_ROWS", 0)
+    monkeypatch.setattr(cells, "EXACT_ROWS", 0)
     snippets, cpu = 12 * SNIPPETS, alignment.choose("cpu")
-    for holds, cells, matches in ((snippets, 9 * snippets, 12), (snippets - 1, 9 * snippets, 3), (snippets, 100, 3)):
-        searcher = Searcher(collection, backend=replace(cpu, holds=holds, cells=cells))
+    for holds, most, matches in ((snippets, 9 * snippets, 12), (snippets - 1, 9 * snippets, 3), (snippets, 100, 3)):
+        searcher = Searcher(collection, backend=replace(cpu, holds=holds, cells=most))
         assert len(searcher.query(noisy(3, range(9), "recording"), "score", top=12).matches) == matches
 
 
-@pytest.mark.parametrize(("length", "cells", "documents"), [(9, 9 * SNIPPETS * 5, 5), (18, 9 * SNIPPETS * 5, 2)])
+@pytest.mark.parametrize(("length", "pairs", "documents"), [(9, 9 * SNIPPETS * 5, 5), (18, 9 * SNIPPETS * 5, 2)])
 def test_a_shortlist_is_as_long_as_it_may_take_time(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch, length: int, cells: int, documents: int
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, length: int, pairs: int, documents: int
 ) -> None:
     monkeypatch.setattr(search, "SHORTLIST", (1, 8))
-    monkeypatch.setattr(search, "SHORTLIST_CELLS", cells)
-    monkeypatch.setattr(search, "EXACT_ROWS", 0)
+    monkeypatch.setattr(search, "SHORTLIST_CELLS", pairs)
+    monkeypatch.setattr(cells, "EXACT_ROWS", 0)
     searcher = Searcher(collection, backend=replace(alignment.choose("cpu"), cells=0))
     assert len(searcher.query(noisy(3, range(length), "recording"), "score", top=12).matches) == documents
 
