@@ -13,7 +13,7 @@ weights are ours.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -141,10 +141,16 @@ def histograms(hits: Hits, starts: NDArray[np.int64], length: int, settings: Fin
     bins = int((longest + slopes[-1] * length) / settings.bin_snippets) + 2
     positions = (rows[order] - starts[documents]).astype(np.float32)
     weights = hits.weights[chosen] if settings.weighted else np.ones(len(chosen), np.float32)
-    scratch = *np.zeros((3, bins), np.int64), *np.zeros((2, bins), np.float32)
-    found = np.zeros(len(hit), np.int64), np.zeros(len(hit), np.float32)
-    scales = (slopes / settings.bin_snippets).astype(np.float32), np.float32(1 / settings.bin_snippets)
-    _highest(borders, positions, hits.query[chosen], weights, scales, length, scratch, found)
+    found = _Highest(counts=np.zeros(len(hit), np.int64), sums=np.zeros(len(hit), np.float32))
+    _find_highest(
+        borders,
+        _HitArrays(positions=positions, queries=hits.query[chosen], weights=weights),
+        (slopes / settings.bin_snippets).astype(np.float32),
+        np.float32(1 / settings.bin_snippets),
+        length,
+        _Bins(*np.zeros((3, bins), np.int64), *np.zeros((2, bins), np.float32)),
+        found,
+    )
     votes.counts[hit], votes.similarity[hit] = found
     return votes
 
@@ -160,32 +166,58 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-@compiled
-def _highest(  # type: ignore[no-untyped-def]
-    borders, positions, queries, weights, scales, length, scratch, found
-):
-    """The highest bin of each document; its hits stand between two of `borders`, in the order of the query.
+class _HitArrays(NamedTuple):
+    """The hits of all documents, those of one document after those of another, each in the order of the query."""
 
-    scales: slopes in bins per query snippet, and bins per document snippet.
-    scratch: per bin the histogram that wrote to it last, so that none needs clearing; the query snippet that did; how
-    many did; what all have given it; and what the last one has.
+    positions: NDArray[np.float32]
+    """Where in its document each hit lies."""
+    queries: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+class _Bins(NamedTuple):
+    """One histogram; `stamps` tells which bins of it were written to, so that none needs clearing."""
+
+    stamps: NDArray[np.int64]
+    """The number of the histogram that wrote to the bin last."""
+    writers: NDArray[np.int64]
+    """The query snippet that wrote to the bin last."""
+    counts: NDArray[np.int64]
+    """How many query snippets wrote to the bin."""
+    sums: NDArray[np.float32]
+    """The weight that all of them gave."""
+    given: NDArray[np.float32]
+    """The weight that the last of them gave."""
+
+
+class _Highest(NamedTuple):
+    """The highest bin of each document: how many query snippets wrote to it, and the weight that they gave."""
+
+    counts: NDArray[np.int64]
+    sums: NDArray[np.float32]
+
+
+@compiled
+def _find_highest(borders, hits, slopes, bins_per_snippet, length, bins, found):  # type: ignore[no-untyped-def]
+    """Writes the highest bin of each document to `found`; its hits stand between two of `borders`.
+
+    slopes: bins per query snippet. bins_per_snippet: bins per document snippet.
     """
-    slopes, bins_per_snippet = scales
-    stamps, writers, counts, sums, given = scratch
     stamp = 0
     for document in range(len(borders) - 1):
         for slope in slopes:
             stamp += 1
             for i in range(borders[document], borders[document + 1]):
-                query, weight = queries[i], weights[i]
-                place = int(positions[i] * bins_per_snippet + slope * (length - 1 - query))
-                if stamps[place] != stamp:
-                    stamps[place], sums[place], counts[place], writers[place] = stamp, 0.0, 0, -1
-                if writers[place] != query:
-                    writers[place], given[place] = query, 0.0
-                    counts[place] += 1
-                if weight > given[place]:
-                    sums[place] += weight - given[place]
-                    given[place] = weight
-                if sums[place] > found[1][document]:
-                    found[0][document], found[1][document] = counts[place], sums[place]
+                query, weight = hits.queries[i], hits.weights[i]
+                place = int(hits.positions[i] * bins_per_snippet + slope * (length - 1 - query))
+                if bins.stamps[place] != stamp:
+                    bins.stamps[place], bins.sums[place], bins.counts[place] = stamp, 0.0, 0
+                    bins.writers[place] = -1
+                if bins.writers[place] != query:
+                    bins.writers[place], bins.given[place] = query, 0.0
+                    bins.counts[place] += 1
+                if weight > bins.given[place]:
+                    bins.sums[place] += weight - bins.given[place]
+                    bins.given[place] = weight
+                if bins.sums[place] > found.sums[document]:
+                    found.counts[document], found.sums[document] = bins.counts[place], bins.sums[place]
