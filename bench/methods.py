@@ -23,7 +23,8 @@ from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.fingerprint import LITERAL
 from engine.metrics import Ranks, ranks_by_cost
-from engine.search import Method, Searcher
+from engine.search import Searcher
+from engine.values import Method
 from engine.voting import vote as votes
 
 WINDOWS = 100
@@ -73,7 +74,7 @@ def shipped(collection: Collection, method: Method, settings: SearchSettings) ->
         kind = AMONG[query.direction]
         costs = np.full(len(numbers[kind]), np.inf)
         found = searcher.ranking(search.Query(sequence=query.sequence, among=kind, method=method))
-        costs[[numbers[kind][id] for id in found.ids]] = found.costs
+        costs[[numbers[kind][id] for id in found.ids]] = found.keys
         return costs
 
     return cost

@@ -49,22 +49,8 @@ class FingerprintSettings:
         return np.geomspace(self.least_slope, self.most_slope, steps + 1)
 
 
-MOST_ASKED = 128
-"""Snippets of a query that are looked up; of more of them every second, third or so on."""
-HITS, LEAST_NEIGHBOURS, MOST_NEIGHBOURS = 12_288, 100, 1024
-LOOKS, LEAST_PROBES, MOST_PROBES = 6_144, 32, 512
-"""What a query's snippets may have together. Twelve have the most each, and need them: among 2e7 snippets the right
-ones are seldom among the nearest hundred, and every hit counts. Of a hundred snippets a few hits are enough."""
-
-
-def affordable(length: int) -> FingerprintSettings:
-    """Settings by which a query takes about as long whatever its length, in snippets."""
-    asked = max(1, min(length, MOST_ASKED))
-    return FingerprintSettings(
-        neighbours=min(max(HITS // asked, LEAST_NEIGHBOURS), MOST_NEIGHBOURS),
-        probes=min(max(LOOKS // asked, LEAST_PROBES), MOST_PROBES),
-    )
-
+MAX_LOOKED_UP = 128
+"""Snippets of a query that are looked up; of a longer query every second, third or so on."""
 
 LITERAL = FingerprintSettings(neighbours=25, least_slope=1, most_slope=1, bin_snippets=2, weighted=False)
 """The paper's adaptation: slope 1, each offset together with a neighbour, since snippets overlap."""
@@ -93,11 +79,11 @@ def offsets(
     """The votes of the nearest snippets, see `histograms`.
 
     index: over all snippets; row i is snippet i of the packed documents.
-    query: float32 (N, 32); of a long one MOST_ASKED are looked up, evenly spaced.
+    query: float32 (N, 32); of a long one MAX_LOOKED_UP are looked up, evenly spaced.
     starts: int64 (B + 1,), where each document's rows start.
     """
     settings = settings or FingerprintSettings()
-    asked = np.arange(0, len(query), -(-len(query) // MOST_ASKED))
+    asked = np.arange(0, len(query), -(-len(query) // MAX_LOOKED_UP))
     hits = nearest_hits(index, query[asked], settings.neighbours, threads=threads, probes=settings.probes)
     return histograms(replace(hits, query=asked[hits.query].astype(np.int32)), starts, len(query), settings)
 

@@ -12,8 +12,8 @@ import numpy as np
 from engine import documents, metrics
 from engine.collection import Collection
 from engine.documents import Encoder
-from engine.search import Method, Searcher
-from engine.values import OTHER, Document, Kind, SnippetSequence, System
+from engine.search import Searcher
+from engine.values import OTHER, Document, Kind, Method, SnippetSequence, System
 from indexer.demo.files import Files, recording_id, score_id
 
 Length = Literal["whole", "20 s"]

@@ -161,7 +161,7 @@ def _match(match: Match, truth: str) -> str:
         rank=match.rank,
         name=_name(match.document),
         where=_where(match),
-        cost=f"{match.cost:.3f}",
+        cost="" if match.cost is None else f"{match.cost:.3f}",
         confidence="" if match.confidence is None else f" · confidence {match.confidence:.2f}",
         picture=picture,
     )
