@@ -42,8 +42,8 @@ DOCUMENTS = (200, 1400)
 BOUND_GCELLS = 2.75
 PEER_CELLS = 2_000_000
 """librosa and BLAS get about so many cells; the rate is the same for more."""
-MEDIAN_LENGTH, SPREAD, SHORTEST, LONGEST = 400, 0.5, 30, 1200
-"""Of documents, in snippets; the spread is that of the logarithm."""
+MEDIAN_LENGTH, SPREAD, MIN_LENGTH, MAX_LENGTH = 400, 0.5, 30, 1200
+"""Lengths of documents, in snippets; the spread is that of the logarithm."""
 SECONDS = 0.3
 """Runs are repeated for so long, but at least REPEATS times."""
 REPEATS = 3
@@ -111,7 +111,7 @@ def unit_rows(count: int, rng: np.random.Generator) -> Embeddings:
 
 def collection(count: int, rng: np.random.Generator) -> Packed:
     """Documents of random length and content."""
-    lengths = np.clip(rng.lognormal(np.log(MEDIAN_LENGTH), SPREAD, count), SHORTEST, LONGEST).astype(np.int64)
+    lengths = np.clip(rng.lognormal(np.log(MEDIAN_LENGTH), SPREAD, count), MIN_LENGTH, MAX_LENGTH).astype(np.int64)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     embeddings = unit_rows(int(offsets[-1]), rng).astype(np.float16)
     return Packed(embeddings=embeddings, bias=rng.random(len(embeddings), dtype=np.float32), offsets=offsets)

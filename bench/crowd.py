@@ -21,6 +21,7 @@ from engine.config import FrontEnd
 from engine.documents import Encoder
 from engine.encoder import DEFAULT_WEIGHTS
 from engine.encoder import Encoder as Network
+from engine.files import replacing
 from engine.score import Score
 from engine.values import RECORDING_PLACE, Box, Document, NetworkIdentity, SnippetSequence, System
 from indexer.training.corpus import CorpusSettings, Take, paths
@@ -94,13 +95,11 @@ def hidden(pieces: Path, corpus: Path, work: Path, encoder: Encoder) -> Path:
 def joined(path: Path, network: NetworkIdentity, parts: Iterable[Collection]) -> Path:
     """A collection of the documents of all parts, made unless it is there; nothing is embedded again."""
     if not path.exists():
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        with CollectionWriter(unfinished, network) as writer:
+        with replacing(path) as unfinished, CollectionWriter(unfinished, network) as writer:
             for part in parts:
                 for document in part.documents:
                     writer.stage(document, part.sequence(document.id))
             writer.commit()
-        unfinished.rename(path)
     return path
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.workers import Failure, each
 from indexer.demo.pieces import PIECES, Piece, corpus
 from indexer.demo.two_staves import two_staves
 from indexer.training.degrade import degrade_page
 from indexer.training.engrave import EngravedPage, Engraver, EngravingError, random_layout
-from indexer.workers import Failure, each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

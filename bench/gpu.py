@@ -5,16 +5,16 @@
 A cell is one query snippet against one document snippet; TCUPS are 10^12 of them a second, dot products included.
 Random unit embeddings, float16 in the documents, whose lengths are log-normal about 400. Times are those of whole
 calls on a clock, from a query in the host's memory to all costs and ends there, after one that compiles; the documents
-lie on the card.
+lie on the GPU.
 
-- ceilings: what the card does at most: bytes copied, float16 products.
+- ceilings: what the GPU does at most: bytes copied, float16 products.
 - checks: both kernels against the CPU's (and the definition's, where that ends) on fresh random sequences.
 - versions: each kernel that was tried, at one size: the plain one, words a thread, steps, jumps, bytes, totals of 16
   bits.
 - sweep: query lengths and collection sizes. latency: 50 s of audio. Both by float16 and, of 50 s, by bytes (`int8`).
 - batches: several queries at once.
-- peers: librosa, the CPU backend, and torch on the same card with the same recurrence, row by row.
-- faiss: the card's neighbours against the CPU's. encoder: embeddings and snippets a second against the CPU's.
+- peers: librosa, the CPU backend, and torch on the same GPU with the same recurrence, row by row.
+- faiss: the GPU's neighbours against the CPU's. encoder: embeddings and snippets a second against the CPU's.
 
 share_of_limit is of 15 TCUPS, what the H100's tensor cores could do of 32-d float16 products with nothing else to do,
 30 for bytes. Where there is no GPU, or a package is missing, it says so and leaves that out.
@@ -43,8 +43,8 @@ ROWS = (10, 20, 50, 92, 200, 400)
 USUAL = 92
 SIZES = (100_000, 1_000_000, 10_000_000, 100_000_000)
 LIMIT_TCUPS, BYTES_LIMIT_TCUPS = 15.0, 30.0
-MEDIAN_LENGTH, SPREAD, SHORTEST, LONGEST = 400, 0.5, 30, 1200
-"""Of documents, in snippets; the spread is that of the logarithm."""
+MEDIAN_LENGTH, SPREAD, MIN_LENGTH, MAX_LENGTH = 400, 0.5, 30, 1200
+"""Lengths of documents, in snippets; the spread is that of the logarithm."""
 POOL = 1 << 20
 """Random embeddings, repeated to fill a collection."""
 SECONDS, REPEATS = 0.5, 5
@@ -60,7 +60,7 @@ class Bench:
     def __init__(self, cupy: Any, *, quick: bool) -> None:
         self.cupy, self.quick = cupy, quick
         self.rng = np.random.default_rng()
-        self.card = self.version()
+        self.device = self.version()
         self._packed: Packed | None = None
 
     def version(self, **settings: Any) -> gpu.Gpu:
@@ -90,11 +90,11 @@ class Bench:
 
     def checks(self) -> Rows:
         versions: dict[str, dict[str, Any]] = {"simple": {"kernel": "simple"}, "fused": {}}
-        versions |= {"fused, at most 4 words, never 16 bits": {"most_words": 4, "halves": False}}
+        versions |= {"fused, at most 4 words, never 16 bits": {"max_words": 4, "halves": False}}
         versions |= {"fused, 16 bits where they do": {"halves": True}}
         return [self.check(name, self.version(**settings)) for name, settings in versions.items()]
 
-    def check(self, name: str, card: gpu.Gpu) -> dict[str, Any]:
+    def check(self, name: str, device: gpu.Gpu) -> dict[str, Any]:
         row: dict[str, Any] = {
             "kernel": name,
             "alignments": 0,
@@ -118,13 +118,13 @@ class Bench:
             queries = [
                 one_query(rows, self.rng, ties=bool(ties)) for rows in (1, *self.rng.integers(2, 300, 2).tolist())
             ]
-            for query, found in zip(queries, card.align_many(queries, documents, settings), strict=True):
+            for query, found in zip(queries, device.align_many(queries, documents, settings), strict=True):
                 expected = cpu.align(query, documents, settings, threads=8)
                 add_differences(row, found, expected, bool(ties))
             few = documents.take(np.arange(4))
             add_differences(
                 row,
-                card.align(queries[1][:9], few, settings),
+                device.align(queries[1][:9], few, settings),
                 definition.align(queries[1][:9], few, settings),
                 bool(ties),
             )
@@ -135,22 +135,22 @@ class Bench:
         usual, apart = Alignment(), Alignment(jump_penalty=np.inf)
         tried: list[tuple[dict[str, Any], Alignment]] = [({"kernel": "simple"}, usual)]
         tried += [({"three_way": False}, usual)]
-        tried += [({"most_words": words}, usual) for words in (4, 7, 10)]
+        tried += [({"max_words": words}, usual) for words in (4, 7, 10)]
         slope, published = Alignment(steps="slope"), Alignment(steps="classic", jump_penalty=np.inf)
         tried += [({}, settings) for settings in (apart, slope, replace(slope, jump_penalty=np.inf), published)]
         for int8, halves, some in ((True, False, (8, 14)), (False, True, (4, 6)), (True, True, (5, 8, 10))):
-            tried += [({"most_words": words, "halves": halves}, replace(usual, int8=int8)) for words in some]
+            tried += [({"max_words": words, "halves": halves}, replace(usual, int8=int8)) for words in some]
         tried += [({}, replace(slope, int8=True))]
         rows = []
         for version, settings in tried:
             if self.quick and version.get("kernel") == "simple":
                 continue
-            card = self.version(**version)
-            row: dict[str, Any] = {"kernel": version.get("kernel", "fused"), "words": version.get("most_words")}
+            device = self.version(**version)
+            row: dict[str, Any] = {"kernel": version.get("kernel", "fused"), "words": version.get("max_words")}
             row["minima of"] = 3 if version.get("three_way", True) else 2
             row |= {"steps": settings.steps, "jumps": bool(np.isfinite(settings.jump_penalty)), "int8": settings.int8}
             row["totals"] = 16 if version.get("halves", settings.int8) else 32
-            rows.append(row | rate(seconds(partial(card.align, query, packed, settings)), query, packed, settings))
+            rows.append(row | rate(seconds(partial(device.align, query, packed, settings)), query, packed, settings))
         return rows
 
     def sweep(self) -> Rows:
@@ -159,7 +159,7 @@ class Bench:
             packed, settings = self.collection(snippets), Alignment(int8=int8)
             for length in (USUAL,) if int8 else ROWS:
                 query = one_query(length, self.rng)
-                times = seconds(partial(self.card.align, query, packed, settings))
+                times = seconds(partial(self.device.align, query, packed, settings))
                 row: dict[str, Any] = {"snippets": snippets, "documents": len(packed), "query": length, "int8": int8}
                 rows.append(row | rate(times, query, packed, settings))
         return rows
@@ -172,7 +172,7 @@ class Bench:
             for _ in range(60):
                 query = one_query(USUAL, self.rng)
                 started = time.perf_counter()
-                costs = self.card.align(query, packed, settings).costs
+                costs = self.device.align(query, packed, settings).costs
                 np.argpartition(costs, 10)
                 times.append((time.perf_counter() - started) * 1000)
             p50, p95 = np.percentile(times[10:], [50, 95])
@@ -185,7 +185,7 @@ class Bench:
         rows = []
         for count in (1, 2, 4, 8, 16, 32, 64):
             queries = [one_query(USUAL, self.rng) for _ in range(count)]
-            times = seconds(partial(self.card.align_many, queries, packed, Alignment()))
+            times = seconds(partial(self.device.align_many, queries, packed, Alignment()))
             row: dict[str, Any] = {"queries": count, "queries/s": count / float(np.median(times))}
             rows.append(row | rate(times, np.concatenate(queries), packed, Alignment()))
         return rows
@@ -194,7 +194,7 @@ class Bench:
         packed, query, settings = self.collection(SIZES[1]), one_query(USUAL, self.rng), Alignment()
         expected = cpu.align(query, packed, settings, threads=8).costs
         peers: dict[str, Callable[[], Any]] = {
-            "GPU": partial(self.card.align, query, packed, settings),
+            "GPU": partial(self.device.align, query, packed, settings),
             "CPU, a thread": partial(cpu.align, query, packed, settings),
             "CPU, 16 threads": partial(cpu.align, query, packed, settings, threads=16),
         }
@@ -225,12 +225,12 @@ class Bench:
             started = time.perf_counter()
             built = neighbours.build(self.collection(count), threads=16)
             built_s = time.perf_counter() - started
-            card = neighbours.on_gpu(built)
-            found, expected = (neighbours.nearest(one, query, 25, threads=16)[1] for one in (card, built))
+            device = neighbours.on_gpu(built)
+            found, expected = (neighbours.nearest(one, query, 25, threads=16)[1] for one in (device, built))
             row: dict[str, Any] = {"rows": count, "index": built.describe(), "build s": built_s}
-            row |= {"on the card": isinstance(card, neighbours.GpuIndex)}
+            row |= {"on the GPU": isinstance(device, neighbours.GpuIndex)}
             row["recall"] = np.mean([len(set(a) & set(b)) / 25 for a, b in zip(found, expected, strict=True)]).item()
-            for name, one in (("GPU ms", card), ("CPU ms", built)):
+            for name, one in (("GPU ms", device), ("CPU ms", built)):
                 times = seconds(partial(neighbours.nearest, one, query, 25, threads=16))
                 row[name] = float(np.median(times)) * 1000
             rows.append(row)
@@ -264,8 +264,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     environment = report.environment()
     print(report.heading(environment))
     try:
-        gpu.open_card(refuse)
-        environment["device"] = gpu.name_of_card()
+        gpu.open_gpu(refuse)
+        environment["device"] = gpu.name_of_gpu()
     except DeviceError as exc:
         print(f"nothing is measured: {exc}")
         return
@@ -277,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         started = time.perf_counter()
         try:
             rows = getattr(bench, name)()
-        except Exception as exc:  # the sections that follow are still worth their time on a borrowed card
+        except Exception as exc:  # the sections that follow are still worth their time on a borrowed GPU
             rows = [{"left out": f"{type(exc).__name__}: {exc}"}]
         sections[name] = rows
         print(f"\n{name} ({time.perf_counter() - started:.0f} s)", report.table(rows), sep="\n", flush=True)
@@ -286,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def figures(sections: dict[str, Rows]) -> dict[str, Any]:
-    """The figures by which a card is known: of the largest collection, and of 50 s of audio; those by bytes apart."""
+    """The figures by which GPUs are compared: of the largest collection, and of 50 s of audio; those by bytes apart."""
     found: dict[str, Any] = {}
     for suffix, int8 in (("", False), ("_int8", True)):
         usual = [row for row in sections.get("sweep", []) if row.get("query") == USUAL and row["int8"] == int8]
@@ -298,7 +298,7 @@ def figures(sections: dict[str, Rows]) -> dict[str, Any]:
 
 
 def refuse(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
-    raise DeviceError("the card failed; the log says how")
+    raise DeviceError("the GPU failed; the log says how")
 
 
 def sequences(lengths: Sequence[int], rng: np.random.Generator, *, ties: bool = False) -> Packed:
@@ -329,7 +329,7 @@ def unit_rows(count: int, rng: np.random.Generator) -> Embeddings:
 def collection(snippets: int, rng: np.random.Generator) -> Packed:
     """Documents of random length with so many snippets in all."""
     count = 2 * snippets // MEDIAN_LENGTH + 10
-    lengths = np.clip(rng.lognormal(np.log(MEDIAN_LENGTH), SPREAD, count), SHORTEST, LONGEST).astype(np.int64)
+    lengths = np.clip(rng.lognormal(np.log(MEDIAN_LENGTH), SPREAD, count), MIN_LENGTH, MAX_LENGTH).astype(np.int64)
     ends = np.cumsum(lengths)
     offsets = np.concatenate([np.zeros(1, np.int64), ends[ends < snippets], np.array([snippets])])
     pool = unit_rows(min(snippets, POOL), rng).astype(np.float16)

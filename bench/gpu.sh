@@ -46,10 +46,10 @@ nvidia-smi --query-gpu=name,memory.total,memory.used,driver_version,clocks.max.s
 # A warning of a library's is no failure there.
 within 150 "$python" -m pytest -q -W default -p no:cacheprovider -rs --continue-on-collection-errors \
     tests/engine/test_gpu.py tests/engine/test_alignment.py tests/engine/test_index.py \
-    -k "card_equals or gpu_finds or (test_alignment and gpu)"
+    -k "gpu_equals or gpu_finds or (test_alignment and gpu)"
 within 420 "$python" -m bench.gpu --json "$out/gpu.json" "$@"
 
-small='card_equals_the_cpu_on_a_few'
+small='gpu_equals_the_cpu_on_a_few'
 if command -v compute-sanitizer > /dev/null; then
     for check in memcheck:memory racecheck:races; do
         within 60 compute-sanitizer --tool "${check%:*}" --log-file "$out/${check#*:}.log" \

@@ -13,8 +13,8 @@ from bench import distractors
 from bench.distractors import Source
 from engine.collection import Collection, CollectionWriter
 from engine.values import Document, Kind, SnippetSequence
+from engine.workers import Failure, each
 from indexer.ingest import LoadEncoder, worker_encoder
-from indexer.workers import Failure, each
 
 BLOCK = 128
 """Documents made at a time."""

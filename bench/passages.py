@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from bench import pieces
 from bench.pairs import Material
 from bench.pieces import Piece
-from bench.systems import LEAST_IOU, PrintedSystem, iou, printed_systems
+from bench.systems import MIN_IOU, PrintedSystem, iou, printed_systems
 from engine import audio, pages, score, staff_lines, staves, systems
 from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
+from engine.files import replacing
 from engine.score import read_score
 from indexer.training import engrave, perform, synthesise
 from indexer.training.corpus import distinct_onsets
@@ -181,7 +182,7 @@ def _seen(
     for page, system in printed:
         same = [(iou(system.rows, (y0, y1)), i) for i, (at, y0, y1) in enumerate(held["boxes"]) if at == page]
         overlap, number = max(same, default=(0.0, 0))
-        if overlap < LEAST_IOU:
+        if overlap < MIN_IOU:
             left_out["systems not found"] += 1
             continue
         left, right = held["starts"][number : number + 2]
@@ -269,9 +270,9 @@ def kept(
     path = folder / f"{digest.hexdigest()[:24]}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished.npz")
-        np.savez(unfinished, **make())  # type: ignore[arg-type]  # takes arrays by any name
-        unfinished.replace(path)
+        arrays = make()
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # takes arrays by any name
     with np.load(path) as arrays:
         return {name: arrays[name] for name in arrays.files}
 

@@ -1,7 +1,6 @@
 """A collection of random snippets, as large as one likes: for speed, for nothing sounds or looks like it."""
 
 import itertools
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from engine import documents
 from engine.collection import CollectionWriter
 from engine.config import FrontEnd
+from engine.files import replacing
 from engine.values import (
     DIMENSION,
     PLACE_DTYPES,
@@ -31,13 +31,10 @@ A_SYSTEM, A_PAGE = 8, 5
 def made(path: Path, network: NetworkIdentity, snippets: int) -> Path:
     """A collection of so many snippets, of both kinds in turns, made unless it is there; always the same."""
     if not path.exists():
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        with CollectionWriter(unfinished, network, threads=2) as writer:
+        with replacing(path) as unfinished, CollectionWriter(unfinished, network, threads=2) as writer:
             for document, sequence in random_documents(snippets, network.front_end):
                 writer.stage(document, sequence)
             writer.commit()
-        unfinished.rename(path)
     return path
 
 

@@ -37,6 +37,7 @@ from engine import alignment
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings, StepSet
 from engine.encoder import Encoder
+from engine.files import replacing
 from engine.location import Ruler, points
 from engine.metrics import summarise
 from engine.values import Document, PathPoint, Position, RecordingPosition, ScorePosition, SnippetSequence
@@ -65,9 +66,8 @@ def unfold(found: Iterable[Piece], work: Path) -> dict[str, list[Visit]]:
         path = folder / "recordings" / f"{piece.recording_id}.flac"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".part")
-            soundfile.write(unfinished, samples, rate, format="FLAC")
-            unfinished.replace(path)
+            with replacing(path) as unfinished:
+                soundfile.write(unfinished, samples, rate, format="FLAC")
     return played
 
 

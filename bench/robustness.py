@@ -33,11 +33,11 @@ from engine.metrics import summarise
 from engine.pages import normalise_grey
 from engine.score import cut_strip, straight_course
 from engine.values import Embeddings, System
+from engine.workers import Failure, each
 from indexer.training import corpus, degrade
 from indexer.training.engrave import EngravedPage, Engraver, EngravingError, Layout, ScoreNotes
 from indexer.training.perform import perform, random_style, to_midi
 from indexer.training.synthesise import default_soundfont, synthesise
-from indexer.workers import Failure, each
 
 PAIRS, QUICK_PAIRS = 1000, 200
 SCORES, QUICK_SCORES = 16, 4

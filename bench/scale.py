@@ -49,13 +49,13 @@ from engine.encoder import Encoder
 from engine.metrics import summarise
 from engine.search import Searcher
 from engine.values import Embeddings, Kind, Method
+from engine.workers import Worker
 from indexer.ingest import LoadEncoder
-from indexer.workers import Worker
 
 FORMS: tuple[tuple[Direction, int, int], ...] = (("A2S", 50, 1), ("A2S", 10, 2), ("S2A", 4, 1), ("S2A", 1, 2))
 """Direction, seconds or systems, and how many fragments of each piece."""
 METHODS: tuple[Method, ...] = ("refine", "fingerprint", "vote")
-LEAST, MOST, QUICK_MOST = 100_000, 20_000_000, 200_000
+MIN_SNIPPETS, MAX_SNIPPETS, QUICK_MAX_SNIPPETS = 100_000, 20_000_000, 200_000
 QUICK_PIECES = 12
 PEERS_AT = 400_000
 TIMED_EXHAUSTIVE, BY_LIBROSA = 5, 20
@@ -86,12 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             threads=options.jobs,
         )
         measured = []
-        for snippets in sizes(options.most or (QUICK_MOST if options.quick else MOST)):
+        for snippets in sizes(options.most or (QUICK_MAX_SNIPPETS if options.quick else MAX_SNIPPETS)):
             kept = work / f"{snippets}.json"
             if not kept.exists():
                 grown = growth.grow(work / "collection", ours, sources, snippets, load, jobs=options.jobs)
                 with_peers = work / "peers" if snippets == options.peers_at else None
-                content = bench.measure(work / "collection", snippets, with_peers, librosa=snippets == LEAST)
+                content = bench.measure(work / "collection", snippets, with_peers, librosa=snippets == MIN_SNIPPETS)
                 report.save(kept, **content, growth=asdict(grown))
             measured.append(json.loads(kept.read_text()))
             print(report.table([_for_people(measured[-1])]), flush=True)
@@ -118,8 +118,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--corpus", type=Path, help="training corpus that documents are made from; none: Joplin rags")
-    parser.add_argument("--most", type=lambda text: int(float(text)), help=f"snippets of each kind (default: {MOST})")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces, up to {QUICK_MOST} snippets")
+    parser.add_argument(
+        "--most", type=lambda text: int(float(text)), help=f"snippets of each kind (default: {MAX_SNIPPETS})"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_PIECES} pieces, up to {QUICK_MAX_SNIPPETS} snippets"
+    )
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--plot", type=Path, help="draw the curves there; needs matplotlib")
     parser.add_argument("--weights", type=Path, help="another network than the shipped one")
@@ -140,8 +144,8 @@ def _other_music(options: argparse.Namespace, encoder: Encoder, load: LoadEncode
 
 
 def sizes(most: int) -> list[int]:
-    """LEAST, twice that, and so on, and `most`, which is more than twice the last but one."""
-    doubled = [LEAST << i for i in range(64) if LEAST << i < most / 2]
+    """MIN_SNIPPETS, twice that, and so on, and `most`, which is more than twice the last but one."""
+    doubled = [MIN_SNIPPETS << i for i in range(64) if MIN_SNIPPETS << i < most / 2]
     return [*doubled, most]
 
 

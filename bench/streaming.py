@@ -42,7 +42,7 @@ from server.config import Limits, ServerSettings
 from server.messages import OpenStream, Wanted
 from server.server import serving
 from server.shelf import Shelf
-from server.streams import Stream
+from server.streams import LiveRecording
 
 SURE = 0.9
 PUSH_S = 0.5
@@ -183,8 +183,8 @@ def _push_samples() -> int:
     return int(PUSH_S * SAMPLE_RATE)
 
 
-def _stream(encoder: Encoder) -> Stream:
-    return Stream(OpenStream(rate=SAMPLE_RATE, wanted=WANTED), encoder.identity.front_end, Limits().stream_s)
+def _stream(encoder: Encoder) -> LiveRecording:
+    return LiveRecording(OpenStream(rate=SAMPLE_RATE, wanted=WANTED), encoder.identity.front_end, Limits().stream_s)
 
 
 def _told(result: dict[str, Any]) -> Told:

@@ -28,7 +28,7 @@ from engine.staff_lines import Grey
 from engine.systems import FoundSystem, find_systems
 
 SETS = ("val_scans_joplin", "dev_scans_mozart", "dev_scans_bach_haydn")
-LEAST_IOU = 0.5
+MIN_IOU = 0.5
 QUICK_PAGES = 20
 
 Rows = tuple[float, float]
@@ -87,11 +87,11 @@ def iou(a: Rows, b: Rows) -> float:
 
 
 def matches(found: list[Rows], true: list[Rows]) -> int:
-    """How many pairs of found and true systems overlap by LEAST_IOU; above 0.5 no two can claim the same one."""
+    """How many pairs of found and true systems overlap by MIN_IOU; above 0.5 no two can claim the same one."""
     left = list(true)
     for rows in found:
         best = max(left, key=lambda other: iou(rows, other), default=None)
-        if best is not None and iou(rows, best) >= LEAST_IOU:
+        if best is not None and iou(rows, best) >= MIN_IOU:
             left.remove(best)
     return len(true) - len(left)
 

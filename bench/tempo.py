@@ -33,7 +33,7 @@ SYNTHETIC_EACH = 3
 """Synthetic performances for each real one."""
 SECTION_MEASURES = 17
 """Tempo that a running median over so many measures follows is the section's; the rest is local."""
-SHORTEST_MEASURE_S = 0.05
+MIN_MEASURE_S = 0.05
 """Below it the times of a measure are gaps of their annotation."""
 TOGETHER_S = 0.035
 """Notes that follow one another within this time are one chord."""
@@ -216,7 +216,7 @@ def statistics(played: Played) -> dict[str, float]:
 
 def log_tempo(quarters: Floats, seconds: Floats) -> Floats:
     """(m - 2,) logarithm of each inner measure's tempo about their median; NaN where it is not known."""
-    known = (quarters > 0) & (seconds > SHORTEST_MEASURE_S)
+    known = (quarters > 0) & (seconds > MIN_MEASURE_S)
     tempo = np.log(np.where(known, quarters, np.nan) / np.where(known, seconds, np.nan))[1:-1]
     return np.asarray(tempo - np.nanmedian(tempo), np.float64)
 

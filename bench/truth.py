@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench import passages, pieces, visits
 from bench.passages import HEAD_SPACES, Measure
-from bench.systems import LEAST_IOU, PrintedSystem, iou, printed_systems
+from bench.systems import MIN_IOU, PrintedSystem, iou, printed_systems
 from bench.visits import Visit
 from engine.values import Document, ScorePosition, System
 
@@ -94,7 +94,7 @@ def join(
     for page, system in printed:
         same = [found for found in score.systems if found.page == page]
         best = max(same, key=lambda found: iou(system.rows, (found.box.y0, found.box.y1)), default=None)
-        if best is not None and iou(system.rows, (best.box.y0, best.box.y1)) >= LEAST_IOU:
+        if best is not None and iou(system.rows, (best.box.y0, best.box.y1)) >= MIN_IOU:
             lines.append(_line(best, system, measures))
     split = {measure.number for measure in measures if not measure.whole}
     return Truth(piece=piece, visits=tuple(played), lines=tuple(lines), unsure=frozenset(several | split))

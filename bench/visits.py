@@ -20,7 +20,7 @@ from bench import pieces
 from bench.passages import Measure
 from bench.pieces import Piece
 
-LEAST_RUN = 4
+MIN_RUN = 4
 """Visits; shorter runs that are not mapped are left so: too little to tell measures by."""
 ALIKE = 0.06
 """Most difference in notes, as a share of them, between a run of visits and the measures it is taken for."""
@@ -63,7 +63,7 @@ def restored(measures: Sequence[int], notes: Sequence[int]) -> list[int]:
     for measure, n in zip(measures, count.tolist(), strict=True):
         printed.setdefault(measure, n)
     unknown = "".join("x" if measure < 0 else "." for measure in measures)
-    for run in re.finditer(f"x{{{LEAST_RUN},}}", unknown):
+    for run in re.finditer(f"x{{{MIN_RUN},}}", unknown):
         heard = count[run.start() : run.end()]
         fits = []
         for first in printed:

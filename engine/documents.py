@@ -87,7 +87,7 @@ def name_of(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def fingerprint(path: Path) -> str:
+def content_hash(path: Path) -> str:
     """SHA-256 (hex) over the bytes of a file, or over the page files of a folder in their order.
 
     Raises MediaError if a byte of it cannot be read.

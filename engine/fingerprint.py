@@ -3,7 +3,7 @@
 A hit is a pair of a query snippet and a document snippet that look alike. If the piece is played at a steady tempo,
 the true hits lie on a line: position in document = a * position in query + offset, where the slope `a` is the tempo in
 document snippets per query snippet. So each hit votes for one offset at every slope of a grid, and a document's score
-is its highest bin. Hits come from the FAISS index (`nearest_hits`) or from hashes (`engine.hashing`).
+is its highest bin.
 
 With the slope 1 alone this is the paper's "Shazam, using the embeddings as the spectral fingerprints" (`LITERAL`).
 Source: Carvalho & Widmer, Exploiting Temporal Dependencies for Cross-Modal Music Piece Identification (EUSIPCO 2021),
@@ -11,9 +11,8 @@ one sentence; Wang, An Industrial-Strength Audio Search Algorithm (ISMIR 2003), 
 weights are ours.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -38,8 +37,6 @@ class FingerprintSettings:
     """Ratio of neighbouring slopes, about. 1.06 finds no more, 1.3 little less."""
     bin_snippets: float = 4.0
     """Width of a bin. 2 to 5 are all the same, and so is each histogram twice, the second moved by half a bin."""
-    least_weight: float = 0.0
-    """What a hit has to weigh, in units of cost, to be binned."""
     weighted: bool = True
     """Each hit counts by its weight; else all the same."""
 
@@ -113,24 +110,22 @@ def histograms(hits: Hits, starts: NDArray[np.int64], length: int, settings: Fin
     Returns how many query snippets have a hit in that bin (`counts`), and their summed weights (`similarity`).
     """
     votes = Votes(counts=np.zeros(len(starts) - 1, np.int64), similarity=np.zeros(len(starts) - 1))
-    chosen = np.flatnonzero(hits.weights > settings.least_weight)
-    if len(chosen) == 0:
+    if len(hits.rows) == 0:
         return votes
-    rows = hits.rows[chosen]
-    documents = np.searchsorted(starts, rows, side="right") - 1
+    documents = np.searchsorted(starts, hits.rows, side="right") - 1
     order = np.argsort(documents, kind="stable")
-    documents, chosen = documents[order], chosen[order]
+    documents = documents[order]
     borders = np.flatnonzero(np.concatenate([[True], documents[1:] != documents[:-1], [True]]))
     hit = documents[borders[:-1]]
     slopes = settings.slopes()
     longest = int(np.diff(starts)[hit].max())
     bins = int((longest + slopes[-1] * length) / settings.bin_snippets) + 2
-    positions = (rows[order] - starts[documents]).astype(np.float32)
-    weights = hits.weights[chosen] if settings.weighted else np.ones(len(chosen), np.float32)
+    positions = (hits.rows[order] - starts[documents]).astype(np.float32)
+    weights = hits.weights[order] if settings.weighted else np.ones(len(order), np.float32)
     found = _Highest(counts=np.zeros(len(hit), np.int64), sums=np.zeros(len(hit), np.float32))
     _find_highest(
         borders,
-        _HitArrays(positions=positions, queries=hits.query[chosen], weights=weights),
+        _HitArrays(positions=positions, queries=hits.query[order], weights=weights),
         (slopes / settings.bin_snippets).astype(np.float32),
         np.float32(1 / settings.bin_snippets),
         length,
@@ -144,12 +139,6 @@ def histograms(hits: Hits, starts: NDArray[np.int64], length: int, settings: Fin
 def ranking(votes: Votes) -> NDArray[np.int64]:
     """int64 (B,): all documents, best first: by weight, ties by place in the collection; those not hit come last."""
     return np.argsort(-votes.similarity, kind="stable")
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What the kernels of fingerprints are compiled with; a server calls them from many threads."""
-    made: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    return made
 
 
 class _HitArrays(NamedTuple):
@@ -183,7 +172,7 @@ class _Highest(NamedTuple):
     sums: NDArray[np.float32]
 
 
-@compiled
+@numba.njit(nogil=True, cache=True, error_model="numpy")  # a server calls it from many threads
 def _find_highest(borders, hits, slopes, bins_per_snippet, length, bins, found):  # type: ignore[no-untyped-def]
     """Writes the highest bin of each document to `found`; its hits stand between two of `borders`.
 

@@ -2,9 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -19,22 +18,12 @@ from engine.errors import QueryError
 from engine.fingerprint import FingerprintSettings
 from engine.neighbours import PROBES, cell_count
 from engine.plan import fits_in_memory, plan
+from engine.stopwatch import Stopwatch
 from engine.values import Answer, Document, Documents, Kind, Match, Method, Plan, Snippets, SnippetSequence, System
 
 logger = logging.getLogger(__name__)
 
 PUBLISHED = {"sdtw": PUBLISHED_SDTW, "dtw": PUBLISHED_DTW}
-
-
-@dataclass(slots=True)
-class _Stopwatch:
-    times_ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.times_ms[stage] = (time.perf_counter() - started) * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +172,7 @@ class Searcher:
         """The ids of all that is ranked for a query; no document is read. Its errors are those of `answers`."""
         one = self._planned(query)
         (aligned,) = self._aligned([one])
-        stopwatch = _Stopwatch({} if aligned is None else {"align": aligned.took_ms})
+        stopwatch = Stopwatch({} if aligned is None else {"align": aligned.took_ms})
         ranked, ids = self._rank(one, aligned, stopwatch), self._candidates(query.among).ids
         found = tuple(ids[number] for number in ranked.numbers.tolist())
         return Ranking(ids=found, keys=ranked.keys, timings_ms=stopwatch.times_ms)
@@ -215,7 +204,7 @@ class Searcher:
         return found
 
     def _answer(self, planned: _Planned, aligned: _Aligned | None) -> Answer:
-        query, stopwatch = planned.query, _Stopwatch()
+        query, stopwatch = planned.query, Stopwatch()
         with stopwatch("total"):
             ranked = self._rank(planned, aligned, stopwatch)
             ids = self._candidates(query.among).ids
@@ -229,7 +218,7 @@ class Searcher:
             times_ms = {"align": aligned.took_ms} | times_ms | {"total": times_ms["total"] + aligned.took_ms}
         return Answer(matches=matches, plan=planned.plan, in_collection=_in_collection(ranked), timings_ms=times_ms)
 
-    def _rank(self, planned: _Planned, aligned: _Aligned | None, stopwatch: _Stopwatch) -> _Ranked:
+    def _rank(self, planned: _Planned, aligned: _Aligned | None, stopwatch: Stopwatch) -> _Ranked:
         query, made = planned.query, planned.plan
         candidates = self._candidates(query.among)
         numbers, votes, costs = np.arange(made.documents), None, None

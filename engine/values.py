@@ -160,8 +160,8 @@ class Document:
     work: str = ""
     source: str = ""
     """The file or folder it was made from; an absolute path in a collection."""
-    fingerprint: str = ""
-    """SHA-256 (hex) of the source's bytes: re-adding the same content is a no-op."""
+    content_hash: str = ""
+    """SHA-256 (hex) of the source's bytes, by which a collection knows the same content again; empty: unknown."""
     snippets: int = 0
     pages: int = 0
     """Score: pages read, blank ones included."""

@@ -1,1 +1,1 @@
-"""The query server: a collection held in memory, asked over a socket by many clients at once."""
+"""The query server: keeps a collection in memory and answers many clients over sockets."""

@@ -1,4 +1,4 @@
-"""Where a server listens, and where it is reached."""
+"""The address at which a server listens and its clients connect."""
 
 import ipaddress
 from contextlib import suppress
@@ -12,17 +12,17 @@ PORT = 7700
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Host and port, or a Unix socket."""
+    """The address of a server: host and port, or the path of a Unix socket."""
 
     host: str = "127.0.0.1"
     port: int = PORT
-    """0: the server takes a free one."""
+    """0: the server chooses a free port."""
     unix: Path | None = None
-    """A Unix socket in place of host and port."""
+    """Path of a Unix socket, which takes the place of host and port."""
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """HOST:PORT, HOST, or the path of a Unix socket, which holds a slash. Raises AddressError."""
+        """Parses HOST:PORT, HOST, or the path of a Unix socket, which has a slash in it. Raises AddressError."""
         if "/" in text:
             return cls(unix=Path(text))
         host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
@@ -38,7 +38,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether this machine alone reaches it."""
+        """Whether only programs on this machine can connect to the address."""
         if self.unix is not None or self.host == "localhost":
             return True
         with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Batches of questions, from what clients sent to what is replied: embedded together, aligned together."""
+"""Answers batches of questions: embeds them together, aligns them together, and makes the replies."""
 
 import time
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ from engine.score import Score
 from engine.values import Answer, Kind, Snippets
 from server.messages import Embedded, Wanted
 from server.shelf import Shelf
-from server.streams import Stream
+from server.streams import LiveRecording
 
 NOTHING = Answer(matches=())
 
 
 @dataclass(slots=True, kw_only=True)
 class Push:
-    """More of a stream."""
+    """Further samples of a stream."""
 
-    stream: Stream
+    stream: LiveRecording
     samples: NDArray[np.float32]
     answer: bool
     heard: bool = False
-    """Its batch may be tried again, but its samples are heard once."""
+    """Whether the stream has the samples already: a failed batch is tried again, but adds its samples only once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked of, and for."""
+    """A query: what the client sent, and which results it wants."""
 
     source: Medium | Embedded | Push
     wanted: Wanted
@@ -42,21 +42,21 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What is told to the client, by the generation that told it."""
+    """The result for the client, and the number of the generation that gave it."""
 
     generation: int
     result: dict[str, Any]
 
 
 class Answering:
-    """Answers batches of questions; to be called by one thread at a time, for streams go on in it."""
+    """Answers batches of questions. Only one thread at a time may call it, because it advances streams."""
 
     def __init__(self, shelf: Shelf, encoder: Encoder) -> None:
         self._shelf = shelf
         self._encoder = encoder
 
     def __call__(self, questions: list[Question]) -> list[Reply]:
-        """One reply a question, in order."""
+        """Returns one reply per question, in order."""
         started = time.perf_counter()
         sequences = self._sequences(questions)
         embed_ms = (time.perf_counter() - started) * 1000
@@ -70,6 +70,7 @@ class Answering:
         return [Reply(generation=generation.number, result=result) for result in results]
 
     def _sequences(self, questions: list[Question]) -> list[Snippets]:
+        """Returns the snippets of each question; those of media are embedded in one batch."""
         media = [question.source for question in questions if isinstance(question.source, Score | Recording)]
         embedded = iter(documents.sequences(media, self._encoder))
         return [
@@ -78,6 +79,7 @@ class Answering:
         ]
 
     def _sequence(self, source: Embedded | Push) -> Snippets:
+        """Returns the snippets that a client has embedded, or those of a stream so far."""
         if isinstance(source, Push):
             if not source.heard:
                 source.stream.hear(source.samples)
@@ -90,11 +92,12 @@ class Answering:
 
 
 def _is_due(question: Question, sequence: Snippets) -> bool:
-    """Whether there is something to search for: a stream may only be heard, or have begun just now."""
+    """Whether to search: not for samples that want no answer, nor for a stream shorter than one excerpt."""
     return not isinstance(question.source, Push) or (question.source.answer and len(sequence) > 0)
 
 
 def _query(question: Question, sequence: Snippets) -> search.Query:
+    """Makes the engine's query for a question."""
     wanted, source = question.wanted, question.source
     systems = source.systems if isinstance(source, Score) else ()
     return search.Query(
@@ -108,6 +111,7 @@ def _query(question: Question, sequence: Snippets) -> search.Query:
 
 
 def _result(question: Question, kind: Kind, answer: Answer, embed_ms: float, collection: Collection) -> dict[str, Any]:
+    """Makes the map that the client gets from the engine's answer."""
     source = question.source
     result = told(answer, kind, question.wanted.among, collection)
     result["timings_ms"] = {"embed": embed_ms} | result["timings_ms"]

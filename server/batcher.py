@@ -1,4 +1,4 @@
-"""Work that waits together is done together: whatever came in while the last batch ran is the next one."""
+"""Batches of work: all items that arrive while a batch runs form the next batch."""
 
 import asyncio
 import logging
@@ -16,10 +16,10 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Calls `work` with lists of items, off the event loop; nothing waits for others to come.
+    """Calls `work` with lists of items, outside the event loop. A batch starts at once; it does not wait to fill up.
 
-    An item whose caller has been cancelled before its batch begins is dropped. If a batch fails, its items are tried
-    one by one, so that only those fail that have to.
+    An item whose caller is cancelled before the batch starts is dropped. If a batch fails, its items are tried one by
+    one, so that one bad item does not fail the others.
     """
 
     def __init__(
@@ -27,23 +27,25 @@ class Batcher(Generic[Item, Result]):
         work: Callable[[list[Item]], list[Result]],
         executor: Executor,
         *,
-        most: int,
+        max_size: int,
         observe: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """work: gives one result an item, in order; runs in `executor`.
+        """Starts with no items.
 
-        most: items of a batch. observe: is told the size of each batch.
+        work: returns one result per item, in order. It runs in `executor`.
+        max_size: items in a batch.
+        observe: is called with the size of each batch.
         """
         self._work = work
         self._executor = executor
-        self._most = most
+        self._max_size = max_size
         self._observe = observe
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._running: asyncio.Task[None] | None = None
         self._closed = False
 
     async def __call__(self, item: Item) -> Result:
-        """The result of this item. Raises what `work` raises of it, or Stopping after `close`."""
+        """Returns the result of this item. Raises what `work` raises for the item, or Stopping after `close`."""
         if self._closed:
             raise Stopping("the server is stopping")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -53,7 +55,7 @@ class Batcher(Generic[Item, Result]):
         return await future
 
     async def close(self) -> None:
-        """Fails what waits, and returns when the batch that runs is done."""
+        """Fails the waiting items with Stopping, and returns when the running batch is done."""
         self._closed = True
         while self._waiting:
             self._fail(self._waiting.popleft()[1], Stopping("the server is stopping"))
@@ -61,7 +63,7 @@ class Batcher(Generic[Item, Result]):
             await self._running
 
     async def _run(self) -> None:
-        """Works until nothing waits."""
+        """Runs batches until no item waits."""
         try:
             while batch := self._next():
                 self._observe(len(batch))
@@ -70,14 +72,16 @@ class Batcher(Generic[Item, Result]):
             self._running = None
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        """Takes the items of the next batch; none if nobody waits."""
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
-        while self._waiting and len(batch) < self._most:
+        while self._waiting and len(batch) < self._max_size:
             item, future = self._waiting.popleft()
             if not future.done():
                 batch.append((item, future))
         return batch
 
     async def _do(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        """Runs one batch and hands out its results; after a failure, runs each item as a batch of one."""
         loop = asyncio.get_running_loop()
         try:
             results = await loop.run_in_executor(self._executor, self._work, [item for item, _ in batch])
@@ -85,7 +89,7 @@ class Batcher(Generic[Item, Result]):
             if len(batch) == 1:
                 self._fail(batch[0][1], exc)
                 return
-            logger.warning("a batch of %d failed and is tried one by one: %s", len(batch), exc)
+            logger.warning("a batch of %d failed; its items are tried one by one: %s", len(batch), exc)
             for one in batch:
                 await self._do([one])
             return

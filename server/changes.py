@@ -1,4 +1,4 @@
-"""What changes a collection while it is being asked: changes that wait together become one generation."""
+"""Additions and removals while the server runs: changes that wait together become one generation."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from server.shelf import Shelf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """A document to be added, read but not yet embedded."""
+    """A document to add, which is read but not yet embedded."""
 
     wanted: Add
     medium: Medium
@@ -24,14 +24,14 @@ class Addition:
 
 Change = Addition | Remove
 Outcome = dict[str, Any] | ServerError
-"""What is replied of a change."""
+"""The reply to a change."""
 
 
 def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, threads: int) -> list[Outcome]:
-    """Makes the changes durable, in order and as one generation, and has the shelf take it up.
+    """Makes the changes in order, as one generation on disk, and lets the shelf open that generation.
 
     A change that cannot be made is left out, and its outcome is the error.
-    Raises CollectionError, and then none is made.
+    Raises CollectionError; then none of the changes is made.
     """
     additions = [change for change in changes if isinstance(change, Addition)]
     embedded = iter(documents.sequences([addition.medium for addition in additions], encoder))
@@ -53,8 +53,8 @@ def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, thre
     return outcomes
 
 
-def fingerprint(media: Media) -> str:
-    """As `documents.fingerprint` of the same files."""
+def content_hash(media: Media) -> str:
+    """As `documents.content_hash` of the same files."""
     digest = hashlib.sha256()
     for file in media.files:
         digest.update(file.data)
@@ -71,15 +71,15 @@ def _add(writer: CollectionWriter, addition: Addition, sequence: SnippetSequence
         composer=add.composer,
         work=add.work,
         source=name,
-        fingerprint=fingerprint(add.media),
+        content_hash=content_hash(add.media),
     )
     document = documents.described(document, addition.medium, sequence)
     known = writer.known(add.id) if writer.holds(add.id) else None  # what was never committed does not count
-    same = known is not None and (known.kind, known.fingerprint) == (document.kind, document.fingerprint)
+    same = known is not None and (known.kind, known.content_hash) == (document.kind, document.content_hash)
     if known is not None and not same and not add.replace:
         raise DocumentExists(f"{add.id!r} is another {known.kind}, {known.title!r}; say replace, or another id")
     words = [(one.title, one.composer, one.work) for one in (known, document) if one is not None]
-    if same and len(set(words)) == 1 and writer.staged(add.id, document.fingerprint):
+    if same and len(set(words)) == 1 and writer.staged(add.id, document.content_hash):
         status = "unchanged"
     else:
         writer.stage(document, sequence)

@@ -1,14 +1,14 @@
-"""Clients of the server: `AsyncClient`, which has many requests in flight, and `Client`, which waits for each."""
+"""Clients of the server: `AsyncClient` can have many requests in flight, `Client` waits for each reply."""
 
 import asyncio
+import functools
 import logging
 import random
 import ssl
-from collections.abc import Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,30 +18,29 @@ from engine.errors import MediaError
 from engine.values import Embeddings, Kind, Method
 from server import messages
 from server.address import Address
-from server.errors import AddressError, ConnectionLost, DeadlineExceeded, ServerError, Stopping, from_code
-from server.frames import Decoder, Message, encode
+from server.connection import ServerConnection
+from server.errors import ConnectionLost, DeadlineExceeded, Stopping
+from server.frames import Message
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-MOST_REPLY = 1 << 30
-MOST_VALUES = 1 << 24
-"""Of a reply: its bytes, and the numbers it is made of, of which paths have many."""
 TRIES = 6
 FIRST_PAUSE_S = 0.1
-"""Between the first two tries to connect; each pause after it is twice as long, and all vary at random by a half."""
+"""Pause after the first failed try. Each later pause is twice as long, and each varies at random by up to a half."""
 GRACE_S = 1.0
-"""The server gets so much time beyond a deadline to say itself that it is missed."""
+"""Time that the client waits beyond a deadline, so that the server can reply that the deadline is exceeded."""
 
 
 class AsyncClient:
-    """A connection to a server, made when it is needed and made again when it is lost.
+    """A client for asyncio programs. It connects with the first request, and again after a connection is lost.
 
-    Any number of requests may be in flight. All methods raise ServerError: what the server replied, ConnectionLost, or
-    DeadlineExceeded. Their results are the maps that ARCHITECTURE.md describes.
-    If the server cannot be reached, or is stopping, a request is tried again for some three seconds. One whose
-    connection is lost is sent again too, but for those that must not be done twice (`remove`, streams).
+    Any number of requests may be in flight. All methods raise ServerError: the error that the server replied,
+    ConnectionLost, or DeadlineExceeded. They return the maps that ARCHITECTURE.md describes.
+    While the server cannot be reached or is stopping, a request is tried again for about three seconds. A request
+    whose connection is lost is also sent again, unless it must not be carried out twice (`remove`, streams).
     """
 
     def __init__(
@@ -52,15 +51,19 @@ class AsyncClient:
         deadline_s: float = 30.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """address: as text HOST:PORT or the path of a Unix socket. deadline_s: of each request that names no other.
+        """Prepares a client; nothing is sent yet.
 
-        Raises AddressError.
+        address: the server's; as text, HOST:PORT or the path of a Unix socket.
+        token: the server's secret, which changes of the collection need.
+        deadline_s: time for each request that names no deadline of its own.
+        tls: encrypts the connection, if given.
+        Raises AddressError if the address cannot be parsed.
         """
         self._address = Address.parse(address) if isinstance(address, str) else address
         self._token = token
         self._deadline_s = deadline_s
         self._tls = tls
-        self._connection: _Connection | None = None
+        self._connection: ServerConnection | None = None
         self._connecting = asyncio.Lock()
 
     async def __aenter__(self) -> "AsyncClient":
@@ -72,20 +75,21 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; the server drops what it still works on."""
+        """Closes the connection; the server drops the requests of it that are still running."""
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
 
     async def ping(self) -> dict[str, Any]:
+        """Returns an empty map if the server answers."""
         return await self.request("ping")
 
     async def info(self, *, list: bool = False) -> dict[str, Any]:
-        """What the collection holds; list: its documents too."""
+        """Returns the collection's generation, size and network; list: the ids of its documents too."""
         return await self.request("info", list=list)
 
     async def stats(self) -> dict[str, Any]:
-        """How the server does."""
+        """Returns the server's counters: requests by outcome, batches, connections, memory and open files."""
         return await self.request("stats")
 
     async def query(
@@ -101,11 +105,14 @@ class AsyncClient:
         path: bool = False,
         deadline_s: float | None = None,
     ) -> dict[str, Any]:
-        """Which documents go with a recording or a score, as `scorefind query --json` prints it.
+        """Searches for the documents that match a recording or a score; returns what `scorefind query --json` prints.
 
-        source: a file, a folder of page images, or names and contents of files.
-        kind: what it is; by default that is judged by its name.
-        Raises MediaError too, if the file cannot be read.
+        source: a file, a folder of page images, or the names and contents of files.
+        kind: whether the source is a score or a recording; by default its name decides.
+        among: the kind of documents to search; by default the other kind.
+        start_s, end_s: search only for this part of a recording.
+        path: also return the alignment path of each match.
+        Raises MediaError if the file cannot be read.
         """
         return await self.request(
             "query",
@@ -132,9 +139,10 @@ class AsyncClient:
         path: bool = False,
         deadline_s: float | None = None,
     ) -> dict[str, Any]:
-        """The same for snippets that are embedded already.
+        """Searches for the documents that match embedded snippets; returns the same map as `query`.
 
-        embeddings: float32 (n, 32), unit rows. network: the hash of the weights they were embedded with.
+        embeddings: float32 (n, 32), rows of length 1.
+        network: hash of the weights that made them; `info` returns the hash that the collection needs.
         """
         return await self.request(
             "query",
@@ -160,9 +168,11 @@ class AsyncClient:
         replace: bool = False,
         deadline_s: float | None = 600.0,
     ) -> dict[str, Any]:
-        """Takes a recording or score into the collection as a document of this id; when it returns, that is durable.
+        """Adds a recording or a score as the document of this id. The addition is on disk when this returns.
 
-        Adding the same again changes nothing. replace: even if the id is that of something else.
+        Adding the same document again changes nothing.
+        replace: replace the document of this id if it has another content; otherwise that is the error DocumentExists.
+        Raises MediaError if the file cannot be read.
         """
         return await self.request(
             "add",
@@ -177,11 +187,11 @@ class AsyncClient:
         )
 
     async def remove(self, *ids: str) -> dict[str, Any]:
-        """Takes documents out: all of them, or none if one is not there."""
+        """Removes the documents of these ids. If one of them does not exist, none is removed."""
         return await self.request("remove", 600.0, again=False, documents=list(ids))
 
     async def reload(self) -> dict[str, Any]:
-        """Has the server open the generation in force on disk."""
+        """Makes the server open the newest generation on disk; `changed` says whether there was a newer one."""
         return await self.request("reload", 600.0)
 
     async def stream(
@@ -192,14 +202,18 @@ class AsyncClient:
         method: Method = "refine",
         top: int = 10,
     ) -> "AsyncStream":
-        """A recording that is about to be sent as it goes on; rate: of its samples, Hz."""
+        """Opens a stream for a recording that is sent while it is played; rate: of its samples, in Hz."""
         opened = await self.request("stream.open", again=False, rate=rate, among=among, method=method, top=top)
         return AsyncStream(self, opened["stream"])
 
     async def request(
         self, op: str, deadline_s: float | None = None, *, again: bool = True, **fields: Any
     ) -> dict[str, Any]:
-        """The `ok` of the reply. again: whether to send it once more if the connection is lost."""
+        """Sends a request and returns the field `ok` of the reply.
+
+        fields: of the operation `op`, as ARCHITECTURE.md lists them.
+        again: send the request again if the connection is lost before the reply comes.
+        """
         deadline_s = self._deadline_s if deadline_s is None else deadline_s
         message = {"v": messages.VERSION, "op": op, "deadline_s": deadline_s, **fields}
         if self._token:
@@ -211,8 +225,9 @@ class AsyncClient:
             raise DeadlineExceeded(f"{op}: no reply from {self._address} within {deadline_s:g} s") from exc
 
     async def _tried(self, message: Message, again: bool) -> dict[str, Any]:
+        """Sends the message until there is a reply or TRIES are used up; returns the field `ok` of the reply."""
         for pause_s in (*(FIRST_PAUSE_S * 2**attempt for attempt in range(TRIES - 1)), None):
-            connection: _Connection | None = None
+            connection: ServerConnection | None = None
             try:
                 connection = await self._connected()
                 return await connection.ask(message)
@@ -224,113 +239,54 @@ class AsyncClient:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
         raise AssertionError("the last try returns or raises")
 
-    async def _connected(self) -> "_Connection":
+    async def _connected(self) -> ServerConnection:
+        """Returns the open connection, after opening one if there is none."""
         async with self._connecting:
             if self._connection is None or self._connection.lost:
-                self._connection = await _Connection.open(self._address, self._tls)
+                self._connection = await ServerConnection.open(self._address, self._tls)
             return self._connection
 
 
 class AsyncStream:
-    """A recording that is going on."""
+    """A recording that an `AsyncClient` sends while it is played."""
 
     def __init__(self, client: AsyncClient, number: int) -> None:
-        """Use `AsyncClient.stream`."""
+        """Called by `AsyncClient.stream`, which is how to get one."""
         self._client = client
         self._number = number
 
     async def push(self, samples: NDArray[np.float32] | NDArray[np.int16], *, answer: bool = True) -> dict[str, Any]:
-        """Sends what was heard since, and returns what it is as far as one can tell: as `query`, with `heard_s`.
+        """Sends further samples and returns the matches so far, like `query`, with `heard_s`.
 
-        samples: (n,) mono, float32 in -1..1 or int16. answer: False only listens.
+        samples: (n,) mono, float32 in -1..1 or int16.
+        answer: False only sends the samples; the map returned then holds no matches.
         """
         return await self._client.request(
             "stream.push", again=False, stream=self._number, samples=messages.array(samples), answer=answer
         )
 
     async def close(self) -> None:
+        """Ends the stream; the server forgets what it heard."""
         await self._client.request("stream.close", again=False, stream=self._number)
 
 
-class _Connection:
-    """One connection, as long as it lasts."""
+def _blocking(
+    method: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
+) -> "Callable[Concatenate[Client, P], T]":
+    """Makes a method of `Client`, which waits for the result, from the one of `AsyncClient`; its types are the same."""
 
-    def __init__(self, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.lost = False
-        self._address = address
-        self._reader = reader
-        self._writer = writer
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self._asked = 0
-        self._listening = asyncio.create_task(self._listen())
+    @functools.wraps(method)
+    def wait(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(method(self._client, *args, **kwargs))
 
-    @classmethod
-    async def open(cls, address: Address, tls: ssl.SSLContext | None) -> "_Connection":
-        """Raises ConnectionLost if nobody answers there, AddressError if somebody does who is not trusted."""
-        try:
-            if address.unix is not None:
-                reader, writer = await asyncio.open_unix_connection(address.unix, ssl=tls)
-            else:
-                reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
-        except ssl.SSLCertVerificationError as exc:
-            raise AddressError(f"{address}: its certificate is not trusted: {exc.verify_message}") from exc
-        except OSError as exc:
-            raise ConnectionLost(f"no server at {address}: {exc.strerror or exc}") from exc
-        return cls(address, reader, writer)
-
-    async def ask(self, message: Message) -> dict[str, Any]:
-        """The `ok` of the reply to a message, which gets an id here. Raises what the reply tells, or ConnectionLost."""
-        self._asked += 1
-        id = self._asked
-        reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[id] = reply
-        try:
-            if self.lost:
-                raise ConnectionLost(f"the connection to {self._address} is lost")
-            self._writer.write(encode(message | {"id": id}))
-            with suppress(OSError):  # the reply, which may say why, or the end of the connection tells more
-                await self._writer.drain()
-            return await reply
-        finally:
-            del self._waiting[id]
-
-    async def close(self) -> None:
-        self._listening.cancel()
-        await asyncio.gather(self._listening, return_exceptions=True)
-
-    async def _listen(self) -> None:
-        """Takes replies until the connection ends."""
-        error: ServerError = ConnectionLost(f"the connection to {self._address} was closed")
-        decoder = Decoder(MOST_REPLY, most_values=MOST_VALUES)
-        try:
-            while data := await self._reader.read(1 << 16):
-                for message in decoder.feed(data):
-                    if message.get("id") is None and "error" in message:
-                        raise _error(message)
-                    self._settle(message)
-        except OSError as exc:
-            error = ConnectionLost(f"the connection to {self._address} is lost: {exc.strerror or exc}")
-        except ServerError as exc:
-            error = exc
-        finally:
-            self.lost = True
-            self._writer.close()
-            for reply in self._waiting.values():
-                if not reply.done():
-                    reply.set_exception(error)
-
-    def _settle(self, message: Message) -> None:
-        reply = self._waiting.get(message.get("id", 0))
-        if reply is None or reply.done():
-            return  # whoever asked waits no longer
-        if "error" in message:
-            reply.set_exception(_error(message))
-        else:
-            reply.set_result(message["ok"])
+    return wait
 
 
 class Client:
-    """`AsyncClient` for programs that wait for each reply; for one thread. Its methods are the same."""
+    """An `AsyncClient` for programs that wait for each reply: same methods, same arguments, same results.
+
+    Only one thread may use it, and not from inside an event loop.
+    """
 
     def __init__(
         self,
@@ -340,7 +296,7 @@ class Client:
         deadline_s: float = 30.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Arguments as for `AsyncClient`."""
+        """Takes the arguments of `AsyncClient`."""
         self._client = AsyncClient(address, token=token, deadline_s=deadline_s, tls=tls)
         self._runner = asyncio.Runner()
 
@@ -353,68 +309,53 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Closes the connection; the server drops the requests of it that are still running."""
         self._run(self._client.close())
         self._runner.close()
 
-    def ping(self) -> dict[str, Any]:
-        return self._run(self._client.ping())
+    ping = _blocking(AsyncClient.ping)
+    info = _blocking(AsyncClient.info)
+    stats = _blocking(AsyncClient.stats)
+    query = _blocking(AsyncClient.query)
+    query_embeddings = _blocking(AsyncClient.query_embeddings)
+    add = _blocking(AsyncClient.add)
+    remove = _blocking(AsyncClient.remove)
+    reload = _blocking(AsyncClient.reload)
 
-    def info(self, *, list: bool = False) -> dict[str, Any]:
-        return self._run(self._client.info(list=list))
-
-    def stats(self) -> dict[str, Any]:
-        return self._run(self._client.stats())
-
-    def query(self, source: Path | str | Iterable[tuple[str, bytes]], **options: Any) -> dict[str, Any]:
-        return self._run(self._client.query(source, **options))
-
-    def query_embeddings(self, embeddings: Embeddings, kind: Kind, network: str, **options: Any) -> dict[str, Any]:
-        return self._run(self._client.query_embeddings(embeddings, kind, network, **options))
-
-    def add(self, document: str, source: Path | str | Iterable[tuple[str, bytes]], **options: Any) -> dict[str, Any]:
-        return self._run(self._client.add(document, source, **options))
-
-    def remove(self, *ids: str) -> dict[str, Any]:
-        return self._run(self._client.remove(*ids))
-
-    def reload(self) -> dict[str, Any]:
-        return self._run(self._client.reload())
-
-    def stream(self, rate: int, **options: Any) -> "Stream":
-        return Stream(self, self._run(self._client.stream(rate, **options)))
+    def stream(self, rate: int, *, among: Kind | None = None, method: Method = "refine", top: int = 10) -> "Stream":
+        """Opens a stream for a recording that is sent while it is played; rate: of its samples, in Hz."""
+        return Stream(self, self._run(self._client.stream(rate, among=among, method=method, top=top)))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)
 
 
 class Stream:
-    """`AsyncStream` of a `Client`."""
+    """A recording that a `Client` sends while it is played; the blocking counterpart of `AsyncStream`."""
 
     def __init__(self, client: Client, stream: AsyncStream) -> None:
-        """Use `Client.stream`."""
+        """Called by `Client.stream`, which is how to get one."""
         self._client = client
         self._stream = stream
 
     def push(self, samples: NDArray[np.float32] | NDArray[np.int16], *, answer: bool = True) -> dict[str, Any]:
+        """Sends further samples and returns the matches so far; see `AsyncStream.push`."""
         return self._client._run(self._stream.push(samples, answer=answer))
 
     def close(self) -> None:
+        """Ends the stream; the server forgets what it heard."""
         self._client._run(self._stream.close())
 
 
-def _error(message: Message) -> ServerError:
-    told = message["error"]
-    return from_code(str(told.get("code")), str(told.get("message")))
-
-
 async def _media(source: Path | str | Iterable[tuple[str, bytes]]) -> list[dict[str, Any]]:
-    """Names and contents of a file, of the page images of a folder, or of what was given so."""
+    """Returns the field `media` of a request: the name and the content of each file."""
     if isinstance(source, Path | str):
         source = await asyncio.to_thread(_read, Path(source))
     return [{"name": name, "data": data} for name, data in source]
 
 
 def _read(path: Path) -> list[tuple[str, bytes]]:
+    """Reads a file, or the page images of a folder in their order. Raises MediaError."""
     try:
         files = documents.page_files(path) if path.is_dir() else [path]
         found = [(file.name, file.read_bytes()) for file in files]

@@ -1,4 +1,4 @@
-"""What the server takes at most, and what else can be set: table [server] of a settings file."""
+"""Settings of the server and its limits: table [server] of a settings file."""
 
 from dataclasses import dataclass
 
@@ -8,55 +8,55 @@ MIB = 1 << 20
 
 QUERY_MEDIA = MediaLimits(seconds=1800.0, pages=40, pixels=100_000_000)
 ADD_MEDIA = MediaLimits(seconds=2 * 3600.0, pages=1000)
-# Two hours of sound take 1.3 GB while they are read, which `decode_bytes` has to hold.
+# Reading two hours of sound takes 1.3 GB of memory, so `decode_bytes` must be larger than that.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Whatever goes beyond one of these is answered by a typed error, or the connection is closed after one."""
+    """Limits on clients. A request beyond a limit gets an error, and some limits also close the connection."""
 
     frame_bytes: int = 64 * MIB
-    """Of one message."""
+    """Size of one message."""
     buffered_bytes: int = 512 * MIB
-    """Of all messages that are coming in or being worked on, of all connections."""
+    """Total size of the messages of all connections that are being received or worked on."""
     connections: int = 256
     requests_per_client: int = 32
-    """In flight on one connection."""
+    """Requests in flight on one connection."""
     streams_per_client: int = 4
     queue: int = 64
-    """Queries in flight, of all connections; beyond them the answer is `overloaded`, at once."""
+    """Queries in flight, all connections together. Beyond it the reply is `overloaded`, at once."""
     changes: int = 32
-    """The same of additions and removals."""
+    """Additions and removals in flight, all connections together. Beyond it the reply is `overloaded`, at once."""
     deadline_s: float = 30.0
-    """For a query that names no deadline, and the longest one a query may name."""
+    """Deadline of a query that names none, and the longest deadline that a query may name."""
     write_deadline_s: float = 600.0
-    """The same for what changes the collection."""
+    """Deadline of a change that names none, and the longest deadline that a change may name."""
     frame_s: float = 30.0
-    """From the first byte of a frame to its last one, and for a client to take a reply."""
+    """Time from the first byte of a frame to its last, and time for a client to receive a reply."""
     idle_s: float = 600.0
-    """A connection on which nothing happens for so long is closed."""
+    """A connection that is idle for this long is closed."""
     drain_s: float = 30.0
-    """For requests in flight when the server is stopped."""
+    """Time that requests in flight get to finish when the server stops."""
     decode_s: float = 20.0
-    """For a worker to read the media of a query."""
+    """Time for a worker to read the media of a query."""
     add_decode_s: float = 300.0
-    """For a worker to read the media of an addition."""
+    """Time for a worker to read the media of an addition."""
     decode_bytes: int = 2048 * MIB
-    """Memory that a worker may take for one file."""
+    """Memory that a worker may use for one file."""
     stream_s: float = 120.0
-    """Of a stream so much is asked for, the latest."""
+    """Duration of the latest part of a stream that is searched for; what was heard earlier is dropped."""
     push_s: float = 120.0
-    """Of a stream so much is taken at a time."""
+    """Duration of the samples that one request may add to a stream."""
     query_media: MediaLimits = QUERY_MEDIA
     add_media: MediaLimits = ADD_MEDIA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """How the server works."""
+    """Settings of the server."""
 
     workers: int = 2
     """Processes that decode media."""
     batch: int = 16
-    """Queries embedded and aligned together at most; 1: one by one."""
+    """Maximum number of queries that are embedded and aligned together; 1: one by one."""
     limits: Limits = Limits()

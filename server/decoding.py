@@ -1,4 +1,4 @@
-"""Media sent by clients are read in processes of their own, with limits on time and memory: a file may be hostile."""
+"""Reads media from clients in worker processes with limits on time and memory, because a file may be hostile."""
 
 import asyncio
 import functools
@@ -19,7 +19,7 @@ from engine.config import FrontEnd, MediaLimits
 from engine.documents import Medium
 from engine.errors import MediaError
 from engine.values import Kind
-from indexer.workers import Failure, Worker
+from engine.workers import Failure, Worker
 from server.errors import MediaRefused, Overloaded, Stopping
 from server.messages import Media
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How media are to be read."""
+    """Settings for reading a medium: front end, limits, and the part of a recording."""
 
     front_end: FrontEnd
     limits: MediaLimits
@@ -38,17 +38,23 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
+class _ReadTask:
+    """A file for a worker to read."""
+
     path: Path
     kind: Kind
     reading: Reading
 
 
 class Decoders:
-    """A few worker processes; each reads one medium at a time and is replaced when it dies or has to be killed."""
+    """A pool of worker processes, each of which reads one medium at a time. A worker that dies is replaced."""
 
     def __init__(self, count: int, *, memory_bytes: int, observe_death: Callable[[], None] = lambda: None) -> None:
-        """memory_bytes: what reading one medium may take. observe_death: is called for each worker that is lost."""
+        """Starts `count` workers.
+
+        memory_bytes: memory that reading one medium may take.
+        observe_death: is called for each worker that dies or has to be killed.
+        """
         self._work = functools.partial(_read, memory_bytes)
         self._observe_death = observe_death
         self._folder = Path(tempfile.mkdtemp(prefix="scorefind-"))
@@ -62,15 +68,16 @@ class Decoders:
 
     @property
     def processes(self) -> tuple[int, ...]:
-        """Their numbers in the system."""
+        """The workers' process ids."""
         return tuple(worker.process.pid or 0 for worker in self._workers)
 
     async def read(self, media: Media, reading: Reading) -> Medium:
-        """What was read.
+        """Reads media in the next free worker.
 
-        Raises MediaRefused if the media cannot be, or take too much memory or time; Overloaded as `_run` does.
+        Raises MediaRefused if the media cannot be read, or need too much memory or time; Overloaded if the machine
+        has no room for another file or process; Stopping after `close`.
 
-        A caller that is cancelled leaves the worker to end what it does, at the latest when its time is over.
+        If the caller is cancelled, the worker still finishes its task, at the latest when the time limit is over.
         """
         number = await self._free.get()
         if self._closed:
@@ -84,33 +91,35 @@ class Decoders:
         return result
 
     async def close(self) -> None:
-        """Kills the workers, whatever they do, and removes the files they were to read."""
+        """Kills the workers, even those at work, and removes the files they were reading."""
         self._closed = True
         await asyncio.to_thread(self._end)
 
     def _end(self) -> None:
+        """Does the work of `close`, in a thread."""
         with self._replacing:
             for worker in self._workers:
-                worker.kill()  # alone: its pipe belongs to the thread that waits for it
+                worker.kill()  # not `end`: the pipe belongs to the thread that waits for the worker
         self._threads.shutdown(wait=True)
         for worker in self._workers:
             worker.end()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, number: int, media: Media, reading: Reading) -> Medium | Failure:
-        """Runs in a thread, which only waits.
+        """Gives the media to a worker and waits for its result, in a thread.
 
-        Raises Overloaded if there is no room, or no process to be had; Stopping if the worker was killed by `close`.
+        Raises Overloaded if the file cannot be written or no process can be started; Stopping if `close` has killed
+        the worker.
         """
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)  # it may have been cleared away with other temporary files
+            self._folder.mkdir(mode=0o700, exist_ok=True)  # a cleaner of temporary files may have removed it
             with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
                 path = _written(media, Path(folder))
                 worker = self._worker(number)
-                worker.send(_Task(path=path, kind=media.kind, reading=reading))
+                worker.send(_ReadTask(path=path, kind=media.kind, reading=reading))
                 result: Medium | Failure = worker.receive(reading.timeout_s)
         except OSError as exc:
-            raise Overloaded(f"the media cannot be kept for reading: {exc.strerror}; try again later") from exc
+            raise Overloaded(f"the media cannot be stored for reading: {exc.strerror}; try again later") from exc
         if not worker.alive:
             if self._closed:
                 raise Stopping("the server is stopping")
@@ -119,7 +128,7 @@ class Decoders:
         return result
 
     def _worker(self, number: int) -> Worker:
-        """The worker of this number, made anew if it has died. Raises Stopping if all are about to be killed."""
+        """Returns the worker of this number, a new one if it has died. Raises Stopping after `close`."""
         with self._replacing:
             if self._closed:
                 raise Stopping("the server is stopping")
@@ -129,15 +138,15 @@ class Decoders:
 
 
 def _written(media: Media, folder: Path) -> Path:
-    """The media as a file, or as a folder of page images in their order, under names of our own."""
+    """Writes the media below `folder`, under names of our own; returns the file, or the folder of several pages."""
     paths = [folder / f"{number:05d}{file.suffix}" for number, file in enumerate(media.files)]
     for path, file in zip(paths, media.files, strict=True):
         path.write_bytes(file.data)
     return paths[0] if len(paths) == 1 else folder
 
 
-def _read(memory_bytes: int, task: _Task) -> Medium | Failure:
-    """Runs in a worker."""
+def _read(memory_bytes: int, task: _ReadTask) -> Medium | Failure:
+    """Reads a file; runs in a worker."""
     _confine(memory_bytes)
     reading = task.reading
     try:
@@ -150,13 +159,13 @@ def _read(memory_bytes: int, task: _Task) -> Medium | Failure:
 
 @functools.cache
 def _confine(memory_bytes: int) -> None:
-    """Lets this process take so much memory more than it has, leave no core file, and write nothing into our log."""
+    """Limits this process to so much more memory than it has now, and keeps it from core files and from our log."""
     with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stderr.fileno())  # libraries complain of damaged media there
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())  # where libraries complain about damaged media
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:
-        return  # no Linux: the limits on media are what there is
+        return  # not Linux: only the limits on media hold
     limit = pages * os.sysconf("SC_PAGE_SIZE") + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

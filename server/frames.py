@@ -1,4 +1,4 @@
-"""Frames: 4 bytes of length, big-endian, then that many bytes of a msgpack map. Knows no sockets."""
+"""Frames: 4 bytes of length, big-endian, then that many bytes of a msgpack map. This module knows no sockets."""
 
 import struct
 from collections.abc import Iterator
@@ -9,16 +9,16 @@ import msgpack
 from server.errors import FrameError, FrameTooLarge
 
 HEADER = struct.Struct(">I")
-MOST_VALUES = 1 << 16
-MOST_DEPTH = 16
+MAX_VALUES = 1 << 16
+MAX_DEPTH = 16
 
 Message = dict[str, Any]
 
 
 def encode(message: Message) -> bytes:
-    """The frame of a message, whose values are those of msgpack or NumPy scalars.
+    """Encodes a message as a frame. Its values are msgpack's types or NumPy scalars.
 
-    Raises FrameTooLarge if its length cannot be written in four bytes.
+    Raises FrameTooLarge if the length does not fit into four bytes.
     """
     payload: bytes = msgpack.packb(message, default=_plain)
     if len(payload) >> 32:
@@ -27,29 +27,30 @@ def encode(message: Message) -> bytes:
 
 
 class Decoder:
-    """Takes the bytes of a connection, in pieces of any size, and gives its messages."""
+    """Decodes the bytes of a connection, in pieces of any size, into messages."""
 
-    def __init__(self, limit: int, *, most_values: int = MOST_VALUES) -> None:
-        """limit: bytes that a message may have. most_values: numbers, texts, lists and so on that it may be made of.
+    def __init__(self, limit: int, *, max_values: int = MAX_VALUES) -> None:
+        """Sets the limits on a message.
 
-        What a message carries in bulk is in strings of bytes. One of nothing but empty lists would otherwise take
-        sixty times its size in memory.
+        limit: its size in bytes.
+        max_values: numbers, texts, lists and other msgpack values in it. Bulk data is one value, a string of bytes.
+            Without this limit a message of empty lists would take sixty times its size in memory.
         """
         self._limit = limit
-        self._most_values = most_values
+        self._max_values = max_values
         self._buffer = bytearray()
         self._length: int | None = None
 
     @property
     def buffered(self) -> int:
-        """Bytes held of the frame which has begun, header included; 0 between frames."""
+        """Bytes of the unfinished frame that are held, header included; 0 between frames."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that are complete with these bytes. Iterate it to its end before feeding more.
+        """Yields the messages that these bytes complete. Iterate to the end before feeding more.
 
-        Raises FrameTooLarge as soon as a header tells so, FrameError for bytes that are no map; nothing can be fed
-        after that.
+        Raises FrameTooLarge as soon as a header announces too long a frame, and FrameError for bytes that are no
+        map. The decoder cannot be used after that.
         """
         self._buffer += data
         while True:
@@ -66,14 +67,15 @@ class Decoder:
             payload = bytes(memoryview(self._buffer)[HEADER.size : end])
             del self._buffer[:end]
             self._length = None
-            yield _decoded(payload, self._most_values)
+            yield _decoded(payload, self._max_values)
 
 
-def _decoded(payload: bytes, most_values: int) -> Message:
+def _decoded(payload: bytes, max_values: int) -> Message:
+    """Decodes the payload of a frame. Raises FrameError."""
     try:
-        # So few bytes cannot be too many values, and msgpack's own way is seven times as fast.
-        small = len(payload) <= most_values
-        message = msgpack.unpackb(payload) if small else _Reader(payload, most_values).whole()
+        # A value takes at least one byte, so a short payload needs no counting; msgpack alone is seven times as fast.
+        small = len(payload) <= max_values
+        message = msgpack.unpackb(payload) if small else _Reader(payload, max_values).whole()
     except (ValueError, TypeError, RecursionError, IndexError, msgpack.UnpackException) as exc:
         raise FrameError(f"expected a msgpack map, got bytes that are none: {exc!r}") from exc
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
@@ -82,33 +84,34 @@ def _decoded(payload: bytes, most_values: int) -> Message:
 
 
 class _Reader:
-    """Builds the value of a payload, part by part, as long as there are not too many."""
+    """Decodes a payload value by value, and stops when there are more values than allowed."""
 
-    def __init__(self, payload: bytes, most_values: int) -> None:
+    def __init__(self, payload: bytes, max_values: int) -> None:
         self._payload = payload
         self._unpacker = msgpack.Unpacker(max_buffer_size=max(1, len(payload)))
         self._unpacker.feed(payload)
-        self._left = most_values
+        self._left = max_values
 
     def whole(self) -> Any:
+        """Decodes the payload, which must be one value. Raises ValueError or what msgpack raises."""
         value = self._value(depth=0)
         if self._unpacker.tell() != len(self._payload):
-            raise ValueError(f"{len(self._payload) - self._unpacker.tell()} bytes follow after it")
+            raise ValueError(f"{len(self._payload) - self._unpacker.tell()} bytes follow the value")
         return value
 
     def _value(self, depth: int) -> Any:
         self._left -= 1
-        if self._left < 0 or depth > MOST_DEPTH:
-            raise ValueError(f"too many values, or nested more than {MOST_DEPTH} deep")
+        if self._left < 0 or depth > MAX_DEPTH:
+            raise ValueError(f"too many values, or nested more than {MAX_DEPTH} deep")
         first = self._payload[self._unpacker.tell()]
         if 0x90 <= first <= 0x9F or first in (0xDC, 0xDD):
             return [self._value(depth + 1) for _ in range(self._unpacker.read_array_header())]
         if 0x80 <= first <= 0x8F or first in (0xDE, 0xDF):
             pairs = range(self._unpacker.read_map_header())
-            return {self._value(MOST_DEPTH): self._value(depth + 1) for _ in pairs}
+            return {self._value(MAX_DEPTH): self._value(depth + 1) for _ in pairs}
         return self._unpacker.unpack()
 
 
 def _plain(value: Any) -> Any:
-    """NumPy scalars."""
+    """Converts a NumPy scalar into a plain number."""
     return value.item()

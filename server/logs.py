@@ -1,4 +1,4 @@
-"""The log as lines of JSON, one an event, for machines to read."""
+"""A log format for machines: one line of JSON per event."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "
 
 
 class JsonLines(logging.Formatter):
-    """Time, level, logger and message, and whatever was logged as `extra`."""
+    """Formats an event as a line of JSON: time, level, logger, message, and the fields logged as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         event: dict[str, Any] = {

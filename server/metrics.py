@@ -1,4 +1,4 @@
-"""What the server counts and times, for Prometheus and for `stats`; and the HTTP port that tells it."""
+"""Counters and timings of the server, for Prometheus and `stats`, and the HTTP server that publishes them."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Metrics:
-    """One server's."""
+    """Counters, gauges and histograms of one server."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -40,19 +40,19 @@ class Metrics:
         ProcessCollector(registry=self.registry)
 
     def holds(self, collection: Collection) -> None:
-        """Tells of the generation that is in force now."""
+        """Records the number and the size of the generation that answers now."""
         self.held.labels("generation").set(collection.generation)
         self.held.labels("snippets").set(collection.snippets)
         for kind, held in collection.manifest.kinds.items():
             self.held.labels(f"{kind}s").set(held.documents)
 
     def finished(self, op: str, outcome: str, took_s: float) -> None:
-        """Counts a request; outcome: `ok` or the code of an error."""
+        """Counts and times a request. outcome: `ok` or the code of an error."""
         self.requests.labels(op, outcome).inc()
         self.seconds.labels(op).observe(took_s)
 
     def told(self) -> dict[str, Any]:
-        """The same in plain values, as `stats` replies."""
+        """Returns the metrics as plain values, for the reply to `stats`."""
         requests: dict[str, dict[str, float]] = {}
         for metric in self.requests.collect():
             for sample in metric.samples:
@@ -75,7 +75,7 @@ class Metrics:
 
 
 def memory_bytes() -> int:
-    """Resident memory of this process; its peak where the system tells nothing else."""
+    """Resident memory of this process; on systems without /proc, its peak."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -83,6 +83,7 @@ def memory_bytes() -> int:
 
 
 def _open_files() -> int | None:
+    """Number of open files of this process; None on systems without /proc."""
     try:
         return len(os.listdir("/proc/self/fd"))
     except OSError:
@@ -93,9 +94,11 @@ class Monitor:
     """Answers GET /metrics and GET /healthz over HTTP, in a thread of its own."""
 
     def __init__(self, host: str, port: int, metrics: Metrics, health: Callable[[], dict[str, Any]]) -> None:
-        """port: 0 takes a free one. health: what /healthz tells; its `ok` makes it 200 or 503.
+        """Starts to listen.
 
-        Raises OSError if it cannot listen there.
+        port: 0 chooses a free port.
+        health: returns the body of /healthz; the status is 200 if its `ok` is true, else 503.
+        Raises OSError if the port cannot be used.
         """
 
         class Handler(BaseHTTPRequestHandler):
@@ -127,6 +130,7 @@ class Monitor:
         self._thread.start()
 
     def close(self) -> None:
+        """Stops listening and waits for the thread to end."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -1,4 +1,4 @@
-"""The server: listens, keeps its sessions, and stops in order."""
+"""The server: listens for connections, runs their sessions, and stops in order."""
 
 import asyncio
 import functools
@@ -21,7 +21,7 @@ from engine.search import Searcher
 from server import messages
 from server.address import Address
 from server.config import Limits, ServerSettings
-from server.errors import AddressError, ServerError, Stopping, TooMany
+from server.errors import AddressError, ServerError, Stopping, TooMany, translated
 from server.metrics import Monitor
 from server.service import Service
 from server.session import CHUNK, Budget, Session, dismiss
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Server:
-    """Sessions of one service. `async with` stops it at the end."""
+    """Listens for connections and runs a session of the service for each. Leaving its `async with` block stops it."""
 
     def __init__(self, service: Service, limits: Limits) -> None:
         self._service = service
@@ -44,7 +44,7 @@ class Server:
         self._stopping = False
 
     async def listen(self, address: Address, tls: ssl.SSLContext | None = None) -> Address:
-        """Takes connections from now on; returns where, with the port that was chosen. Raises AddressError."""
+        """Starts to listen and returns the address, with the port chosen by the system. Raises AddressError."""
         options: dict[str, Any] = {"limit": CHUNK, "backlog": self._limits.connections}
         if tls is not None:
             options |= {"ssl": tls, "ssl_handshake_timeout": self._limits.frame_s}
@@ -62,7 +62,7 @@ class Server:
         return Address(host=address.host, port=port)
 
     def monitor(self, address: Address) -> Address:
-        """Answers /metrics and /healthz over HTTP from now on; returns where. Raises AddressError."""
+        """Starts to answer /metrics and /healthz over HTTP and returns the address. Raises AddressError."""
         try:
             self._monitor = Monitor(address.host, address.port, self._service.metrics, self._health)
         except OSError as exc:
@@ -71,7 +71,7 @@ class Server:
 
     @contextmanager
     def signals(self) -> Iterator[asyncio.Event]:
-        """What SIGTERM and SIGINT set, as long as this lasts; SIGHUP reloads the collection."""
+        """Gives the event that SIGTERM and SIGINT set during the `with` block; SIGHUP reloads the collection."""
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         reloads: set[asyncio.Task[None]] = set()
 
@@ -90,7 +90,7 @@ class Server:
                 loop.remove_signal_handler(number)
 
     async def stop(self) -> None:
-        """Stops in this order: no new connections, requests in flight, connections, workers."""
+        """Stops the server: refuses connections, finishes requests in flight, closes connections, ends workers."""
         logger.info("stopping: %d connections", len(self._sessions))
         self._stopping = True
         if self._listening is not None:
@@ -119,12 +119,14 @@ class Server:
         await self.stop()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """The life of one connection."""
+        """Serves one connection from its first byte to its last, or turns it away."""
         name = _name(writer)
         if self._stopping:
             return await self._turn_away(reader, writer, Stopping("the server is stopping"))
         if len(self._sessions) >= self._limits.connections:
-            return await self._turn_away(reader, writer, TooMany("no more connections are taken for now"))
+            return await self._turn_away(
+                reader, writer, TooMany("no more connections are accepted for now; try again later")
+            )
         session = Session(reader, writer, self._service, self._limits, self._budget, name)
         task = asyncio.current_task()
         assert task is not None
@@ -144,10 +146,12 @@ class Server:
         writer.transport.abort()
 
     async def _reload(self) -> None:
+        """Reloads the collection; a failure is logged, and the server continues."""
         try:
-            await self._service.reload()
-        except Exception as exc:
-            logger.error("the collection cannot be reloaded, generation %d goes on: %s", self._service.generation, exc)
+            with translated("a reload"):
+                await self._service.reload()
+        except ServerError as exc:
+            logger.error("the collection cannot be reloaded; generation %d stays: %s", self._service.generation, exc)
 
     def _health(self) -> dict[str, Any]:
         return {"ok": not self._stopping, "generation": self._service.generation}
@@ -165,10 +169,10 @@ async def serving(
     token: str = "",
     open_reads: bool = True,
 ) -> AsyncIterator[Server]:
-    """A server of the collection at `path` that can listen, and is stopped at the end.
+    """Gives a server of the collection at `path`, ready to listen; leaving the `async with` block stops it.
 
-    token: what changes of the collection need; without one there are none.
-    open_reads: whether all else needs none.
+    token: secret that changes of the collection need; without a token the server refuses changes.
+    open_reads: whether all other requests are answered without the token.
     Raises CollectionError.
     """
     searching = functools.partial(Searcher, settings=search, backend=backend, calibration=calibration)
@@ -180,7 +184,7 @@ async def serving(
 
 
 def require_token(address: Address, token: str) -> None:
-    """Raises AddressError for an address that other machines reach, if there is no token to keep them out by."""
+    """Raises AddressError if other machines can reach the address and there is no token to keep them out."""
     if not address.is_local and not token:
         raise AddressError(
             f"{address} can be reached from other machines: give a token (--token-file), or a local address"
@@ -188,26 +192,27 @@ def require_token(address: Address, token: str) -> None:
 
 
 def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
-    """Of a certificate and its key in PEM. Raises AddressError if they cannot be used."""
+    """Makes the TLS settings of a server from its certificate and key (PEM). Raises AddressError."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(cert, key)
     except (OSError, ValueError) as exc:
-        raise AddressError(f"{cert}, {key}: no certificate with its key: {exc}") from exc
+        raise AddressError(f"{cert}, {key}: not a certificate and its key: {exc}") from exc
     return context
 
 
 def _require_free(path: Path) -> None:
-    """Raises AddressError if there is something at the path that is not left over by a dead server."""
+    """Raises AddressError if the path exists, unless it is the socket of a server that is gone."""
     if not path.exists():
         return
     if not path.is_socket():
-        raise AddressError(f"{path}: there is something already, and it is no socket")
+        raise AddressError(f"{path}: exists already and is not a socket")
     with socket.socket(socket.AF_UNIX) as probe, suppress(ConnectionRefusedError):
         probe.connect(os.fspath(path))
         raise AddressError(f"{path}: another server listens there")
 
 
 def _name(writer: asyncio.StreamWriter) -> str:
+    """Names the client of a connection, for the log."""
     peer = writer.get_extra_info("peername")
     return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"

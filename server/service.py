@@ -1,4 +1,4 @@
-"""What the server does with each request. Knows no sockets."""
+"""Answers each request: checks the token, the queue and the deadline, then does the work. Knows no sockets."""
 
 import asyncio
 import hmac
@@ -17,7 +17,6 @@ import numpy as np
 from engine.answers import contents
 from engine.audio import BANDS
 from engine.documents import Encoder
-from engine.errors import CollectionError, CollectionLockedError, EngineError, QueryError
 from engine.values import OTHER, Embeddings, Kind
 from server import changes
 from server.answering import Answering, Push, Question, Reply
@@ -27,14 +26,13 @@ from server.config import ServerSettings
 from server.decoding import Decoders, Reading
 from server.errors import (
     AuthorisationError,
-    CollectionLocked,
-    CollectionRefused,
     DeadlineExceeded,
     Overloaded,
     QueryRefused,
     RequestError,
     ServerError,
     TooMany,
+    translated,
 )
 from server.messages import (
     Add,
@@ -45,7 +43,7 @@ from server.messages import (
     OpenStream,
     Ping,
     PushStream,
-    Query,
+    QueryRequest,
     Reload,
     Remove,
     Request,
@@ -54,7 +52,7 @@ from server.messages import (
 )
 from server.metrics import Metrics
 from server.shelf import Shelf
-from server.streams import Stream
+from server.streams import LiveRecording
 
 logger = logging.getLogger(__name__)
 
@@ -62,17 +60,19 @@ WRITES = (Add, Remove, Reload)
 
 
 @dataclass(slots=True, kw_only=True)
-class Client:
-    """What is remembered of a connection."""
+class ClientState:
+    """What the service knows about the client of a connection."""
 
     name: str
-    """Its address, for the log."""
-    streams: dict[int, Stream] = field(default_factory=dict)
+    """The client's address, for the log."""
+    streams: dict[int, LiveRecording] = field(default_factory=dict)
+    """The open streams by their numbers."""
     opened: int = 0
+    """How many streams have been opened; the next one gets this number plus one."""
 
 
 class Service:
-    """Answers requests; for one event loop. Whatever takes long happens in threads and processes of its own."""
+    """Answers requests, in one event loop. Work that takes long runs in threads and processes."""
 
     def __init__(
         self,
@@ -85,10 +85,11 @@ class Service:
         token: str = "",
         open_reads: bool = True,
     ) -> None:
-        """path: of the collection. threads: for building indexes.
+        """Starts the decoders.
 
-        token: what writes need; without one there are none.
-        open_reads: whether all else is answered without it.
+        path: the collection's directory. threads: for building indexes.
+        token: secret that writes need; without a token they are refused.
+        open_reads: whether all other requests are answered without the token.
         """
         limits = settings.limits
         self.metrics = Metrics()
@@ -102,31 +103,31 @@ class Service:
         self._decoders = Decoders(
             settings.workers, memory_bytes=limits.decode_bytes, observe_death=self.metrics.decoders_lost.inc
         )
-        self._additions = asyncio.Semaphore(max(1, settings.workers - 1))  # so that queries find a decoder too
+        self._additions = asyncio.Semaphore(max(1, settings.workers - 1))  # keeps a decoder free for queries
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="asking")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self._answers: Batcher[Question, Reply] = Batcher(
-            Answering(shelf, encoder), self._asking, most=settings.batch, observe=self.metrics.batches.observe
+            Answering(shelf, encoder), self._asking, max_size=settings.batch, observe=self.metrics.batches.observe
         )
 
         def make(wanted: list[Change]) -> list[Outcome]:
             return changes.make(path, wanted, encoder, shelf, threads)
 
-        self._changes: Batcher[Change, Outcome] = Batcher(make, self._writing, most=settings.batch)
-        self._tell_holding()
+        self._changes: Batcher[Change, Outcome] = Batcher(make, self._writing, max_size=settings.batch)
+        self._record_generation()
 
     @property
     def generation(self) -> int:
-        """That answers now."""
+        """The number of the generation that answers now."""
         return self._shelf.generation
 
     @property
     def decoders(self) -> tuple[int, ...]:
-        """The process numbers of those who read media."""
+        """The process ids of the decoders."""
         return self._decoders.processes
 
     async def close(self) -> None:
-        """Ends what runs at the next possible point; what waits fails."""
+        """Fails the waiting requests, waits for the running batches, and ends the decoders and threads."""
         await self._answers.close()
         await self._changes.close()
         self._asking.shutdown()
@@ -135,7 +136,7 @@ class Service:
         self._shelf.close()
 
     async def warm(self) -> None:
-        """Has everything loaded and compiled that the first query would wait for."""
+        """Loads and compiles all that the first query would have to wait for."""
         network, front_end = self._encoder.identity.hash, self._encoder.identity.front_end
         page = np.full((1, front_end.strip_rows, front_end.snippet_px), 255, dtype=np.uint8)
         silence = np.zeros((1, BANDS, front_end.excerpt_frames), dtype=np.float32)
@@ -149,30 +150,23 @@ class Service:
             await self._answers(Question(source=asked, wanted=wanted))
 
     async def reload(self) -> bool:
-        """Takes up the generation in force on disk; whether that is another one. Raises CollectionError."""
+        """Opens the newest generation on disk and returns whether it is a newer one. Raises CollectionError."""
         changed = await asyncio.to_thread(self._shelf.reload)
-        self._tell_holding()
+        self._record_generation()
         return changed
 
-    async def answer(self, request: Request[Body], client: Client) -> Reply:
-        """The reply to a request. Raises ServerError."""
+    async def answer(self, request: Request[Body], client: ClientState) -> Reply:
+        """Returns the reply to a request. Raises ServerError."""
         started, outcome = time.perf_counter(), "cancelled"
         try:
-            self._authorise(request)
-            reply = await self._within_deadline(request, client)
+            with translated(f"{request.op} of {client.name}"):
+                self._authorise(request)
+                reply = await self._within_deadline(request, client)
             outcome = "ok"
             return reply
         except ServerError as exc:
             outcome = exc.code
             raise
-        except EngineError as exc:
-            error = _translated(exc)
-            outcome = error.code
-            raise error from exc
-        except Exception as exc:
-            outcome = ServerError.code
-            logger.exception("unexpected error at %s of %s", request.op, client.name)
-            raise ServerError(f"unexpected {type(exc).__name__}; the server's log tells more") from exc
         finally:
             took_s = time.perf_counter() - started
             self.metrics.finished(request.op, outcome, took_s)
@@ -186,24 +180,27 @@ class Service:
             )
 
     def _authorise(self, request: Request[Body]) -> None:
+        """Raises AuthorisationError if the request needs the token and does not have it."""
         writes = isinstance(request.body, WRITES)
         if writes and not self._token:
-            raise AuthorisationError(f"{request.op}: this server takes no changes; it was started without a token")
+            raise AuthorisationError(f"{request.op}: this server accepts no changes; it was started without a token")
         if writes or not (self._open_reads or isinstance(request.body, Ping)):
             given = request.token
             if not hmac.compare_digest(given.encode(), self._token.encode()):
                 raise AuthorisationError(f"{request.op}: expected the token, got {'another' if given else 'none'}")
 
-    async def _within_deadline(self, request: Request[Body], client: Client) -> Reply:
-        longest_s = self._limits.write_deadline_s if isinstance(request.body, WRITES) else self._limits.deadline_s
-        allowed_s = longest_s if request.deadline_s is None else min(request.deadline_s, longest_s)
+    async def _within_deadline(self, request: Request[Body], client: ClientState) -> Reply:
+        """Carries out a request. Raises DeadlineExceeded if that takes longer than is allowed."""
+        max_s = self._limits.write_deadline_s if isinstance(request.body, WRITES) else self._limits.deadline_s
+        allowed_s = max_s if request.deadline_s is None else min(request.deadline_s, max_s)
         try:
             async with asyncio.timeout(allowed_s):
                 return await self._do(request.body, client)
         except TimeoutError as exc:
             raise DeadlineExceeded(f"{request.op}: not done within {allowed_s:g} s") from exc
 
-    async def _do(self, body: Body, client: Client) -> Reply:
+    async def _do(self, body: Body, client: ClientState) -> Reply:
+        """Carries out a request, if its queue has room for it."""
         match body:
             case Ping():
                 return self._reply({})
@@ -211,7 +208,7 @@ class Service:
                 return self._reply(self.metrics.told())
             case Info():
                 return await asyncio.to_thread(self._info, body)
-            case Query():
+            case QueryRequest():
                 with self._admitted("queries", self._limits.queue):
                     return await self._query(body)
             case Add():
@@ -233,10 +230,10 @@ class Service:
                 return self._reply({})
 
     @contextmanager
-    def _admitted(self, queue: str, most: int) -> Iterator[None]:
-        """A place in a queue. Raises Overloaded if there is none."""
-        if self._in_flight[queue] >= most:
-            raise Overloaded(f"{most} {queue} are being worked on, as many as are taken; try again later")
+    def _admitted(self, queue: str, maximum: int) -> Iterator[None]:
+        """Takes a place in a queue during the `with` block. Raises Overloaded if none is free."""
+        if self._in_flight[queue] >= maximum:
+            raise Overloaded(f"{maximum} {queue} are being worked on, the maximum; try again later")
         self._in_flight[queue] += 1
         self.metrics.in_flight.labels(queue).inc()
         try:
@@ -245,7 +242,8 @@ class Service:
             self._in_flight[queue] -= 1
             self.metrics.in_flight.labels(queue).dec()
 
-    async def _query(self, query: Query) -> Reply:
+    async def _query(self, query: QueryRequest) -> Reply:
+        """Answers a query for media or for embeddings."""
         started = time.perf_counter()
         asked = query.asked
         if isinstance(asked, Embedded):
@@ -265,7 +263,10 @@ class Service:
         return await self._answered(Question(source=medium, wanted=query.wanted), started, decode=decode_ms)
 
     async def _answered(self, question: Question, started: float, **before_ms: float) -> Reply:
-        """The reply, with what came before among its timings, and all the time since `started`."""
+        """Answers a question and completes the timings of its reply.
+
+        started: when the request began, on the clock of `time.perf_counter`. before_ms: times of earlier stages.
+        """
         reply = await self._answers(question)
         total_ms = (time.perf_counter() - started) * 1000
         timings_ms = before_ms | reply.result["timings_ms"] | {"total": total_ms}
@@ -274,6 +275,7 @@ class Service:
         return Reply(generation=reply.generation, result=reply.result | {"timings_ms": timings_ms})
 
     async def _add(self, add: Add) -> Reply:
+        """Adds a document."""
         reading = Reading(
             front_end=self._encoder.identity.front_end,
             limits=self._limits.add_media,
@@ -284,50 +286,51 @@ class Service:
         return await self._change(Addition(wanted=add, medium=medium))
 
     async def _change(self, change: Change) -> Reply:
+        """Makes a change together with those that wait, and returns its reply when it is on disk."""
         outcome = await self._changes(change)
-        self._tell_holding()
+        self._record_generation()
         if isinstance(outcome, ServerError):
             raise outcome
         return self._reply(outcome)
 
-    def _open_stream(self, body: OpenStream, client: Client) -> Reply:
+    def _open_stream(self, body: OpenStream, client: ClientState) -> Reply:
+        """Opens a stream of the client. Raises TooMany."""
         if len(client.streams) >= self._limits.streams_per_client:
-            raise TooMany(f"{len(client.streams)} streams are open, as many as a client may have")
-        stream = Stream(body, self._encoder.identity.front_end, self._limits.stream_s)
+            raise TooMany(f"{len(client.streams)} streams are open, the maximum for a client")
+        stream = LiveRecording(body, self._encoder.identity.front_end, self._limits.stream_s)
         client.opened += 1
         client.streams[client.opened] = stream
         return self._reply({"stream": client.opened})
 
-    async def _push_stream(self, body: PushStream, client: Client) -> Reply:
-        stream, most_s = self._stream(client, body.stream), self._limits.push_s
-        if len(body.samples) > most_s * stream.rate:
-            raise RequestError(f"samples: expected at most {most_s:g} s of them, got {len(body.samples)}")
+    async def _push_stream(self, body: PushStream, client: ClientState) -> Reply:
+        """Adds samples to a stream and answers with the matches so far."""
+        stream, max_s = self._stream(client, body.stream), self._limits.push_s
+        max_samples = int(max_s * stream.rate)
+        if len(body.samples) > max_samples:
+            raise RequestError(
+                f"samples: expected at most {max_samples} ({max_s:g} s), got {len(body.samples)}; send them in parts"
+            )
         push = Push(stream=stream, samples=body.samples, answer=body.answer)
         return await self._answered(Question(source=push, wanted=stream.wanted), time.perf_counter())
 
     @staticmethod
-    def _stream(client: Client, number: int) -> Stream:
+    def _stream(client: ClientState, number: int) -> LiveRecording:
+        """Returns an open stream of the client by its number. Raises RequestError."""
         if number not in client.streams:
-            raise RequestError(f"stream: expected one of {sorted(client.streams)}, which are open, got {number}")
+            raise RequestError(f"stream: expected one of the open streams {sorted(client.streams)}, got {number}")
         return client.streams[number]
 
     def _info(self, info: Info) -> Reply:
+        """Describes the collection."""
         with self._shelf.taken() as generation:
             facts = contents(generation.collection, list_documents=info.list)
             return Reply(generation=generation.number, result=facts)
 
     def _reply(self, result: dict[str, Any]) -> Reply:
+        """Makes a reply of the generation that the result names, or else of the current one."""
         return Reply(generation=result.get("generation", self.generation), result=result)
 
-    def _tell_holding(self) -> None:
+    def _record_generation(self) -> None:
+        """Records the current generation in the metrics."""
         with self._shelf.taken() as generation:
             self.metrics.holds(generation.collection)
-
-
-def _translated(error: EngineError) -> ServerError:
-    """The error of ours that says the same."""
-    if isinstance(error, CollectionLockedError):
-        return CollectionLocked(error.cause)
-    if isinstance(error, CollectionError):
-        return CollectionRefused(error.cause)
-    return QueryRefused(str(error)) if isinstance(error, QueryError) else ServerError(str(error))

@@ -1,4 +1,4 @@
-"""One client's connection: its frames in, its requests answered side by side, the replies out as they are ready."""
+"""One client's connection: reads its frames, answers its requests side by side, sends each reply when it is ready."""
 
 import asyncio
 import logging
@@ -7,38 +7,39 @@ from contextlib import suppress
 
 from server import messages
 from server.config import Limits
-from server.errors import DeadlineExceeded, Overloaded, ServerError, Stopping, TooMany
+from server.errors import DeadlineExceeded, Overloaded, ServerError, Stopping, TooMany, translated
 from server.frames import Decoder, Message, encode
-from server.service import Client, Service
+from server.service import ClientState, Service
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 16
-"""Bytes read at a time."""
+"""Number of bytes to read at a time."""
 LINGER_S = 1.0
-"""For a client that is cut off to take the word why."""
+"""Time that a client gets to receive the last message when it is cut off."""
 
 
 class Budget:
-    """Bytes that all connections together may hold."""
+    """Memory for messages, in bytes, that all connections share."""
 
     def __init__(self, total: int) -> None:
         self._left = total
 
     def take(self, amount: int) -> None:
-        """Raises Overloaded if there is not so much left."""
+        """Takes an amount. Raises Overloaded if less is left."""
         if amount > self._left:
-            raise Overloaded(f"{amount} bytes more are too many for now; try again later")
+            raise Overloaded(f"no memory left for {amount} more bytes; try again later")
         self._left -= amount
 
     def give_back(self, amount: int) -> None:
+        """Returns an amount that was taken."""
         self._left += amount
 
 
 class Session:
     """Serves one connection until the client closes it, breaks the protocol, or is cut off.
 
-    A client that closes its sending side has left: what it asked for is cancelled.
+    When the client closes its sending side, it has left: its requests are cancelled.
     """
 
     def __init__(
@@ -55,17 +56,17 @@ class Session:
         self._service = service
         self._limits = limits
         self._budget = budget
-        self._client = Client(name=name)
+        self._client = ClientState(name=name)
         self._requests: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Lock()
         self._stopping = False
 
     async def run(self) -> None:
-        """Returns when the connection is closed and nothing of it is left."""
+        """Serves the connection; returns when it is closed and its requests have ended."""
         try:
             async for message, size in self._messages():
                 self._begin(message, size)
-                while len(self._requests) > 2 * self._limits.requests_per_client:  # it asks on without taking replies
+                while len(self._requests) > 2 * self._limits.requests_per_client:  # sends but does not receive
                     await asyncio.wait(self._requests, return_when=asyncio.FIRST_COMPLETED)
         except ServerError as exc:
             logger.info("%s is cut off: %s", self._client.name, exc)
@@ -78,13 +79,13 @@ class Session:
             await self._close()
 
     async def drain(self) -> None:
-        """Ends the session as soon as its requests are answered; new ones are refused."""
+        """Refuses new requests, waits for the replies to the others, and closes the connection."""
         self._stopping = True
         await asyncio.gather(*self._requests, return_exceptions=True)
         self._writer.close()
 
     async def _messages(self) -> AsyncIterator[tuple[Message, int]]:
-        """The client's messages, each with what it took of the budget, which is to be given back."""
+        """Yields the client's messages, each with the bytes of the budget that it takes until they are given back."""
         loop = asyncio.get_running_loop()
         decoder = Decoder(self._limits.frame_bytes)
         taken, until = 0, loop.time() + self._limits.idle_s
@@ -101,7 +102,10 @@ class Session:
             self._budget.give_back(taken)
 
     async def _read(self, until: float, *, begun: bool) -> bytes:
-        """What comes next; nothing at the end. Raises DeadlineExceeded."""
+        """Reads the next bytes; none at the end of the connection.
+
+        Raises DeadlineExceeded at the time `until`, unless no frame has begun and requests are still being answered.
+        """
         while True:
             try:
                 async with asyncio.timeout_at(until):
@@ -109,13 +113,13 @@ class Session:
             except TimeoutError as exc:
                 if begun:
                     limit_s = self._limits.frame_s
-                    raise DeadlineExceeded(f"expected a whole frame within {limit_s:g} s of its beginning") from exc
+                    raise DeadlineExceeded(f"expected a whole frame within {limit_s:g} s of its first byte") from exc
                 if not self._requests:
-                    raise DeadlineExceeded(f"nothing came for {self._limits.idle_s:g} s") from exc
-                until += self._limits.idle_s  # it waits for replies
+                    raise DeadlineExceeded(f"the connection was idle for {self._limits.idle_s:g} s") from exc
+                until += self._limits.idle_s  # the client waits for replies
 
     def _begin(self, message: Message, size: int) -> None:
-        """Sets out to answer a message."""
+        """Starts to answer a message, which took `size` bytes of the budget."""
         crowded = len(self._requests) >= self._limits.requests_per_client
         task = asyncio.create_task(self._answer(message, crowded))
         self._requests.add(task)
@@ -127,28 +131,27 @@ class Session:
         task.add_done_callback(done)
 
     async def _answer(self, message: Message, crowded: bool) -> None:
+        """Answers a message, with an error if need be. crowded: the client has too many requests in flight."""
         id = messages.request_id(message)
         try:
-            frame = encode(await self._replied(message, crowded))
+            with translated(f"a request of {self._client.name}"):
+                frame = encode(await self._replied(message, crowded))
         except ServerError as exc:
             frame = encode(messages.error_reply(id, self._service.generation, exc))
-        except Exception as exc:
-            logger.exception("unexpected error at a request of %s", self._client.name)
-            error = ServerError(f"unexpected {type(exc).__name__}; the server's log tells more")
-            frame = encode(messages.error_reply(id, self._service.generation, error))
         await self._send(frame)
 
     async def _replied(self, message: Message, crowded: bool) -> Message:
+        """Returns the reply to a message. Raises ServerError."""
         if self._stopping:
             raise Stopping("the server is stopping")
         if crowded:
-            raise TooMany(f"{self._limits.requests_per_client} requests are in flight, as many as a client may have")
+            raise TooMany(f"{self._limits.requests_per_client} requests are in flight, the maximum for a client")
         request = messages.parse(message)
         reply = await self._service.answer(request, self._client)
         return messages.reply(request.id, request.op, reply.generation, reply.result)
 
     async def _send(self, frame: bytes) -> None:
-        """Sends a reply; a client that does not take it in time is cut off."""
+        """Sends a reply. A client that does not receive it in time is cut off."""
         async with self._writing:
             if self._writer.is_closing():
                 return
@@ -157,17 +160,18 @@ class Session:
                 async with asyncio.timeout(self._limits.frame_s):
                     await self._writer.drain()
             except TimeoutError:
-                self.cut_off()  # it takes no replies
+                self.cut_off()
             except OSError as exc:
                 logger.debug("%s is gone: %s", self._client.name, exc)
 
     async def _end_requests(self) -> None:
+        """Cancels all requests of the client and waits until they have ended."""
         for task in self._requests:
             task.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
 
     async def _close(self) -> None:
-        """Closes the connection as soon as the client has taken the last replies, or not in time."""
+        """Closes the connection when the client has received the last replies, or cuts it off when time is over."""
         self._writer.close()
         try:
             async with asyncio.timeout(self._limits.frame_s):
@@ -178,19 +182,19 @@ class Session:
             logger.debug("%s is gone: %s", self._client.name, exc)
 
     def cut_off(self) -> None:
-        """Ends the session now, whatever it waits for."""
+        """Ends the session at once, whatever it is waiting for."""
         logger.info("%s is cut off", self._client.name)
         self._writer.transport.abort()
 
 
-async def dismiss(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, word: Message) -> None:
-    """Sends a last message, and then takes what the client still sends, but only for a while.
+async def dismiss(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, last: Message) -> None:
+    """Sends a last message, then reads what the client still sends, for at most `LINGER_S`.
 
-    A connection that is closed with bytes unread is reset, and the client may lose the message by that.
+    Closing a connection with unread bytes resets it, and a reset can lose the message.
     """
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(LINGER_S):
-            writer.write(encode(word))
+            writer.write(encode(last))
             if writer.can_write_eof():
                 writer.write_eof()
             while await reader.read(CHUNK):

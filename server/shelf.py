@@ -1,4 +1,4 @@
-"""The generation that queries are asked of, and its replacement by a newer one while they go on."""
+"""The generation of the collection that answers queries, and its replacement by a newer one while queries run."""
 
 import logging
 import threading
@@ -15,24 +15,31 @@ logger = logging.getLogger(__name__)
 
 
 class Generation:
-    """A collection held open, and what searches it."""
+    """An open generation of the collection, and the searcher of it."""
 
     def __init__(self, collection: Collection, searcher: Searcher) -> None:
         self.collection = collection
         self.searcher = searcher
         self.users = 1
-        """The shelf is one."""
+        """Number of users, the shelf included; the last to leave closes the collection."""
 
     @property
     def number(self) -> int:
+        """The generation's number."""
         return self.collection.generation
 
 
 class Shelf:
-    """Holds one generation; one that is replaced is closed when the last of its users is done. For any thread."""
+    """Holds the current generation. A replaced generation is closed when its last user is done.
+
+    Any thread may call its methods.
+    """
 
     def __init__(self, path: Path, network: NetworkIdentity, searching: Callable[[Collection], Searcher]) -> None:
-        """searching: makes the searcher of a collection. Raises what `Collection.open` does."""
+        """Opens the newest generation. searching: makes the searcher of a collection.
+
+        Raises CollectionError.
+        """
         self._path = path
         self._network = network
         self._searching = searching
@@ -42,12 +49,12 @@ class Shelf:
 
     @property
     def generation(self) -> int:
-        """The number of the generation held."""
+        """The number of the current generation."""
         return self._held.number
 
     @contextmanager
     def taken(self) -> Iterator[Generation]:
-        """The generation held now, which stays open as long as this lasts."""
+        """Gives the current generation, which stays open until the `with` block ends."""
         with self._lock:
             taken = self._held
             taken.users += 1
@@ -57,9 +64,10 @@ class Shelf:
             self._leave(taken)
 
     def reload(self) -> bool:
-        """Takes up the generation in force on disk; whether that is another one. The old one answers until then.
+        """Opens the newest generation on disk and returns whether it is a newer one than the current.
 
-        Raises what `Collection.open` does; then the old one is kept.
+        The current generation answers until the new one is ready, and stays if the new one cannot be opened, which
+        raises CollectionError.
         """
         with self._loading:
             if Manifest.read(self._path).generation == self.generation:
@@ -72,11 +80,11 @@ class Shelf:
         return True
 
     def close(self) -> None:
-        """To be called once."""
+        """Leaves the current generation. Must be called once, after which the shelf cannot be used."""
         self._leave(self._held)
 
     def _opened(self) -> Generation:
-        """The generation in force, all that queries need in memory."""
+        """Opens the newest generation and loads all that queries need into memory."""
         collection = Collection.open(self._path, self._network)
         try:
             searcher = self._searching(collection)
@@ -87,6 +95,7 @@ class Shelf:
         return Generation(collection, searcher)
 
     def _leave(self, generation: Generation) -> None:
+        """Ends one use of a generation, and closes its collection if that was the last use."""
         with self._lock:
             generation.users -= 1
             last = generation.users == 0

@@ -1,4 +1,4 @@
-"""A recording that a client sends while it is going on."""
+"""A recording that a client sends while it is played."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,18 @@ from server.errors import RequestError
 from server.messages import OpenStream, Wanted
 
 
-class Stream:
-    """What was heard of it so far, embedded; of a long one the latest part."""
+class LiveRecording:
+    """What the server has heard of a recording so far, embedded. Of a long recording only the latest part is kept."""
 
-    def __init__(self, opened: OpenStream, front_end: FrontEnd, longest_s: float) -> None:
-        """Raises RequestError if there is no such sampling rate."""
+    def __init__(self, opened: OpenStream, front_end: FrontEnd, max_s: float) -> None:
+        """Starts to listen. max_s: duration of the part that is kept. Raises RequestError for an impossible rate."""
         self.wanted: Wanted = opened.wanted
         self.rate = opened.rate
         self._front_end = front_end
-        self._most = max(1, int(longest_s * FRAME_RATE / front_end.excerpt_hop_frames))
+        self._max_snippets = max(1, int(max_s * FRAME_RATE / front_end.excerpt_hop_frames))
         self._embeddings: Embeddings = np.empty((0, DIMENSION), np.float32)
         self._waiting: list[NDArray[np.float32]] = []
-        """Excerpts that are not embedded yet."""
+        """Excerpts that are not embedded yet, float32 (n, 92, frames) each."""
         self._dropped = 0
         try:
             self._listener = Listener(opened.rate, front_end)
@@ -33,24 +33,24 @@ class Stream:
 
     @property
     def heard_s(self) -> float:
-        """All that was sent."""
+        """Duration of all samples that were sent, in seconds."""
         return self._listener.heard_s
 
     def hear(self, samples: NDArray[np.float32]) -> None:
-        """Takes in what came; float32 (n,)."""
+        """Adds further samples, float32 (n,)."""
         self._waiting.append(self._listener.hear(samples))
 
     def embed(self, encoder: Encoder) -> None:
-        """Embeds what was heard since; if that fails, nothing is lost, and it is tried again the next time."""
+        """Embeds the excerpts heard since the last call. If that fails, the next call tries again with all of them."""
         if any(map(len, self._waiting)):
             embedded = encoder.recording(np.concatenate(self._waiting))
             heard = np.concatenate([self._embeddings, embedded])
-            self._dropped += max(0, len(heard) - self._most)
-            self._embeddings = heard[-self._most :]
+            self._dropped += max(0, len(heard) - self._max_snippets)
+            self._embeddings = heard[-self._max_snippets :]
         self._waiting.clear()
 
     def sequence(self) -> SnippetSequence:
-        """What is asked for; empty as long as less than one excerpt was heard."""
+        """Returns the snippets to search for; none as long as less than one excerpt was heard."""
         hop_s = self._front_end.excerpt_hop_frames / FRAME_RATE
         start_s = self._listener.silent_s + self._dropped * hop_s
         return documents.recording_sequence(self._embeddings, start_s, self._front_end)

@@ -31,11 +31,11 @@ def sequence(n: int = 5, kind: Kind = "score", seed: int = 0) -> SnippetSequence
     return SnippetSequence(kind=kind, embeddings=embeddings(n, seed), places=places, bias=bias)
 
 
-def document(id: str, kind: Kind = "score", fingerprint: str = "f") -> Document:
+def document(id: str, kind: Kind = "score", content_hash: str = "f") -> Document:
     box = Box(x0=0.1, y0=0.2, x1=0.9, y1=0.3)
     system = System(page=1, number=1, box=box, staves=(box, box), staff_space=0.01, confidence=0.5)
     systems = (system,) if kind == "score" else ()
-    return Document(id=id, kind=kind, title=f"Title of {id}", fingerprint=fingerprint, pages=1, systems=systems)
+    return Document(id=id, kind=kind, title=f"Title of {id}", content_hash=content_hash, pages=1, systems=systems)
 
 
 def fill(path: Path, *ids: str, kind: Kind = "score", n: int = 5) -> None:

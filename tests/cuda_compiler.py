@@ -1,4 +1,4 @@
-"""Compiles CUDA for a card that need not be there, by NVRTC (as CuPy does) or else by nvcc, whichever is installed."""
+"""Compiles CUDA for a GPU that need not be there, by NVRTC (as CuPy does) or else by nvcc, whichever is installed."""
 
 import ctypes
 import importlib.util

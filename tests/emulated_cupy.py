@@ -71,7 +71,7 @@ class EmulatedCupy:
     def __init__(self) -> None:
         self.fails: Exception | None = None
         self.sent = 0
-        """Arrays that were sent to the card."""
+        """Arrays that were sent to the GPU."""
 
     def asarray(self, array: NDArray[Any]) -> NDArray[Any]:
         assert array.flags.c_contiguous

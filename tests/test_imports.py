@@ -1,34 +1,75 @@
-"""Imports flow one way: server -> indexer -> engine; heavy libraries stay where they are needed."""
+"""Imports flow one way: indexer and server, which do not know each other, use engine; programs use all of them.
+
+Heavy libraries are imported only where they are needed.
+"""
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = {"engine", "indexer", "server", "bench", "scorefind"}
-MAY_IMPORT = {"engine": {"engine"}, "indexer": {"engine", "indexer"}, "server": {"engine", "indexer", "server"}}
-TORCH = ("engine/network.py", "engine/published.py", "engine/projection.py", "engine/encoder.py", "indexer/training/")
-FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
+PACKAGES = ("engine", "indexer", "server", "bench")
+MAY_IMPORT = {
+    "engine": {"engine"},
+    "indexer": {"engine", "indexer"},
+    "server": {"engine", "server"},
+    "bench": {*PACKAGES},
+    "scorefind.py": {"engine", "indexer", "server"},
+}
+TORCH = (
+    "engine/network.py",
+    "engine/published.py",
+    "engine/projection.py",
+    "engine/encoder.py",
+    "indexer/training/",
+    "bench/",
+)
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))] + [ROOT / "scorefind.py"]
 
 
 def imports(node: ast.AST, at_import_time: bool = True) -> Iterator[tuple[str, bool]]:
-    """Each imported top-level name below `node`, and whether importing the module imports it."""
+    """Each dotted name that is imported below `node`, and whether importing the module imports it."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
-            yield from ((alias.name.split(".")[0], at_import_time) for alias in child.names)
+            yield from ((alias.name, at_import_time) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            yield (child.module or "").split(".")[0], at_import_time
-        inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            assert child.module is not None
+            assert child.level == 0
+            yield from ((f"{child.module}.{alias.name}", at_import_time) for alias in child.names)
+        inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or _is_for_types(child)
         yield from imports(child, at_import_time and not inside)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()
-    found = set(imports(ast.parse(path.read_text())))
+    found = {(module.split(".")[0], at_import_time) for module, at_import_time in imports(ast.parse(path.read_text()))}
     names = {module for module, _ in found}
-    assert names & OURS <= MAY_IMPORT[name.split("/")[0]]
+    assert names & {*PACKAGES, "scorefind"} <= MAY_IMPORT[name.split("/")[0]]
     assert "torch" not in names or name.startswith(TORCH)
-    assert ("librosa", True) not in found
+    assert ("librosa", True) not in found or name.startswith("bench/")
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    modules = {module_name(path): ast.parse(path.read_text()) for path in FILES}
+
+    def module_of(name: str) -> str:
+        """The module that a dotted name lies in, or is; empty for the names of others."""
+        return name if name in modules or not name else module_of(name.rpartition(".")[0])
+
+    graph = {
+        name: {module_of(other) for other, at_import_time in imports(tree) if at_import_time} - {""}
+        for name, tree in modules.items()
+    }
+    TopologicalSorter(graph).prepare()

@@ -105,12 +105,12 @@ def _gpu(reason: str, threads: int) -> Backend:
     """Raises DeviceError if there is none that works."""
     from engine.alignment import cpu, gpu
 
-    card = gpu.open_card(functools.partial(cpu.align_many, threads=threads))
+    device = gpu.open_gpu(functools.partial(cpu.align_many, threads=threads))
     return Backend(
         name="gpu",
-        reason=f"{reason}: {gpu.name_of_card()}",
-        align=card.align,
-        align_many=card.align_many,
+        reason=f"{reason}: {gpu.name_of_gpu()}",
+        align=device.align,
+        align_many=device.align_many,
         path=cpu.path,
         max_resident=GPU_MAX_RESIDENT,
         max_exhaustive_cells=GPU_MAX_EXHAUSTIVE_CELLS,

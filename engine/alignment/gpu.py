@@ -1,20 +1,22 @@
-"""The definition on an NVIDIA GPU: kernels of our own, `gpu.cu`, which CuPy compiles for the card it finds.
+"""The definition on an NVIDIA GPU, by kernels of our own (`gpu.cu`) that CuPy compiles for the GPU it finds.
 
-What it does differently:
-- Embeddings lie on the card as one array, float16 or, with `int8`, bytes; each `Packed` is sent once and stays until
-  it is forgotten here. One of float32 is rounded to float16, which moves costs by some 1e-5.
-- `fused` makes the local costs on tensor cores and uses them up before they leave the chip: a block a document, each
-  thread some neighbouring snippets, so that nothing of D is stored. Query rows are split into two float16 each, whose
-  products add up to those of float32. Documents are taken together that need as many threads and cells a thread. A few
-  of a size join the next larger size, since each launch takes as long as many documents.
-- With `int8` newer cards hold totals in 16 bits, two to a register: multiples of 1/4096, relative to the least of the
-  row above, so that costs differ by up to 3e-4. That needs jumps, whose penalty bounds how far totals lie apart, and a
-  document that may start and end anywhere; else totals are float32.
-- `simple` takes what `fused` does not: classic steps, costs divided by the length of the path, and documents of more
-  than 2560 snippets (5120 as bytes). Its local costs go through memory, so it is some ten times slower.
-- Several queries are one launch each size. Paths are the CPU's: they are asked for ten documents at a time.
+What this module does differently:
+- Embeddings lie in the GPU's memory as one array, float16 or, with `int8`, bytes. Each `Packed` is sent once and stays
+  there until the `Packed` is forgotten here. Rounding float32 to float16 changes costs by about 1e-5.
+- The kernel `fused` computes local costs on tensor cores and uses them before they leave the chip, so nothing of D is
+  stored. A block of threads aligns one document, and each thread has a few neighbouring snippets. Each query row is
+  split into two float16 rows whose products add up to those of float32. Documents that need as many threads and cells
+  a thread share a launch. A few documents of one size join the next larger size, because a launch of few takes as long
+  as a launch of many.
+- With `int8` newer GPUs hold totals in 16 bits, two to a register: multiples of 1/4096, relative to the minimum of the
+  row above. Costs then differ by up to 3e-4. This needs jumps, whose penalty bounds how far totals lie apart, and a
+  document that may start and end anywhere; otherwise totals are float32.
+- The kernel `simple` handles what `fused` does not: classic steps, costs divided by the length of the path, and
+  documents of more than 2560 snippets (5120 as bytes). Its local costs go through memory, so it is about ten times
+  slower.
+- Several queries share one launch per size. Paths are traced on the CPU: a search needs only about ten of them.
 
-What a card cannot do, for want of memory or because it failed, the CPU does, and the log says why.
+If the GPU has too little memory or fails, the CPU does the work and the log says why.
 """
 
 import logging
@@ -42,70 +44,70 @@ DeviceArray = Any
 
 LANES = 32
 WARPS = 8
-"""Of a block, at most; with so many, a thread may hold 255 registers."""
-FEWEST_WORDS = 3
-MOST_WORDS = {(False, False): 10, (True, False): 14, (False, True): 6, (True, True): 10}
-"""Words a thread, by whether embeddings are bytes and whether a word holds the totals of two cells: what 255 registers
-hold, as the compiler counts."""
+"""Maximum number of warps in a block; with this many, a thread may use 255 registers."""
+MIN_WORDS = 3
+MAX_WORDS = {(False, False): 10, (True, False): 14, (False, True): 6, (True, True): 10}
+"""Minimum and maximum number of words that a thread holds. The maximum depends on whether embeddings are bytes and
+whether a word holds the totals of two cells; it is what the compiler fits into 255 registers."""
 HALVES_UNIT = 4096
-"""Totals of 16 bits are multiples of the inverse."""
+"""Totals of 16 bits are multiples of 1 / HALVES_UNIT."""
 ROWS = 8
-"""Query rows whose costs `fused` makes together; queries are filled up to a multiple."""
+"""Query rows whose costs `fused` computes together; a query is padded to a multiple."""
 FEW = 264
-"""Documents that do not fill a card: two for each multiprocessor of an H100."""
+"""Number of documents too small to fill a GPU: two for each multiprocessor of an H100."""
 CHUNK_BYTES = 1 << 28
-"""What `simple` takes for the costs of some documents."""
+"""Memory that `simple` uses for the costs of some documents."""
 BLOCK_ROWS = 1 << 20
-"""Embeddings turned to float32 at a time."""
+"""Number of embeddings converted to float32 at a time."""
 THREADS = 128
-OLDEST = 80
-"""Compute capability whose tensor cores multiply as `gpu.cu` asks: 8.0."""
+MIN_CAPABILITY = 80
+"""Lowest compute capability whose tensor cores have the product that `gpu.cu` uses: 8.0."""
 PAIRWISE = 90
-"""From which on one instruction compares two numbers of 16 bits with two others; before, it takes several."""
+"""Lowest compute capability with one instruction that compares two pairs of 16-bit numbers; older GPUs need several."""
 TOLERANCE, HALVES_TOLERANCE = 1e-4, 3e-4
-"""By how much costs may differ from the definition's: float32 sums in another order, float16 documents; totals of 16
-bits, each local cost rounded."""
+"""Tolerated difference from the definition's costs: float32 sums in another order and float16 documents; for totals of
+16 bits also the rounding of each local cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Size:
-    """Documents aligned in one launch."""
+    """Documents that `fused` aligns in one launch."""
 
     warps: int
     words: int
-    """Of a row of D, a thread."""
+    """Words of a row of D that each thread holds."""
     documents: DeviceArray
-    """int32 (k,)."""
+    """int32 (k,), numbers of documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Launches:
-    """All documents, as `fused` aligns them."""
+    """All documents of a `Packed`, by the launch that aligns them."""
 
     sizes: tuple[_Size, ...]
     long: NDArray[np.int64]
-    """Those too long for it."""
+    """Documents too long for `fused`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Resident:
-    """What lies on the card of a `Packed`."""
+    """The arrays of a `Packed` in the GPU's memory."""
 
     embeddings: DeviceArray
     bias: DeviceArray
     offsets: DeviceArray
     lengths: NDArray[np.int64]
-    """Of the documents, in snippets; not on the card."""
+    """Lengths of the documents in snippets, in the host's memory."""
     launches: dict[bool, _Launches]
-    """By whether a word holds two cells."""
+    """The launches, by whether a word holds two cells."""
     longest: float
     """Length of the longest embedding; 1 up to rounding."""
     bias_range: NDArray[np.float32]
-    """Its least and its greatest."""
+    """Minimum and maximum of the bias."""
 
 
 class Gpu:
-    """One card. It may be asked by any number of threads, and works for one at a time."""
+    """One GPU. Any number of threads may call its methods; it works for one of them at a time."""
 
     def __init__(
         self,
@@ -113,20 +115,21 @@ class Gpu:
         fallback: AlignMany,
         *,
         kernel: Kernel = "fused",
-        most_words: int | None = None,
+        max_words: int | None = None,
         three_way: bool = True,
         halves: bool | None = None,
     ) -> None:
-        """
+        """Reads the kernels; they are compiled when they are first used.
+
         cupy: the module.
-        fallback: aligns what the card cannot.
-        kernel: `simple` takes everything that way, to measure what `fused` is worth.
-        most_words: a thread holds, FEWEST_WORDS or more; None is as many as registers hold.
-        three_way: minima of three values at once; else of two.
-        halves: totals have 16 bits where they can; None: if embeddings are bytes.
+        fallback: aligns what the GPU cannot.
+        kernel: `simple` uses that kernel for everything, to measure what `fused` gains.
+        max_words: maximum number of words that a thread holds, MIN_WORDS or more; None: as many as registers hold.
+        three_way: compute minima of three values at once, else of two.
+        halves: use totals of 16 bits where possible; None: if embeddings are bytes.
         """
         self._cupy, self._fallback = cupy, fallback
-        self._fuses, self._most_words = kernel == "fused", most_words
+        self._fuses, self._max_words = kernel == "fused", max_words
         self._three_way, self._halves = three_way, halves
         self._source = (resources.files("engine.alignment") / "gpu.cu").read_text(encoding="utf-8")
         self._kernels: dict[tuple[str, tuple[str, ...]], Any] = {}
@@ -135,7 +138,7 @@ class Gpu:
         self._lost = False
 
     def align(self, query: Embeddings, documents: Packed, settings: Alignment) -> Alignments:
-        """As `definition.align`."""
+        """Aligns a query with all documents, like `definition.align`."""
         return self.align_many([query], documents, settings)[0]
 
     def align_many(
@@ -278,7 +281,7 @@ class Gpu:
         return self._residents[key]
 
     def _bytes(self, documents: Packed) -> DeviceArray:
-        """As `definition.rounded`, on the card: int8 (n, 32)."""
+        """Returns the embeddings rounded like `definition.rounded`, in the GPU's memory: int8 (n, 32)."""
         stored = self._cupy.full(documents.embeddings.shape, 0, dtype=np.int8)
         for start in range(0, len(stored), BLOCK_ROWS):
             part = self._cupy.asarray(_float16(documents.embeddings[start : start + BLOCK_ROWS])).astype(np.float32)
@@ -289,7 +292,7 @@ class Gpu:
         if halves not in resident.launches:
             asarray = self._cupy.asarray
             words = -(-resident.lengths // 2) if halves else resident.lengths
-            most = self._most_words or MOST_WORDS[int8, halves]
+            most = self._max_words or MAX_WORDS[int8, halves]
             some = (
                 _Size(warps=warps, words=each, documents=asarray(numbers))
                 for warps, each, numbers in sizes(words, most)
@@ -299,11 +302,11 @@ class Gpu:
         return resident.launches[halves]
 
 
-def open_card(fallback: AlignMany) -> Gpu:
-    """The card that CuPy finds first, after a small alignment on it has come out right.
+def open_gpu(fallback: AlignMany) -> Gpu:
+    """Returns the first GPU that CuPy finds, after a small trial alignment on it gave the right costs.
 
-    fallback: aligns what the card cannot.
-    Raises DeviceError if there is none that works.
+    fallback: aligns what the GPU cannot.
+    Raises DeviceError if no GPU works.
     """
     try:
         import cupy
@@ -311,8 +314,8 @@ def open_card(fallback: AlignMany) -> Gpu:
         raise DeviceError(f"CuPy cannot be imported ({exc}); install scorefind[gpu]") from exc
     try:
         capability = int(cupy.cuda.Device(0).compute_capability)
-        if capability < OLDEST:
-            raise DeviceError(f"expected compute capability {OLDEST / 10} or more, got {capability / 10}")
+        if capability < MIN_CAPABILITY:
+            raise DeviceError(f"expected compute capability {MIN_CAPABILITY / 10} or more, got {capability / 10}")
         halves = None if capability >= PAIRWISE else False
         _try(Gpu(cupy, _refuse, halves=halves))
     except DeviceError:
@@ -322,8 +325,8 @@ def open_card(fallback: AlignMany) -> Gpu:
     return Gpu(cupy, fallback, halves=halves)
 
 
-def name_of_card() -> str:
-    """Its name and memory, for people. Only after `open_card` has found it."""
+def name_of_gpu() -> str:
+    """Describes the GPU that `open_gpu` has found, for people: name, memory, version of CuPy."""
     import cupy
 
     properties = cupy.cuda.runtime.getDeviceProperties(0)
@@ -331,14 +334,14 @@ def name_of_card() -> str:
     return f"{properties['name'].decode()}, {free:.1f} of {total:.1f} GiB free, CuPy {cupy.__version__}"
 
 
-def sizes(lengths: NDArray[np.int64], most_words: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
+def sizes(lengths: NDArray[np.int64], max_words: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
     """Warps, words a thread and the documents of each launch of `fused`, the least first.
 
     lengths: int64 (B,) words of each document; those without any, and those too long, are left out.
     """
-    warps = -(-lengths // (LANES * most_words))
-    words = np.maximum(FEWEST_WORDS, -(-lengths // (LANES * np.maximum(warps, 1))))
-    keys = np.where((lengths > 0) & (warps <= WARPS), warps * (most_words + 1) + words, 0)
+    warps = -(-lengths // (LANES * max_words))
+    words = np.maximum(MIN_WORDS, -(-lengths // (LANES * np.maximum(warps, 1))))
+    keys = np.where((lengths > 0) & (warps <= WARPS), warps * (max_words + 1) + words, 0)
     order = np.argsort(keys, kind="stable").astype(np.int32)
     borders = np.searchsorted(keys[order], np.unique(keys[keys > 0]), side="right").tolist()
     start = int(np.count_nonzero(keys == 0))

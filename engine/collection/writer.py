@@ -97,16 +97,16 @@ class CollectionWriter:
         with self._store.reading() as txn:
             return txn.sequence(entry)
 
-    def staged(self, id: str, fingerprint: str) -> bool:
-        """Whether the next commit will hold a document of this id and fingerprint.
+    def staged(self, id: str, content_hash: str) -> bool:
+        """Whether the next commit will hold a document of this id and content hash.
 
-        One that a killed writer left over is taken in by this very question. An empty fingerprint equals none.
+        One that a killed writer left over is taken in by this very question. An empty content hash equals none.
         """
         left = self._leftover.get(id)
-        if left is not None and left.fingerprint == fingerprint != "":
+        if left is not None and left.content_hash == content_hash != "":
             self._put_in_place(self._leftover.pop(id))
         entry = self._working.get(id)
-        return entry is not None and entry.fingerprint == fingerprint != ""
+        return entry is not None and entry.content_hash == content_hash != ""
 
     def stage(self, document: Document, sequence: SnippetSequence) -> None:
         """Writes a document, which the next commit puts in force; one of the same id gives way to it.

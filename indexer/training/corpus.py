@@ -23,17 +23,18 @@ from engine import config
 from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
 from engine.errors import SettingsError
+from engine.files import replacing
 from engine.pages import normalise_grey
 from engine.score import cut_strip, strip_scale
 from engine.systems import Course
 from engine.values import System
+from engine.workers import Failure, each
 from indexer.training import lilypond
 from indexer.training.degrade import DegradedPage, degrade_audio, degrade_page
 from indexer.training.engrave import EngravedPage, Engraver, EngravingError, random_layout
 from indexer.training.lilypond import LilyPondEngraver
 from indexer.training.perform import perform, random_style, to_midi
 from indexer.training.synthesise import PIANOS, default_soundfont, synthesise
-from indexer.workers import Failure, each
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +93,9 @@ class Take:
 
     def save(self, path: Path) -> None:
         """Writes the take; the file appears whole or not at all."""
-        unfinished = path.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, **arrays)
-        unfinished.rename(path)
 
     @classmethod
     def load(cls, path: Path) -> "Take":

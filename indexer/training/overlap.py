@@ -14,9 +14,9 @@ import mido
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.workers import Failure, each
 from indexer.training.corpus import engraver
 from indexer.training.engrave import EngravingError, ScoreNotes
-from indexer.workers import Failure, each
 
 LENGTH = 10
 """Intervals of a phrase that is looked up."""

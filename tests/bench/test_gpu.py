@@ -9,11 +9,11 @@ from engine.errors import DeviceError
 
 def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def none(fallback: object) -> gpu.Gpu:
-        raise DeviceError("no card")
+        raise DeviceError("no GPU")
 
-    monkeypatch.setattr(gpu, "open_card", none)
+    monkeypatch.setattr(gpu, "open_gpu", none)
     bench.main(["--quick"])
-    assert "nothing is measured: no card" in capsys.readouterr().out
+    assert "nothing is measured: no GPU" in capsys.readouterr().out
 
 
 def test_the_figures_are_those_of_the_largest_collection_and_of_the_usual_query() -> None:

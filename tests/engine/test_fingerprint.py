@@ -35,7 +35,7 @@ def defined(found: Hits, length: int, settings: FingerprintSettings) -> NDArray[
         for scale in scales:
             bins: dict[int, dict[int, float]] = {}
             for query, row, weight in zip(found.query.tolist(), found.rows.tolist(), found.weights, strict=True):
-                if STARTS[document] <= row < STARTS[document + 1] and weight > settings.least_weight:
+                if STARTS[document] <= row < STARTS[document + 1]:
                     place = int(np.float32(row - STARTS[document]) * bins_per_snippet + scale * (length - 1 - query))
                     given = bins.setdefault(place, {})
                     given[query] = max(given.get(query, 0.0), float(weight))
@@ -43,7 +43,7 @@ def defined(found: Hits, length: int, settings: FingerprintSettings) -> NDArray[
     return best
 
 
-@pytest.mark.parametrize("settings", [FingerprintSettings(), FingerprintSettings(bin_snippets=1.5, least_weight=0.5)])
+@pytest.mark.parametrize("settings", [FingerprintSettings(), FingerprintSettings(bin_snippets=1.5)])
 def test_scores_are_those_of_the_definition(settings: FingerprintSettings) -> None:
     found = random_hits(400, length=30)
     np.testing.assert_allclose(histograms(found, STARTS, 30, settings).similarity, defined(found, 30, settings), 1e-5)
@@ -78,9 +78,7 @@ def test_of_one_query_snippets_hits_in_a_bin_the_weightiest_counts() -> None:
     assert votes.similarity[0] == pytest.approx(0.9)
 
 
-def test_light_hits_are_left_out_and_unweighted_ones_count_one() -> None:
-    settings = FingerprintSettings(least_weight=0.1)
-    assert histograms(hits((0, 3), weight=0.05), STARTS, 1, settings).counts.sum() == 0
+def test_an_unweighted_hit_counts_one() -> None:
     assert histograms(hits((0, 3), weight=0.05), STARTS, 1, LITERAL).similarity.tolist() == [1, 0, 0, 0]
 
 

@@ -1,4 +1,4 @@
-"""The GPU's alignment: its kernels on the CPU, what the compiler says of them, and, where there is a card, on that."""
+"""The GPU's alignment: its kernels on the CPU, what the compiler says of them, and, where there is a GPU, on that."""
 
 import itertools
 import logging
@@ -57,9 +57,9 @@ def refuse(asked: object, documents: Packed, settings: Alignment) -> tuple[Align
 
 
 def emulation(
-    most_words: int = 4, cupy: EmulatedCupy | None = None, *, three_way: bool = True, halves: bool | None = None
+    max_words: int = 4, cupy: EmulatedCupy | None = None, *, three_way: bool = True, halves: bool | None = None
 ) -> gpu.Gpu:
-    return gpu.Gpu(cupy or EmulatedCupy(), refuse, most_words=most_words, three_way=three_way, halves=halves)
+    return gpu.Gpu(cupy or EmulatedCupy(), refuse, max_words=max_words, three_way=three_way, halves=halves)
 
 
 def assert_same(found: Alignments, expected: Alignments, *, exact: bool, tolerance: float = gpu.TOLERANCE) -> None:
@@ -89,16 +89,16 @@ def test_the_kernels_on_the_cpu_equal_the_definition(settings: Alignment, ties: 
 
 @emulated
 @pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
-@pytest.mark.parametrize("words", [*range(gpu.FEWEST_WORDS, gpu.MOST_WORDS[False, False] + 1), 14])
+@pytest.mark.parametrize("words", [*range(gpu.MIN_WORDS, gpu.MAX_WORDS[False, False] + 1), 14])
 def test_documents_of_any_length_equal_the_cpus_whatever_a_thread_holds(words: int, ties: bool) -> None:
     rng = np.random.default_rng(words)
     limits = [gpu.LANES * words * warps for warps in (1, 2, gpu.WARPS)]
     lengths = [*rng.integers(1, 300, 2).tolist(), *limits, limits[-1] + 1, 0]
     documents, asked = sequences(lengths, rng, ties=ties), queries([rng.integers(2, 25), 8], rng, ties=ties)
-    settings = Alignment(jump_penalty=0.25, bias_weight=0.5, int8=words > gpu.MOST_WORDS[False, False])
+    settings = Alignment(jump_penalty=0.25, bias_weight=0.5, int8=words > gpu.MAX_WORDS[False, False])
     expected = cpu.align_many(asked, documents, settings)
-    card = emulation(words, halves=False)
-    for found, wanted in zip(card.align_many(asked, documents, settings), expected, strict=True):
+    device = emulation(words, halves=False)
+    for found, wanted in zip(device.align_many(asked, documents, settings), expected, strict=True):
         assert_same(found, wanted, exact=ties)
 
 
@@ -125,12 +125,12 @@ def test_totals_of_16_bits_are_exact_where_costs_are(
     documents, asked = quarters(lengths, rng, opposed=opposed), quarters([1, 2, 9, 33], rng, opposed=opposed)
     settings = Alignment(steps=steps, jump_penalty=penalty, bias_weight=0.5, int8=int8)
     some = np.split(asked.embeddings.astype(np.float32), asked.offsets[1:-1])
-    card = emulation(words, halves=True)
+    device = emulation(words, halves=True)
     for found, wanted in zip(
-        card.align_many(some, documents, settings), cpu.align_many(some, documents, settings), strict=True
+        device.align_many(some, documents, settings), cpu.align_many(some, documents, settings), strict=True
     ):
         assert_same(found, wanted, exact=True)
-    assert [set(resident.launches) for resident in card._residents.values()] == [{True}]
+    assert [set(resident.launches) for resident in device._residents.values()] == [{True}]
 
 
 @emulated
@@ -148,14 +148,14 @@ def test_totals_of_16_bits_are_exact_where_costs_are(
 def test_totals_have_16_bits_where_these_hold_them(settings: Alignment, halves: bool) -> None:
     rng = np.random.default_rng(0)
     documents, asked = sequences([40, 300], rng, ties=False), queries([30], rng, ties=False)[0]
-    card = emulation()
+    device = emulation()
     assert_same(
-        card.align(asked, documents, settings),
+        device.align(asked, documents, settings),
         cpu.align(asked, documents, settings),
         exact=False,
         tolerance=tolerance_of(settings),
     )
-    assert [set(resident.launches) for resident in card._residents.values()] == [{halves}]
+    assert [set(resident.launches) for resident in device._residents.values()] == [{halves}]
 
 
 @emulated
@@ -175,14 +175,14 @@ def test_a_packed_is_sent_once_and_forgotten_with_its_owner() -> None:
     rng = np.random.default_rng(0)
     documents, asked = sequences([5, 70], rng, ties=True), queries([4], rng, ties=True)[0]
     cupy = EmulatedCupy()
-    card = emulation(cupy=cupy)
+    device = emulation(cupy=cupy)
     sent = []
     for _ in range(3):
-        card.align(asked, documents, Alignment())
+        device.align(asked, documents, Alignment())
         sent.append(cupy.sent)
     assert sent[2] - sent[1] == sent[1] - sent[0] < sent[0]
     del documents
-    assert not card._residents
+    assert not device._residents
 
 
 @emulated
@@ -196,23 +196,25 @@ def test_a_query_of_float32_loses_no_digits() -> None:
 
 
 @pytest.mark.parametrize(("failure", "lost"), [(OutOfMemory, False), (DeviceFailure, True)])
-def test_what_the_card_cannot_do_the_cpu_does(
+def test_what_the_gpu_cannot_do_the_cpu_does(
     failure: type[Exception], lost: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     rng = np.random.default_rng(0)
     documents, asked = sequences([5, 70], rng, ties=True), queries([4], rng, ties=True)[0]
     cupy = EmulatedCupy()
-    card = gpu.Gpu(cupy, cpu.align_many)
+    device = gpu.Gpu(cupy, cpu.align_many)
     cupy.fails = failure("it said so")
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert_same(card.align(asked, documents, Alignment()), cpu.align(asked, documents, Alignment()), exact=True)
+            assert_same(
+                device.align(asked, documents, Alignment()), cpu.align(asked, documents, Alignment()), exact=True
+            )
     assert [record.message.endswith("it said so") for record in caplog.records] == [True] * (1 if lost else 2)
 
 
 @emulated
 @pytest.mark.parametrize("halves", [None, False])
-def test_a_card_is_taken_if_a_trial_comes_out_right(halves: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_used_if_a_trial_comes_out_right(halves: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu._try(emulation(halves=halves))
     monkeypatch.setattr(gpu, "_float16", lambda embeddings: np.zeros(embeddings.shape, np.float16))
     with pytest.raises(DeviceError, match="of a trial alignment"):
@@ -222,7 +224,7 @@ def test_a_card_is_taken_if_a_trial_comes_out_right(halves: bool | None, monkeyp
 def test_each_document_is_in_one_launch_that_holds_it() -> None:
     rng = np.random.default_rng(0)
     lengths = rng.integers(0, 3000, 20_000)
-    most = gpu.MOST_WORDS[False, False]
+    most = gpu.MAX_WORDS[False, False]
     launches, longest = list(gpu.sizes(lengths, most)), gpu.LANES * gpu.WARPS * most
     for warps, words, documents in launches:
         assert lengths[documents].max() <= warps * words * gpu.LANES <= longest
@@ -242,11 +244,11 @@ def test_each_document_is_in_one_launch_that_holds_it() -> None:
         "-DWORDS=10 -DWIDE=1 -DJUMPS=1 -DBYTES=1 -DTHREE=1 -DHALVES=1",
     ],
 )
-def test_the_kernels_compile_for_cards_that_are_not_here(architecture: str, options: str) -> None:
+def test_the_kernels_compile_for_gpus_that_are_not_here(architecture: str, options: str) -> None:
     assert len(compile_cuda(SOURCE, architecture, options.split())) > 10_000
 
 
-def card_or_skip() -> alignment.Backend:
+def gpu_or_skip() -> alignment.Backend:
     try:
         return alignment.choose("gpu")
     except DeviceError as exc:
@@ -254,8 +256,8 @@ def card_or_skip() -> alignment.Backend:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_the_card_equals_the_cpu_on_many_documents(settings: Alignment) -> None:
-    backend, rng = card_or_skip(), np.random.default_rng()
+def test_the_gpu_equals_the_cpu_on_many_documents(settings: Alignment) -> None:
+    backend, rng = gpu_or_skip(), np.random.default_rng()
     documents = sequences(rng.integers(1, 3000, 400).tolist(), rng, ties=False)
     asked = queries(rng.integers(1, 300, 4).tolist(), rng, ties=False)
     for query, found in zip(asked, backend.align_many(asked, documents, settings), strict=True):
@@ -268,8 +270,8 @@ def test_the_card_equals_the_cpu_on_many_documents(settings: Alignment) -> None:
 
 @pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
 @pytest.mark.parametrize("longest", [90, 300, 1000])
-def test_the_card_equals_the_cpu_on_a_few_documents(longest: int, ties: bool) -> None:
-    backend, rng = card_or_skip(), np.random.default_rng(longest)
+def test_the_gpu_equals_the_cpu_on_a_few_documents(longest: int, ties: bool) -> None:
+    backend, rng = gpu_or_skip(), np.random.default_rng(longest)
     documents = sequences([longest, *rng.integers(0, longest, 9).tolist()], rng, ties=ties)
     asked = queries([1, 17, 92], rng, ties=ties)
     expected = cpu.align_many(asked, documents, Alignment())
@@ -278,18 +280,18 @@ def test_the_card_equals_the_cpu_on_a_few_documents(longest: int, ties: bool) ->
 
 
 @pytest.mark.parametrize("longest", [90, 1300, 5000])
-def test_the_card_equals_the_cpu_on_a_few_documents_by_totals_of_16_bits(longest: int) -> None:
-    backend, rng, settings = card_or_skip(), np.random.default_rng(longest), Alignment(int8=True, bias_weight=0.5)
+def test_the_gpu_equals_the_cpu_on_a_few_documents_by_totals_of_16_bits(longest: int) -> None:
+    backend, rng, settings = gpu_or_skip(), np.random.default_rng(longest), Alignment(int8=True, bias_weight=0.5)
     documents = quarters([longest, *rng.integers(0, longest, 9).tolist()], rng, opposed=False)
     asked = quarters([92], rng, opposed=False).embeddings.astype(np.float32)
     assert_same(backend.align(asked, documents, settings), cpu.align(asked, documents, settings), exact=True)
 
 
-def test_without_a_card_gpu_is_refused_and_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_it_is_refused_and_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(fallback: object) -> gpu.Gpu:
-        raise DeviceError("no card")
+        raise DeviceError("no GPU")
 
-    monkeypatch.setattr(gpu, "open_card", none)
-    with pytest.raises(DeviceError, match="no card"):
+    monkeypatch.setattr(gpu, "open_gpu", none)
+    with pytest.raises(DeviceError, match="no GPU"):
         alignment.choose("gpu")
-    assert (alignment.choose().name, alignment.choose().reason) == ("cpu", "no card")
+    assert (alignment.choose().name, alignment.choose().reason) == ("cpu", "no GPU")

@@ -58,7 +58,7 @@ def document(id: str, kind: Kind) -> Document:
         System(page=1 + number // 4, number=number + 1, box=box, staves=(box,), staff_space=0.01, confidence=1)
         for number in range(SNIPPETS // SNIPPETS_PER_SYSTEM if kind == "score" else 0)
     )
-    return Document(id=id, kind=kind, fingerprint=id, pages=2, systems=systems, duration_s=SNIPPETS / 2)
+    return Document(id=id, kind=kind, content_hash=id, pages=2, systems=systems, duration_s=SNIPPETS / 2)
 
 
 def sequence(kind: Kind, seed: int, bias: float = 0.0) -> SnippetSequence:

@@ -31,7 +31,7 @@ def run(test: Callable[[Batcher[int, int], Doubling], Coroutine[Any, Any, None]]
     async def within() -> None:
         work = Doubling()
         with ThreadPoolExecutor(1) as executor:
-            await test(Batcher(work, executor, most=most), work)
+            await test(Batcher(work, executor, max_size=most), work)
 
     asyncio.run(within())
 
@@ -119,7 +119,7 @@ def test_the_size_of_each_batch_is_told() -> None:
 
     async def within() -> None:
         with ThreadPoolExecutor(1) as executor:
-            batcher: Batcher[int, int] = Batcher(list, executor, most=2, observe=sizes.append)
+            batcher: Batcher[int, int] = Batcher(list, executor, max_size=2, observe=sizes.append)
             await asyncio.gather(*(batcher(item) for item in range(5)))
 
     asyncio.run(within())

@@ -1,6 +1,7 @@
 """Clients, and what the server does for them from end to end."""
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_a_stream_tells_more_as_it_is_heard(library: Path, tmp_path: Path) -> No
         whole = await client.query(library / "waltz.flac", among="recording", end_s=12.0, top=1)
         assert heard["matches"][0]["cost"] == pytest.approx(whole["matches"][0]["cost"], abs=0.01)
         await stream.close()
-        with pytest.raises(RequestError, match=r"stream: expected one of \[\], which are open, got 1"):
+        with pytest.raises(RequestError, match=r"stream: expected one of the open streams \[\], got 1"):
             await stream.push(samples)
 
     within(tmp_path / "c", test)
@@ -216,6 +217,15 @@ def test_the_blocking_client_does_the_same(address: str, library: Path) -> None:
         assert client.remove("waltz") == {"removed": 1, "generation": 3}
         assert client.reload() == {"changed": False}
         assert client.stats()["requests"]["query"] == {"ok": 2.0}
+
+
+PUBLIC = sorted(name for name in vars(AsyncClient) if name[0] != "_" and name not in ("close", "request"))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_blocking_client_takes_the_same_arguments(name: str) -> None:
+    blocking, waiting = (inspect.signature(getattr(client, name)).parameters for client in (Client, AsyncClient))
+    assert list(blocking.values()) == list(waiting.values())
 
 
 @pytest.mark.parametrize(

@@ -431,7 +431,7 @@ def test_a_file_in_the_place_of_a_unix_socket_is_left_alone(collection: Path, tm
     (tmp_path / "notes").write_text("mine")
 
     async def go() -> None:
-        with pytest.raises(ServerError, match="there is something already, and it is no socket"):
+        with pytest.raises(ServerError, match="exists already and is not a socket"):
             async with running(collection, address=Address(unix=tmp_path / "notes")):
                 pass
 

@@ -74,7 +74,7 @@ def test_a_server_without_a_token_takes_no_writes(collection: Path, tmp_path: Pa
         async with running(collection, token="") as here:
             for token in ("", "guess"):
                 async with here.client(token=token) as client:
-                    await assert_no_writes(client, take, "takes no changes; it was started without a token")
+                    await assert_no_writes(client, take, "accepts no changes; it was started without a token")
 
     within(go())
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from server.errors import FrameError, FrameTooLarge
-from server.frames import MOST_VALUES, Decoder, Message, encode
+from server.frames import MAX_VALUES, Decoder, Message, encode
 
 LIMIT = 1 << 20
 PING = {"v": 1, "id": 7, "op": "ping"}
@@ -81,7 +81,7 @@ def test_what_is_no_map_of_reasonable_size_is_refused(payload: bytes) -> None:
 
 
 def test_as_many_values_as_allowed_come_through() -> None:
-    message = {"list": list(range(MOST_VALUES - 3))}
+    message = {"list": list(range(MAX_VALUES - 3))}
     assert fed(encode(message)) == [message]
 
 

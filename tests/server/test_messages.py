@@ -18,7 +18,7 @@ from server.messages import (
     OpenStream,
     Ping,
     PushStream,
-    Query,
+    QueryRequest,
     Reload,
     Remove,
     Stats,
@@ -46,7 +46,7 @@ def test_a_request_is_read_from_these_very_bytes() -> None:
     assert (request.id, request.op, request.token, request.deadline_s) == (5, "query", "", 2.0)
     media = Media(kind="recording", files=(File(name="a.flac", data=b"abc"),))
     wanted = Wanted(among="score", method="refine", top=3, path=False)
-    assert request.body == Query(asked=media, wanted=wanted, start_s=None, end_s=None)
+    assert request.body == QueryRequest(asked=media, wanted=wanted, start_s=None, end_s=None)
 
 
 def test_replies_are_these_very_bytes() -> None:
@@ -78,10 +78,10 @@ def test_every_op_has_its_request() -> None:
 
 def test_a_query_may_be_pages_or_embeddings() -> None:
     pages = body("query", media=PAGES, path=True, among="score", method="dtw")
-    assert isinstance(pages, Query)
+    assert isinstance(pages, QueryRequest)
     assert pages.wanted == Wanted(among="score", method="dtw", top=10, path=True)
     embedded = body("query", embeddings=messages.array(ROWS.astype(np.float16)), kind="score", network="ab")
-    assert isinstance(embedded, Query)
+    assert isinstance(embedded, QueryRequest)
     assert isinstance(embedded.asked, Embedded)
     assert embedded.wanted.among == "recording"
     np.testing.assert_array_equal(embedded.asked.embeddings, ROWS)
@@ -110,7 +110,10 @@ def test_arrays_are_sent_as_little_endian_bytes() -> None:
             HEAD | {"op": "query", "media": [{"name": "a.wav", "data": "text"}]},
             "media.0.data: expected bytes, got 'text'",
         ),
-        (HEAD | {"op": "query", "media": [{"name": "a.doc", "data": b""}]}, "kind: needed, for 'a.doc' is neither"),
+        (
+            HEAD | {"op": "query", "media": [{"name": "a.doc", "data": b""}]},
+            "kind: expected score or recording, because the name 'a.doc' does not",
+        ),
         (HEAD | {"op": "query", "media": AUDIO * 2}, "media: expected one file, or several images"),
         (HEAD | {"op": "query", "media": AUDIO, "kind": "song"}, "kind: expected score or recording, got 'song'"),
         (HEAD | {"op": "query", "media": AUDIO, "top": 0}, "top: expected a number from 1 to 1000, got 0"),

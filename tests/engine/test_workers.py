@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from indexer.workers import Failure, each
+from engine.workers import Failure, each
 
 
 def square(number: int) -> int:

@@ -1,8 +1,8 @@
-"""Worker processes that survive one another: a task that kills its process fails alone.
+"""Worker processes for decoding and embedding: a task that kills its process fails alone.
 
-The pools of the standard library stop altogether when one of their processes dies, and decoders of pages and audio do
-die. Here each worker has a pipe of its own and at most one task at a time, which bounds the work in flight as well:
-a task is taken from its iterable only when a worker is free and the results before it were consumed.
+The pools of the standard library stop when one of their processes dies, and decoders of pages and audio do die. Here
+each worker has its own pipe and at most one task at a time. This also bounds the work in flight: `each` takes a task
+from its iterable only when a worker is free and the caller has consumed the earlier results.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _ONE_THREAD = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a task has no result."""
+    """Takes the place of a task's result when there is none, and says why."""
 
     cause: str
 
@@ -37,11 +37,12 @@ class Failure:
 def each(
     work: Callable[[Task], Result], tasks: Iterable[Task], *, jobs: int, expected: tuple[type[Exception], ...] = ()
 ) -> Generator[tuple[Task, Result | Failure], None, None]:
-    """Every task with its result, in order of completion, from `jobs` single-threaded processes.
+    """Yields every task with its result, in order of completion, computed by `jobs` single-threaded processes.
 
-    work: runs in the workers; it, the tasks and the results are pickled.
-    expected: errors whose message alone is the cause; of others the name is told as well and the traceback is logged.
-    Closing the iterator, or an exception in its consumer, ends the workers at once.
+    work: runs in the workers. It, the tasks and the results are pickled.
+    expected: errors that become a Failure with their message as its cause. Any other error becomes a Failure that
+        also names the error's type, and its traceback is logged.
+    The workers end at once when the iterator is closed or its consumer raises.
     """
     free = [Worker(work, expected) for _ in range(jobs)]
     busy: dict[Any, tuple[Worker, Task]] = {}
@@ -70,7 +71,7 @@ _END: Any = object()
 
 
 class Worker:
-    """One process and our end of its pipe."""
+    """One worker process and our end of its pipe."""
 
     def __init__(self, work: Callable[[Any], Any], expected: tuple[type[Exception], ...] = ()) -> None:
         """Arguments as for `each`."""
@@ -83,11 +84,16 @@ class Worker:
         self.alive = True
 
     def send(self, task: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # a worker that is dead already says so when asked for its result
+        """Gives the worker its next task. If the worker is dead, `receive` says so."""
+        with contextlib.suppress(BrokenPipeError):
             self.connection.send(task)
 
     def receive(self, timeout_s: float | None = None) -> Any:
-        """The result of the task sent last; a Failure, and the worker is dead, if that is so or it takes longer."""
+        """Waits for the result of the task that was sent last.
+
+        If the process has died, or needs longer than `timeout_s` and is killed, the result is a Failure and `alive`
+        is False from then on.
+        """
         try:
             if self.connection.poll(timeout_s):
                 return self.connection.recv()
@@ -99,9 +105,9 @@ class Worker:
             return Failure(cause=f"its worker process died ({_ending(self.process.exitcode)})")
 
     def kill(self) -> None:
-        """Kills the process, and those it has started, which a process that died may have left behind.
+        """Kills the worker process and every process it has started, which may outlive a worker that died.
 
-        Any thread may do so; one that waits in `receive` is told that the process died, and ends it.
+        Any thread may call this. A thread that waits in `receive` then gets a Failure and calls `end`.
         """
         if self.alive and self.process.pid is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not lead its group yet
@@ -109,7 +115,7 @@ class Worker:
             self.process.kill()
 
     def end(self) -> None:
-        """Kills the process and lets go of its pipe: for the one thread that sends and receives."""
+        """Kills the process and closes its pipe. Only the thread that sends and receives may call this."""
         self.kill()
         self.alive = False
         self.process.join()
@@ -117,8 +123,8 @@ class Worker:
 
 
 def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[type[Exception], ...]) -> None:
-    """The life of a worker: tasks in, results out, until the pipe closes."""
-    os.setsid()  # Ctrl-C reaches the parent alone, which ends us, with the decoders we may have started
+    """Runs in the worker process: receives tasks and sends their results until the pipe closes."""
+    os.setsid()  # Ctrl-C reaches only the parent, which then kills this process and whatever it has started
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -127,7 +133,7 @@ def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[t
 
 
 def _end_with_parent() -> None:
-    """Kills this process, and those it has started, when the parent is gone: nobody would end what takes too long."""
+    """Kills this process and those it has started when the parent is gone, as no one else enforces time limits then."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -135,6 +141,7 @@ def _end_with_parent() -> None:
 
 
 def _attempt(work: Callable[[Task], Result], task: Task, expected: tuple[type[Exception], ...]) -> Result | Failure:
+    """Returns what `work` returns for the task, or a Failure in place of what it raises."""
     try:
         return work(task)
     except expected as exc:
@@ -145,6 +152,7 @@ def _attempt(work: Callable[[Task], Result], task: Task, expected: tuple[type[Ex
 
 
 def _ending(exitcode: int | None) -> str:
+    """Names the signal that ended a process, or else its exit code."""
     if exitcode is not None and exitcode < 0:
         return signal.Signals(-exitcode).name
     return f"exit code {exitcode}"
@@ -152,7 +160,7 @@ def _ending(exitcode: int | None) -> str:
 
 @contextlib.contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """The variables set while processes start: thread counts must stand before a child imports NumPy."""
+    """Sets environment variables while a process starts: a child reads its thread counts when it imports NumPy."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
