@@ -23,9 +23,9 @@ from engine import config
 from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
 from engine.errors import SettingsError
-from engine.pages import normalise_grey
 from engine.score import cut_strip, strip_scale
-from engine.systems import Course
+from engine.score.pages import normalise_grey
+from engine.score.systems import Course
 from engine.values import System
 from indexer.training import lilypond
 from indexer.training.degrade import DegradedPage, degrade_audio, degrade_page
