@@ -21,8 +21,9 @@ from engine.config import FrontEnd
 from engine.documents import Encoder
 from engine.encoder import DEFAULT_WEIGHTS
 from engine.encoder import Encoder as Network
+from engine.files import replacing
 from engine.score import Score
-from engine.values import RECORDING_PLACE, Box, Document, NetworkIdentity, Sequence, System
+from engine.values import RECORDING_PLACE, Box, Document, NetworkIdentity, SnippetSequence, System
 from indexer.training.corpus import CorpusSettings, Take, paths
 
 COMMIT_DOCUMENTS = 200
@@ -44,7 +45,7 @@ def collect(corpus: Path, split: str, work: Path, encoder: Encoder) -> Path:
     return path
 
 
-def documents(take: Take, name: str, encoder: Encoder) -> Iterator[tuple[Document, Sequence]]:
+def documents(take: Take, name: str, encoder: Encoder) -> Iterator[tuple[Document, SnippetSequence]]:
     """The score and the recording of a take, embedded; as if its systems were all one, whose places mean nothing.
 
     A recording too short for an excerpt is left out, and the score with it.
@@ -56,13 +57,17 @@ def documents(take: Take, name: str, encoder: Encoder) -> Iterator[tuple[Documen
     seen = _score(take, front_end)
     snippets, places = score.snippets(seen, front_end)
     embeddings = encoder.score(np.ascontiguousarray(snippets))
-    sequence = Sequence(embeddings=embeddings, places=places, bias=encoder.bias(embeddings, "score"))
+    sequence = SnippetSequence(
+        kind="score", embeddings=embeddings, places=places, bias=encoder.bias(embeddings, "score")
+    )
     yield Document(id=f"{name}.score", kind="score", pages=1, systems=seen.systems), sequence
     embeddings = encoder.recording(excerpts)
     places = np.empty(len(excerpts), RECORDING_PLACE)
     places["start_s"] = np.arange(len(excerpts)) * front_end.excerpt_hop_frames / audio.FRAME_RATE
     places["end_s"] = places["start_s"] + front_end.excerpt_frames / audio.FRAME_RATE
-    sequence = Sequence(embeddings=embeddings, places=places, bias=encoder.bias(embeddings, "recording"))
+    sequence = SnippetSequence(
+        kind="recording", embeddings=embeddings, places=places, bias=encoder.bias(embeddings, "recording")
+    )
     duration_s = take.spectrogram.shape[1] / audio.FRAME_RATE
     yield Document(id=f"{name}.recording", kind="recording", duration_s=duration_s), sequence
 
@@ -90,13 +95,11 @@ def hidden(pieces: Path, corpus: Path, work: Path, encoder: Encoder) -> Path:
 def joined(path: Path, network: NetworkIdentity, parts: Iterable[Collection]) -> Path:
     """A collection of the documents of all parts, made unless it is there; nothing is embedded again."""
     if not path.exists():
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        with CollectionWriter(unfinished, network) as writer:
+        with replacing(path) as unfinished, CollectionWriter(unfinished, network) as writer:
             for part in parts:
                 for document in part.documents:
                     writer.stage(document, part.sequence(document.id))
             writer.commit()
-        unfinished.rename(path)
     return path
 
 

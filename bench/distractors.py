@@ -37,11 +37,10 @@ from engine.config import Alignment
 from engine.documents import Encoder as AnyEncoder
 from engine.encoder import Encoder
 from engine.metrics import ranks_by_cost, summarise
-from engine.values import DIMENSION, Document, Embeddings, Kind, Packed
-from engine.values import Sequence as Snippets
+from engine.values import DIMENSION, Document, Embeddings, Kind, Packed, SnippetSequence
 
 PASSAGE = (40, 160)
-"""Snippets of a passage, before its tempo is changed."""
+"""SnippetSequence of a passage, before its tempo is changed."""
 TEMPO = 1.4
 """A passage is played at most so many times as fast or slow."""
 ANGLE = 0.35
@@ -88,7 +87,7 @@ class DistractorSource:
         )
 
 
-def made(source: DistractorSource, number: int, encoder: AnyEncoder) -> tuple[Document, Snippets]:
+def made(source: DistractorSource, number: int, encoder: AnyEncoder) -> tuple[Document, SnippetSequence]:
     """Made document `number`, always the same."""
     rows = embeddings(source, number)
     id = f"{PREFIX}-{source.kind}-{number:06d}"
@@ -218,7 +217,7 @@ def compare(
     return rows
 
 
-def pack(sequences: Sequence[Snippets]) -> Packed:
+def pack(sequences: Sequence[SnippetSequence]) -> Packed:
     """The sequences in memory, embeddings as a collection stores them."""
     return Packed(
         embeddings=np.concatenate([sequence.embeddings for sequence in sequences]).astype(np.float16),

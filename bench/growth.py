@@ -12,7 +12,7 @@ from tqdm import tqdm
 from bench import distractors
 from bench.distractors import DistractorSource
 from engine.collection import Collection, CollectionWriter
-from engine.values import Document, Kind, Sequence
+from engine.values import Document, Kind, SnippetSequence
 from engine.workers import Failure, each
 from indexer.ingest import LoadEncoder, worker_encoder
 
@@ -78,10 +78,10 @@ def count_for(source: DistractorSource, first: int, snippets: int) -> int:
 
 def _made(
     source: DistractorSource, first: int, last: int, load: LoadEncoder, jobs: int
-) -> Iterator[tuple[Document, Sequence]]:
+) -> Iterator[tuple[Document, SnippetSequence]]:
     """Made documents first..last - 1, in order, from so many processes."""
     blocks = [range(start, min(start + BLOCK, last)) for start in range(first, last, BLOCK)]
-    waiting: dict[range, list[tuple[Document, Sequence]]] = {}
+    waiting: dict[range, list[tuple[Document, SnippetSequence]]] = {}
     turns = iter(blocks)
     turn = next(turns, None)
     work = functools.partial(_block, source, load)
@@ -97,7 +97,7 @@ def _made(
                 turn = next(turns, None)
 
 
-def _block(source: DistractorSource, load: LoadEncoder, numbers: range) -> list[tuple[Document, Sequence]]:
+def _block(source: DistractorSource, load: LoadEncoder, numbers: range) -> list[tuple[Document, SnippetSequence]]:
     """Runs in a worker."""
     encoder = worker_encoder(load)
     return [distractors.made(source, number, encoder) for number in numbers]

@@ -30,8 +30,7 @@ from engine.config import Alignment, SearchSettings
 from engine.encoder import Encoder
 from engine.metrics import RESAMPLES, Estimate
 from engine.search import Searcher
-from engine.values import Document, Match, PathPoint, RecordingPosition, ScorePosition, System
-from engine.values import Sequence as Snippets
+from engine.values import Document, Match, PathPoint, RecordingPosition, ScorePosition, SnippetSequence, System
 
 SEARCHED = {"mozart": "dev", "joplin": "joplin"}
 LENGTHS_S = (10, 20, 40)
@@ -49,7 +48,7 @@ class LocalisationQuery:
     form: str
     wanted: str
     """Id of the right document."""
-    sequence: Snippets
+    sequence: SnippetSequence
     score: Document
     """The piece's, whether it is asked or searched for."""
 
@@ -193,7 +192,9 @@ def errors(query: LocalisationQuery, match: Match) -> Errors:
     """How far the match is from the truth; the start of a score that asks is where its first snippet starts."""
     first = query.sequence.places[0]
     if query.direction == "A2S":
-        start, start_systems = _error(query.truth, float(first["start_s"]), match.systems[0], match.start_x or 0.0)
+        start, start_systems = _error(
+            query.truth, float(first["start_s"]), match.place.systems[0], match.place.start_x or 0.0
+        )
         points, systems = path_errors(query.truth, match.path, match.document)
         return Errors(start=start, start_systems=start_systems, points=tuple(points), systems=tuple(systems))
     true_s = _seconds(query.truth, int(first["system"]), float(first["x"]))
@@ -202,7 +203,7 @@ def errors(query: LocalisationQuery, match: Match) -> Errors:
         assert isinstance(point.query, ScorePosition)
         assert isinstance(point.document, RecordingPosition)
         points += _nearest(_seconds(query.truth, point.query.system, point.query.x), point.document.s)
-    nearest = _nearest(true_s, match.start_s or 0.0)
+    nearest = _nearest(true_s, match.place.start_s or 0.0)
     return Errors(start=nearest[0] if nearest else None, start_systems=None, points=tuple(points), systems=())
 
 

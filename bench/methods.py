@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.queries import AMONG, LabelledQuery, part
+from bench.queries import AMONG, LabelledQuery
 from engine import fingerprint, search
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.fingerprint import LITERAL
 from engine.metrics import Ranks, ranks_by_cost
-from engine.search import Method, Searcher
+from engine.search import Searcher
+from engine.values import Method
 from engine.voting import vote as votes
 
 WINDOWS = 100
@@ -38,7 +39,7 @@ def vote(collection: Collection, neighbours: int, *, threads: int = 1) -> Cost:
 
     def cost(query: LabelledQuery) -> Costs:
         kind = AMONG[query.direction]
-        windows = part(query.sequence, evenly_spaced(len(query.sequence)))
+        windows = query.sequence.part(evenly_spaced(len(query.sequence)))
         offsets = collection.packed(kind).offsets
         return -votes(collection.index(kind), windows.embeddings, offsets, neighbours, threads=threads).counts.astype(
             float
@@ -73,7 +74,7 @@ def shipped(collection: Collection, method: Method, settings: SearchSettings) ->
         kind = AMONG[query.direction]
         costs = np.full(len(numbers[kind]), np.inf)
         found = searcher.ranking(search.Query(sequence=query.sequence, among=kind, method=method))
-        costs[[numbers[kind][id] for id in found.ids]] = found.costs
+        costs[[numbers[kind][id] for id in found.ids]] = found.keys
         return costs
 
     return cost

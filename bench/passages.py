@@ -30,6 +30,7 @@ from bench.systems import MIN_IOU, PrintedSystem, iou, printed_systems
 from engine import audio, pages, score, staff_lines, staves, systems
 from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
+from engine.files import replacing
 from engine.score import read_score
 from indexer.training import engrave, perform, synthesise
 from indexer.training.corpus import distinct_onsets
@@ -269,9 +270,9 @@ def kept(
     path = folder / f"{digest.hexdigest()[:24]}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished.npz")
-        np.savez(unfinished, **make())  # type: ignore[arg-type]  # takes arrays by any name
-        unfinished.replace(path)
+        arrays = make()
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # takes arrays by any name
     with np.load(path) as arrays:
         return {name: arrays[name] for name in arrays.files}
 

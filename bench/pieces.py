@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 
 from engine.audio import SAMPLE_RATE
+from engine.files import replacing
 from indexer.sources import Source
 from indexer.training.engrave import Engraver
 from indexer.training.perform import Performance, perform, random_style, to_midi
@@ -90,10 +91,9 @@ def recording(piece: Piece, work: Path) -> Source:
     path = work / "recordings" / f"{piece.recording_id}.flac"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".part")
         samples = synthesise(midi(piece), default_soundfont())
-        soundfile.write(unfinished, samples, SAMPLE_RATE, format="FLAC")
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            soundfile.write(unfinished, samples, SAMPLE_RATE, format="FLAC")
     return Source(
         path=path,
         id=piece.recording_id,

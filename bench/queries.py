@@ -12,7 +12,7 @@ from bench.pieces import Piece
 from engine.audio import FRAME_RATE
 from engine.collection import Collection
 from engine.config import FrontEnd
-from engine.values import Kind, Sequence
+from engine.values import Kind, SnippetSequence
 
 Direction = Literal["A2S", "S2A"]
 
@@ -30,7 +30,7 @@ class LabelledQuery:
     piece: str
     truth: str
     """Id of the one right document."""
-    sequence: Sequence
+    sequence: SnippetSequence
 
 
 def whole(collection: Collection, found: Iterable[Piece]) -> Iterator[LabelledQuery]:
@@ -59,30 +59,21 @@ def fragment(query: LabelledQuery, size: float, front_end: FrontEnd, rng: Genera
     return replace(query, form=form, sequence=systems(query.sequence, count, rng))
 
 
-def part(sequence: Sequence, chosen: slice | NDArray[np.int64]) -> Sequence:
-    """Some of its snippets."""
-    return Sequence(
-        embeddings=np.ascontiguousarray(sequence.embeddings[chosen]),
-        places=sequence.places[chosen],
-        bias=sequence.bias[chosen],
-    )
-
-
-def seconds(sequence: Sequence, length_s: float, front_end: FrontEnd, rng: Generator) -> Sequence:
+def seconds(sequence: SnippetSequence, length_s: float, front_end: FrontEnd, rng: Generator) -> SnippetSequence:
     """The excerpts that a fragment of this length holds, from a random one on; all if the recording is shorter."""
     frames = round(length_s * FRAME_RATE)
     count = max(1, 1 + (frames - front_end.excerpt_frames) // front_end.excerpt_hop_frames)
     first = int(rng.integers(max(1, len(sequence) - count + 1)))
-    return part(sequence, slice(first, first + count))
+    return sequence.part(slice(first, first + count))
 
 
-def systems(sequence: Sequence, count: int, rng: Generator) -> Sequence:
+def systems(sequence: SnippetSequence, count: int, rng: Generator) -> SnippetSequence:
     """The snippets that lie wholly within `count` systems on end, from a random one on.
 
     All of them if the score has fewer; of those runs that hold a snippet at all.
     """
     runs = list(_runs(sequence.places, count))
-    return part(sequence, runs[int(rng.integers(len(runs)))]) if runs else sequence
+    return sequence.part(runs[int(rng.integers(len(runs)))]) if runs else sequence
 
 
 def _runs(places: NDArray[Any], count: int) -> Iterator[slice]:

@@ -1,7 +1,6 @@
 """A collection of random snippets, as large as one likes: for speed, for nothing sounds or looks like it."""
 
 import itertools
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,18 @@ from numpy.typing import NDArray
 from engine import documents
 from engine.collection import CollectionWriter
 from engine.config import FrontEnd
-from engine.values import DIMENSION, PLACE_DTYPES, Box, Document, Embeddings, Kind, NetworkIdentity, Sequence, System
+from engine.files import replacing
+from engine.values import (
+    DIMENSION,
+    PLACE_DTYPES,
+    Box,
+    Document,
+    Embeddings,
+    Kind,
+    NetworkIdentity,
+    SnippetSequence,
+    System,
+)
 
 A_SYSTEM, A_PAGE = 8, 5
 """Snippets of a system, and systems of a page."""
@@ -21,17 +31,14 @@ A_SYSTEM, A_PAGE = 8, 5
 def made(path: Path, network: NetworkIdentity, snippets: int) -> Path:
     """A collection of so many snippets, of both kinds in turns, made unless it is there; always the same."""
     if not path.exists():
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        with CollectionWriter(unfinished, network, threads=2) as writer:
+        with replacing(path) as unfinished, CollectionWriter(unfinished, network, threads=2) as writer:
             for document, sequence in random_documents(snippets, network.front_end):
                 writer.stage(document, sequence)
             writer.commit()
-        unfinished.rename(path)
     return path
 
 
-def random_documents(snippets: int, front_end: FrontEnd) -> Iterator[tuple[Document, Sequence]]:
+def random_documents(snippets: int, front_end: FrontEnd) -> Iterator[tuple[Document, SnippetSequence]]:
     """Scores and recordings of 250 to 400 snippets, the last one shorter, until there are so many snippets."""
     rng = np.random.default_rng(0)
     for number in itertools.count():
@@ -46,20 +53,20 @@ def random_documents(snippets: int, front_end: FrontEnd) -> Iterator[tuple[Docum
 
 def document(
     id: str, kind: Kind, embeddings: Embeddings, bias: NDArray[np.float32], front_end: FrontEnd
-) -> tuple[Document, Sequence]:
+) -> tuple[Document, SnippetSequence]:
     """A document of these snippets, which stand on made-up systems, or sound one after the other."""
     count = len(embeddings)
     if kind == "recording":
         places = documents.recording_places(0.0, count, front_end)
         made = Document(id=id, kind=kind, title=id, duration_s=float(places["end_s"][-1]))
-        return made, Sequence(embeddings=embeddings, places=places, bias=bias)
+        return made, SnippetSequence(kind=kind, embeddings=embeddings, places=places, bias=bias)
     places, number = np.zeros(count, PLACE_DTYPES["score"]), np.arange(count)
     end = np.minimum(number + front_end.snippet_px // front_end.snippet_hop_px, count - 1)
     for system, x, at in (("system", "x", number), ("end_system", "end_x", end)):
         places[system], places[x] = 1 + at // A_SYSTEM, 0.1 + 0.8 * (at % A_SYSTEM) / A_SYSTEM
     systems = tuple(_system(one) for one in range(1, int(places["system"][-1]) + 1))
     made = Document(id=id, kind=kind, title=id, pages=systems[-1].page, systems=systems)
-    return made, Sequence(embeddings=embeddings, places=places, bias=bias)
+    return made, SnippetSequence(kind=kind, embeddings=embeddings, places=places, bias=bias)
 
 
 def _system(number: int) -> System:

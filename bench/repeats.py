@@ -37,10 +37,10 @@ from engine import alignment
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings, StepSet
 from engine.encoder import Encoder
+from engine.files import replacing
 from engine.location import Ruler, points
 from engine.metrics import summarise
-from engine.values import Document, PathPoint, Position, RecordingPosition, ScorePosition
-from engine.values import Sequence as Snippets
+from engine.values import Document, PathPoint, Position, RecordingPosition, ScorePosition, SnippetSequence
 
 LENGTHS_S = (20, 40, 80)
 SYSTEMS = 8
@@ -66,9 +66,8 @@ def unfold(found: Iterable[Piece], work: Path) -> dict[str, list[Visit]]:
         path = folder / "recordings" / f"{piece.recording_id}.flac"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".part")
-            soundfile.write(unfinished, samples, rate, format="FLAC")
-            unfinished.replace(path)
+            with replacing(path) as unfinished:
+                soundfile.write(unfinished, samples, rate, format="FLAC")
     return played
 
 
@@ -80,7 +79,7 @@ class RepeatQuery:
     direction: Direction
     form: str
     truth: Truth
-    sequence: Snippets
+    sequence: SnippetSequence
     wanted: str
     """Id of the right document."""
 
@@ -115,8 +114,10 @@ class SearchedDocuments:
         packed, number = self.collection.packed("score"), self._number(query)
         part = slice(*packed.offsets[number : number + 2])
         cells = self.backend.path(query.sequence.embeddings, packed.embeddings[part], packed.bias[part], settings)
-        places, systems = self.collection.sequence(query.wanted).places, self.collection.document(query.wanted).systems
-        return points(cells, Ruler.of(query.sequence.places, ()), Ruler.of(places, systems)) if len(cells) else ()
+        if len(cells) == 0:
+            return ()
+        score = Ruler.of(self.collection.sequence(query.wanted), self.collection.document(query.wanted).systems)
+        return points(cells, Ruler.of(query.sequence), score)
 
     def in_system(self, query: RepeatQuery, settings: Alignment) -> float | None:
         """The share of the path that lies in the right system."""
@@ -147,14 +148,14 @@ def ask(
             yield s2a(form=f"{SYSTEMS} systems", sequence=queries.systems(seen, SYSTEMS, rng))
 
 
-def fragment(sequence: Snippets, length_s: float, turns: Sequence[float], rng: Generator) -> Snippets:
+def fragment(sequence: SnippetSequence, length_s: float, turns: Sequence[float], rng: Generator) -> SnippetSequence:
     """So many seconds, in whose middle half one of the turns lies; from a random place if there is none."""
     starts, ends = sequence.places["start_s"], sequence.places["end_s"]
     start_s = float(rng.uniform(0, max(0.0, ends[-1] - length_s)))
     if turns:
         start_s = float(rng.choice(np.array(turns))) - length_s * float(rng.uniform(0.25, 0.75))
     start_s = min(max(start_s, 0.0), max(0.0, float(ends[-1]) - length_s))
-    return queries.part(sequence, np.flatnonzero((starts >= start_s) & (ends <= start_s + length_s + 0.5)))
+    return sequence.part(np.flatnonzero((starts >= start_s) & (ends <= start_s + length_s + 0.5)))
 
 
 def measure(field: SearchedDocuments, asked: Sequence[RepeatQuery], default: Alignment) -> list[dict[str, Any]]:

@@ -33,8 +33,8 @@ from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.encoder import Encoder
 from engine.metrics import ranks_of, summarise
-from engine.search import Method, Searcher
-from engine.values import Kind, NetworkIdentity
+from engine.search import Searcher
+from engine.values import Kind, Method, NetworkIdentity
 from indexer import ingest
 
 LENGTHS_S = (10, 20, 40)

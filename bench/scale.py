@@ -47,8 +47,8 @@ from engine.confidence import Calibration
 from engine.config import Alignment, SearchSettings
 from engine.encoder import Encoder
 from engine.metrics import summarise
-from engine.search import Method, Searcher
-from engine.values import Embeddings, Kind
+from engine.search import Searcher
+from engine.values import Embeddings, Kind, Method
 from engine.workers import Worker
 from indexer.ingest import LoadEncoder
 

@@ -40,8 +40,7 @@ from engine.confidence import Calibration, beside
 from engine.config import SearchSettings
 from engine.encoder import Encoder
 from engine.search import Searcher
-from engine.values import OTHER, Answer
-from engine.values import Sequence as Snippets
+from engine.values import OTHER, Answer, Snippets
 from server.address import Address
 from server.client import AsyncClient
 from server.config import Limits, ServerSettings
@@ -234,10 +233,7 @@ def in_process(asked: ClientQuery, file: Path, encoder: documents.Encoder, searc
     """The answer of the engine without a server. file: holds what is asked, unless that is embeddings."""
     among = OTHER[asked.kind]
     if isinstance(asked, Embedded):
-        count = len(asked.embeddings)
-        places = documents.recording_places(0.0, count, encoder.identity.front_end)
-        bias = np.zeros(count, dtype=np.float32)
-        return searcher.query(Snippets(embeddings=asked.embeddings, places=places, bias=bias), among)
+        return searcher.query(Snippets(kind=asked.kind, embeddings=asked.embeddings), among)
     _, sequence = documents.embed(file, asked.kind, encoder)
     return searcher.query(sequence, among)
 

@@ -13,12 +13,10 @@ one that aligning all documents puts first (`winner`), right or wrong. Times are
 - vote: documents by the number of their snippets among the k nearest of each query snippet (`engine.voting`).
 - literal, tempo-robust: offset histograms of the nearest snippets, with slope 1 alone or a grid of slopes
   (`engine.fingerprint`); merged: the documents of vote (k = 25) and tempo-robust in turns.
-- hashed: the same histograms from hashes in LMDB, by cells read for each query snippet (`engine.hash_index`).
 - align all: what the ways to a shortlist have to beat in time.
 """
 
 import argparse
-import contextlib
 import functools
 import itertools
 import json
@@ -37,15 +35,14 @@ from bench import crowd, pieces, queries, report
 from bench.pieces import Piece
 from bench.queries import AMONG, Direction, LabelledQuery
 from bench.retrieval import collect, collection_sizes
-from engine import alignment, fingerprint, hash_index, voting
+from engine import alignment, fingerprint, voting
 from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import Alignment
 from engine.encoder import Encoder
 from engine.fingerprint import LITERAL, FingerprintSettings
-from engine.hash_index import HashIndex
-from engine.index import Index
 from engine.metrics import Ranks, summarise
+from engine.neighbours import Index
 from engine.values import Embeddings, Kind, Packed
 
 LENGTHS_S = (10, 20, 50)
@@ -59,8 +56,6 @@ ALL = "align all"
 ANY = "any"
 """All kinds of query of a direction."""
 MARKERS = "ov^sPD*Xp"
-LIGHT_HASH = 0.1
-"""Hits by hashes that weigh no more are left out: they are half of them, and are not missed."""
 SEED = 0
 QUICK_PIECES = 12
 
@@ -75,7 +70,6 @@ class Candidates:
     ids: tuple[str, ...]
     packed: Packed
     index: Index
-    hashes: HashIndex
     backend: Backend
 
 
@@ -101,14 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path = crowd.hidden(path, options.corpus, options.crowd, encoder)
     environment = report.environment()
     print(report.heading(environment))
-    with contextlib.ExitStack() as opened:
-        collection = opened.enter_context(Collection.open(path, encoder.identity))
+    with Collection.open(path, encoder.identity) as collection:
         sizes = collection_sizes(collection)
         print(json.dumps({"network": encoder.identity.name, "set": options.set, **sizes}), flush=True)
-        material = {
-            direction: gather(collection, kind, opened.enter_context(_hashes(collection, kind, options.work)))
-            for direction, kind in AMONG.items()
-        }
+        material = {direction: gather(collection, kind) for direction, kind in AMONG.items()}
         asked = list(ask(collection, found, 1 if options.quick else options.fragments))
         results = answer(material, asked)
     rows = quality_rows(results)
@@ -137,28 +127,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
     parser.add_argument("--retrieval", type=Path, default=Path("runs/retrieval"), help="collections of the sets")
     parser.add_argument("--crowd", type=Path, default=Path("runs/crowd"), help="takes, and both joined, are kept")
-    parser.add_argument("--work", type=Path, default=Path("runs/shortlist"), help="hashes are kept there")
     return parser.parse_args(arguments)
 
 
-def _hashes(collection: Collection, kind: Kind, work: Path) -> HashIndex:
-    """The hashes of one kind, built unless they are there."""
-    work.mkdir(parents=True, exist_ok=True)
-    path = work / f"{collection.manifest.digest[:12]}-{kind}s.hashes"
-    if not path.exists():
-        started = time.process_time()
-        size, _ = hash_index.build(collection.packed(kind), path)
-        print(f"hashes of the {kind}s: {size / 1e6:.1f} MB in {time.process_time() - started:.0f} s of one core")
-    return HashIndex.open(path)
-
-
-def gather(collection: Collection, kind: Kind, hashes: HashIndex) -> Candidates:
-    """What finds the documents of one kind; all of it in memory but the hashes."""
+def gather(collection: Collection, kind: Kind) -> Candidates:
+    """The documents of one kind and what finds them, all in memory."""
     return Candidates(
         ids=tuple(document.id for document in collection.of_kind(kind)),
         packed=collection.packed(kind),
         index=collection.index(kind),
-        hashes=hashes,
         backend=alignment.choose(threads=1),
     )
 
@@ -180,13 +157,6 @@ def fingerprints(material: Candidates, query: Embeddings, settings: FingerprintS
     return fingerprint.ranking(fingerprint.offsets(material.index, query, material.packed.offsets, settings))
 
 
-def hashed(material: Candidates, query: Embeddings, probes: int) -> Ranking:
-    hits = material.hashes.lookup(query, probes=probes)
-    settings = FingerprintSettings(least_weight=LIGHT_HASH)
-    votes = fingerprint.histograms(hits, material.packed.offsets, len(query), settings)
-    return fingerprint.ranking(votes)
-
-
 def merged(material: Candidates, query: Embeddings) -> Ranking:
     """The documents of both rankings in turns."""
     both = fingerprints(material, query, FingerprintSettings()), vote(material, query, 25)
@@ -200,9 +170,6 @@ WAYS: Mapping[str, Callable[[Candidates, Embeddings], Ranking]] = {
     "literal": functools.partial(fingerprints, settings=LITERAL),
     "tempo-robust": functools.partial(fingerprints, settings=FingerprintSettings()),
     "merged": merged,
-    "hashed, 4 cells": functools.partial(hashed, probes=4),
-    "hashed, 16 cells": functools.partial(hashed, probes=16),
-    "hashed, 32 cells": functools.partial(hashed, probes=32),
 }
 
 

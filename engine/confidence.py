@@ -17,21 +17,17 @@ Ranking is left to the costs. Among 1,400 documents, costs freed of the document
 document's own mean and spread over other queries, found fewer pieces, not more: the bias a snippet has done that work.
 """
 
-import json
 import logging
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from engine import tensors
 from engine.alignment import Backend
 from engine.config import Alignment
-from engine.errors import WeightsError
 from engine.values import Embeddings, Kind, NetworkIdentity, Packed
 
 logger = logging.getLogger(__name__)
@@ -92,7 +88,7 @@ class Calibration:
         if not path.is_file():
             logger.warning("no confidence: %s is missing; indexer.training.calibrate makes one", path)
             return None
-        settings, arrays = _read(path)
+        settings, arrays = tensors.read(path, FORMAT, FORMAT_VERSION)
         for name, made, given in (
             ("network", settings["network"], network.hash),
             ("alignment", settings["alignment"], _essence(alignment)),
@@ -121,10 +117,7 @@ class Calibration:
             "coefficients": {kind: scale.coefficients.tolist() for kind, scale in self.scales.items()},
             "record": record,
         }
-        metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "settings": json.dumps(settings)}
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_bytes(save(arrays, metadata))
-        os.replace(unfinished, path)
+        tensors.write(path, FORMAT, FORMAT_VERSION, settings, arrays)
 
     def probabilities(
         self, query: Embeddings, among: Kind, costs: Costs, backend: Backend, *, documents: int
@@ -177,17 +170,3 @@ def features(costs: Costs, background_costs: Costs, *, snippets: int, documents:
     size = np.full(len(costs), np.log(np.clip(documents, 1, CALIBRATED_DOCUMENTS)))
     length = np.full(len(costs), np.log(snippets))
     return np.column_stack([finite, gap, length, size, length * gap, length * size])
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """The settings and arrays of a calibration file."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    except (SafetensorError, OSError) as exc:
-        raise WeightsError(f"{path}: damaged or not a safetensors file: {exc}") from exc
-    found = metadata.get("format"), metadata.get("version")
-    if found != (FORMAT, str(FORMAT_VERSION)):
-        raise WeightsError(f"{path}: expected {FORMAT!r} of version {FORMAT_VERSION}, got {found}")
-    return json.loads(metadata["settings"]), arrays

@@ -14,7 +14,7 @@ from engine.audio import Recording, read_recording
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import MediaError, PageError
 from engine.score import Score, read_score
-from engine.values import RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, Sequence
+from engine.values import RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
 
 RECORDING_SUFFIXES = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .m4a .aac .aif .aiff .wma .mp4 .mka .webm .au .caf .wv .ape".split()
@@ -87,7 +87,7 @@ def name_of(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def fingerprint(path: Path) -> str:
+def content_hash(path: Path) -> str:
     """SHA-256 (hex) over the bytes of a file, or over the page files of a folder in their order.
 
     Raises MediaError if a byte of it cannot be read.
@@ -129,7 +129,7 @@ def read(
 
 def embed(
     path: Path, kind: Kind, encoder: Encoder, start_s: float | None = None, end_s: float | None = None
-) -> tuple[Document, Sequence]:
+) -> tuple[Document, SnippetSequence]:
     """A file or folder as a document, with `name_of` it for id and title, and its embedded snippets.
 
     The arguments and errors are those of `read`.
@@ -139,7 +139,7 @@ def embed(
     return described(Document(id=name, kind=kind, title=name, source=str(path)), medium, sequence), sequence
 
 
-def described(document: Document, medium: Medium, sequence: Sequence) -> Document:
+def described(document: Document, medium: Medium, sequence: SnippetSequence) -> Document:
     """The document with what its medium and snippets tell of it."""
     document = replace(document, snippets=len(sequence))
     if isinstance(medium, Score):
@@ -147,13 +147,21 @@ def described(document: Document, medium: Medium, sequence: Sequence) -> Documen
     return replace(document, duration_s=medium.duration_s)
 
 
-def sequences(media: Iterable[Medium], encoder: Encoder) -> list[Sequence]:
+def sequences(media: Iterable[Medium], encoder: Encoder) -> list[SnippetSequence]:
     """The embedded snippets of each medium; all scores go through the network together, and so do all recordings."""
     media, front_end = list(media), encoder.identity.front_end
     seen = [score.snippets(medium, front_end) for medium in media if isinstance(medium, Score)]
     heard = [_excerpts(medium, front_end) for medium in media if isinstance(medium, Recording)]
     scores, recordings = _embedded(seen, encoder, "score"), _embedded(heard, encoder, "recording")
     return [next(scores if isinstance(medium, Score) else recordings) for medium in media]
+
+
+def recording_sequence(embeddings: Embeddings, start_s: float, front_end: FrontEnd) -> SnippetSequence:
+    """The excerpts of a recording that only asks, heard from `start_s` on; they need no bias, so it is 0."""
+    places = recording_places(start_s, len(embeddings), front_end)
+    return SnippetSequence(
+        kind="recording", embeddings=embeddings, places=places, bias=np.zeros(len(embeddings), dtype=np.float32)
+    )
 
 
 def recording_places(start_s: float, count: int, front_end: FrontEnd) -> NDArray[Any]:
@@ -169,7 +177,7 @@ def _excerpts(recording: Recording, front_end: FrontEnd) -> tuple[NDArray[Any], 
     return excerpts, recording_places(recording.start_s, len(excerpts), front_end)
 
 
-def _embedded(cut: list[tuple[NDArray[Any], NDArray[Any]]], encoder: Encoder, kind: Kind) -> Iterator[Sequence]:
+def _embedded(cut: list[tuple[NDArray[Any], NDArray[Any]]], encoder: Encoder, kind: Kind) -> Iterator[SnippetSequence]:
     """cut: of each medium its windows and their places."""
     if not cut:
         return
@@ -177,4 +185,4 @@ def _embedded(cut: list[tuple[NDArray[Any], NDArray[Any]]], encoder: Encoder, ki
     embeddings = encoder.score(windows) if kind == "score" else encoder.recording(windows)
     ends = np.cumsum([len(places) for _, places in cut])
     for (_, places), part in zip(cut, np.split(embeddings, ends[:-1]), strict=True):
-        yield Sequence(embeddings=part, places=places, bias=encoder.bias(part, kind))
+        yield SnippetSequence(kind=kind, embeddings=part, places=places, bias=encoder.bias(part, kind))

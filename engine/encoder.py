@@ -1,9 +1,7 @@
 """Snippets and excerpts -> embeddings, by the network of one weights file."""
 
 import hashlib
-import json
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -14,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
+from engine import tensors
 from engine.audio import BANDS
 from engine.config import FrontEnd
 from engine.errors import DeviceError, WeightsError
@@ -81,16 +78,18 @@ class Encoder:
         """
         path = Path(path or DEFAULT_WEIGHTS)
         torch.set_num_threads(1)
-        settings, tensors = _read(path)
+        if not path.is_file():
+            raise WeightsError(f"{path}: no such weights file; `scorefind train` makes one")
+        settings, arrays = tensors.read(path, FORMAT, FORMAT_VERSION)
         try:
             front_end = FrontEnd(**settings["front_end"])
             architecture = settings["architecture"]
             network = build(Architecture(**architecture | {"channels": tuple(architecture["channels"])}), front_end)
             background = Background(
-                score=tensors.pop(f"{_BACKGROUND}score").float().numpy(),
-                recording=tensors.pop(f"{_BACKGROUND}recording").float().numpy(),
+                score=arrays.pop(f"{_BACKGROUND}score").astype(np.float32),
+                recording=arrays.pop(f"{_BACKGROUND}recording").astype(np.float32),
             )
-            network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            network.load_state_dict({name: torch.tensor(array).float() for name, array in arrays.items()})
         except (KeyError, TypeError, RuntimeError) as exc:
             raise WeightsError(f"{path}: settings and tensors do not fit together: {exc}") from exc
         identity = NetworkIdentity(name=settings["name"], hash=_hash(path), front_end=front_end)
@@ -192,37 +191,16 @@ def save_weights(path: Path, network: Network, background: Background, name: str
 
     record: what should be remembered of the training (commit, settings, metrics); JSON.
     """
-    tensors = {key: tensor.detach().cpu() for key, tensor in network.state_dict().items()}
-    tensors = {key: tensor.half() if tensor.dtype == torch.float32 else tensor for key, tensor in tensors.items()}
-    tensors[f"{_BACKGROUND}score"] = torch.from_numpy(background.score).half()
-    tensors[f"{_BACKGROUND}recording"] = torch.from_numpy(background.recording).half()
+    arrays = {key: tensor.detach().cpu().numpy() for key, tensor in network.state_dict().items()}
+    arrays |= {f"{_BACKGROUND}score": background.score, f"{_BACKGROUND}recording": background.recording}
+    arrays = {key: array.astype(np.float16) if array.dtype == np.float32 else array for key, array in arrays.items()}
     settings = {
         "name": name,
         "front_end": asdict(network.front_end),
         "architecture": asdict(network.architecture),
         "training": record,
     }
-    metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "settings": json.dumps(settings)}
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_bytes(save({key: tensor.contiguous() for key, tensor in tensors.items()}, metadata))
-    os.replace(unfinished, path)
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The settings and tensors of a weights file."""
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file; `scorefind train` makes one")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    except (SafetensorError, OSError) as exc:
-        raise WeightsError(f"{path}: damaged or not a safetensors file: {exc}") from exc
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path}: expected format {FORMAT!r}, got {metadata.get('format')!r}")
-    if metadata.get("version") != str(FORMAT_VERSION):
-        raise WeightsError(f"{path}: expected format version {FORMAT_VERSION}, got {metadata.get('version')}")
-    return json.loads(metadata["settings"]), tensors
+    tensors.write(path, FORMAT, FORMAT_VERSION, settings, arrays)
 
 
 def _hash(path: Path) -> str:

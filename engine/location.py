@@ -11,9 +11,8 @@ makes of that: on real scans this puts the start .3 measures wrong in the median
 is .8 wrong, nearly always too late.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +20,14 @@ from numpy.typing import NDArray
 from engine.alignment import Path
 from engine.config import FrontEnd
 from engine.values import (
-    PLACE_DTYPES,
+    Kind,
     Part,
     PathPoint,
+    Place,
     Position,
     RecordingPosition,
     ScorePosition,
+    SnippetSequence,
     System,
 )
 
@@ -57,9 +58,10 @@ class Ruler:
     """(systems + 1,) where each system starts, and the last one ends."""
 
     @classmethod
-    def of(cls, places: NDArray[Any], systems: tuple[System, ...]) -> "Ruler":
-        """Raises ValueError if a score's systems are missing."""
-        if places.dtype == PLACE_DTYPES["recording"]:
+    def of(cls, sequence: SnippetSequence, systems: tuple[System, ...] = ()) -> "Ruler":
+        """The ruler of a document or query; a score's needs its systems. Raises ValueError if they are missing."""
+        places = sequence.places
+        if sequence.kind == "recording":
             starts, ends = places["start_s"].astype(np.float64), places["end_s"].astype(np.float64)
             return cls(starts=starts, ends=ends, systems=(), borders=np.zeros(1))
         if not systems:
@@ -103,15 +105,15 @@ class _Run:
     """On the document's ruler."""
 
 
-def reach(front_end: FrontEnd, places: NDArray[Any]) -> float:
-    """How many snippets it is from the middle of a snippet to its end; places: those of the query."""
-    if places.dtype == PLACE_DTYPES["recording"]:
+def reach(front_end: FrontEnd, kind: Kind) -> float:
+    """The distance from the middle of a snippet to its end, in snippets; kind: that of the query."""
+    if kind == "recording":
         return front_end.excerpt_frames / front_end.excerpt_hop_frames / 2
     return front_end.snippet_px / front_end.snippet_hop_px / 2
 
 
-def where(path: Path, ruler: Ruler, reach: float) -> dict[str, Any]:
-    """What a match says of the place of its path, by the names of `Match`.
+def where(path: Path, ruler: Ruler, reach: float) -> tuple[Place, tuple[Part, ...]]:
+    """The place of a match by its path, and the parts that the path runs through.
 
     path: int32 (L, 2), at least one row.
     reach: of the query's snippets.
@@ -119,23 +121,12 @@ def where(path: Path, ruler: Ruler, reach: float) -> dict[str, Any]:
     runs = _runs(path, ruler, reach)
     passages = _passages(runs, ruler)
     shares = [sum(len(runs[i].snippets) for i in passage) / len(path) for passage in passages]
-    parts = tuple(Part(share=len(run.snippets) / len(path), **_range(ruler, run.start, run.end)) for run in runs)
+    parts = tuple(Part(share=len(run.snippets) / len(path), place=_place(ruler, run.start, run.end)) for run in runs)
     least = min(STRAY, max(shares))
     kept = [passage for passage, share in zip(passages, shares, strict=True) if share >= least]
     if not ruler.systems:
-        start, end = min(runs[i].start for i in kept[0]), max(runs[i].end for i in kept[0])
-        return {"parts": parts, **_range(ruler, start, end)}
-    told = [parts[i] for i in sorted(i for passage in kept for i in passage)]
-    systems: list[System] = []
-    for part in told:
-        systems += part.systems[1:] if systems[-1:] == [part.systems[0]] else part.systems
-    return {
-        "parts": parts,
-        "pages": tuple(dict.fromkeys(system.page for system in systems)),
-        "systems": tuple(systems),
-        "start_x": told[0].start_x,
-        "end_x": told[-1].end_x,
-    }
+        return _place(ruler, min(runs[i].start for i in kept[0]), max(runs[i].end for i in kept[0])), parts
+    return _joined([parts[i].place for i in sorted(i for passage in kept for i in passage)]), parts
 
 
 def points(path: Path, asking: Ruler, found: Ruler) -> tuple[PathPoint, ...]:
@@ -191,12 +182,24 @@ def _passages(runs: Sequence[_Run], ruler: Ruler) -> list[list[int]]:
     return sorted(passages, key=min)
 
 
-def _range(ruler: Ruler, start: float, end: float) -> dict[str, Any]:
-    """From one point of the ruler to another, by the names of `Part`."""
+def _place(ruler: Ruler, start: float, end: float) -> Place:
+    """The place from one point of the ruler to another."""
     first, last = ruler.positions(np.array([start, end]))
     if isinstance(first, ScorePosition) and isinstance(last, ScorePosition):
         numbers = range(first.system, last.system + 1)
         systems = tuple(system for system in ruler.systems if system.number in numbers)
-        pages = tuple(dict.fromkeys(system.page for system in systems))
-        return {"pages": pages, "systems": systems, "start_x": first.x, "end_x": last.x}
-    return {"start_s": start, "end_s": end}
+        return Place(pages=_pages(systems), systems=systems, start_x=first.x, end_x=last.x)
+    return Place(start_s=start, end_s=end)
+
+
+def _joined(places: Sequence[Place]) -> Place:
+    """One place in a score from several, in the query's order; a system that one ends and the next starts in is one."""
+    systems: list[System] = []
+    for place in places:
+        systems += place.systems[1:] if systems[-1:] == [place.systems[0]] else place.systems
+    return Place(pages=_pages(systems), systems=tuple(systems), start_x=places[0].start_x, end_x=places[-1].end_x)
+
+
+def _pages(systems: Iterable[System]) -> tuple[int, ...]:
+    """The pages of the systems, each once."""
+    return tuple(dict.fromkeys(system.page for system in systems))

@@ -16,6 +16,11 @@ Kind = Literal["score", "recording"]
 OTHER: dict[Kind, Kind] = {"score": "recording", "recording": "score"}
 """What a query of each kind is searched among, unless it is said otherwise."""
 
+Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
+"""`refine`: documents are aligned, in a large collection those of a shortlist. `exhaustive`: all are. `vote`,
+`fingerprint`: rank without alignment. `sdtw`, `dtw`: all are aligned as published, the query with a part or with the
+whole of each."""
+
 Embeddings = NDArray[np.float32]
 """float32 (n, 32), unit rows, C-order."""
 
@@ -70,17 +75,32 @@ class System:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sequence:
-    """The embedded snippets of one document or query, in order."""
+class Snippets:
+    """Embedded snippets, in order: all that a query needs in order to be searched."""
 
+    kind: Kind
+    """What was embedded."""
     embeddings: Embeddings
-    places: NDArray[Any]
-    """(n,) of SCORE_PLACE or RECORDING_PLACE."""
-    bias: NDArray[np.float32]
-    """(n,) added to each local cost against this snippet when it is searched: how readily it resembles anything."""
 
     def __len__(self) -> int:
         return len(self.embeddings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnippetSequence(Snippets):
+    """The embedded snippets of one document or query, in order, with their places."""
+
+    places: NDArray[Any]
+    """(n,) of SCORE_PLACE or RECORDING_PLACE, as `kind` says."""
+    bias: NDArray[np.float32]
+    """(n,) added to each local cost against this snippet when it is searched: how readily it resembles anything."""
+
+    def part(self, chosen: slice | NDArray[np.int64] | NDArray[np.bool_]) -> "SnippetSequence":
+        """The chosen snippets alone."""
+        embeddings = np.ascontiguousarray(self.embeddings[chosen])
+        return SnippetSequence(
+            kind=self.kind, embeddings=embeddings, places=self.places[chosen], bias=self.bias[chosen]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
@@ -140,8 +160,8 @@ class Document:
     work: str = ""
     source: str = ""
     """The file or folder it was made from; an absolute path in a collection."""
-    fingerprint: str = ""
-    """SHA-256 (hex) of the source's bytes: re-adding the same content is a no-op."""
+    content_hash: str = ""
+    """SHA-256 (hex) of the source's bytes, by which a collection knows the same content again; empty: unknown."""
     snippets: int = 0
     pages: int = 0
     """Score: pages read, blank ones included."""
@@ -183,17 +203,28 @@ class PathPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A stretch of a document: systems of a score, or seconds of a recording. Empty if it is not known."""
+
+    pages: tuple[int, ...] = ()
+    systems: tuple[System, ...] = ()
+    """In the query's order; a system that a jump leads back to stands here again."""
+    start_x: float | None = None
+    """Score: where the stretch starts in the first of `systems`, in page widths."""
+    end_x: float | None = None
+    """Score: where the stretch ends in the last of `systems`."""
+    start_s: float | None = None
+    """Recording: the second at which the stretch starts."""
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """A stretch of the document that the match runs through without a jump."""
 
     share: float
     """Of the path's points."""
-    pages: tuple[int, ...] = ()
-    systems: tuple[System, ...] = ()
-    start_x: float | None = None
-    end_x: float | None = None
-    start_s: float | None = None
-    end_s: float | None = None
+    place: Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,24 +233,39 @@ class Match:
 
     rank: int
     document: Document
-    cost: float
-    """Lower is better; comparable within one query only. Voting reports minus the share of votes."""
-    votes: int
+    cost: float | None
+    """Cost of the alignment a query snippet, lower is better; comparable within one query only. None if the document
+    was not aligned: `vote` and `fingerprint` rank without."""
+    votes: int | None
+    """Hits counted for the document: pairs of a query snippet and one of its nearest neighbours. `vote` counts all of
+    them, a fingerprint those in line, at most one for each query snippet. None if no neighbours were looked up."""
     confidence: float | None = None
-    """Probability that this is the piece, if it can be told (`engine.confidence`)."""
-    pages: tuple[int, ...] = ()
-    systems: tuple[System, ...] = ()
-    """The systems that the match runs through, in the query's order; again those that a jump leads back to."""
-    start_x: float | None = None
-    """Where it starts in the first of `systems`, in page widths."""
-    end_x: float | None = None
-    start_s: float | None = None
-    """Of a recording the passage in which the query starts, up to `end_s`."""
-    end_s: float | None = None
+    """Probability that this document is the piece (`engine.confidence`); None if there is no calibration for it."""
+    place: Place = Place()
+    """Where the match lies. In a recording: the passage in which the query starts."""
     parts: tuple[Part, ...] = ()
-    """All that it runs through, in the query's order: more than one where it jumps, strays among them."""
+    """All stretches that the match runs through, in the query's order: more than one where it jumps. Strays count."""
     path: tuple[PathPoint, ...] = ()
     """Point by point, if it was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one query is answered, and why (`engine.plan`)."""
+
+    method: Method
+    backend: str
+    """Name of the backend that aligns."""
+    documents: int
+    """Documents of the kind searched."""
+    aligned: int
+    """How many of them are aligned: all, a shortlist, or none, which ranks by votes."""
+    neighbours: int
+    """Nearest snippets looked up for each query snippet; 0: none are looked up."""
+    probes: int
+    """Cells of the index searched for each query snippet; 0: there are no cells, or nothing is looked up."""
+    reason: str
+    """A sentence on why it is done this way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +273,8 @@ class Answer:
     """The matches of one query, best first, and the time each stage took."""
 
     matches: tuple[Match, ...]
+    plan: Plan | None = None
+    """How the query was answered; None if nothing was searched."""
     in_collection: bool | None = None
     """Whether the piece is likely among the documents searched; None if that cannot be told."""
     timings_ms: dict[str, float] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from engine import documents
 from engine.collection import CollectionWriter
 from engine.documents import Encoder
 from engine.errors import EngineError, MediaError
-from engine.values import Document, Sequence
+from engine.values import Document, SnippetSequence
 from engine.workers import Failure, each
 from indexer.sources import Source
 
@@ -75,7 +75,7 @@ def add(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
     source: Source
-    fingerprint: str
+    content_hash: str
     known: Document | None
     """The document of its id that is there already."""
 
@@ -102,21 +102,21 @@ class _Run:
         """What has to be embedded; the rest is settled on the way."""
         for source in sources:
             try:
-                fingerprint = documents.fingerprint(source.path)
+                content_hash = documents.content_hash(source.path)
             except MediaError as exc:
                 self._fail(source.path, exc.cause)
                 continue
             known = self._writer.known(source.id)
-            if known and not self._takeover and _is_another(known, source, fingerprint):
+            if known and not self._takeover and _is_another(known, source, content_hash):
                 what = f"{source.id!r} is the {known.kind} made from {known.source}"
                 self._fail(source.path, f"{what}; name this one otherwise in a manifest, or say --replace")
-            elif known and known.kind == source.kind and self._writer.staged(source.id, fingerprint):
+            elif known and known.kind == source.kind and self._writer.staged(source.id, content_hash):
                 self._keep(known, source)
             else:
-                yield _Task(source=source, fingerprint=fingerprint, known=known)
+                yield _Task(source=source, content_hash=content_hash, known=known)
 
-    def _take(self, task: _Task, document: Document, sequence: Sequence) -> None:
-        document = replace(_described(document, task.known, task.source), fingerprint=task.fingerprint)
+    def _take(self, task: _Task, document: Document, sequence: SnippetSequence) -> None:
+        document = replace(_described(document, task.known, task.source), content_hash=task.content_hash)
         self._writer.stage(document, sequence)
         (self.summary.changed if task.known else self.summary.added).append(document.id)
         self.summary.snippets += len(sequence)
@@ -138,10 +138,10 @@ class _Run:
         self._progress.update()
 
 
-def _is_another(known: Document, source: Source, fingerprint: str) -> bool:
+def _is_another(known: Document, source: Source, content_hash: str) -> bool:
     """Whether a document of the source's id was made from something else than the source, older or newer."""
     moved = Path(known.source) != source.path.absolute()
-    return known.kind != source.kind or (moved and known.fingerprint != fingerprint)
+    return known.kind != source.kind or (moved and known.content_hash != content_hash)
 
 
 def _described(document: Document, known: Document | None, source: Source) -> Document:
@@ -157,7 +157,7 @@ def _described(document: Document, known: Document | None, source: Source) -> Do
     )
 
 
-def _embed(load_encoder: LoadEncoder, task: _Task) -> tuple[Document, Sequence] | Failure:
+def _embed(load_encoder: LoadEncoder, task: _Task) -> tuple[Document, SnippetSequence] | Failure:
     """Runs in a worker."""
     try:
         return documents.embed(task.source.path, task.source.kind, worker_encoder(load_encoder))

@@ -13,7 +13,7 @@ from engine.audio import Recording
 from engine.collection import Collection
 from engine.documents import Encoder, Medium
 from engine.score import Score
-from engine.values import PLACE_DTYPES, Answer, Kind, Sequence
+from engine.values import Answer, Kind, Snippets
 from server.messages import Embedded, Wanted
 from server.shelf import Shelf
 from server.streams import LiveRecording
@@ -64,12 +64,12 @@ class Answering:
         with self._shelf.taken() as generation:
             answers = dict(zip(queries, generation.searcher.answers(queries.values()), strict=True))
             results = [
-                _result(question, answers.get(i, NOTHING), embed_ms, generation.collection)
-                for i, question in enumerate(questions)
+                _result(question, sequence.kind, answers.get(i, NOTHING), embed_ms, generation.collection)
+                for i, (question, sequence) in enumerate(zip(questions, sequences, strict=True))
             ]
         return [Reply(generation=generation.number, result=result) for result in results]
 
-    def _sequences(self, questions: list[Question]) -> list[Sequence]:
+    def _sequences(self, questions: list[Question]) -> list[Snippets]:
         """Returns the snippets of each question; those of media are embedded in one batch."""
         media = [question.source for question in questions if isinstance(question.source, Score | Recording)]
         embedded = iter(documents.sequences(media, self._encoder))
@@ -78,7 +78,7 @@ class Answering:
             for question in questions
         ]
 
-    def _sequence(self, source: Embedded | Push) -> Sequence:
+    def _sequence(self, source: Embedded | Push) -> Snippets:
         """Returns the snippets that a client has embedded, or those of a stream so far."""
         if isinstance(source, Push):
             if not source.heard:
@@ -86,20 +86,17 @@ class Answering:
                 source.heard = True
             source.stream.embed(self._encoder)
             return source.stream.sequence()
-        count = len(source.embeddings)
-        if source.kind == "recording":
-            places = documents.recording_places(0.0, count, self._encoder.identity.front_end)
-        else:
-            places = np.zeros(count, PLACE_DTYPES["score"])
-        return Sequence(embeddings=source.embeddings, places=places, bias=np.zeros(count, dtype=np.float32))
+        if source.kind == "score":
+            return Snippets(kind="score", embeddings=source.embeddings)
+        return documents.recording_sequence(source.embeddings, 0.0, self._encoder.identity.front_end)
 
 
-def _is_due(question: Question, sequence: Sequence) -> bool:
+def _is_due(question: Question, sequence: Snippets) -> bool:
     """Whether to search: not for samples that want no answer, nor for a stream shorter than one excerpt."""
     return not isinstance(question.source, Push) or (question.source.answer and len(sequence) > 0)
 
 
-def _query(question: Question, sequence: Sequence) -> search.Query:
+def _query(question: Question, sequence: Snippets) -> search.Query:
     """Makes the engine's query for a question."""
     wanted, source = question.wanted, question.source
     systems = source.systems if isinstance(source, Score) else ()
@@ -113,10 +110,9 @@ def _query(question: Question, sequence: Sequence) -> search.Query:
     )
 
 
-def _result(question: Question, answer: Answer, embed_ms: float, collection: Collection) -> dict[str, Any]:
+def _result(question: Question, kind: Kind, answer: Answer, embed_ms: float, collection: Collection) -> dict[str, Any]:
     """Makes the map that the client gets from the engine's answer."""
     source = question.source
-    kind: Kind = source.kind if isinstance(source, Embedded) else "score" if isinstance(source, Score) else "recording"
     result = told(answer, kind, question.wanted.among, collection)
     result["timings_ms"] = {"embed": embed_ms} | result["timings_ms"]
     if isinstance(source, Push):

@@ -8,7 +8,7 @@ from typing import Any
 from engine import documents
 from engine.collection import CollectionWriter
 from engine.documents import Encoder, Medium
-from engine.values import Document, Sequence
+from engine.values import Document, SnippetSequence
 from server.errors import DocumentExists, DocumentMissing, ServerError
 from server.messages import Add, Media, Remove
 from server.shelf import Shelf
@@ -53,15 +53,15 @@ def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, thre
     return outcomes
 
 
-def fingerprint(media: Media) -> str:
-    """As `documents.fingerprint` of the same files."""
+def content_hash(media: Media) -> str:
+    """As `documents.content_hash` of the same files."""
     digest = hashlib.sha256()
     for file in media.files:
         digest.update(file.data)
     return digest.hexdigest()
 
 
-def _add(writer: CollectionWriter, addition: Addition, sequence: Sequence) -> dict[str, Any]:
+def _add(writer: CollectionWriter, addition: Addition, sequence: SnippetSequence) -> dict[str, Any]:
     add = addition.wanted
     name = add.media.files[0].name
     document = Document(
@@ -71,15 +71,15 @@ def _add(writer: CollectionWriter, addition: Addition, sequence: Sequence) -> di
         composer=add.composer,
         work=add.work,
         source=name,
-        fingerprint=fingerprint(add.media),
+        content_hash=content_hash(add.media),
     )
     document = documents.described(document, addition.medium, sequence)
     known = writer.known(add.id) if writer.holds(add.id) else None  # what was never committed does not count
-    same = known is not None and (known.kind, known.fingerprint) == (document.kind, document.fingerprint)
+    same = known is not None and (known.kind, known.content_hash) == (document.kind, document.content_hash)
     if known is not None and not same and not add.replace:
         raise DocumentExists(f"{add.id!r} is another {known.kind}, {known.title!r}; say replace, or another id")
     words = [(one.title, one.composer, one.work) for one in (known, document) if one is not None]
-    if same and len(set(words)) == 1 and writer.staged(add.id, document.fingerprint):
+    if same and len(set(words)) == 1 and writer.staged(add.id, document.content_hash):
         status = "unchanged"
     else:
         writer.stage(document, sequence)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from engine import documents, pages
 from engine.audio import RATES
-from engine.search import Method
-from engine.values import DIMENSION, OTHER, Embeddings, Kind
+from engine.values import DIMENSION, OTHER, Embeddings, Kind, Method
 from server.errors import RequestError, ServerError, VersionError
 from server.fields import Fields, shown
 from server.frames import Message

@@ -8,7 +8,7 @@ from engine.audio import FRAME_RATE
 from engine.config import FrontEnd
 from engine.documents import Encoder
 from engine.listening import Listener
-from engine.values import DIMENSION, Embeddings, Sequence
+from engine.values import DIMENSION, Embeddings, SnippetSequence
 from server.errors import RequestError
 from server.messages import OpenStream, Wanted
 
@@ -49,11 +49,8 @@ class LiveRecording:
             self._embeddings = heard[-self._max_snippets :]
         self._waiting.clear()
 
-    def sequence(self) -> Sequence:
+    def sequence(self) -> SnippetSequence:
         """Returns the snippets to search for; none as long as less than one excerpt was heard."""
         hop_s = self._front_end.excerpt_hop_frames / FRAME_RATE
         start_s = self._listener.silent_s + self._dropped * hop_s
-        places = documents.recording_places(start_s, len(self._embeddings), self._front_end)
-        return Sequence(
-            embeddings=self._embeddings, places=places, bias=np.zeros(len(self._embeddings), dtype=np.float32)
-        )
+        return documents.recording_sequence(self._embeddings, start_s, self._front_end)

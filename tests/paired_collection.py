@@ -7,7 +7,7 @@ import numpy as np
 from bench.pieces import Piece
 from engine.collection import CollectionWriter
 from engine.config import FrontEnd
-from engine.values import RECORDING_PLACE, SCORE_PLACE, Box, Document, NetworkIdentity, Sequence, System
+from engine.values import RECORDING_PLACE, SCORE_PLACE, Box, Document, NetworkIdentity, SnippetSequence, System
 
 NETWORK = NetworkIdentity(name="test", hash="0" * 64, front_end=FrontEnd())
 SNIPPETS = 120
@@ -31,8 +31,9 @@ def write(path: Path) -> None:
             bias = np.zeros(SNIPPETS, np.float32)
             places = np.zeros(SNIPPETS, SCORE_PLACE)
             places["system"] = places["end_system"] = 1 + np.arange(SNIPPETS) // 10
-            score = Sequence(embeddings=embeddings, places=places, bias=bias)
-            recording = Sequence(embeddings=embeddings, places=np.zeros(SNIPPETS, RECORDING_PLACE), bias=bias)
+            score = SnippetSequence(kind="score", embeddings=embeddings, places=places, bias=bias)
+            places = np.zeros(SNIPPETS, RECORDING_PLACE)
+            recording = SnippetSequence(kind="recording", embeddings=embeddings, places=places, bias=bias)
             name = piece(number).id
             writer.stage(Document(id=name, kind="score", snippets=SNIPPETS, systems=SYSTEMS), score)
             writer.stage(Document(id=f"{name}.played", kind="recording", snippets=SNIPPETS), recording)

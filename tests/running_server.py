@@ -24,7 +24,7 @@ from engine.alignment import Alignments, Backend
 from engine.collection import CollectionWriter
 from engine.config import Alignment, SearchSettings
 from engine.documents import Encoder
-from engine.values import SCORE_PLACE, Embeddings, Packed, Sequence
+from engine.values import SCORE_PLACE, Embeddings, Packed, SnippetSequence
 from fake_encoder import FakeEncoder
 from server.address import Address
 from server.client import AsyncClient
@@ -47,18 +47,19 @@ sys.exit(scorefind.main())
 """
 
 
-def score(number: int) -> Sequence:
+def score(number: int) -> SnippetSequence:
     """The snippets of score `number`, in one system."""
     places = np.zeros(SNIPPETS, SCORE_PLACE)
     places["system"] = places["end_system"] = 1
-    return Sequence(embeddings=embeddings(SNIPPETS, number), places=places, bias=np.zeros(SNIPPETS, np.float32))
+    bias = np.zeros(SNIPPETS, np.float32)
+    return SnippetSequence(kind="score", embeddings=embeddings(SNIPPETS, number), places=places, bias=bias)
 
 
 def fill(path: Path, *numbers: int) -> Path:
     """Adds scores of these numbers, `s0` and so on, to the collection at `path` and commits; returns `path`."""
     with CollectionWriter(path, NETWORK) as writer:
         for number in numbers:
-            writer.stage(document(f"s{number}", fingerprint=str(number)), score(number))
+            writer.stage(document(f"s{number}", content_hash=str(number)), score(number))
         writer.commit()
     return path
 

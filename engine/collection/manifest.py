@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from engine import files
 from engine.config import FrontEnd
 from engine.errors import (
     CollectionDamagedError,
@@ -94,14 +94,9 @@ class Manifest:
         """Puts it in force: from the rename on, readers of `path` see this generation."""
         content: dict[str, Any] = {"format": FORMAT, "version": VERSION, **asdict(self)}
         content["checksum"] = _checksum(content)
-        new = path / f"{NAME}.new"
-        with new.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(path)
-        os.replace(new, path / NAME)
-        sync_directory(path)
+        files.sync(path)  # the names of the index files that it refers to
+        with files.replacing(path / NAME, durable=True) as new:
+            new.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
     def require(self, network: NetworkIdentity, path: Path) -> None:
         """Raises NetworkMismatchError if the collection at `path` was made with another network or front end."""
@@ -115,15 +110,6 @@ class Manifest:
         raise NetworkMismatchError(
             path, f"made with {made}; in force: {given}; load the weights it was made with, or make a new collection"
         )
-
-
-def sync_directory(path: Path) -> None:
-    """Makes the names in the directory `path` survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checksum(content: dict[str, Any]) -> str:

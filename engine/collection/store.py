@@ -28,12 +28,14 @@ from numpy.typing import NDArray
 
 from engine.collection.manifest import KINDS
 from engine.errors import CollectionDamagedError, CollectionError
-from engine.values import DIMENSION, PLACE_DTYPES, Box, Document, Kind, Packed, Sequence, System
+from engine.values import DIMENSION, PLACE_DTYPES, Box, Document, Kind, Packed, SnippetSequence, System
 
 MAP_SIZE = 1 << 40
 """Address space reserved, in bytes; the file is as large as what it holds."""
 DATABASES = ("documents", "embeddings", "places", "bias", "generations", "tables")
 ARRAYS = ("embeddings", "places", "bias")
+STORED_NAMES = {"content_hash": "fingerprint"}
+"""Fields of a document that have another name on disk, where the name stays for ever."""
 
 Numbers = NDArray[np.uint64]
 
@@ -45,7 +47,7 @@ class Entry:
     number: int
     id: str
     kind: Kind
-    fingerprint: str
+    content_hash: str
     snippets: int
     checksum: bytes
 
@@ -59,9 +61,9 @@ class Encoded:
     """By database."""
 
 
-def encode(number: int, document: Document, sequence: Sequence) -> Encoded:
+def encode(number: int, document: Document, sequence: SnippetSequence) -> Encoded:
     """The document under this number."""
-    content = {field.name: getattr(document, field.name) for field in fields(document)}
+    content = {_stored(field.name): getattr(document, field.name) for field in fields(document)}
     content["systems"] = [_flat(system) for system in document.systems]
     packed = msgpack.packb(content, default=lambda value: value.item())  # NumPy scalars
     arrays = {
@@ -70,10 +72,7 @@ def encode(number: int, document: Document, sequence: Sequence) -> Encoded:
         "bias": sequence.bias.astype("<f4").tobytes(),
     }
     checksum = hashlib.sha256(b"".join([packed, *arrays.values()])).digest()
-    values = {key: content[key] for key in ("id", "kind", "fingerprint", "snippets")}
-    return Encoded(
-        entry=Entry(number=number, checksum=checksum, **values), values={"documents": checksum + packed, **arrays}
-    )
+    return Encoded(entry=_entry(number, document, checksum), values={"documents": checksum + packed, **arrays})
 
 
 class Transaction:
@@ -110,22 +109,22 @@ class Transaction:
             raise self._damaged(generation, f"has a table that cannot be decoded: {exc!r}") from exc
 
     def entry(self, number: int) -> Entry:
-        content = self._content(number)
-        values = {key: content[key] for key in ("id", "kind", "fingerprint", "snippets")}
-        return Entry(number=number, checksum=self._get("documents", number)[:32], **values)
+        return _entry(number, self.document(number), self._get("documents", number)[:32])
 
     def document(self, number: int) -> Document:
-        content = self._content(number)
         try:
-            return Document(**content | {"systems": tuple(map(_system, content["systems"]))})
-        except (TypeError, ValueError) as exc:
+            content = msgpack.unpackb(self._get("documents", number)[32:])
+            values = {field.name: content[_stored(field.name)] for field in fields(Document)}
+            return Document(**values | {"systems": tuple(map(_system, values["systems"]))})
+        except (ValueError, TypeError, KeyError, msgpack.UnpackException) as exc:
             raise self._damaged(number, f"cannot be decoded: {exc!r}") from exc
 
-    def sequence(self, entry: Entry) -> Sequence:
+    def sequence(self, entry: Entry) -> SnippetSequence:
         """Its snippets; embeddings are the float16 ones stored, as float32."""
         places = self._array("places", entry, PLACE_DTYPES[entry.kind])
         bias = self._array("bias", entry, np.dtype("<f4"))
-        return Sequence(embeddings=self._embeddings(entry).astype(np.float32), places=places.copy(), bias=bias.copy())
+        embeddings = self._embeddings(entry).astype(np.float32)
+        return SnippetSequence(kind=entry.kind, embeddings=embeddings, places=places.copy(), bias=bias.copy())
 
     def packed(self, entries: Iterable[Entry]) -> Packed:
         """Their sequences, one after the other."""
@@ -168,13 +167,6 @@ class Transaction:
 
     def abort(self) -> None:
         self._txn.abort()
-
-    def _content(self, number: int) -> dict[str, Any]:
-        try:
-            content = msgpack.unpackb(self._get("documents", number)[32:])
-            return {field.name: content[field.name] for field in fields(Document)}
-        except (ValueError, TypeError, KeyError, msgpack.UnpackException) as exc:
-            raise self._damaged(number, f"cannot be decoded: {exc!r}") from exc
 
     def _embeddings(self, entry: Entry) -> NDArray[np.float16]:
         return self._array("embeddings", entry, np.dtype(("<f2", (DIMENSION,))))
@@ -336,7 +328,7 @@ def _table(entries: list[Entry]) -> dict[str, Any]:
         "snippets": np.array([entry.snippets for entry in entries], dtype="<u4").tobytes(),
         "checksums": b"".join(entry.checksum for entry in entries),
         "ids": [entry.id for entry in entries],
-        "fingerprints": [entry.fingerprint for entry in entries],
+        "fingerprints": [entry.content_hash for entry in entries],
     }
 
 
@@ -346,9 +338,25 @@ def _entries(numbers: list[int], table: dict[str, Any]) -> list[Entry]:
     snippets = np.frombuffer(table["snippets"], dtype="<u4").tolist()
     columns = numbers, table["ids"], table["kinds"], table["fingerprints"], snippets, checksums
     return [
-        Entry(number=number, id=id, kind=KINDS[kind], fingerprint=made_of, snippets=count, checksum=checksum)
-        for number, id, kind, made_of, count, checksum in zip(*columns, strict=True)
+        Entry(number=number, id=id, kind=KINDS[kind], content_hash=content_hash, snippets=count, checksum=checksum)
+        for number, id, kind, content_hash, count, checksum in zip(*columns, strict=True)
     ]
+
+
+def _entry(number: int, document: Document, checksum: bytes) -> Entry:
+    return Entry(
+        number=number,
+        id=document.id,
+        kind=document.kind,
+        content_hash=document.content_hash,
+        snippets=int(document.snippets),
+        checksum=checksum,
+    )
+
+
+def _stored(name: str) -> str:
+    """The name on disk of a document's field."""
+    return STORED_NAMES.get(name, name)
 
 
 def _key(number: int) -> bytes:

@@ -22,8 +22,8 @@ from engine.errors import (
     CollectionLockedError,
     DocumentMissingError,
 )
-from engine.index import Index, build, cells, checksum, extend, extendable, load, save
-from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdentity, Sequence
+from engine.neighbours import CellIndex, FlatIndex, build, cell_count, checksum, extend, extendable, load, save
+from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdentity, SnippetSequence
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class CollectionWriter:
         with self._store.reading() as txn:
             return txn.document(entry.number)
 
-    def sequence(self, id: str) -> Sequence:
+    def sequence(self, id: str) -> SnippetSequence:
         """The snippets of the document that `known` tells, for staging it again with another title.
 
         Raises DocumentMissingError if there is none.
@@ -97,18 +97,18 @@ class CollectionWriter:
         with self._store.reading() as txn:
             return txn.sequence(entry)
 
-    def staged(self, id: str, fingerprint: str) -> bool:
-        """Whether the next commit will hold a document of this id and fingerprint.
+    def staged(self, id: str, content_hash: str) -> bool:
+        """Whether the next commit will hold a document of this id and content hash.
 
-        One that a killed writer left over is taken in by this very question. An empty fingerprint equals none.
+        One that a killed writer left over is taken in by this very question. An empty content hash equals none.
         """
         left = self._leftover.get(id)
-        if left is not None and left.fingerprint == fingerprint != "":
+        if left is not None and left.content_hash == content_hash != "":
             self._put_in_place(self._leftover.pop(id))
         entry = self._working.get(id)
-        return entry is not None and entry.fingerprint == fingerprint != ""
+        return entry is not None and entry.content_hash == content_hash != ""
 
-    def stage(self, document: Document, sequence: Sequence) -> None:
+    def stage(self, document: Document, sequence: SnippetSequence) -> None:
         """Writes a document, which the next commit puts in force; one of the same id gives way to it.
 
         Its `snippets` are counted here. Raises ValueError if the sequence is empty, or not as its dataclass says.
@@ -229,8 +229,8 @@ class CollectionWriter:
         """
         chosen = [entry for entry in entries if entry.kind == kind]
         held, old = contents(chosen), self._manifest.kinds[kind].index
-        index: Index | None = None
-        if cells(held.snippets) == 0:
+        index: FlatIndex | CellIndex | None = None
+        if cell_count(held.snippets) == 0:
             return held
         with self._store.reading() as txn:
             if old is not None and not fresh:
@@ -243,7 +243,7 @@ class CollectionWriter:
         size, sha256 = save(index, self.path / name)
         return replace(held, index=IndexFile(file=name, size=size, sha256=sha256, generation=generation))
 
-    def _extended(self, old: IndexFile, was: list[Entry], now: list[Entry], txn: Transaction) -> Index | None:
+    def _extended(self, old: IndexFile, was: list[Entry], now: list[Entry], txn: Transaction) -> CellIndex | None:
         """An index of the documents that are, from the file of those that were; None if its cells are too few or too
         many, or if it is damaged."""
         moved = [
@@ -354,7 +354,7 @@ def _will_do(was: list[Entry], now: list[Entry]) -> bool:
     return new <= BESIDE_SNIPPETS and gone <= GONE_SHARE * sum(entry.snippets for entry in was)
 
 
-def _check(document: Document, sequence: Sequence) -> None:
+def _check(document: Document, sequence: SnippetSequence) -> None:
     """Raises ValueError if these are not a document and its snippets."""
     n = len(sequence)
     embeddings, places, bias = sequence.embeddings, sequence.places, sequence.bias

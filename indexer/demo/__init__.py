@@ -12,12 +12,12 @@ import functools
 import json
 import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.stopwatch import Stopwatch
 from indexer.demo.pieces import PIECES, DemoError, DemoPiece
 from indexer.demo.pieces import corpus as installed_corpus
 
@@ -66,18 +66,21 @@ def run(
 
 
 class _Stages:
-    """What takes how long."""
+    """Announces each stage, measures it, and says how long it took."""
 
     def __init__(self, say: Say) -> None:
-        self.seconds: dict[str, float] = {}
+        self._stopwatch = Stopwatch()
         self._say = say
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        return {name: took_ms / 1000 for name, took_ms in self._stopwatch.times_ms.items()}
 
     @contextmanager
     def __call__(self, name: str, announced: str) -> Iterator[None]:
         self._say(announced)
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
+        with self._stopwatch(name):
+            yield
         self._say(f"  {self.seconds[name]:.1f} s")
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import os
 import tempfile
 import zlib
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from engine.audio import SAMPLE_RATE
+from engine.files import replacing
 from engine.workers import Failure, each
 from indexer.demo.pieces import DemoError, DemoPiece
 from indexer.demo.two_staves import two_staves
@@ -131,16 +131,15 @@ def _write_score(engraver: Engraver, path: Path, rng: np.random.Generator) -> No
         Image.fromarray(degrade_page(page.image, layout.staff_space_px, rng, PAGE_HARM).image)
         for page in engraver.pages(layout)
     ]
-    part = path.with_suffix(".part")
-    scans[0].save(
-        part,
-        format="PDF",
-        save_all=True,
-        append_images=scans[1:],
-        resolution=layout.width_px / PAPER_WIDTH_INCHES,
-        quality=80,
-    )
-    os.replace(part, path)
+    with replacing(path) as unfinished:
+        scans[0].save(
+            unfinished,
+            format="PDF",
+            save_all=True,
+            append_images=scans[1:],
+            resolution=layout.width_px / PAPER_WIDTH_INCHES,
+            quality=80,
+        )
 
 
 def _write_recording(notes: ScoreNotes, path: Path, rng: np.random.Generator) -> None:
@@ -149,6 +148,5 @@ def _write_recording(notes: ScoreNotes, path: Path, rng: np.random.Generator) ->
     style = replace(style, quarters_per_minute=max(style.quarters_per_minute, 60 * quarters / MAX_PERFORMANCE_S))
     midi = to_midi(perform(notes, style, rng), program=int(rng.choice(PIANOS, p=(0.7, 0.2, 0.1))))
     samples = degrade_audio(synthesise(midi, default_soundfont()), rng, SOUND_HARM).samples
-    part = path.with_suffix(".part")
-    soundfile.write(part, samples, SAMPLE_RATE, format=path.suffix[1:].upper())
-    os.replace(part, path)
+    with replacing(path) as unfinished:
+        soundfile.write(unfinished, samples, SAMPLE_RATE, format=path.suffix[1:].upper())

@@ -12,9 +12,8 @@ import numpy as np
 from engine import documents, metrics
 from engine.collection import Collection
 from engine.documents import Encoder
-from engine.search import Method, Searcher
-from engine.values import OTHER, Document, Kind, System
-from engine.values import Sequence as Embedded
+from engine.search import Searcher
+from engine.values import OTHER, Document, Kind, Method, SnippetSequence, System
 from indexer.demo.files import Files, recording_id, score_id
 
 Length = Literal["whole", "20 s"]
@@ -36,7 +35,7 @@ class DemoQuery:
     truth: str
     """The id of the document that is to be found."""
     length: Length
-    sequence: Embedded
+    sequence: SnippetSequence
     start_s: float = 0.0
     """The part of a recording, in seconds ..."""
     end_s: float = 0.0
@@ -103,7 +102,7 @@ def queries(collection: Collection, made: Sequence[Files], encoder: Encoder) -> 
 
 
 def run_of_systems(
-    score: Document, sequence: Embedded, duration_s: float, rng: np.random.Generator, truth: str = ""
+    score: Document, sequence: SnippetSequence, duration_s: float, rng: np.random.Generator, truth: str = ""
 ) -> DemoQuery:
     """As many systems from a random one on as hold about 20 of the `duration_s` seconds that the score takes.
 
@@ -119,8 +118,7 @@ def run_of_systems(
         if inside.any() or len(systems) == total:
             break
         first, count = max(0, first - 1), count + 1
-    part = Embedded(embeddings=sequence.embeddings[inside], places=sequence.places[inside], bias=sequence.bias[inside])
-    return DemoQuery(document=score, truth=truth, length="20 s", sequence=part, systems=systems)
+    return DemoQuery(document=score, truth=truth, length="20 s", sequence=sequence.part(inside), systems=systems)
 
 
 def ask(searcher: Searcher, query: DemoQuery, method: Method) -> DemoResult:

@@ -161,38 +161,39 @@ def _match(match: Match, truth: str) -> str:
         rank=match.rank,
         name=_name(match.document),
         where=_where(match),
-        cost=f"{match.cost:.3f}",
+        cost="" if match.cost is None else f"{match.cost:.3f}",
         confidence="" if match.confidence is None else f" · confidence {match.confidence:.2f}",
         picture=picture,
     )
 
 
 def _where(match: Match) -> str:
-    if match.start_s is not None and match.end_s is not None:
-        return f"{clock(match.start_s)}–{clock(match.end_s)}"
-    if not match.systems:
+    place = match.place
+    if place.start_s is not None and place.end_s is not None:
+        return f"{clock(place.start_s)}–{clock(place.end_s)}"
+    if not place.systems:
         return ""
-    numbers = [system.number for system in match.systems]
+    numbers = [system.number for system in place.systems]
     low, high = min(numbers), max(numbers)
-    pages = sorted(set(match.pages))
+    pages = sorted(set(place.pages))
     which = f"system {low}" if low == high else f"systems {low}–{high}"
     return f"p. {pages[0]}{f'–{pages[-1]}' if len(pages) > 1 else ''}, {which}"
 
 
 def _matched_page(match: Match, tone: str) -> str:
     """The page that holds most of the matched systems."""
-    numbers = [system.page for system in match.systems] or [1]
+    numbers = [system.page for system in match.place.systems] or [1]
     number = max(set(numbers), key=numbers.count)
     image = list(read_pages(Path(match.document.source)))[number - 1]
     # A match that jumps back runs through a system more than once.
-    systems = {system.number: system for system in match.systems if system.page == number}
+    systems = {system.number: system for system in match.place.systems if system.page == number}
     return pictures.page(image, list(systems.values()), tone)
 
 
 def _matched_span(match: Match, tone: str) -> str:
     bands = spectrogram(read_audio(Path(match.document.source)))
     length = max(1e-3, match.document.duration_s)
-    return pictures.span(bands, (match.start_s or 0.0) / length, (match.end_s or 0.0) / length, tone)
+    return pictures.span(bands, (match.place.start_s or 0.0) / length, (match.place.end_s or 0.0) / length, tone)
 
 
 def _matrix(asked: DemoResult, collection: Collection, alignment: Alignment) -> str:

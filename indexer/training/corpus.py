@@ -23,6 +23,7 @@ from engine import config
 from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
 from engine.errors import SettingsError
+from engine.files import replacing
 from engine.pages import normalise_grey
 from engine.score import cut_strip, strip_scale
 from engine.systems import Course
@@ -92,11 +93,9 @@ class Take:
 
     def save(self, path: Path) -> None:
         """Writes the take; the file appears whole or not at all."""
-        unfinished = path.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, **arrays)
-        unfinished.rename(path)
 
     @classmethod
     def load(cls, path: Path) -> "Take":

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.encoder import Background, build
 from engine.errors import SettingsError
+from engine.files import replacing
 from engine.network import Network
 from indexer.training.configuration import Configuration
 from indexer.training.losses import pairwise_ranking, symmetric_infonce
@@ -126,7 +127,6 @@ class Trainer:
 
     def _save(self, path: Path) -> None:
         """Writes the present state; the last one stays until this one is whole."""
-        unfinished = path.with_suffix(".unfinished")
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -134,8 +134,8 @@ class Trainer:
             "plateau": dataclasses.asdict(self.plateau),
             "metrics": self.metrics,
         }
-        torch.save(state, unfinished)
-        unfinished.rename(path)
+        with replacing(path, durable=True) as unfinished:
+            torch.save(state, unfinished)
 
     def _load(self, path: Path) -> dict[str, Any]:
         """Takes weights, optimiser state and metrics; returns the whole state."""

@@ -10,11 +10,13 @@ from engine.values import (
     SCORE_PLACE,
     Box,
     Document,
+    Kind,
     Match,
     PathPoint,
+    Place,
     RecordingPosition,
     ScorePosition,
-    Sequence,
+    SnippetSequence,
     System,
 )
 
@@ -35,7 +37,9 @@ TRUTH = Truth(
 
 def query(direction: str, places: np.ndarray) -> LocalisationQuery:
     zeros = np.zeros(len(places), np.float32)
-    sequence = Sequence(embeddings=np.zeros((len(places), 32), np.float32), places=places, bias=zeros)
+    kind: Kind = "recording" if direction == "A2S" else "score"
+    embeddings = np.zeros((len(places), 32), np.float32)
+    sequence = SnippetSequence(kind=kind, embeddings=embeddings, places=places, bias=zeros)
     return LocalisationQuery(truth=TRUTH, direction=direction, form="", wanted="", sequence=sequence, score=SCORE)  # type: ignore[arg-type]
 
 
@@ -49,7 +53,7 @@ def test_a_fragment_is_measured_in_measures_and_systems() -> None:
         PathPoint(query=RecordingPosition(s=37.0), document=page(1, 0.85), jump=False),
         PathPoint(query=RecordingPosition(s=45.0), document=page(1, 1.0), jump=False),
     )
-    match = Match(rank=1, document=SCORE, cost=0, votes=0, systems=SYSTEMS[1:], start_x=0.25, path=path)
+    match = Match(rank=1, document=SCORE, cost=0, votes=0, place=Place(systems=SYSTEMS[1:], start_x=0.25), path=path)
     found = errors(asked, match)
     assert (found.start, found.start_systems) == (pytest.approx(1.0), pytest.approx(0.5))
     assert found.points == (pytest.approx(0.0), pytest.approx(0.5))
@@ -59,7 +63,7 @@ def test_a_fragment_is_measured_in_measures_and_systems() -> None:
 def test_systems_are_measured_in_seconds_and_either_time_is_right() -> None:
     asked = query("S2A", np.array([(1, 0.5, 1, 0.9)], dtype=SCORE_PLACE))  # measure 2, at 10 and at 30 s
     path = (PathPoint(query=page(1, 0.75), document=RecordingPosition(s=36.0), jump=False),)
-    match = Match(rank=1, document=SCORE, cost=0, votes=0, start_s=8.0, path=path)
+    match = Match(rank=1, document=SCORE, cost=0, votes=0, place=Place(start_s=8.0), path=path)
     found = errors(asked, match)
     assert found.start == pytest.approx(2.0)
     assert found.points == (pytest.approx(1.0),)

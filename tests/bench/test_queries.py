@@ -3,23 +3,23 @@ import pytest
 
 from bench import queries
 from engine.config import FrontEnd
-from engine.values import RECORDING_PLACE, SCORE_PLACE, Sequence
+from engine.values import RECORDING_PLACE, SCORE_PLACE, SnippetSequence
 
 
-def recording(snippets: int) -> Sequence:
+def recording(snippets: int) -> SnippetSequence:
     """Snippet i's embedding holds i."""
     numbers = np.arange(snippets, dtype=np.float32)
     places = np.zeros(snippets, RECORDING_PLACE)
     places["start_s"] = numbers / 2
-    return Sequence(embeddings=np.tile(numbers[:, None], 32), places=places, bias=numbers)
+    return SnippetSequence(kind="recording", embeddings=np.tile(numbers[:, None], 32), places=places, bias=numbers)
 
 
-def score(systems: list[tuple[int, int]]) -> Sequence:
+def score(systems: list[tuple[int, int]]) -> SnippetSequence:
     """A snippet for each (first system, last system)."""
     places = np.zeros(len(systems), SCORE_PLACE)
     places["system"], places["end_system"] = np.array(systems).T
     zeros = np.zeros(len(systems), np.float32)
-    return Sequence(embeddings=np.tile(zeros[:, None], 32), places=places, bias=zeros)
+    return SnippetSequence(kind="score", embeddings=np.tile(zeros[:, None], 32), places=places, bias=zeros)
 
 
 @pytest.mark.parametrize(("length_s", "count"), [(4.2, 1), (4.7, 2), (10, 12), (20, 32), (40, 72)])

@@ -6,15 +6,16 @@ import pytest
 
 from bench.pieces import Piece
 from bench.repeats import PENALTIES, RepeatResult, figures, fragment, unfold
-from engine.values import RECORDING_PLACE, Sequence
+from engine.values import RECORDING_PLACE, SnippetSequence
 from small_scores import write_kern
 
 
-def recording(count: int) -> Sequence:
+def recording(count: int) -> SnippetSequence:
     places = np.empty(count, RECORDING_PLACE)
     places["start_s"] = np.arange(count) / 2
     places["end_s"] = places["start_s"] + 4.2
-    return Sequence(embeddings=np.zeros((count, 32), np.float32), places=places, bias=np.zeros(count, np.float32))
+    embeddings, bias = np.zeros((count, 32), np.float32), np.zeros(count, np.float32)
+    return SnippetSequence(kind="recording", embeddings=embeddings, places=places, bias=bias)
 
 
 def test_a_fragment_has_a_turn_in_its_middle_half() -> None:

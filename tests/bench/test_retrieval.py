@@ -5,12 +5,13 @@ from bench.queries import LabelledQuery
 from bench.retrieval import RetrievalResult
 from engine.collection import Collection
 from engine.config import SearchSettings
-from engine.values import SCORE_PLACE, Sequence
+from engine.values import SCORE_PLACE, SnippetSequence
 from paired_collection import piece
 
 
 def result(rank: int, form: str = "whole") -> RetrievalResult:
-    nothing = Sequence(
+    nothing = SnippetSequence(
+        kind="score",
         embeddings=np.empty((0, 32), np.float32),
         places=np.empty(0, SCORE_PLACE),
         bias=np.empty(0, np.float32),

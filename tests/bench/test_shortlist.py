@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,19 +7,15 @@ import pytest
 from bench import queries, shortlist
 from bench.queries import AMONG, Direction, LabelledQuery
 from bench.shortlist import ALL, ANY, KS, WAYS, Candidates, ShortlistResult
-from engine import hash_index
 from engine.collection import Collection
-from engine.hash_index import HashIndex
 from paired_collection import piece
 
 PIECES = [piece(number) for number in range(4)]
 
 
 @pytest.fixture
-def material(collection: Collection, tmp_path: Path) -> Iterator[dict[Direction, Candidates]]:
-    hash_index.build(collection.packed("score"), tmp_path / "hashes")  # its recordings have the same snippets
-    with HashIndex.open(tmp_path / "hashes") as hashes:
-        yield {direction: shortlist.gather(collection, kind, hashes) for direction, kind in AMONG.items()}
+def material(collection: Collection) -> dict[Direction, Candidates]:
+    return {direction: shortlist.gather(collection, kind) for direction, kind in AMONG.items()}
 
 
 @pytest.fixture

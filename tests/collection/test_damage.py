@@ -150,7 +150,7 @@ def test_an_index_with_other_snippets_is_told(path: Path, tmp_path_factory: pyte
 
 def test_a_leftover_that_was_damaged_is_not_taken_in(path: Path) -> None:
     with CollectionWriter(path, NETWORK) as writer:
-        writer.stage(document("late", fingerprint="x"), sequence(200, seed=7))
+        writer.stage(document("late", content_hash="x"), sequence(200, seed=7))
     file = path / "sequences.lmdb"
     needle = struct.pack("<32e", *sequence(200, seed=7).embeddings[100])
     flip(file, file.read_bytes().index(needle))

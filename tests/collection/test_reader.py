@@ -10,9 +10,10 @@ import pytest
 
 from collection_samples import NETWORK, document, fill, sequence
 from engine.collection import Collection, CollectionWriter, reader, writer
+from engine.collection.store import encode
 from engine.config import FrontEnd
 from engine.errors import CollectionMissingError, DocumentMissingError, NetworkMismatchError
-from engine.index import nearest
+from engine.neighbours import nearest
 
 
 def test_a_document_comes_back_as_it_was_put(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_what_an_older_index_lacks_is_found_and_what_it_has_too_much_is_not(
             open_writer.stage(document(f"d{number}"), sequence(10, seed=number))
         open_writer.commit()
         open_writer.remove("d3")
-        open_writer.stage(document("d7", fingerprint="new"), sequence(9, seed=77))
+        open_writer.stage(document("d7", content_hash="new"), sequence(9, seed=77))
         open_writer.stage(document("e"), sequence(8, seed=88))
         assert open_writer.commit() == 2
     assert [path.name for path in tmp_path.glob("*.faiss")] == ["scores-000001.faiss"]
@@ -122,6 +123,16 @@ def test_a_collection_of_the_first_format_is_read_and_written_on(tmp_path: Path)
     with Collection.open(path) as collection:
         collection.check()
         assert (collection.ids("score"), collection.ids("recording")) == (("a", "c", "d"), ("r",))
+
+
+def test_a_collection_of_the_second_format_is_read_and_documents_are_still_stored_as_in_it(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parent / "version2", tmp_path / "old")
+    with Collection.open(tmp_path / "old", NETWORK) as collection:
+        collection.check()
+        assert collection.document("a") == replace(document("a"), snippets=5)
+        assert [(entry.id, entry.content_hash) for entry in collection.entries] == [("a", "f"), ("r", "g")]
+    checksum = "ef0b33a0869d3cde07e841ffea738b83c76de98168cc1efe10f8ff65a9adf05e"
+    assert encode(3, document("a"), sequence()).entry.checksum.hex() == checksum
 
 
 def test_a_kind_without_documents_has_an_empty_index(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from collection_samples import NETWORK, document, fill, sequence
-from engine.collection import Collection, CollectionWriter, manifest, reader, store, writer
+from disk_log import disk_log
+from engine.collection import Collection, CollectionWriter, reader, store, writer
 from engine.errors import CollectionError, CollectionLockedError, DocumentMissingError, NetworkMismatchError
-from engine.index import nearest
+from engine.neighbours import nearest
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,10 +55,10 @@ def test_what_is_staged_is_not_seen_before_the_commit(tmp_path: Path) -> None:
 def test_a_document_added_again_gives_way_to_the_new_one(tmp_path: Path) -> None:
     fill(tmp_path, "a", "b")
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", fingerprint="new"), sequence(3))
+        writer.stage(document("a", content_hash="new"), sequence(3))
         writer.commit()
     with Collection.open(tmp_path) as collection:
-        assert collection.document("a").fingerprint == "new"
+        assert collection.document("a").content_hash == "new"
         assert len(collection.sequence("a")) == 3
     assert ids(tmp_path) == ["b", "a"]
     assert stored(tmp_path) == 2
@@ -129,7 +130,7 @@ def test_an_index_is_extended_by_what_is_new_and_rid_of_what_is_gone(
     monkeypatch.setattr(writer, "build", None)  # what calls it fails
     with CollectionWriter(tmp_path, NETWORK) as second:
         second.remove("d1")
-        second.stage(document("d3", fingerprint="g"), sequence(7, seed=13))
+        second.stage(document("d3", content_hash="g"), sequence(7, seed=13))
         second.stage(document("d5"), sequence(seed=5))
         second.commit()
     with Collection.open(tmp_path) as collection:
@@ -157,7 +158,7 @@ def test_a_damaged_index_is_made_anew(
 
 def test_documents_that_a_killed_writer_staged_are_taken_in_by_the_next(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", fingerprint="x"), sequence())
+        writer.stage(document("a", content_hash="x"), sequence())
     with CollectionWriter(tmp_path, NETWORK) as writer:
         assert not writer.staged("a", "y")
         assert writer.staged("a", "x")
@@ -167,7 +168,7 @@ def test_documents_that_a_killed_writer_staged_are_taken_in_by_the_next(tmp_path
 
 def test_documents_left_over_survive_commits_that_do_not_ask_for_them(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", fingerprint="x"), sequence())
+        writer.stage(document("a", content_hash="x"), sequence())
     fill(tmp_path, "b")
     assert ids(tmp_path) == ["b"]
     with CollectionWriter(tmp_path, NETWORK) as writer:
@@ -192,9 +193,9 @@ def test_a_document_in_force_counts_as_staged(tmp_path: Path) -> None:
         assert not writer.staged("a", "other")
 
 
-def test_an_empty_fingerprint_equals_none(tmp_path: Path) -> None:
+def test_an_empty_content_hash_equals_none(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", fingerprint=""), sequence())
+        writer.stage(document("a", content_hash=""), sequence())
         assert not writer.staged("a", "")
 
 
@@ -280,9 +281,9 @@ def kill_at(step: str, patch: pytest.MonkeyPatch) -> None:
         case "save":
             patch.setattr(writer, "save", die)
         case "fsync" | "replace":
-            patch.setattr(manifest.os, step, die)
+            patch.setattr(os, step, die)
         case "after replace":
-            patch.setattr(manifest.os, "replace", replace_and_die)
+            patch.setattr(os, "replace", replace_and_die)
         case "unlink":
             patch.setattr(Path, "unlink", die)
 
@@ -308,6 +309,21 @@ def test_dying_at_any_step_of_a_commit_leaves_the_old_or_the_new_generation(
         writer.commit()
     assert ids(tmp_path) == ["b", "c"]
     assert (stored(tmp_path), len(list(tmp_path.glob("*.faiss")))) == (2, 1)
+
+
+def test_a_commit_is_on_disk_before_the_manifest_that_names_it_is_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "a")
+    log = disk_log(monkeypatch)
+    fill(tmp_path, "b")
+    assert log == [
+        "fsync scores-000002.faiss",
+        f"fsync {tmp_path.name}",
+        "fsync manifest.json.unfinished",
+        "replace manifest.json",
+        f"fsync {tmp_path.name}",
+    ]
 
 
 def test_dying_while_the_collection_is_made_lets_the_next_writer_make_it(

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.documents import embed, fingerprint, kind_of, name_of, page_files
+from engine.documents import content_hash, embed, kind_of, name_of, page_files
 from engine.errors import AudioError, MediaError, PageError
 from fake_encoder import FakeEncoder
 from media import write_page, write_recording
@@ -55,11 +55,11 @@ def test_a_file_is_called_by_its_stem_and_a_folder_by_its_whole_name(tmp_path: P
     assert (name_of(tmp_path / "etude.3.pdf"), name_of(folder)) == ("etude.3", "op.10")
 
 
-def test_a_fingerprint_is_over_the_bytes_of_pages_in_order(tmp_path: Path) -> None:
+def test_a_content_hash_is_over_the_bytes_of_pages_in_order(tmp_path: Path) -> None:
     for name in ("p10.png", "p9.png", "notes.txt"):
         touched(tmp_path / name)
-    assert fingerprint(tmp_path) == hashlib.sha256(b"p9.pngp10.png").hexdigest()
-    assert fingerprint(tmp_path / "p9.png") == hashlib.sha256(b"p9.png").hexdigest()
+    assert content_hash(tmp_path) == hashlib.sha256(b"p9.pngp10.png").hexdigest()
+    assert content_hash(tmp_path / "p9.png") == hashlib.sha256(b"p9.png").hexdigest()
 
 
 def test_a_score_is_embedded_with_its_pages_and_systems(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from collection_samples import embeddings, packed
 from engine import fingerprint
 from engine.fingerprint import LITERAL, FingerprintSettings, Hits, histograms, nearest_hits, offsets, ranking
-from engine.index import build
+from engine.neighbours import build
 from engine.voting import Votes
 
 STARTS = np.array([0, 40, 40, 140, 200])
@@ -35,7 +35,7 @@ def defined(found: Hits, length: int, settings: FingerprintSettings) -> NDArray[
         for scale in scales:
             bins: dict[int, dict[int, float]] = {}
             for query, row, weight in zip(found.query.tolist(), found.rows.tolist(), found.weights, strict=True):
-                if STARTS[document] <= row < STARTS[document + 1] and weight > settings.least_weight:
+                if STARTS[document] <= row < STARTS[document + 1]:
                     place = int(np.float32(row - STARTS[document]) * bins_per_snippet + scale * (length - 1 - query))
                     given = bins.setdefault(place, {})
                     given[query] = max(given.get(query, 0.0), float(weight))
@@ -43,7 +43,7 @@ def defined(found: Hits, length: int, settings: FingerprintSettings) -> NDArray[
     return best
 
 
-@pytest.mark.parametrize("settings", [FingerprintSettings(), FingerprintSettings(bin_snippets=1.5, least_weight=0.5)])
+@pytest.mark.parametrize("settings", [FingerprintSettings(), FingerprintSettings(bin_snippets=1.5)])
 def test_scores_are_those_of_the_definition(settings: FingerprintSettings) -> None:
     found = random_hits(400, length=30)
     np.testing.assert_allclose(histograms(found, STARTS, 30, settings).similarity, defined(found, 30, settings), 1e-5)
@@ -78,9 +78,7 @@ def test_of_one_query_snippets_hits_in_a_bin_the_weightiest_counts() -> None:
     assert votes.similarity[0] == pytest.approx(0.9)
 
 
-def test_light_hits_are_left_out_and_unweighted_ones_count_one() -> None:
-    settings = FingerprintSettings(least_weight=0.1)
-    assert histograms(hits((0, 3), weight=0.05), STARTS, 1, settings).counts.sum() == 0
+def test_an_unweighted_hit_counts_one() -> None:
     assert histograms(hits((0, 3), weight=0.05), STARTS, 1, LITERAL).similarity.tolist() == [1, 0, 0, 0]
 
 
@@ -93,18 +91,11 @@ def test_a_hit_weighs_what_it_is_nearer_than_the_last_one_which_is_none() -> Non
 
 
 def test_of_a_long_query_some_snippets_are_looked_up_in_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprint, "MOST_ASKED", 10)
+    monkeypatch.setattr(fingerprint, "MAX_LOOKED_UP", 10)
     everything = embeddings(200)
     votes = offsets(build(packed(everything), threads=1), everything[60:120:2], STARTS)
     assert ranking(votes)[0] == 2
     assert votes.counts[2] == 10
-
-
-def test_short_queries_can_afford_more_hits() -> None:
-    short, usual, long = map(fingerprint.affordable, (5, 92, 5000))
-    assert (short.neighbours, short.probes) == (1024, 512)
-    assert (usual.neighbours, usual.probes) == (133, 66)
-    assert (long.neighbours, long.probes) == (100, 48)
 
 
 def test_a_passage_is_found_among_all_snippets() -> None:

@@ -1,5 +1,6 @@
 """Queries made from documents find these again, and where they were taken from."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,19 +9,22 @@ import numpy as np
 import pytest
 
 from collection_samples import NETWORK, embeddings
-from engine import alignment, search
+from engine import alignment, plan
 from engine.collection import Collection, CollectionWriter
 from engine.config import Alignment, SearchSettings
 from engine.errors import QueryError
-from engine.search import Method, Query, Searcher
+from engine.neighbours import cells
+from engine.search import Query, Searcher
 from engine.values import (
     PLACE_DTYPES,
     Box,
     Document,
     Kind,
+    Method,
     RecordingPosition,
     ScorePosition,
-    Sequence,
+    Snippets,
+    SnippetSequence,
     System,
 )
 
@@ -54,20 +58,24 @@ def document(id: str, kind: Kind) -> Document:
         System(page=1 + number // 4, number=number + 1, box=box, staves=(box,), staff_space=0.01, confidence=1)
         for number in range(SNIPPETS // SNIPPETS_PER_SYSTEM if kind == "score" else 0)
     )
-    return Document(id=id, kind=kind, fingerprint=id, pages=2, systems=systems, duration_s=SNIPPETS / 2)
+    return Document(id=id, kind=kind, content_hash=id, pages=2, systems=systems, duration_s=SNIPPETS / 2)
 
 
-def sequence(kind: Kind, seed: int, bias: float = 0.0) -> Sequence:
-    return Sequence(
-        embeddings=embeddings(SNIPPETS, seed), places=places(kind), bias=np.full(SNIPPETS, bias, dtype=np.float32)
+def sequence(kind: Kind, seed: int, bias: float = 0.0) -> SnippetSequence:
+    return SnippetSequence(
+        kind=kind,
+        embeddings=embeddings(SNIPPETS, seed),
+        places=places(kind),
+        bias=np.full(SNIPPETS, bias, dtype=np.float32),
     )
 
 
-def noisy(seed: int, snippets: list[int] | range, kind: Kind) -> Sequence:
+def noisy(seed: int, snippets: list[int] | range, kind: Kind) -> SnippetSequence:
     """A query of this kind that resembles some snippets of the document made with `seed`."""
     rows = embeddings(SNIPPETS, seed)[snippets] + 0.1 * np.random.default_rng(9).standard_normal((len(snippets), 32))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return Sequence(
+    return SnippetSequence(
+        kind=kind,
         embeddings=rows.astype(np.float32),
         places=places(kind, len(rows)),
         bias=np.zeros(len(rows), dtype=np.float32),
@@ -92,11 +100,11 @@ def test_a_noisy_fragment_of_a_score_finds_its_systems(collection: Collection, m
     answer = Searcher(collection, FEW).query(noisy(3, range(13, 24), "recording"), "score", method)
     best = answer.matches[0]
     assert best.document.id == "s03"
-    assert [system.number for system in best.systems] == [2, 3, 4, 5, 6]  # 4.2 excerpts more at each end
-    assert best.pages == (1, 2)
-    assert best.start_x == pytest.approx(1 + 3 / 5 + 1 / 6 - 4.2 / 5)
-    assert best.end_x == pytest.approx(3 / 5 + 1 / 6 + 4.2 / 5 - 1)
-    assert best.start_s is None
+    assert [system.number for system in best.place.systems] == [2, 3, 4, 5, 6]  # 4.2 excerpts more at each end
+    assert best.place.pages == (1, 2)
+    assert best.place.start_x == pytest.approx(1 + 3 / 5 + 1 / 6 - 4.2 / 5)
+    assert best.place.end_x == pytest.approx(3 / 5 + 1 / 6 + 4.2 / 5 - 1)
+    assert best.place.start_s is None
 
 
 @pytest.mark.parametrize("method", PARTIAL)
@@ -104,16 +112,16 @@ def test_a_noisy_fragment_of_a_recording_finds_its_seconds(collection: Collectio
     answer = Searcher(collection, FEW).query(noisy(107, range(10, 20), "score"), "recording", method)
     best = answer.matches[0]
     assert best.document.id == "r07"
-    assert best.start_s == pytest.approx(5 + 2.1 - 1)  # two snippets more at each end
-    assert best.end_s == pytest.approx(19 / 2 + 2.1 + 1)
-    assert best.systems == ()
+    assert best.place.start_s == pytest.approx(5 + 2.1 - 1)  # two snippets more at each end
+    assert best.place.end_s == pytest.approx(19 / 2 + 2.1 + 1)
+    assert best.place.systems == ()
 
 
 def test_refine_equals_exhaustive_when_the_shortlist_covers_everything(collection: Collection) -> None:
     query = noisy(3, range(13, 24), "recording")
     searcher = Searcher(collection, SearchSettings(shortlist=12))
     refined, exhaustive = searcher.query(query, "score", "refine", 12), searcher.query(query, "score", "exhaustive", 12)
-    assert [replace(match, votes=0) for match in refined.matches] == list(exhaustive.matches)
+    assert [replace(match, votes=None) for match in refined.matches] == list(exhaustive.matches)
 
 
 def test_refine_answers_only_from_the_shortlist(collection: Collection) -> None:
@@ -123,30 +131,45 @@ def test_refine_answers_only_from_the_shortlist(collection: Collection) -> None:
     assert (answer.matches[0].document.id, answer.matches[0].votes) == ("s03", 9)
 
 
-def test_a_small_collection_is_aligned_whole(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "SHORTLIST", (3, 3))
-    monkeypatch.setattr(search, "EXACT_ROWS", 0)
-    snippets, cpu = 12 * SNIPPETS, alignment.choose("cpu")
-    for holds, cells, matches in ((snippets, 9 * snippets, 12), (snippets - 1, 9 * snippets, 3), (snippets, 100, 3)):
-        searcher = Searcher(collection, backend=replace(cpu, holds=holds, cells=cells))
-        assert len(searcher.query(noisy(3, range(9), "recording"), "score", top=12).matches) == matches
-
-
-@pytest.mark.parametrize(("length", "cells", "documents"), [(9, 9 * SNIPPETS * 5, 5), (18, 9 * SNIPPETS * 5, 2)])
-def test_a_shortlist_is_as_long_as_it_may_take_time(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch, length: int, cells: int, documents: int
+def test_the_plan_is_followed_told_and_logged_once_a_query(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(search, "SHORTLIST", (1, 8))
-    monkeypatch.setattr(search, "SHORTLIST_CELLS", cells)
-    monkeypatch.setattr(search, "EXACT_ROWS", 0)
-    searcher = Searcher(collection, backend=replace(alignment.choose("cpu"), cells=0))
-    assert len(searcher.query(noisy(3, range(length), "recording"), "score", top=12).matches) == documents
+    monkeypatch.setattr(cells, "EXACT_ROWS", 0)
+    monkeypatch.setattr(plan, "MIN_SHORTLIST", 3)
+    monkeypatch.setattr(plan, "SHORTLIST_CELLS", 0)
+    query, pairs = noisy(3, range(9), "recording"), 9 * 12 * SNIPPETS
+    for limit, matches, neighbours in ((pairs, 12, 0), (pairs - 1, 3, 1024)):
+        caplog.clear()
+        searcher = Searcher(collection, backend=replace(alignment.choose("cpu"), max_exhaustive_cells=limit))
+        with caplog.at_level(logging.INFO, logger="engine.search"):
+            answer = searcher.query(query, "score", top=12)
+        assert answer.plan == searcher.plan(Query(sequence=query, among="score"))
+        assert (answer.plan.aligned, answer.plan.documents, answer.plan.neighbours) == (matches, 12, neighbours)
+        assert len(answer.matches) == matches
+        assert [record.message.partition(":")[2].strip() for record in caplog.records] == [answer.plan.reason]
 
 
-def test_votes_cost_minus_their_share(collection: Collection) -> None:
-    settings = SearchSettings(neighbours=1)
-    answer = Searcher(collection, settings).query(noisy(3, range(8), "recording"), "score", "vote")
-    assert (answer.matches[0].cost, answer.matches[0].votes) == (-1.0, 8)
+@pytest.mark.parametrize("method", ["vote", "fingerprint"])
+def test_what_is_not_aligned_has_votes_and_no_cost(collection: Collection, method: Method) -> None:
+    answer = Searcher(collection, SearchSettings(neighbours=1)).query(noisy(3, range(8), "recording"), "score", method)
+    assert (answer.matches[0].cost, answer.matches[0].votes) == (None, 8)
+    assert answer.plan is not None
+    assert answer.plan.aligned == 0
+
+
+def test_what_is_aligned_without_looking_up_neighbours_has_a_cost_and_no_votes(collection: Collection) -> None:
+    (best,) = Searcher(collection).query(noisy(3, range(8), "recording"), "score", top=1).matches
+    assert best.votes is None
+    assert best.cost is not None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_ranking_is_by_rising_keys(collection: Collection, method: Method) -> None:
+    ranking = Searcher(collection).ranking(
+        Query(sequence=noisy(3, range(8), "recording"), among="score", method=method)
+    )
+    assert ranking.ids[0] == "s03" or method == "dtw"
+    assert np.all(np.diff(ranking.keys) >= 0)
 
 
 def test_matches_are_ranked_from_1_by_rising_cost_and_no_more_than_asked_for(collection: Collection) -> None:
@@ -194,7 +217,7 @@ def test_each_stage_that_ran_is_timed(collection: Collection) -> None:
 
 def test_matches_need_not_be_located(collection: Collection) -> None:
     answer = Searcher(collection).query(noisy(3, range(8), "recording"), "score", locate=False)
-    assert answer.matches[0].systems == ()
+    assert answer.matches[0].place.systems == ()
     assert "locate" not in answer.timings_ms
 
 
@@ -253,3 +276,10 @@ def test_queries_answered_together_are_answered_as_one_by_one(collection: Collec
         assert together.matches == alone.matches
         assert together.timings_ms.keys() == alone.timings_ms.keys()
     assert searcher.answers([]) == []
+
+
+def test_the_path_of_embeddings_alone_is_refused(collection: Collection) -> None:
+    bare = Snippets(kind="recording", embeddings=noisy(3, range(8), "recording").embeddings)
+    assert Searcher(collection).query(bare, "score").matches[0].document.id == "s03"
+    with pytest.raises(ValueError, match="expected a query whose snippets have places"):
+        Searcher(collection).query(bare, "score", path=True)

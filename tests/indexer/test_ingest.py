@@ -100,7 +100,7 @@ def test_a_file_with_other_content_is_embedded_again_and_keeps_its_title(collect
     summary = run(collection, library)
     assert (summary.changed, summary.unchanged) == (["etude"], ["take"])
     after = held(collection)["etude"]
-    assert after.fingerprint != before.fingerprint
+    assert after.content_hash != before.content_hash
     assert (len(after.systems), after.title) == (2, "Étude")
 
 
@@ -145,7 +145,7 @@ def test_a_file_that_moved_keeps_its_document(collection: Path, library: Path) -
     library = library.rename(library.parent / "moved")
     summary = run(collection, library)
     assert (sorted(summary.changed), summary.snippets, summary.failed) == (["etude", "take"], 0, {})
-    assert held(collection)["take"].fingerprint == before.fingerprint
+    assert held(collection)["take"].content_hash == before.content_hash
 
 
 def test_ctrl_c_commits_nothing_and_what_was_done_is_taken_up_by_the_next_run(

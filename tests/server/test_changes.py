@@ -71,7 +71,7 @@ def test_changes_made_together_are_one_generation_that_is_served(path: Path, she
         collection.check()
         document = collection.document("b")
     assert (document.title, document.composer, document.source, document.duration_s) == ("B", "C", "take 1.flac", 6.0)
-    assert document.fingerprint == hashlib.sha256(bytes([1])).hexdigest()
+    assert document.content_hash == hashlib.sha256(bytes([1])).hexdigest()
 
 
 def test_what_is_there_already_is_not_added_again(path: Path, shelf: Shelf) -> None:
@@ -101,10 +101,10 @@ def test_of_documents_to_remove_all_must_be_there(path: Path, shelf: Shelf) -> N
     assert ids(shelf) == ["a", "b"]
 
 
-def test_an_upload_has_the_fingerprint_that_its_file_has_offline(tmp_path: Path) -> None:
+def test_an_upload_has_the_content_hash_that_its_file_has_offline(tmp_path: Path) -> None:
     file = write_recording(tmp_path / "a.flac", 1, seconds=5)
     media = Media(kind="recording", files=(File(name="a.flac", data=file.read_bytes()),))
-    assert changes.fingerprint(media) == documents.fingerprint(file)
+    assert changes.content_hash(media) == documents.content_hash(file)
 
 
 def test_nothing_is_changed_while_another_writes(path: Path, shelf: Shelf) -> None:

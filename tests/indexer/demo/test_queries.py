@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.values import SCORE_PLACE, Box, Document, Sequence, System
+from engine.values import SCORE_PLACE, Box, Document, SnippetSequence, System
 from indexer.demo.queries import DemoQuery, DemoResult, rows, run_of_systems
 
 
@@ -16,11 +16,11 @@ def score(systems: int) -> Document:
     return Document(id="s", kind="score", systems=numbered)
 
 
-def sequence(ends: list[tuple[int, int]]) -> Sequence:
+def sequence(ends: list[tuple[int, int]]) -> SnippetSequence:
     places = np.zeros(len(ends), SCORE_PLACE)
     places["system"], places["end_system"] = np.array(ends).T
     embeddings = np.eye(len(ends), 32, dtype=np.float32)
-    return Sequence(embeddings=embeddings, places=places, bias=np.zeros(len(ends), np.float32))
+    return SnippetSequence(kind="score", embeddings=embeddings, places=places, bias=np.zeros(len(ends), np.float32))
 
 
 def test_twenty_seconds_of_a_minute_are_a_third_of_the_systems() -> None:

@@ -8,7 +8,7 @@ import pytest
 from engine import alignment
 from engine.collection import Collection, CollectionWriter
 from engine.config import Alignment, FrontEnd
-from engine.values import PLACE_DTYPES, Document, Embeddings, Kind, NetworkIdentity, Sequence
+from engine.values import PLACE_DTYPES, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
 from indexer.training import calibrate
 
 NETWORK = NetworkIdentity(name="test", hash="0" * 64, front_end=FrontEnd())
@@ -28,7 +28,8 @@ def written(path: Path, pieces: int, rng: np.random.Generator) -> Collection:
             names: dict[Kind, str] = {"score": f"p{number}" + ".score" * (number % 2), "recording": f"p{number}.played"}
             for kind, name in names.items():
                 places = np.zeros(len(music), PLACE_DTYPES[kind])
-                sequence = Sequence(embeddings=noisy(music, rng), places=places, bias=np.zeros(len(music), np.float32))
+                bias = np.zeros(len(music), np.float32)
+                sequence = SnippetSequence(kind=kind, embeddings=noisy(music, rng), places=places, bias=bias)
                 writer.stage(Document(id=name, kind=kind, snippets=len(music)), sequence)
         writer.commit()
     return Collection.open(path)
