@@ -54,7 +54,7 @@ STEP_SETS: tuple[StepSet, ...] = ("wide", "slope", "classic")
 Rows = list[dict[str, Any]]
 
 
-class Bench:
+class GpuBench:
     """The sections; each returns the rows of its table."""
 
     def __init__(self, cupy: Any, *, quick: bool) -> None:
@@ -272,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(environment["device"])
     import cupy
 
-    bench, sections = Bench(cupy, quick=options.quick), {}
+    bench, sections = GpuBench(cupy, quick=options.quick), {}
     for name in options.only or SECTIONS:
         started = time.perf_counter()
         try:

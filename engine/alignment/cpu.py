@@ -91,7 +91,7 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
 
 def _arguments(
     queries: Sequence[Embeddings], documents: Packed, settings: Alignment
-) -> tuple[kernels.Queries, kernels.Documents, kernels.Settings]:
+) -> tuple[kernels.Queries, kernels.DocumentArrays, kernels.Settings]:
     """What the kernels take of queries, documents and settings."""
     for query in queries:
         check_query(query)
@@ -109,7 +109,7 @@ def _arguments(
     bias = documents.bias * weight if weight else np.empty(0, dtype=np.float32)
     return (
         kernels.Queries(rows=_bytes(rows) if _packs_bytes(settings) else rows, counts=counts),
-        kernels.Documents(words=embeddings.reshape(-1).view(np.uint32), halves=halves, bias=bias),
+        kernels.DocumentArrays(words=embeddings.reshape(-1).view(np.uint32), halves=halves, bias=bias),
         kernels.Settings(
             steps=kernels.STEPS.index(settings.steps),
             whole=settings.whole,

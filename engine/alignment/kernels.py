@@ -42,7 +42,7 @@ class Queries(NamedTuple):
     """int64 (Q,): how many rows of each query are real."""
 
 
-class Documents(NamedTuple):
+class DocumentArrays(NamedTuple):
     """The snippets of all documents."""
 
     words: Any
@@ -79,7 +79,7 @@ class Scratch(NamedTuple):
     carried: Any
     """Two vectors that one row hands to the next: the least total, and the length of its path."""
     starts: Any
-    """int64 (LANES,): where in `Documents.words` the snippet being packed starts."""
+    """int64 (LANES,): where in `DocumentArrays.words` the snippet being packed starts."""
 
 
 class PathLengths(NamedTuple):
