@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from bench import crowd, pieces, queries, report
 from bench.pieces import Piece
-from bench.queries import AMONG, Query
+from bench.queries import AMONG, LabelledQuery
 from bench.random_collection import document
 from bench.retrieval import collect
 from engine import alignment
@@ -55,7 +55,7 @@ FEW = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class DistractorSource:
     """What documents of one kind are made from."""
 
     kind: Kind
@@ -70,7 +70,7 @@ class Source:
     """(32, 32): rows less their mean, times `whiten`, have the covariance 1; `colour` is its inverse."""
 
     @classmethod
-    def of(cls, packed: Packed, kind: Kind, lengths: NDArray[np.int64]) -> "Source":
+    def of(cls, packed: Packed, kind: Kind, lengths: NDArray[np.int64]) -> "DistractorSource":
         """Raises ValueError if there are not enough snippets to tell how they are spread."""
         if len(packed.embeddings) < 10 * DIMENSION:
             raise ValueError(f"expected at least {10 * DIMENSION} {kind} snippets, got {len(packed.embeddings)}")
@@ -87,14 +87,14 @@ class Source:
         )
 
 
-def made(source: Source, number: int, encoder: AnyEncoder) -> tuple[Document, SnippetSequence]:
+def made(source: DistractorSource, number: int, encoder: AnyEncoder) -> tuple[Document, SnippetSequence]:
     """Made document `number`, always the same."""
     rows = embeddings(source, number)
     id = f"{PREFIX}-{source.kind}-{number:06d}"
     return document(id, source.kind, rows, encoder.bias(rows, source.kind), encoder.identity.front_end)
 
 
-def embeddings(source: Source, number: int) -> Embeddings:
+def embeddings(source: DistractorSource, number: int) -> Embeddings:
     """Those of made document `number`: float32 (n, 32)."""
     rng, wanted = _drawn(source, number)
     passages: list[NDArray[np.float32]] = []
@@ -104,18 +104,18 @@ def embeddings(source: Source, number: int) -> Embeddings:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
-def length(source: Source, number: int) -> int:
+def length(source: DistractorSource, number: int) -> int:
     """How many snippets made document `number` has."""
     return _drawn(source, number)[1]
 
 
-def _drawn(source: Source, number: int) -> tuple[Generator, int]:
+def _drawn(source: DistractorSource, number: int) -> tuple[Generator, int]:
     """What the document is made by, and its length."""
     rng = np.random.default_rng([SEED, number, source.kind == "score"])
     return rng, max(2, int(rng.choice(source.lengths)))
 
 
-def _passage(source: Source, rng: Generator) -> NDArray[np.float32]:
+def _passage(source: DistractorSource, rng: Generator) -> NDArray[np.float32]:
     """A passage of a real document at another tempo: between two snippets lies what lies between their embeddings."""
     number = int(rng.integers(len(source.packed)))
     first, last = source.packed.offsets[number : number + 2].tolist()
@@ -177,7 +177,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[Query]:
+def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[LabelledQuery]:
     """Fragments of each length of each piece."""
     rng = np.random.default_rng(SEED)
     for query in queries.whole(collection, found):
@@ -186,7 +186,7 @@ def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Itera
 
 
 def compare(
-    asked: Sequence[Query], ours: Collection, takes: Packed, kind: Kind, encoder: AnyEncoder, backend: Backend
+    asked: Sequence[LabelledQuery], ours: Collection, takes: Packed, kind: Kind, encoder: AnyEncoder, backend: Backend
 ) -> list[dict[str, Any]]:
     """A row for each kind of query and each crowd.
 
@@ -197,7 +197,7 @@ def compare(
     lengths = np.diff(real.offsets)
     crowds = {"real": real, "real, the other half": takes.take(sources)}
     for name, some in (("made", sources), ("made of few", sources[::FEW])):
-        source = Source.of(takes.take(some), kind, lengths)
+        source = DistractorSource.of(takes.take(some), kind, lengths)
         crowds[name] = pack([made(source, number, encoder)[1] for number in range(len(others))])
     ids = ours.ids(kind)
     truths = np.array([ids.index(query.truth) for query in asked])
@@ -226,7 +226,7 @@ def pack(sequences: Sequence[SnippetSequence]) -> Packed:
     )
 
 
-def _costs(asked: Sequence[Query], packed: Packed, backend: Backend) -> NDArray[np.float32]:
+def _costs(asked: Sequence[LabelledQuery], packed: Packed, backend: Backend) -> NDArray[np.float32]:
     """(queries, documents)."""
     found = backend.align_many([query.sequence.embeddings for query in asked], packed, Alignment())
     return np.stack([one.costs for one in found])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.workers import Failure, each
-from indexer.demo.pieces import PIECES, Piece, corpus
+from indexer.demo.pieces import PIECES, DemoPiece, corpus
 from indexer.demo.two_staves import two_staves
 from indexer.training.degrade import degrade_page
 from indexer.training.engrave import EngravedPage, Engraver, EngravingError, random_layout
@@ -34,7 +34,7 @@ def pages(*, degraded: bool, every: int = 1, jobs: int = 2) -> Iterator[Known]:
             yield from made
 
 
-def _pages(piece: Piece, *, folder: Path, degraded: bool) -> list[Known]:
+def _pages(piece: DemoPiece, *, folder: Path, degraded: bool) -> list[Known]:
     """Runs in a worker: Verovio may crash."""
     rng = np.random.default_rng(zlib.crc32(piece.id.encode()))
     mei = two_staves(folder / piece.file, piece.staves, piece.bars, title=piece.title, composer=piece.composer)

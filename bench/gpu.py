@@ -54,7 +54,7 @@ STEP_SETS: tuple[StepSet, ...] = ("wide", "slope", "classic")
 Rows = list[dict[str, Any]]
 
 
-class Bench:
+class GpuBench:
     """The sections; each returns the rows of its table."""
 
     def __init__(self, cupy: Any, *, quick: bool) -> None:
@@ -215,23 +215,23 @@ class Bench:
         return rows
 
     def faiss(self) -> Rows:
-        from engine import index
+        from engine import neighbours
 
-        if index.gpus() == 0:
+        if neighbours.gpus() == 0:
             raise DeviceError("FAISS finds no GPU")
         rows: Rows = []
         query = one_query(USUAL, self.rng)
         for count in (200_000, 1_000_000, *(() if self.quick else (1_200_000,))):
             started = time.perf_counter()
-            built = index.build(self.collection(count), threads=16)
+            built = neighbours.build(self.collection(count), threads=16)
             built_s = time.perf_counter() - started
-            device = index.on_card(built)
-            found, expected = (index.nearest(one, query, 25, threads=16)[1] for one in (device, built))
-            row: dict[str, Any] = {"rows": count, "index": index.describe(built), "build s": built_s}
-            row |= {"on the GPU": isinstance(device, index.CardIndex)}
+            device = neighbours.on_gpu(built)
+            found, expected = (neighbours.nearest(one, query, 25, threads=16)[1] for one in (device, built))
+            row: dict[str, Any] = {"rows": count, "index": built.describe(), "build s": built_s}
+            row |= {"on the GPU": isinstance(device, neighbours.GpuIndex)}
             row["recall"] = np.mean([len(set(a) & set(b)) / 25 for a, b in zip(found, expected, strict=True)]).item()
             for name, one in (("GPU ms", device), ("CPU ms", built)):
-                times = seconds(partial(index.nearest, one, query, 25, threads=16))
+                times = seconds(partial(neighbours.nearest, one, query, 25, threads=16))
                 row[name] = float(np.median(times)) * 1000
             rows.append(row)
         return rows
@@ -272,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(environment["device"])
     import cupy
 
-    bench, sections = Bench(cupy, quick=options.quick), {}
+    bench, sections = GpuBench(cupy, quick=options.quick), {}
     for name in options.only or SECTIONS:
         started = time.perf_counter()
         try:

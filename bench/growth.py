@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bench import distractors
-from bench.distractors import Source
+from bench.distractors import DistractorSource
 from engine.collection import Collection, CollectionWriter
 from engine.values import Document, Kind, SnippetSequence
 from engine.workers import Failure, each
@@ -33,7 +33,13 @@ class Growth:
 
 
 def grow(
-    path: Path, pieces: Collection, sources: Mapping[Kind, Source], snippets: int, load: LoadEncoder, *, jobs: int
+    path: Path,
+    pieces: Collection,
+    sources: Mapping[Kind, DistractorSource],
+    snippets: int,
+    load: LoadEncoder,
+    *,
+    jobs: int,
 ) -> Growth:
     """Adds made documents to the collection at `path` until it holds so many snippets of each kind, and commits.
 
@@ -61,7 +67,7 @@ def grow(
     return Growth(snippets=added, made_s=made_s, commit_s=time.perf_counter() - started - made_s)
 
 
-def count_for(source: Source, first: int, snippets: int) -> int:
+def count_for(source: DistractorSource, first: int, snippets: int) -> int:
     """How many made documents, from number `first` on, it takes to have so many snippets."""
     count, total = 0, 0
     while total < snippets:
@@ -71,7 +77,7 @@ def count_for(source: Source, first: int, snippets: int) -> int:
 
 
 def _made(
-    source: Source, first: int, last: int, load: LoadEncoder, jobs: int
+    source: DistractorSource, first: int, last: int, load: LoadEncoder, jobs: int
 ) -> Iterator[tuple[Document, SnippetSequence]]:
     """Made documents first..last - 1, in order, from so many processes."""
     blocks = [range(start, min(start + BLOCK, last)) for start in range(first, last, BLOCK)]
@@ -91,7 +97,7 @@ def _made(
                 turn = next(turns, None)
 
 
-def _block(source: Source, load: LoadEncoder, numbers: range) -> list[tuple[Document, SnippetSequence]]:
+def _block(source: DistractorSource, load: LoadEncoder, numbers: range) -> list[tuple[Document, SnippetSequence]]:
     """Runs in a worker."""
     encoder = worker_encoder(load)
     return [distractors.made(source, number, encoder) for number in numbers]

@@ -40,9 +40,9 @@ EXAMPLES = 8
 """Of each sort of query, sent in turns."""
 AUDIO, PAGE, EMBEDDINGS = "20 s of audio", "one page", f"{SNIPPETS} embeddings"
 
-Asked = Media | Embedded
+ClientQuery = Media | Embedded
 """A query as its client has it."""
-Material = dict[str, tuple[Asked, ...]]
+Examples = dict[str, tuple[ClientQuery, ...]]
 """Examples by sort of query."""
 
 
@@ -133,7 +133,7 @@ def _started(child: "subprocess.Popen[str]", log: Path) -> Served:
 # --- what is asked ----------------------------------------------------------------------------------------------------
 
 
-def material(found: Sequence[Piece], work: Path, collection: Path, network: NetworkIdentity) -> Material:
+def material(found: Sequence[Piece], work: Path, collection: Path, network: NetworkIdentity) -> Examples:
     """Examples of each sort of query: from the pieces, or synthesised if there are none.
 
     work: where the recordings of the pieces are, or are made. collection: holds the snippets that are asked for.
@@ -217,14 +217,14 @@ def _snippets(path: Path, network: NetworkIdentity, rng: Generator) -> list[Embe
 # --- clients that ask -------------------------------------------------------------------------------------------------
 
 
-async def send(client: AsyncClient, asked: Asked) -> dict[str, Any]:
+async def send(client: AsyncClient, asked: ClientQuery) -> dict[str, Any]:
     """The reply to a query. Raises ServerError."""
     if isinstance(asked, Embedded):
         return await client.query_embeddings(asked.embeddings, asked.kind, asked.network)
     return await client.query([(file.name, file.data) for file in asked.files], kind=asked.kind)
 
 
-async def timed(client: AsyncClient, asked: Asked) -> Sample:
+async def timed(client: AsyncClient, asked: ClientQuery) -> Sample:
     started, outcome, stages_ms = time.perf_counter(), "ok", {}
     try:
         stages_ms = (await send(client, asked))["timings_ms"]
@@ -234,7 +234,7 @@ async def timed(client: AsyncClient, asked: Asked) -> Sample:
     return Sample(sent_s=started, took_s=took_s, outcome=outcome, stages_ms=stages_ms)
 
 
-async def closed_loop(address: Address, examples: Sequence[Asked], clients: int, seconds: float) -> Load:
+async def closed_loop(address: Address, examples: Sequence[ClientQuery], clients: int, seconds: float) -> Load:
     """So many clients, each of which asks again when it has a reply; counted once each has had its first one.
 
     Lasts for `seconds`, and where replies are slow for up to four times as long until there are two a client.
@@ -263,7 +263,7 @@ async def closed_loop(address: Address, examples: Sequence[Asked], clients: int,
 
 
 async def open_loop(
-    address: Address, examples: Sequence[Asked], per_s: float, seconds: float, *, connections: int = 64
+    address: Address, examples: Sequence[ClientQuery], per_s: float, seconds: float, *, connections: int = 64
 ) -> Load:
     """Requests at random times, so many a second, whatever becomes of those before; all replies are waited for.
 

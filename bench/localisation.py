@@ -40,7 +40,7 @@ SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class LocalisationQuery:
     """A part of one form of a piece, to be located in the other."""
 
     truth: Truth
@@ -115,7 +115,9 @@ def variants(default: Alignment) -> dict[str, Alignment]:
     return {name: settings for i, (name, settings) in enumerate(made.items()) if i == 0 or settings != default}
 
 
-def ask(collection: Collection, known: Iterable[Truth], recordings: dict[str, str], per_piece: int) -> Iterator[Query]:
+def ask(
+    collection: Collection, known: Iterable[Truth], recordings: dict[str, str], per_piece: int
+) -> Iterator[LocalisationQuery]:
     """Parts of both forms of each piece, from random places; recordings: ids by those of the scores."""
     rng = np.random.default_rng(SEED)
     front_end = collection.network.front_end
@@ -125,11 +127,11 @@ def ask(collection: Collection, known: Iterable[Truth], recordings: dict[str, st
         for _ in range(per_piece):
             for length_s in LENGTHS_S:
                 cut = queries.seconds(heard, length_s, front_end, rng)
-                yield Query(
+                yield LocalisationQuery(
                     truth=one, direction="A2S", form=f"{length_s} s", wanted=score.id, sequence=cut, score=score
                 )
             for count in SYSTEMS:
-                yield Query(
+                yield LocalisationQuery(
                     truth=one,
                     direction="S2A",
                     form=f"{count} system{'s'[: count > 1]}",
@@ -140,7 +142,7 @@ def ask(collection: Collection, known: Iterable[Truth], recordings: dict[str, st
 
 
 def measure(
-    collection: Collection, asked: Sequence[Query], name: str, settings: Alignment, threads: int
+    collection: Collection, asked: Sequence[LocalisationQuery], name: str, settings: Alignment, threads: int
 ) -> list[dict[str, Any]]:
     """A row for each form of query."""
     searcher = Searcher(collection, SearchSettings(alignment=settings, threads=threads))
@@ -186,7 +188,7 @@ def mean(values: Sequence[float], groups: Sequence[Hashable]) -> Estimate:
     return Estimate(value=float(sums.sum() / counts.sum()), low=float(low), high=float(high))
 
 
-def errors(query: Query, match: Match) -> Errors:
+def errors(query: LocalisationQuery, match: Match) -> Errors:
     """How far the match is from the truth; the start of a score that asks is where its first snippet starts."""
     first = query.sequence.places[0]
     if query.direction == "A2S":

@@ -17,26 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.queries import AMONG, Query
+from bench.queries import AMONG, LabelledQuery
 from engine import fingerprint, search
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.fingerprint import LITERAL
 from engine.metrics import Ranks, ranks_by_cost
-from engine.search import Method, Searcher
+from engine.search import Searcher
+from engine.values import Method
 from engine.voting import vote as votes
 
 WINDOWS = 100
 
 Costs = NDArray[np.floating]
 """(documents,) of the kind searched, lower is better; infinite: not ranked."""
-Cost = Callable[[Query], Costs]
+Cost = Callable[[LabelledQuery], Costs]
 
 
 def vote(collection: Collection, neighbours: int, *, threads: int = 1) -> Cost:
     """Minus the votes of each document."""
 
-    def cost(query: Query) -> Costs:
+    def cost(query: LabelledQuery) -> Costs:
         kind = AMONG[query.direction]
         windows = query.sequence.part(evenly_spaced(len(query.sequence)))
         offsets = collection.packed(kind).offsets
@@ -55,7 +56,7 @@ def evenly_spaced(length: int) -> NDArray[np.int64]:
 def shazam(collection: Collection, *, threads: int = 1) -> Cost:
     """Minus what the highest bin of each document holds, at the tempo of one snippet a snippet."""
 
-    def cost(query: Query) -> Costs:
+    def cost(query: LabelledQuery) -> Costs:
         kind = AMONG[query.direction]
         offsets, index = collection.packed(kind).offsets, collection.index(kind)
         found = fingerprint.offsets(index, query.sequence.embeddings, offsets, settings=LITERAL, threads=threads)
@@ -69,17 +70,17 @@ def shipped(collection: Collection, method: Method, settings: SearchSettings) ->
     searcher = Searcher(collection, settings)
     numbers = {kind: {id: number for number, id in enumerate(collection.ids(kind))} for kind in AMONG.values()}
 
-    def cost(query: Query) -> Costs:
+    def cost(query: LabelledQuery) -> Costs:
         kind = AMONG[query.direction]
         costs = np.full(len(numbers[kind]), np.inf)
         found = searcher.ranking(search.Query(sequence=query.sequence, among=kind, method=method))
-        costs[[numbers[kind][id] for id in found.ids]] = found.costs
+        costs[[numbers[kind][id] for id in found.ids]] = found.keys
         return costs
 
     return cost
 
 
-def ranks(collection: Collection, asked: Sequence[Query], cost: Cost, name: str = "") -> Ranks:
+def ranks(collection: Collection, asked: Sequence[LabelledQuery], cost: Cost, name: str = "") -> Ranks:
     """The rank of each query's right document; infinite where the collection lacks it, or where it is no match.
 
     Ties count against the right piece, and so do pieces without a vote: they share the last rank. (The published code

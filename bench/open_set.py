@@ -33,8 +33,8 @@ from tqdm import tqdm
 from bench import distractors, pieces, queries, report
 from bench.crowd import collect as collect_takes
 from bench.detection import Numbers, Truths, auroc, bins, calibration_error, false_alarms
-from bench.distractors import Source
-from bench.queries import AMONG, Direction, Query
+from bench.distractors import DistractorSource
+from bench.queries import AMONG, Direction, LabelledQuery
 from bench.retrieval import collect, collection_sizes
 from engine import alignment, config
 from engine.collection import Collection
@@ -158,7 +158,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def ask(collection: Collection, found: Sequence[pieces.Piece], per_piece: int) -> Iterator[Query]:
+def ask(collection: Collection, found: Sequence[pieces.Piece], per_piece: int) -> Iterator[LabelledQuery]:
     """All queries whose right document is there."""
     rng = np.random.default_rng(SEED)
     held = {document.id for document in collection.documents}
@@ -173,7 +173,7 @@ def ask(collection: Collection, found: Sequence[pieces.Piece], per_piece: int) -
 
 
 def aligned(
-    asked: Sequence[Query],
+    asked: Sequence[LabelledQuery],
     direction: Direction,
     collection: Collection,
     others: Packed,
@@ -199,7 +199,7 @@ def aligned(
 
 def made_of(real: Packed, kind: Kind, like: Packed, encoder: Encoder, count: int) -> Packed:
     """Documents made of real ones, as long as those of `like`."""
-    source = Source.of(real, kind, np.diff(like.offsets))
+    source = DistractorSource.of(real, kind, np.diff(like.offsets))
     numbers = tqdm(range(count), desc=kind, unit="document", disable=None, leave=False)
     return distractors.pack([distractors.made(source, number, encoder)[1] for number in numbers])
 

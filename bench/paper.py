@@ -23,7 +23,7 @@ import numpy as np
 from bench import crowd, methods, pieces, queries, report
 from bench.methods import Cost
 from bench.pieces import Piece
-from bench.queries import AMONG, Direction, Query
+from bench.queries import AMONG, Direction, LabelledQuery
 from bench.retrieval import collect, collection_sizes
 from engine.collection import Collection
 from engine.config import SearchSettings
@@ -184,7 +184,7 @@ def table_2(
                 yield {"direction": direction, "length": length, "system": system, **quality.row()}
 
 
-def fragments(collection: Collection, wholes: Sequence[Query], length: int, count: int) -> list[Query]:
+def fragments(collection: Collection, wholes: Sequence[LabelledQuery], length: int, count: int) -> list[LabelledQuery]:
     """`count` fragments of so many seconds or systems, from random places of random pieces; the same each time."""
     rng = np.random.default_rng((SEED, length))
     chosen = rng.integers(len(wholes), size=count)

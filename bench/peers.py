@@ -24,7 +24,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.index import nearest
+from engine.neighbours import FlatIndex, nearest
 from engine.values import DIMENSION, Embeddings, Packed
 
 logger = logging.getLogger(__name__)
@@ -142,10 +142,10 @@ def _faiss(index: Any, packed: Packed, threads: int) -> Neighbours:
     faiss.omp_set_num_threads(threads)
     for _, block in _blocks(packed):
         index.add(block)
-    starts = _starts(packed)
+    starts, searched = _starts(packed), FlatIndex(index)
 
     def neighbours(query: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
-        similarities, rows = nearest(index, query, NEIGHBOURS, threads=threads)
+        similarities, rows = nearest(searched, query, NEIGHBOURS, threads=threads)
         found = rows >= 0
         return _documents(starts, rows[found]), similarities[found]
 

@@ -21,7 +21,7 @@ AMONG: dict[Direction, Kind] = {"A2S": "score", "S2A": "recording"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class LabelledQuery:
     """One query and what it should find."""
 
     direction: Direction
@@ -33,7 +33,7 @@ class Query:
     sequence: SnippetSequence
 
 
-def whole(collection: Collection, found: Iterable[Piece]) -> Iterator[Query]:
+def whole(collection: Collection, found: Iterable[Piece]) -> Iterator[LabelledQuery]:
     """Each piece's recording, asked among the scores, and its score, asked among the recordings.
 
     Documents that could not be added are not asked for; asked of the other kind, they are not found.
@@ -47,10 +47,10 @@ def whole(collection: Collection, found: Iterable[Piece]) -> Iterator[Query]:
         for direction, (asked, truth) in forms.items():
             if asked in held:
                 sequence = collection.sequence(asked)
-                yield Query(direction=direction, form="whole", piece=piece.id, truth=truth, sequence=sequence)
+                yield LabelledQuery(direction=direction, form="whole", piece=piece.id, truth=truth, sequence=sequence)
 
 
-def fragment(query: Query, size: float, front_end: FrontEnd, rng: Generator) -> Query:
+def fragment(query: LabelledQuery, size: float, front_end: FrontEnd, rng: Generator) -> LabelledQuery:
     """So many seconds of a recording (see `seconds`), or systems of a score (see `systems`), of a whole query."""
     if query.direction == "A2S":
         return replace(query, form=f"{size} s", sequence=seconds(query.sequence, size, front_end, rng))

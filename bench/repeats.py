@@ -72,7 +72,7 @@ def unfold(found: Iterable[Piece], work: Path) -> dict[str, list[Visit]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class RepeatQuery:
     """What is asked, and what should be found."""
 
     group: str
@@ -85,7 +85,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class RepeatResult:
     """What came of one query with one alignment."""
 
     rank: float
@@ -94,14 +94,14 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class SearchedDocuments:
     """All that is searched: the measured pieces, then the crowd."""
 
     collection: Collection
     crowd: Collection | None
     backend: alignment.Backend
 
-    def rank(self, query: Query, settings: Alignment) -> float:
+    def rank(self, query: RepeatQuery, settings: Alignment) -> float:
         """Of the right document; ties count against it."""
         kind = AMONG[query.direction]
         parts = [self.collection.packed(kind)] + ([self.crowd.packed(kind)] if self.crowd else [])
@@ -109,7 +109,7 @@ class Field:
         right = costs[self._number(query)]
         return float(np.sum(costs <= right)) if np.isfinite(right) else np.inf
 
-    def path(self, query: Query, settings: Alignment) -> tuple[PathPoint, ...]:
+    def path(self, query: RepeatQuery, settings: Alignment) -> tuple[PathPoint, ...]:
         """Of a recording through the right score; no points where there is none."""
         packed, number = self.collection.packed("score"), self._number(query)
         part = slice(*packed.offsets[number : number + 2])
@@ -119,25 +119,27 @@ class Field:
         score = Ruler.of(self.collection.sequence(query.wanted), self.collection.document(query.wanted).systems)
         return points(cells, Ruler.of(query.sequence), score)
 
-    def in_system(self, query: Query, settings: Alignment) -> float | None:
+    def in_system(self, query: RepeatQuery, settings: Alignment) -> float | None:
         """The share of the path that lies in the right system."""
         score = self.collection.document(query.wanted)
         _, apart = localisation.path_errors(query.truth, self.path(query, settings), score)
         return float(np.mean(np.array(apart) == 0)) if apart else None
 
-    def _number(self, query: Query) -> int:
+    def _number(self, query: RepeatQuery) -> int:
         ids = [document.id for document in self.collection.of_kind(AMONG[query.direction])]
         return ids.index(query.wanted)
 
 
-def ask(collection: Collection, known: Iterable[Truth], recordings: dict[str, str], per_piece: int) -> Iterator[Query]:
+def ask(
+    collection: Collection, known: Iterable[Truth], recordings: dict[str, str], per_piece: int
+) -> Iterator[RepeatQuery]:
     """Both forms of each piece, whole and in parts; recordings: ids by those of the scores."""
     rng = np.random.default_rng(SEED)
     for one in known:
         group = "with repeats" if visits.turns(one.visits) else "without"
         seen, heard = collection.sequence(one.piece), collection.sequence(recordings[one.piece])
-        a2s = functools.partial(Query, group=group, direction="A2S", truth=one, wanted=one.piece)
-        s2a = functools.partial(Query, group=group, direction="S2A", truth=one, wanted=recordings[one.piece])
+        a2s = functools.partial(RepeatQuery, group=group, direction="A2S", truth=one, wanted=one.piece)
+        s2a = functools.partial(RepeatQuery, group=group, direction="S2A", truth=one, wanted=recordings[one.piece])
         yield a2s(form="whole", sequence=heard)
         yield s2a(form="whole", sequence=seen)
         for _ in range(per_piece):
@@ -156,18 +158,18 @@ def fragment(sequence: SnippetSequence, length_s: float, turns: Sequence[float],
     return sequence.part(np.flatnonzero((starts >= start_s) & (ends <= start_s + length_s + 0.5)))
 
 
-def measure(field: Field, asked: Sequence[Query], default: Alignment) -> list[dict[str, Any]]:
+def measure(field: SearchedDocuments, asked: Sequence[RepeatQuery], default: Alignment) -> list[dict[str, Any]]:
     """A row for each group, kind of query and set of steps."""
     rows, penalties = [], tuple(sorted({*PENALTIES, default.jump_penalty}, reverse=True))
     kinds = sorted({(query.group, query.direction, query.form) for query in asked})
     for steps in STEPS:
-        found: dict[tuple[str, str, str], list[list[Result]]] = {kind: [] for kind in kinds}
+        found: dict[tuple[str, str, str], list[list[RepeatResult]]] = {kind: [] for kind in kinds}
         for query in tqdm(asked, desc=steps, unit="query", disable=None, dynamic_ncols=True):
             results = []
             for penalty in penalties:
                 settings = replace(default, steps=steps, jump_penalty=penalty)
                 placed = field.in_system(query, settings) if query.direction == "A2S" else None
-                results.append(Result(rank=field.rank(query, settings), in_system=placed))
+                results.append(RepeatResult(rank=field.rank(query, settings), in_system=placed))
             found[query.group, query.direction, query.form].append(results)
         for group, direction, form in kinds:
             names = [q.truth.piece for q in asked if (q.group, q.direction, q.form) == (group, direction, form)]
@@ -177,7 +179,7 @@ def measure(field: Field, asked: Sequence[Query], default: Alignment) -> list[di
 
 
 def figures(
-    results: Sequence[Sequence[Result]], names: Sequence[str], penalties: Sequence[float], chosen: float
+    results: Sequence[Sequence[RepeatResult]], names: Sequence[str], penalties: Sequence[float], chosen: float
 ) -> dict[str, Any]:
     """MRR and share in the right system by penalty, and what the chosen penalty gains over the first, infinity.
 
@@ -196,7 +198,7 @@ def figures(
     return row
 
 
-def plot(path: Path, field: Field, query: Query, settings: Alignment) -> None:
+def plot(path: Path, field: SearchedDocuments, query: RepeatQuery, settings: Alignment) -> None:
     """Draws a recording's path through its score, and what is known of it."""
     from matplotlib.figure import Figure
 
@@ -275,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             collection = opened.enter_context(Collection.open(path, identity))
             documents = {document.id: document for document in collection.documents}
             known = truth.truths(options.data, options.set, documents, 3 if options.quick else None, played)
-            field = Field(collection=collection, crowd=crowd, backend=backend)
+            field = SearchedDocuments(collection=collection, crowd=crowd, backend=backend)
             recordings = {piece.id: piece.recording_id for piece in own}
             asked = list(ask(collection, known, recordings, 1 if options.quick else options.fragments))
             rows += [{"recordings": recorded} | row for row in measure(field, asked, default)]

@@ -27,14 +27,14 @@ from tqdm import tqdm
 
 from bench import pieces, queries, report
 from bench.pieces import Piece
-from bench.queries import AMONG, Query
+from bench.queries import AMONG, LabelledQuery
 from engine import config, documents
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.encoder import Encoder
 from engine.metrics import ranks_of, summarise
-from engine.search import Method, Searcher
-from engine.values import Kind, NetworkIdentity
+from engine.search import Searcher
+from engine.values import Kind, Method, NetworkIdentity
 from indexer import ingest
 
 LENGTHS_S = (10, 20, 40)
@@ -44,10 +44,10 @@ SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class RetrievalResult:
     """What came of one query."""
 
-    query: Query
+    query: LabelledQuery
     method: Method
     answer: tuple[str, ...]
     """Ids, best first."""
@@ -129,7 +129,7 @@ def collect(
     return folder / "collection", cost
 
 
-def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[Query]:
+def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[LabelledQuery]:
     """All queries. Documents that could not be added are not asked for; asked of the other kind, they are not found."""
     rng = np.random.default_rng(SEED)
     front_end = collection.network.front_end
@@ -140,8 +140,8 @@ def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Itera
 
 
 def answer(
-    collection: Collection, asked: Sequence[Query], settings: SearchSettings, methods: Sequence[Method]
-) -> list[Result]:
+    collection: Collection, asked: Sequence[LabelledQuery], settings: SearchSettings, methods: Sequence[Method]
+) -> list[RetrievalResult]:
     """Every query by every method, with the whole ranking.
 
     Places are looked for in the best ten matches, as users have it, of the queries of three pieces, to time it.
@@ -161,19 +161,19 @@ def answer(
             if query.piece in located:
                 times["locate"] = searcher.query(query.sequence, among, method, top=10).timings_ms["locate"]
             ids = tuple(match.document.id for match in given.matches)
-            results.append(Result(query=query, method=method, answer=ids, timings_ms=times))
+            results.append(RetrievalResult(query=query, method=method, answer=ids, timings_ms=times))
     return results
 
 
-def _grouped(results: Sequence[Result]) -> dict[tuple[str, str, str], list[Result]]:
-    groups: dict[tuple[str, str, str], list[Result]] = defaultdict(list)
+def _grouped(results: Sequence[RetrievalResult]) -> dict[tuple[str, str, str], list[RetrievalResult]]:
+    groups: dict[tuple[str, str, str], list[RetrievalResult]] = defaultdict(list)
     for result in results:
         groups[result.query.direction, result.query.form, result.method].append(result)
     order = ["whole", *(f"{length} s" for length in LENGTHS_S)]
     return dict(sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] not in order, item[0][1] != "whole")))
 
 
-def quality_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+def quality_rows(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
     """R@1, R@10, MRR and MR of each kind of query and method; intervals by resampling pieces."""
     rows = []
     for (direction, form, method), group in _grouped(results).items():
@@ -183,7 +183,7 @@ def quality_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     return rows
 
 
-def timing_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+def timing_rows(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
     """Mean milliseconds of each stage of the search, None where it does not run."""
     rows = []
     for (direction, form, method), group in _grouped(results).items():

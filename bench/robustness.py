@@ -30,8 +30,8 @@ from engine.config import FrontEnd
 from engine.documents import Encoder as AnyEncoder
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
-from engine.pages import normalise_grey
 from engine.score import cut_strip, straight_course
+from engine.score.pages import normalise_grey
 from engine.values import Embeddings, System
 from engine.workers import Failure, each
 from indexer.training import corpus, degrade
@@ -85,7 +85,7 @@ NEUTRAL = Conditions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
+class EngravedScore:
     """A score engraved, and its notes to be played."""
 
     piece: str
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report.save(options.json, environment=environment, networks=networks, pieces=len(scores), rows=rows)
 
 
-def engraved(data: Path, count: int) -> list[Score]:
+def engraved(data: Path, count: int) -> list[EngravedScore]:
     """The first validation scores in the corpus' shuffled order, of those that Verovio reads."""
     settings = replace(config.load(corpus.CorpusSettings(), section="corpus", path=DEFAULT_CORPUS), data=data)
     found = [(piece, path) for piece, path in corpus.pieces(settings, "val") if path.suffix != ".ly"]
@@ -118,14 +118,14 @@ def engraved(data: Path, count: int) -> list[Score]:
     return sorted((score for _, score in made if not isinstance(score, Failure)), key=lambda score: score.piece)
 
 
-def _engraved(task: tuple[str, Path]) -> Score:
+def _engraved(task: tuple[str, Path]) -> EngravedScore:
     """Runs in a worker: Verovio may crash."""
     engraver = Engraver(task[1])
-    return Score(piece=task[0], pages=tuple(engraver.pages(Layout(), limit=PAGES)), notes=engraver.notes())
+    return EngravedScore(piece=task[0], pages=tuple(engraver.pages(Layout(), limit=PAGES)), notes=engraver.notes())
 
 
 def measure(
-    scores: Sequence[Score],
+    scores: Sequence[EngravedScore],
     encoders: Sequence[AnyEncoder],
     window: FrontEnd,
     curves: Mapping[str, Sequence[float]],
@@ -170,7 +170,7 @@ def _rows(
     return rows
 
 
-def material(score: Score, conditions: Conditions, window: FrontEnd) -> Material:
+def material(score: EngravedScore, conditions: Conditions, window: FrontEnd) -> Material:
     """The score printed and played under these conditions; the points are its onsets."""
     quarters = corpus.distinct_onsets(np.unique(np.concatenate([page.note_quarter for page in score.pages])))
     strip, columns = printed(score, quarters, conditions, window)
@@ -180,7 +180,7 @@ def material(score: Score, conditions: Conditions, window: FrontEnd) -> Material
     )
 
 
-def _changed(clean: Material, score: Score, name: str, conditions: Conditions, window: FrontEnd) -> Material:
+def _changed(clean: Material, score: EngravedScore, name: str, conditions: Conditions, window: FrontEnd) -> Material:
     """The material with the one side made anew that the condition is about."""
     quarters = clean.measures * 4
     if name in SOUND:
@@ -191,7 +191,7 @@ def _changed(clean: Material, score: Score, name: str, conditions: Conditions, w
 
 
 def printed(
-    score: Score, quarters: NDArray[np.float64], conditions: Conditions, window: FrontEnd
+    score: EngravedScore, quarters: NDArray[np.float64], conditions: Conditions, window: FrontEnd
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """The strip, and the column of each onset."""
     strips: list[NDArray[np.uint8]] = []
@@ -240,7 +240,7 @@ def _turned(page: NDArray[np.uint8], system: System, degrees: float) -> NDArray[
 
 
 def played(
-    score: Score, quarters: NDArray[np.float64], conditions: Conditions
+    score: EngravedScore, quarters: NDArray[np.float64], conditions: Conditions
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The spectrogram of a performance that its seed fixes, and the frame of each onset."""
     rng = np.random.default_rng(zlib.crc32(score.piece.encode()))

@@ -35,9 +35,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench import crowd, growth, peers, pieces, queries, report
-from bench.distractors import Source
+from bench.distractors import DistractorSource
 from bench.pieces import Piece
-from bench.queries import AMONG, Direction, Query
+from bench.queries import AMONG, Direction, LabelledQuery
 from bench.retrieval import collect
 from bench.scale_plot import draw
 from engine import alignment, search
@@ -47,8 +47,8 @@ from engine.confidence import Calibration
 from engine.config import Alignment, SearchSettings
 from engine.encoder import Encoder
 from engine.metrics import summarise
-from engine.search import Method, Searcher
-from engine.values import Embeddings, Kind
+from engine.search import Searcher
+from engine.values import Embeddings, Kind, Method
 from engine.workers import Worker
 from indexer.ingest import LoadEncoder
 
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ours = opened.enter_context(Collection.open(path, encoder.identity))
         takes = opened.enter_context(Collection.open(_other_music(options, encoder, load)))
         sources = {kind: _source(takes, ours, kind) for kind in AMONG.values()}
-        bench = Bench(
+        bench = ScaleBench(
             asked=list(ask(ours, found)),
             calibration=Calibration.load(None, encoder.identity, Alignment()),
             threads=options.jobs,
@@ -149,12 +149,12 @@ def sizes(most: int) -> list[int]:
     return [*doubled, most]
 
 
-def _source(takes: Collection, ours: Collection, kind: Kind) -> Source:
+def _source(takes: Collection, ours: Collection, kind: Kind) -> DistractorSource:
     """What documents of this kind are made from: the takes, at the lengths of our documents."""
-    return Source.of(takes.packed(kind), kind, np.diff(ours.packed(kind).offsets))
+    return DistractorSource.of(takes.packed(kind), kind, np.diff(ours.packed(kind).offsets))
 
 
-def ask(collection: Collection, found: Sequence[Piece]) -> Iterator[Query]:
+def ask(collection: Collection, found: Sequence[Piece]) -> Iterator[LabelledQuery]:
     """The fragments of each form of all pieces."""
     whole = list(queries.whole(collection, found))
     rng = np.random.default_rng(SEED)
@@ -164,19 +164,19 @@ def ask(collection: Collection, found: Sequence[Piece]) -> Iterator[Query]:
                 yield queries.fragment(query, size, collection.network.front_end, rng)
 
 
-def members(asked: Sequence[Query]) -> dict[tuple[Direction, str], list[Query]]:
+def members(asked: Sequence[LabelledQuery]) -> dict[tuple[Direction, str], list[LabelledQuery]]:
     """The queries of each direction and form."""
-    groups: dict[tuple[Direction, str], list[Query]] = {}
+    groups: dict[tuple[Direction, str], list[LabelledQuery]] = {}
     for query in asked:
         groups.setdefault((query.direction, query.form), []).append(query)
     return groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class ScaleBench:
     """What is asked, and by what means."""
 
-    asked: list[Query]
+    asked: list[LabelledQuery]
     calibration: Calibration | None
     threads: int
 
@@ -223,7 +223,9 @@ class Bench:
                             cost = {"built_s": built_s, "resident_mb": (_resident_bytes() - before) / 1e6}
                             yield _result(direction, form, peer.name, ranked) | cost | {"disk_bytes": search.disk_bytes}
 
-    def exhaustive(self, work: Path, measured: Sequence[dict[str, Any]]) -> dict[tuple[Direction, str], "Truth"]:
+    def exhaustive(
+        self, work: Path, measured: Sequence[dict[str, Any]]
+    ) -> dict[tuple[Direction, str], "ExhaustiveResult"]:
         """What the alignment of all documents finds at each size, from the costs of the largest."""
         truths = {}
         with Collection.open(work / "collection") as collection:
@@ -240,12 +242,12 @@ class Bench:
                 costs, ids = np.load(kept), collection.ids(kind)
                 right = np.array([ids.index(query.truth) for query in group])
                 counts = [one["kinds"][kind]["documents"] for one in measured]
-                truths[direction, form] = Truth.of(costs, right, ids, counts)
+                truths[direction, form] = ExhaustiveResult.of(costs, right, ids, counts)
         return truths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
+class ExhaustiveResult:
     """What aligning all documents finds, for each size and query."""
 
     winners: list[list[str]]
@@ -254,7 +256,7 @@ class Truth:
     @classmethod
     def of(
         cls, costs: NDArray[np.float32], right: NDArray[np.int64], ids: Sequence[str], counts: Sequence[int]
-    ) -> "Truth":
+    ) -> "ExhaustiveResult":
         """costs: (queries, documents) of the largest size; those of smaller ones are the first so many."""
         winners, ranks = [], []
         own = np.take_along_axis(costs, right[:, None], axis=1)
@@ -264,7 +266,7 @@ class Truth:
         return cls(winners=winners, ranks=ranks)
 
 
-def by_search(searcher: Searcher, group: Sequence[Query], method: Method) -> tuple[Ranked, dict[str, float]]:
+def by_search(searcher: Searcher, group: Sequence[LabelledQuery], method: Method) -> tuple[Ranked, dict[str, float]]:
     """What `Searcher` finds, and the median of each stage where it runs; the first query is asked twice, to warm up."""
     ranked: Ranked = []
     stages: list[dict[str, float]] = []
@@ -282,7 +284,7 @@ Costs = Callable[[Embeddings], NDArray[np.floating]]
 """(documents,) of a query, lower is better."""
 
 
-def by_costs(collection: Collection, group: Sequence[Query], costs: Costs) -> Ranked:
+def by_costs(collection: Collection, group: Sequence[LabelledQuery], costs: Costs) -> Ranked:
     """The same of anything that tells costs; ties count against the right document."""
     ids = collection.ids(AMONG[group[0].direction])
     number = {id: i for i, id in enumerate(ids)}
@@ -314,7 +316,7 @@ def by_librosa(collection: Collection, kind: Kind) -> Costs | None:
     return costs
 
 
-def opened(path: Path, query: Query, threads: int) -> dict[str, float]:
+def opened(path: Path, query: LabelledQuery, threads: int) -> dict[str, float]:
     """How long a new process takes to open the collection, and from there to the first answer; files are cached."""
     worker = Worker(_first_answer)
     worker.send((path, query, threads))
@@ -323,7 +325,7 @@ def opened(path: Path, query: Query, threads: int) -> dict[str, float]:
     return found
 
 
-def _first_answer(task: tuple[Path, Query, int]) -> dict[str, float]:
+def _first_answer(task: tuple[Path, LabelledQuery, int]) -> dict[str, float]:
     """Runs in a worker."""
     path, query, threads = task
     started = time.perf_counter()
@@ -358,7 +360,9 @@ def _result(direction: Direction, form: str, method: str, ranked: Ranked) -> dic
 
 
 def quality_rows(
-    asked: Sequence[Query], measured: Sequence[dict[str, Any]], truths: dict[tuple[Direction, str], Truth]
+    asked: Sequence[LabelledQuery],
+    measured: Sequence[dict[str, Any]],
+    truths: dict[tuple[Direction, str], ExhaustiveResult],
 ) -> list[dict[str, Any]]:
     """One row for each direction, form, method and size."""
     groups = members(asked)

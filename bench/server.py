@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench import load, pieces, random_collection, report
-from bench.load import Asked, Load, Material, Sample, percentile
+from bench.load import ClientQuery, Examples, Load, Sample, percentile
 from bench.pieces import Piece
 from bench.retrieval import collect
 from engine import documents
@@ -128,7 +128,7 @@ def _collections(options: argparse.Namespace, found: Sequence[Piece], encoder: E
 
 
 def measure(
-    path: Path, asked: Material, encoder: Encoder, options: argparse.Namespace
+    path: Path, asked: Examples, encoder: Encoder, options: argparse.Namespace
 ) -> dict[str, list[dict[str, Any]]]:
     """All rows of one collection, by table."""
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -149,7 +149,7 @@ def measure(
 # --- load -------------------------------------------------------------------------------------------------------------
 
 
-def loads(address: Address, asked: Material, clients: Sequence[int], seconds: float) -> dict[tuple[str, int], Load]:
+def loads(address: Address, asked: Examples, clients: Sequence[int], seconds: float) -> dict[tuple[str, int], Load]:
     """What came of each sort of query and number of clients."""
     points = [(sort, count) for sort in asked for count in clients]
     progress = tqdm(points, desc="load", unit="point", disable=None, dynamic_ncols=True)
@@ -183,7 +183,7 @@ def _latencies(found: Load, outcome: str) -> dict[str, float | None]:
 
 
 def overheads(
-    address: Address, path: Path, asked: Material, encoder: Encoder, options: argparse.Namespace
+    address: Address, path: Path, asked: Examples, encoder: Encoder, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """What the server adds to each sort of query."""
     settings = SearchSettings()
@@ -200,7 +200,7 @@ def overheads(
     return rows
 
 
-def _written(asked: Asked, folder: Path) -> Path:
+def _written(asked: ClientQuery, folder: Path) -> Path:
     """The file that the engine reads."""
     folder.mkdir()
     if isinstance(asked, Embedded):
@@ -212,7 +212,7 @@ def _written(asked: Asked, folder: Path) -> Path:
 
 async def _in_turns(
     address: Address,
-    examples: Sequence[Asked],
+    examples: Sequence[ClientQuery],
     files: Sequence[Path],
     encoder: Encoder,
     searcher: Searcher,
@@ -229,7 +229,7 @@ async def _in_turns(
     return pairs[1:]
 
 
-def in_process(asked: Asked, file: Path, encoder: documents.Encoder, searcher: Searcher) -> Answer:
+def in_process(asked: ClientQuery, file: Path, encoder: documents.Encoder, searcher: Searcher) -> Answer:
     """The answer of the engine without a server. file: holds what is asked, unless that is embeddings."""
     among = OTHER[asked.kind]
     if isinstance(asked, Embedded):
@@ -269,12 +269,12 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
 # --- overload ---------------------------------------------------------------------------------------------------------
 
 
-def overloads(address: Address, asked: Material, seconds: float) -> list[dict[str, Any]]:
+def overloads(address: Address, asked: Examples, seconds: float) -> list[dict[str, Any]]:
     """What becomes of each sort of query when too many come."""
     return [{"query": sort, **asyncio.run(overload(address, asked[sort], seconds))} for sort in asked]
 
 
-async def overload(address: Address, examples: Sequence[Asked], seconds: float) -> dict[str, Any]:
+async def overload(address: Address, examples: Sequence[ClientQuery], seconds: float) -> dict[str, Any]:
     """A full queue first, for what can be answered and how fast; then several times as much, twice as long."""
     full = await load.closed_loop(address, examples, Limits().queue, seconds)
     memory: list[float] = []

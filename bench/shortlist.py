@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from bench import crowd, pieces, queries, report
 from bench.pieces import Piece
-from bench.queries import AMONG, Direction, Query
+from bench.queries import AMONG, Direction, LabelledQuery
 from bench.retrieval import collect, collection_sizes
 from engine import alignment, fingerprint, voting
 from engine.alignment import Backend
@@ -41,8 +41,8 @@ from engine.collection import Collection
 from engine.config import Alignment
 from engine.encoder import Encoder
 from engine.fingerprint import LITERAL, FingerprintSettings
-from engine.index import Index
 from engine.metrics import Ranks, summarise
+from engine.neighbours import Index
 from engine.values import Embeddings, Kind, Packed
 
 LENGTHS_S = (10, 20, 50)
@@ -64,7 +64,7 @@ Ranking = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class Candidates:
     """The documents of one kind, and what finds them."""
 
     ids: tuple[str, ...]
@@ -74,10 +74,10 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class ShortlistResult:
     """What one way made of one query."""
 
-    query: Query
+    query: LabelledQuery
     way: str
     truth: float
     """Rank of the right document; infinite where the collection lacks it."""
@@ -130,9 +130,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def gather(collection: Collection, kind: Kind) -> Material:
+def gather(collection: Collection, kind: Kind) -> Candidates:
     """The documents of one kind and what finds them, all in memory."""
-    return Material(
+    return Candidates(
         ids=tuple(document.id for document in collection.of_kind(kind)),
         packed=collection.packed(kind),
         index=collection.index(kind),
@@ -140,7 +140,7 @@ def gather(collection: Collection, kind: Kind) -> Material:
     )
 
 
-def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[Query]:
+def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[LabelledQuery]:
     """Fragments of every length of each piece that the collection holds."""
     rng = np.random.default_rng(SEED)
     front_end = collection.network.front_end
@@ -149,22 +149,22 @@ def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Itera
             yield queries.fragment(query, size, front_end, rng)
 
 
-def vote(material: Material, query: Embeddings, neighbours: int) -> Ranking:
+def vote(material: Candidates, query: Embeddings, neighbours: int) -> Ranking:
     return voting.ranking(voting.vote(material.index, query, material.packed.offsets, neighbours))
 
 
-def fingerprints(material: Material, query: Embeddings, settings: FingerprintSettings) -> Ranking:
+def fingerprints(material: Candidates, query: Embeddings, settings: FingerprintSettings) -> Ranking:
     return fingerprint.ranking(fingerprint.offsets(material.index, query, material.packed.offsets, settings))
 
 
-def merged(material: Material, query: Embeddings) -> Ranking:
+def merged(material: Candidates, query: Embeddings) -> Ranking:
     """The documents of both rankings in turns."""
     both = fingerprints(material, query, FingerprintSettings()), vote(material, query, 25)
     places = np.stack([np.argsort(ranking) for ranking in both])
     return np.lexsort((np.argmin(places, axis=0), places.min(axis=0)))
 
 
-WAYS: Mapping[str, Callable[[Material, Embeddings], Ranking]] = {
+WAYS: Mapping[str, Callable[[Candidates, Embeddings], Ranking]] = {
     "vote, k = 1": functools.partial(vote, neighbours=1),
     "vote, k = 25": functools.partial(vote, neighbours=25),
     "literal": functools.partial(fingerprints, settings=LITERAL),
@@ -173,11 +173,11 @@ WAYS: Mapping[str, Callable[[Material, Embeddings], Ranking]] = {
 }
 
 
-def align_all(material: Material, query: Embeddings) -> Ranking:
+def align_all(material: Candidates, query: Embeddings) -> Ranking:
     return np.argsort(material.backend.align(query, material.packed, Alignment()).costs, kind="stable")
 
 
-def answer(material: Mapping[Direction, Material], asked: Sequence[Query]) -> list[Result]:
+def answer(material: Mapping[Direction, Candidates], asked: Sequence[LabelledQuery]) -> list[ShortlistResult]:
     """Every query by every way."""
     results = []
     for direction in AMONG:  # compiles kernels, loads pages
@@ -191,19 +191,21 @@ def answer(material: Mapping[Direction, Material], asked: Sequence[Query]) -> li
             ranking, ms = _timed(way, here, query)
             place = np.argsort(ranking)
             truth = 1.0 + place[right] if right >= 0 else np.inf
-            results.append(Result(query=query, way=name, truth=truth, winner=1.0 + place[best], ms=ms))
+            results.append(ShortlistResult(query=query, way=name, truth=truth, winner=1.0 + place[best], ms=ms))
     return results
 
 
-def _timed(way: Callable[[Material, Embeddings], Ranking], here: Material, query: Query) -> tuple[Ranking, float]:
+def _timed(
+    way: Callable[[Candidates, Embeddings], Ranking], here: Candidates, query: LabelledQuery
+) -> tuple[Ranking, float]:
     started = time.process_time()  # what other programs do on a shared machine is not counted
     ranking = way(here, query.sequence.embeddings)
     return ranking, 1000 * (time.process_time() - started)
 
 
-def quality_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+def quality_rows(results: Sequence[ShortlistResult]) -> list[dict[str, Any]]:
     """R@K of truth and of winner, by direction, kind of query, and way; intervals by resampling pieces."""
-    groups: dict[tuple[Direction, str, str], list[Result]] = defaultdict(list)
+    groups: dict[tuple[Direction, str, str], list[ShortlistResult]] = defaultdict(list)
     for result in results:
         for form in (result.query.form, ANY):
             groups[result.query.direction, form, result.way].append(result)

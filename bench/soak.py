@@ -105,7 +105,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _prepared(options: argparse.Namespace, encoder: Encoder, folder: Path) -> tuple[load.Material, Path]:
+def _prepared(options: argparse.Namespace, encoder: Encoder, folder: Path) -> tuple[load.Examples, Path]:
     """What is asked, and a copy of the collection."""
     found, work, copy = [], options.retrieval / "dev", folder / "collection"
     if not options.quick:

@@ -56,7 +56,7 @@ SEED, DRAWS = 0, 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Take:
+class PlayedExcerpt:
     """What is played."""
 
     piece: Piece
@@ -137,7 +137,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def takes_of(piece: Piece, work: Path, longest_s: float) -> list[Take]:
+def takes_of(piece: Piece, work: Path, longest_s: float) -> list[PlayedExcerpt]:
     """Of the recording of a piece, as much from each start."""
     samples, rate = soundfile.read(pieces.recording(piece, work).path, dtype="float32")
     assert rate == SAMPLE_RATE
@@ -145,11 +145,12 @@ def takes_of(piece: Piece, work: Path, longest_s: float) -> list[Take]:
     rng = np.random.default_rng([SEED, *piece.id.encode()])
     starts = 0, int(rng.integers(max(1, len(samples) - count)))
     return [
-        Take(piece=piece, start=name, samples=samples[at : at + count]) for name, at in zip(STARTS, starts, strict=True)
+        PlayedExcerpt(piece=piece, start=name, samples=samples[at : at + count])
+        for name, at in zip(STARTS, starts, strict=True)
     ]
 
 
-def hear(takes: Sequence[Take], shelf: Shelf, encoder: Encoder) -> tuple[list[list[Told]], dict[str, float]]:
+def hear(takes: Sequence[PlayedExcerpt], shelf: Shelf, encoder: Encoder) -> tuple[list[list[Told]], dict[str, float]]:
     """What was told of each take, push by push; and the milliseconds a push, of all and of the last tenth."""
     answering = Answering(shelf, encoder)
     told: list[list[Told]] = []
@@ -175,7 +176,7 @@ def hear(takes: Sequence[Take], shelf: Shelf, encoder: Encoder) -> tuple[list[li
     return told, {"ms a push": float(np.median([ms for _, ms in times])), "at the end": float(np.median(last))}
 
 
-def _groups(takes: Sequence[Take]) -> list[Sequence[Take]]:
+def _groups(takes: Sequence[PlayedExcerpt]) -> list[Sequence[PlayedExcerpt]]:
     return [takes[at : at + TOGETHER] for at in range(0, len(takes), TOGETHER)]
 
 
@@ -192,7 +193,7 @@ def _told(result: dict[str, Any]) -> Told:
     return Told(heard_s=result["heard_s"], id=best.get("id", ""), confidence=best.get("confidence") or 0.0)
 
 
-def judged(take: Take, told: Sequence[Told]) -> Heard:
+def judged(take: PlayedExcerpt, told: Sequence[Told]) -> Heard:
     """When the right score was found, as the module defines it."""
     right = [one.id == take.piece.id and one.confidence >= SURE for one in told]
     wrong = [one.id != take.piece.id and one.confidence >= SURE for one in told]
@@ -208,7 +209,7 @@ def judged(take: Take, told: Sequence[Told]) -> Heard:
 
 
 async def through_socket(
-    takes: Iterable[Take],
+    takes: Iterable[PlayedExcerpt],
     told: Iterable[Sequence[Told]],
     path: Path,
     encoder: Encoder,

@@ -23,9 +23,9 @@ import numpy as np
 
 from bench import engraved, report
 from bench.engraved import Known
-from engine.pages import normalise_grey, read_pages
-from engine.staff_lines import Grey
-from engine.systems import FoundSystem, find_systems
+from engine.score.pages import normalise_grey, read_pages
+from engine.score.staff_lines import Grey
+from engine.score.systems import FoundSystem, find_systems
 
 SETS = ("val_scans_joplin", "dev_scans_mozart", "dev_scans_bach_haydn")
 MIN_IOU = 0.5
@@ -33,7 +33,7 @@ QUICK_PAGES = 20
 
 Rows = tuple[float, float]
 """First and last line of a system, in page widths."""
-Page = tuple[str, int]
+PageKey = tuple[str, int]
 """Piece and page from 1."""
 
 
@@ -67,9 +67,9 @@ class Tally:
         }
 
 
-def printed_systems(folder: Path) -> dict[Page, list[PrintedSystem]]:
+def printed_systems(folder: Path) -> dict[PageKey, list[PrintedSystem]]:
     """The verified systems of each page of a set, top to bottom; pieces without any are absent."""
-    truth: dict[Page, list[PrintedSystem]] = defaultdict(list)
+    truth: dict[PageKey, list[PrintedSystem]] = defaultdict(list)
     with (folder / "systems.csv").open(newline="") as stream:
         for row in csv.DictReader(stream):
             if row["y_top"] and row["y_bottom"]:
@@ -127,7 +127,7 @@ def measure(name: str, pages: Iterable[Known], draw: Path | None) -> Tally:
     return tally
 
 
-def _key(file: Path) -> Page | None:
+def _key(file: Path) -> PageKey | None:
     match = re.fullmatch(r"(.+)_p(\d+)\.\w+", file.name)
     return (match[1], int(match[2])) if match else None
 

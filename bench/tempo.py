@@ -47,7 +47,7 @@ Note = tuple[float, float, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measure:
+class ScoreMeasure:
     """One measure of a score."""
 
     quarters: float
@@ -125,7 +125,7 @@ def measure_visits(path: Path) -> dict[tuple[str, str], list[dict[str, str]]]:
     return visits
 
 
-def read_measures(score: bytes) -> dict[int, Measure]:
+def read_measures(score: bytes) -> dict[int, ScoreMeasure]:
     """The measures of a MusicXML score, numbered from 1, or from 0 if the first is an upbeat called 0.
 
     Grace notes are left out, and what ties prolong counts once.
@@ -148,7 +148,7 @@ def read_measures(score: bytes) -> dict[int, Measure]:
             pitch = element.find("pitch")
             if pitch is not None and element.find("tie[@type='stop']") is None:
                 notes.append((onset, duration, _midi_pitch(pitch)))
-        measures[number] = Measure(quarters=length, notes=notes)
+        measures[number] = ScoreMeasure(quarters=length, notes=notes)
     return measures
 
 
@@ -168,7 +168,7 @@ def midi_notes(midi: bytes) -> tuple[Floats, Floats]:
     return onset, velocity
 
 
-def play(measures: Sequence[Measure], rng: np.random.Generator) -> Played:
+def play(measures: Sequence[ScoreMeasure], rng: np.random.Generator) -> Played:
     """The measures, in the order given, in a random style."""
     edges = np.concatenate([[0.0], np.cumsum([measure.quarters for measure in measures])])
     table = np.array(

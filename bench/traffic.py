@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench import load
-from bench.load import AUDIO, EMBEDDINGS, PAGE, Asked, Material, Served
+from bench.load import AUDIO, EMBEDDINGS, PAGE, ClientQuery, Examples, Served
 from engine.audio import SAMPLE_RATE
 from server import frames, messages
 from server.client import AsyncClient
@@ -41,7 +41,7 @@ class Actor:
 class Traffic:
     """Actors at work on one server; `outcomes` counts what came of what they did."""
 
-    def __init__(self, server: Served, token: str, asked: Material) -> None:
+    def __init__(self, server: Served, token: str, asked: Examples) -> None:
         self.pace = 1.0
         """All pauses are multiplied by it."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
@@ -183,7 +183,7 @@ def _actor(pause_s: float, act: Callable[[], Awaitable[Any]], *expected: str) ->
     return Actor(pause_s=pause_s, expected=frozenset(expected or ["ok"]), act=act)
 
 
-def _frame(asked: Asked) -> bytes:
+def _frame(asked: ClientQuery) -> bytes:
     """A query as it is sent."""
     fields: dict[str, Any] = {"kind": asked.kind}
     if isinstance(asked, Embedded):

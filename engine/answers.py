@@ -8,11 +8,13 @@ from engine.collection import Collection
 from engine.confidence import IN_COLLECTION
 from engine.values import Answer, Kind, Match, Place, System
 
-_HEADER = ("rank", "id", "title", "cost", "confidence", "where")
+_HEADER = ("rank", "id", "title", "cost", "votes", "confidence", "where")
+_OPTIONAL = ("cost", "votes", "confidence")
+"""Columns that are left out if no match has them."""
 
 
 def told(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
-    """What README.md describes: `direction`, `in_collection`, `matches`, `timings_ms`, `collection`.
+    """What README.md describes: `direction`, `in_collection`, `matches`, `plan`, `timings_ms`, `collection`.
 
     kind, among: of the query, and of the documents searched.
     """
@@ -21,6 +23,7 @@ def told(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dic
         "direction": "2".join("A" if one == "recording" else "S" for one in (kind, among)),
         "in_collection": answer.in_collection,
         "matches": [_match(match) for match in answer.matches],
+        "plan": None if answer.plan is None else dataclasses.asdict(answer.plan),
         "timings_ms": {stage: float(took) for stage, took in answer.timings_ms.items()},
         "collection": holding(collection),
     }
@@ -54,14 +57,13 @@ def table(answer: dict[str, Any]) -> str:
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Numbers to the right. Confidence has a column only if it could be told."""
+    """Numbers stand to the right."""
     cells = dict(zip(_HEADER, zip(*rows, strict=True), strict=True))
-    if not any(cells["confidence"]):
-        del cells["confidence"]
+    cells = {name: column for name, column in cells.items() if name not in _OPTIONAL or any(column)}
     columns = []
     for name, column in cells.items():
         width = max(len(cell) for cell in (name, *column))
-        right = name in ("rank", "cost", "confidence")
+        right = name in ("rank", *_OPTIONAL)
         columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in (name, *column)])
     return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
 
@@ -74,7 +76,7 @@ def _match(match: Match) -> dict[str, Any]:
         "title": document.title,
         "composer": document.composer,
         "kind": document.kind,
-        "cost": float(match.cost),
+        "cost": match.cost,
         "confidence": match.confidence,
         "votes": match.votes,
         "boxes": [_box(system) for system in match.place.systems],
@@ -109,9 +111,10 @@ def _row(match: dict[str, Any]) -> tuple[str, ...]:
         where = f"p. {_ranges(match['pages'])}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
     else:
         where = ""
-    cost = f"{round(match['cost'], 3) + 0.0:.3f}"
+    cost = "" if match["cost"] is None else f"{round(match['cost'], 3) + 0.0:.3f}"
+    votes = str(match["votes"]) if match["cost"] is None else ""  # what ranked, in the place of costs
     confidence = "" if match["confidence"] is None else f"{match['confidence']:.2f}"
-    return (str(match["rank"]), match["id"], match["title"], cost, confidence, where)
+    return (str(match["rank"]), match["id"], match["title"], cost, votes, confidence, where)
 
 
 def _clock(seconds: float) -> str:

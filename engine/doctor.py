@@ -62,7 +62,7 @@ def _faiss() -> str:
     except ImportError as exc:
         return f"cannot be imported ({exc}); install scorefind[cpu], or scorefind[gpu]"
     names = sorted(set(metadata.packages_distributions().get("faiss", [])))
-    from engine.index import gpus
+    from engine.neighbours import gpus
 
     return f"{faiss.__version__} of {' and '.join(names)}, {gpus()} GPUs, {faiss.omp_get_max_threads()} threads"
 

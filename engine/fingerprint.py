@@ -12,12 +12,13 @@ weights are ours.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.index import PROBES, Index, nearest
+from engine.neighbours import PROBES, Index, nearest
 from engine.values import Embeddings
 from engine.voting import Votes
 
@@ -45,22 +46,8 @@ class FingerprintSettings:
         return np.geomspace(self.least_slope, self.most_slope, steps + 1)
 
 
-MOST_ASKED = 128
-"""Snippets of a query that are looked up; of more of them every second, third or so on."""
-HITS, LEAST_NEIGHBOURS, MOST_NEIGHBOURS = 12_288, 100, 1024
-LOOKS, LEAST_PROBES, MOST_PROBES = 6_144, 32, 512
-"""What a query's snippets may have together. Twelve have the most each, and need them: among 2e7 snippets the right
-ones are seldom among the nearest hundred, and every hit counts. Of a hundred snippets a few hits are enough."""
-
-
-def affordable(length: int) -> FingerprintSettings:
-    """Settings by which a query takes about as long whatever its length, in snippets."""
-    asked = max(1, min(length, MOST_ASKED))
-    return FingerprintSettings(
-        neighbours=min(max(HITS // asked, LEAST_NEIGHBOURS), MOST_NEIGHBOURS),
-        probes=min(max(LOOKS // asked, LEAST_PROBES), MOST_PROBES),
-    )
-
+MAX_LOOKED_UP = 128
+"""Snippets of a query that are looked up; of a longer query every second, third or so on."""
 
 LITERAL = FingerprintSettings(neighbours=25, least_slope=1, most_slope=1, bin_snippets=2, weighted=False)
 """The paper's adaptation: slope 1, each offset together with a neighbour, since snippets overlap."""
@@ -89,11 +76,11 @@ def offsets(
     """The votes of the nearest snippets, see `histograms`.
 
     index: over all snippets; row i is snippet i of the packed documents.
-    query: float32 (N, 32); of a long one MOST_ASKED are looked up, evenly spaced.
+    query: float32 (N, 32); of a long one MAX_LOOKED_UP are looked up, evenly spaced.
     starts: int64 (B + 1,), where each document's rows start.
     """
     settings = settings or FingerprintSettings()
-    asked = np.arange(0, len(query), -(-len(query) // MOST_ASKED))
+    asked = np.arange(0, len(query), -(-len(query) // MAX_LOOKED_UP))
     hits = nearest_hits(index, query[asked], settings.neighbours, threads=threads, probes=settings.probes)
     return histograms(replace(hits, query=asked[hits.query].astype(np.int32)), starts, len(query), settings)
 
@@ -135,10 +122,16 @@ def histograms(hits: Hits, starts: NDArray[np.int64], length: int, settings: Fin
     bins = int((longest + slopes[-1] * length) / settings.bin_snippets) + 2
     positions = (hits.rows[order] - starts[documents]).astype(np.float32)
     weights = hits.weights[order] if settings.weighted else np.ones(len(order), np.float32)
-    scratch = *np.zeros((3, bins), np.int64), *np.zeros((2, bins), np.float32)
-    found = np.zeros(len(hit), np.int64), np.zeros(len(hit), np.float32)
-    scales = (slopes / settings.bin_snippets).astype(np.float32), np.float32(1 / settings.bin_snippets)
-    _highest(borders, positions, hits.query[order], weights, scales, length, scratch, found)
+    found = _Highest(counts=np.zeros(len(hit), np.int64), sums=np.zeros(len(hit), np.float32))
+    _find_highest(
+        borders,
+        _HitArrays(positions=positions, queries=hits.query[order], weights=weights),
+        (slopes / settings.bin_snippets).astype(np.float32),
+        np.float32(1 / settings.bin_snippets),
+        length,
+        _Bins(*np.zeros((3, bins), np.int64), *np.zeros((2, bins), np.float32)),
+        found,
+    )
     votes.counts[hit], votes.similarity[hit] = found
     return votes
 
@@ -148,32 +141,58 @@ def ranking(votes: Votes) -> NDArray[np.int64]:
     return np.argsort(-votes.similarity, kind="stable")
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # a server calls it from many threads
-def _highest(  # type: ignore[no-untyped-def]
-    borders, positions, queries, weights, scales, length, scratch, found
-):
-    """The highest bin of each document; its hits stand between two of `borders`, in the order of the query.
+class _HitArrays(NamedTuple):
+    """The hits of all documents, those of one document after those of another, each in the order of the query."""
 
-    scales: slopes in bins per query snippet, and bins per document snippet.
-    scratch: per bin the histogram that wrote to it last, so that none needs clearing; the query snippet that did; how
-    many did; what all have given it; and what the last one has.
+    positions: NDArray[np.float32]
+    """Where in its document each hit lies."""
+    queries: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+class _Bins(NamedTuple):
+    """One histogram; `stamps` tells which bins of it were written to, so that none needs clearing."""
+
+    stamps: NDArray[np.int64]
+    """The number of the histogram that wrote to the bin last."""
+    writers: NDArray[np.int64]
+    """The query snippet that wrote to the bin last."""
+    counts: NDArray[np.int64]
+    """How many query snippets wrote to the bin."""
+    sums: NDArray[np.float32]
+    """The weight that all of them gave."""
+    given: NDArray[np.float32]
+    """The weight that the last of them gave."""
+
+
+class _Highest(NamedTuple):
+    """The highest bin of each document: how many query snippets wrote to it, and the weight that they gave."""
+
+    counts: NDArray[np.int64]
+    sums: NDArray[np.float32]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")  # a server calls it from many threads
+def _find_highest(borders, hits, slopes, bins_per_snippet, length, bins, found):  # type: ignore[no-untyped-def]
+    """Writes the highest bin of each document to `found`; its hits stand between two of `borders`.
+
+    slopes: bins per query snippet. bins_per_snippet: bins per document snippet.
     """
-    slopes, bins_per_snippet = scales
-    stamps, writers, counts, sums, given = scratch
     stamp = 0
     for document in range(len(borders) - 1):
         for slope in slopes:
             stamp += 1
             for i in range(borders[document], borders[document + 1]):
-                query, weight = queries[i], weights[i]
-                place = int(positions[i] * bins_per_snippet + slope * (length - 1 - query))
-                if stamps[place] != stamp:
-                    stamps[place], sums[place], counts[place], writers[place] = stamp, 0.0, 0, -1
-                if writers[place] != query:
-                    writers[place], given[place] = query, 0.0
-                    counts[place] += 1
-                if weight > given[place]:
-                    sums[place] += weight - given[place]
-                    given[place] = weight
-                if sums[place] > found[1][document]:
-                    found[0][document], found[1][document] = counts[place], sums[place]
+                query, weight = hits.queries[i], hits.weights[i]
+                place = int(hits.positions[i] * bins_per_snippet + slope * (length - 1 - query))
+                if bins.stamps[place] != stamp:
+                    bins.stamps[place], bins.sums[place], bins.counts[place] = stamp, 0.0, 0
+                    bins.writers[place] = -1
+                if bins.writers[place] != query:
+                    bins.writers[place], bins.given[place] = query, 0.0
+                    bins.counts[place] += 1
+                if weight > bins.given[place]:
+                    bins.sums[place] += weight - bins.given[place]
+                    bins.given[place] = weight
+                if bins.sums[place] > found.sums[document]:
+                    found.counts[document], found.sums[document] = bins.counts[place], bins.sums[place]

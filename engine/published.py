@@ -22,9 +22,9 @@ class PublishedNetwork(Network):
 
     def __init__(self, architecture: Architecture, front_end: FrontEnd) -> None:
         super().__init__(architecture, front_end)
-        self.score_pathway = Pathway(architecture, self.snippet_shape, normalised_head=False)
+        self.score_pathway = PublishedPathway(architecture, self.snippet_shape, normalised_head=False)
         self.attention = Attention(architecture, front_end.excerpt_frames) if architecture.attention else None
-        self.recording_pathway = Pathway(architecture, self.excerpt_shape, normalised_head=True)
+        self.recording_pathway = PublishedPathway(architecture, self.excerpt_shape, normalised_head=True)
         self.projection = Projection(DIMENSION)
         self.log_scale = None
         self.apply(_initialise)
@@ -59,7 +59,7 @@ class PublishedNetwork(Network):
         return cast(Tensor, self.recording_pathway(excerpts))
 
 
-class Pathway(nn.Module):
+class PublishedPathway(nn.Module):
     """float (n, 1, height, width) -> float32 (n, 32), neither activated nor normalised."""
 
     def __init__(self, architecture: Architecture, shape: tuple[int, int], *, normalised_head: bool) -> None:

@@ -1,9 +1,10 @@
-"""Search, in the order it runs: shortlist, align, rank, judge, locate."""
+"""Search, in the order it runs: plan, shortlist, align, rank, judge, locate."""
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +15,13 @@ from engine.collection import Collection
 from engine.confidence import IN_COLLECTION, Calibration, Probabilities
 from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettings
 from engine.errors import QueryError
-from engine.index import EXACT_ROWS
+from engine.fingerprint import FingerprintSettings
+from engine.neighbours import PROBES, cell_count
+from engine.plan import fits_in_memory, plan
 from engine.stopwatch import Stopwatch
-from engine.values import Answer, Document, Documents, Kind, Match, Snippets, SnippetSequence, System
-from engine.voting import Votes
+from engine.values import Answer, Document, Documents, Kind, Match, Method, Plan, Snippets, SnippetSequence, System
 
-Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
-"""`refine`: documents are aligned, in a large collection those of a shortlist. `exhaustive`: all are. `vote`,
-`fingerprint`: rank without alignment. `sdtw`, `dtw`: all are aligned as published, the query with a part or with the
-whole of each."""
-
-SHORTLIST_CELLS = 12_500_000
-"""Where too many documents are there for all of them to be aligned, as many are as this many pairs of snippets make: 30
-to 40 ms of a core. A short query finds its piece less surely by its fingerprint, and can afford more of them."""
-SHORTLIST = (100, 3000)
-"""Documents on a shortlist, at least and at most, unless settings say how many."""
+logger = logging.getLogger(__name__)
 
 PUBLISHED = {"sdtw": PUBLISHED_SDTW, "dtw": PUBLISHED_DTW}
 
@@ -54,8 +47,10 @@ class _Ranked:
 
     numbers: NDArray[np.int64]
     """Which of the candidates."""
-    costs: NDArray[np.floating]
-    votes: NDArray[np.int64]
+    keys: NDArray[np.floating]
+    """What they are ranked by, lower is better."""
+    costs: NDArray[np.float32] | None = None
+    votes: NDArray[np.int64] | None = None
     confidences: Probabilities | None = None
 
 
@@ -82,8 +77,8 @@ class Ranking:
     """All that was ranked, best first."""
 
     ids: tuple[str, ...]
-    costs: NDArray[np.floating]
-    """(ids,)."""
+    keys: NDArray[np.floating]
+    """(ids,) what they are ranked by, lower is better: costs, minus the votes, or minus the weight of hits in line."""
     timings_ms: dict[str, float]
     """As those of an answer, without `locate` and `total`."""
 
@@ -94,6 +89,12 @@ class _Aligned:
 
     costs: NDArray[np.float32]
     took_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planned:
+    query: Query
+    plan: Plan
 
 
 class Searcher:
@@ -120,10 +121,22 @@ class Searcher:
         """Reads or maps into memory what queries will need, which otherwise the first of them waits for."""
         for kind in get_args(Kind):
             snippets = self._candidates(kind).snippets
-            if snippets <= self._backend.holds:
+            if fits_in_memory(snippets, self._backend):
                 self._collection.packed(kind)
-            if snippets > EXACT_ROWS:
+            if cell_count(snippets) > 0:
                 self._collection.index(kind)
+
+    def plan(self, query: Query) -> Plan:
+        """How the query would be answered, and why; nothing is searched."""
+        candidates = self._candidates(query.among)
+        return plan(
+            query.method,
+            len(query.sequence),
+            documents=len(candidates.ids),
+            snippets=candidates.snippets,
+            settings=self._settings,
+            backend=self._backend,
+        )
 
     def query(
         self,
@@ -151,40 +164,49 @@ class Searcher:
         Raises QueryError if a query holds no snippets; ValueError if a method is unknown or a `top` less than 1.
         """
         queries = list(queries)
-        for query in queries:
-            _check(query)
+        planned = [self._planned(query) for query in queries]
         # What is left after the alignment is mostly Python: threads would wait for each other.
-        return [self._answer(*pair) for pair in zip(queries, self._aligned(queries), strict=True)]
+        return [self._answer(one, aligned) for one, aligned in zip(planned, self._aligned(planned), strict=True)]
 
     def ranking(self, query: Query) -> Ranking:
         """The ids of all that is ranked for a query; no document is read. Its errors are those of `answers`."""
-        _check(query)
-        (aligned,) = self._aligned([query])
+        one = self._planned(query)
+        (aligned,) = self._aligned([one])
         stopwatch = Stopwatch({} if aligned is None else {"align": aligned.took_ms})
-        ranked, ids = self._rank(query, aligned, stopwatch), self._candidates(query.among).ids
+        ranked, ids = self._rank(one, aligned, stopwatch), self._candidates(query.among).ids
         found = tuple(ids[number] for number in ranked.numbers.tolist())
-        return Ranking(ids=found, costs=ranked.costs, timings_ms=stopwatch.times_ms)
+        return Ranking(ids=found, keys=ranked.keys, timings_ms=stopwatch.times_ms)
 
-    def _aligned(self, queries: list[Query]) -> list[_Aligned | None]:
-        """Of each query that needs it, the costs of all documents."""
-        found: list[_Aligned | None] = [None] * len(queries)
+    def _planned(self, query: Query) -> _Planned:
+        _check(query)
+        made = self.plan(query)
+        logger.info(
+            "%s aligns %d of %d documents on %s and looks up %d neighbours in %d cells for each query snippet: %s",
+            *(made.method, made.aligned, made.documents, made.backend, made.neighbours, made.probes, made.reason),
+        )
+        return _Planned(query=query, plan=made)
+
+    def _aligned(self, planned: list[_Planned]) -> list[_Aligned | None]:
+        """The costs of all documents, for each query whose plan is to align them all."""
+        found: list[_Aligned | None] = [None] * len(planned)
         together: dict[tuple[Kind, Alignment], list[int]] = {}
-        for i, query in enumerate(queries):
-            if query.method in ("exhaustive", *PUBLISHED) or (query.method == "refine" and self._aligns_all(query)):
-                together.setdefault((query.among, self._alignment(query)), []).append(i)
+        for i, one in enumerate(planned):
+            if one.plan.neighbours == 0:
+                together.setdefault((one.query.among, self._alignment(one.query)), []).append(i)
         for (among, settings), members in together.items():
             packed = self._collection.packed(among)
             started = time.perf_counter()
-            results = self._backend.align_many([queries[i].sequence.embeddings for i in members], packed, settings)
+            embeddings = [planned[i].query.sequence.embeddings for i in members]
+            results = self._backend.align_many(embeddings, packed, settings)
             took_ms = (time.perf_counter() - started) * 1000
             for i, result in zip(members, results, strict=True):
                 found[i] = _Aligned(costs=result.costs, took_ms=took_ms)
         return found
 
-    def _answer(self, query: Query, aligned: _Aligned | None) -> Answer:
-        stopwatch = Stopwatch()
+    def _answer(self, planned: _Planned, aligned: _Aligned | None) -> Answer:
+        query, stopwatch = planned.query, Stopwatch()
         with stopwatch("total"):
-            ranked = self._rank(query, aligned, stopwatch)
+            ranked = self._rank(planned, aligned, stopwatch)
             ids = self._candidates(query.among).ids
             best = ranked.numbers[: query.top].tolist()
             matches = tuple(_match(ranked, i, self._collection.document(ids[number])) for i, number in enumerate(best))
@@ -194,63 +216,47 @@ class Searcher:
         times_ms = stopwatch.times_ms
         if aligned is not None:
             times_ms = {"align": aligned.took_ms} | times_ms | {"total": times_ms["total"] + aligned.took_ms}
-        return Answer(matches=matches, in_collection=_in_collection(ranked), timings_ms=times_ms)
+        return Answer(matches=matches, plan=planned.plan, in_collection=_in_collection(ranked), timings_ms=times_ms)
 
-    def _rank(self, query: Query, aligned: _Aligned | None, stopwatch: Stopwatch) -> _Ranked:
-        among, method, candidates = query.among, query.method, self._candidates(query.among)
-        if method in ("vote", "fingerprint"):
-            with stopwatch(method):
-                votes, numbers = self._voted(query, method)
-            given = (votes.counts if method == "vote" else votes.similarity)[numbers]
-            return _Ranked(numbers=numbers, costs=-given / (given.sum() or 1), votes=votes.counts[numbers])
-        count = len(candidates.ids)
-        numbers, counts = np.arange(count), np.zeros(count, dtype=np.int64)
+    def _rank(self, planned: _Planned, aligned: _Aligned | None, stopwatch: Stopwatch) -> _Ranked:
+        query, made = planned.query, planned.plan
+        candidates = self._candidates(query.among)
+        numbers, votes, costs = np.arange(made.documents), None, None
         if aligned is not None:
             costs = aligned.costs
         else:
-            with stopwatch("fingerprint"):
-                votes, numbers = self._voted(query, "fingerprint")
-            numbers, counts = np.sort(numbers[: self._shortlist(query)]), votes.counts
+            with stopwatch("vote" if made.method == "vote" else "fingerprint"):
+                votes, keys, numbers = self._voted(query, made)
+            if made.aligned == 0:
+                return _Ranked(numbers=numbers, keys=keys[numbers], votes=votes[numbers])
+            numbers = np.sort(numbers[: made.aligned])
             with stopwatch("read"):
                 some = candidates.sequences.take(numbers)
             with stopwatch("align"):
                 costs = self._backend.align(query.sequence.embeddings, some, self._alignment(query)).costs
         order = np.lexsort((candidates.id_ranks[numbers], costs))
         order = order[np.isfinite(costs[order])]
-        ranked = _Ranked(numbers=numbers[order], costs=costs[order], votes=counts[numbers[order]])
-        if self._calibration is None or method in PUBLISHED or _same_kind(query) or len(order) == 0:
+        numbers, costs = numbers[order], costs[order]
+        ranked = _Ranked(numbers=numbers, keys=costs, costs=costs, votes=None if votes is None else votes[numbers])
+        if self._calibration is None or query.method in PUBLISHED or _same_kind(query) or len(order) == 0:
             return ranked
         with stopwatch("judge"):
             confidences = self._calibration.probabilities(
-                query.sequence.embeddings, among, costs[order], self._backend, documents=count
+                query.sequence.embeddings, query.among, costs, self._backend, documents=made.documents
             )
         return replace(ranked, confidences=confidences)
 
-    def _aligns_all(self, query: Query) -> bool:
-        """Whether that takes less time than to choose some."""
-        snippets, backend = self._candidates(query.among).snippets, self._backend
-        few = snippets <= backend.holds and len(query.sequence) * snippets <= backend.cells
-        return self._settings.shortlist == 0 and (few or snippets <= EXACT_ROWS)
-
-    def _shortlist(self, query: Query) -> int:
-        """How many documents are aligned with the query."""
-        if self._settings.shortlist:
-            return self._settings.shortlist
-        candidates = self._candidates(query.among)
-        usual = candidates.snippets / max(1, len(candidates.ids))
-        return int(np.clip(SHORTLIST_CELLS / (len(query.sequence) * max(1.0, usual)), *SHORTLIST))
-
-    def _voted(self, query: Query, method: Method) -> tuple[Votes, NDArray[np.int64]]:
-        """What each document got, and all of them in the order that this makes."""
+    def _voted(self, query: Query, made: Plan) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
+        """The votes of each document, what the documents are ranked by, and all of them in that order."""
         index, offsets = self._collection.index(query.among), self._candidates(query.among).sequences.offsets
         embeddings, threads = query.sequence.embeddings, self._settings.threads
-        if method == "vote":
-            votes = voting.vote(index, embeddings, offsets, self._settings.neighbours, threads=threads)
-            return votes, voting.ranking(votes)
-        votes = fingerprint.offsets(
-            index, embeddings, offsets, fingerprint.affordable(len(embeddings)), threads=threads
-        )
-        return votes, fingerprint.ranking(votes)
+        if made.method == "vote":
+            votes = voting.vote(index, embeddings, offsets, made.neighbours, threads=threads)
+            return votes.counts, -votes.counts.astype(np.float64), voting.ranking(votes)
+        probes = made.probes or PROBES  # a flat index has no cells to choose
+        settings = FingerprintSettings(neighbours=made.neighbours, probes=probes)
+        votes = fingerprint.offsets(index, embeddings, offsets, settings, threads=threads)
+        return votes.counts, -votes.similarity, fingerprint.ranking(votes)
 
     def _alignment(self, query: Query) -> Alignment:
         """The settings for this query. The bias tells how a snippet resembles the *other* kind."""
@@ -299,7 +305,8 @@ def _same_kind(query: Query) -> bool:
 def _match(ranked: _Ranked, place: int, document: Document) -> Match:
     """The match at a place, from 0, of what was ranked."""
     confidence = None if ranked.confidences is None else float(ranked.confidences[place])
-    cost, votes = float(ranked.costs[place]), int(ranked.votes[place])
+    cost = None if ranked.costs is None else float(ranked.costs[place])
+    votes = None if ranked.votes is None else int(ranked.votes[place])
     return Match(rank=place + 1, document=document, cost=cost, votes=votes, confidence=confidence)
 
 

@@ -16,6 +16,11 @@ Kind = Literal["score", "recording"]
 OTHER: dict[Kind, Kind] = {"score": "recording", "recording": "score"}
 """What a query of each kind is searched among, unless it is said otherwise."""
 
+Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
+"""`refine`: documents are aligned, in a large collection those of a shortlist. `exhaustive`: all are. `vote`,
+`fingerprint`: rank without alignment. `sdtw`, `dtw`: all are aligned as published, the query with a part or with the
+whole of each."""
+
 Embeddings = NDArray[np.float32]
 """float32 (n, 32), unit rows, C-order."""
 
@@ -228,11 +233,14 @@ class Match:
 
     rank: int
     document: Document
-    cost: float
-    """Lower is better; comparable within one query only. Voting reports minus the share of votes."""
-    votes: int
+    cost: float | None
+    """Cost of the alignment a query snippet, lower is better; comparable within one query only. None if the document
+    was not aligned: `vote` and `fingerprint` rank without."""
+    votes: int | None
+    """Hits counted for the document: pairs of a query snippet and one of its nearest neighbours. `vote` counts all of
+    them, a fingerprint those in line, at most one for each query snippet. None if no neighbours were looked up."""
     confidence: float | None = None
-    """Probability that this is the piece, if it can be told (`engine.confidence`)."""
+    """Probability that this document is the piece (`engine.confidence`); None if there is no calibration for it."""
     place: Place = Place()
     """Where the match lies. In a recording: the passage in which the query starts."""
     parts: tuple[Part, ...] = ()
@@ -242,10 +250,31 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How one query is answered, and why (`engine.plan`)."""
+
+    method: Method
+    backend: str
+    """Name of the backend that aligns."""
+    documents: int
+    """Documents of the kind searched."""
+    aligned: int
+    """How many of them are aligned: all, a shortlist, or none, which ranks by votes."""
+    neighbours: int
+    """Nearest snippets looked up for each query snippet; 0: none are looked up."""
+    probes: int
+    """Cells of the index searched for each query snippet; 0: there are no cells, or nothing is looked up."""
+    reason: str
+    """A sentence on why it is done this way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The matches of one query, best first, and the time each stage took."""
 
     matches: tuple[Match, ...]
+    plan: Plan | None = None
+    """How the query was answered; None if nothing was searched."""
     in_collection: bool | None = None
     """Whether the piece is likely among the documents searched; None if that cannot be told."""
     timings_ms: dict[str, float] = field(default_factory=dict)

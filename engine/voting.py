@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.index import Index, nearest
+from engine.neighbours import Index, nearest
 from engine.values import Embeddings
 
 

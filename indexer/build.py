@@ -7,8 +7,8 @@ import numpy as np
 
 from engine.collection import Collection, CollectionWriter
 from engine.collection.manifest import KINDS, Contents
-from engine.fingerprint import affordable
-from engine.index import describe, exact, nearest
+from engine.neighbours import exact, nearest
+from engine.plan import affordable
 from engine.values import OTHER, Embeddings, Kind
 
 ASKED = 256
@@ -40,7 +40,7 @@ def _facts(collection: Collection, kind: Kind, held: Contents, threads: int) -> 
         return facts | {"index": "none on disk: all snippets are compared"}
     index, asked = collection.index(kind), _asked(collection, kind)
     truth = exact(collection.stored(kind), asked, NEIGHBOURS, threads=threads)[1]
-    facts |= {"index": describe(index), "bytes_a_snippet": round(held.index.size / held.snippets, 1)}
+    facts |= {"index": index.describe(), "bytes_a_snippet": round(held.index.size / held.snippets, 1)}
     recall = {}
     for name, length in LENGTHS.items():
         rows = nearest(index, asked, NEIGHBOURS, threads=threads, probes=affordable(length).probes)[1]

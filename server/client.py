@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from engine import documents
 from engine.errors import MediaError
-from engine.search import Method
-from engine.values import Embeddings, Kind
+from engine.values import Embeddings, Kind, Method
 from server import messages
 from server.address import Address
 from server.connection import ServerConnection

@@ -2,12 +2,12 @@
 
 import pytest
 
-from engine import index
 from engine.collection import writer
+from engine.neighbours import cells
 
 
 @pytest.fixture
 def indexed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Collections of a few snippets have what only large ones have: an index on disk, here made anew by each change."""
-    monkeypatch.setattr(index, "EXACT_ROWS", 0)
+    monkeypatch.setattr(cells, "EXACT_ROWS", 0)
     monkeypatch.setattr(writer, "BESIDE_SNIPPETS", 0)

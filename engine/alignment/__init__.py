@@ -46,15 +46,15 @@ class Backend:
     align_many: AlignMany
     """Several queries in one go, which takes less time than one by one."""
     path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
-    holds: int = 4_000_000
-    """Snippets of documents, 68 bytes each, that may be in memory for it at once ..."""
-    cells: int = 40_000_000
-    """... and pairs of these with snippets of a query up to which a search aligns every document: about as many as take
-    as long as choosing the documents worth it. So ten seconds are aligned with three million snippets."""
+    max_resident: int = 4_000_000
+    """Document snippets kept in memory, 68 bytes each."""
+    max_exhaustive_cells: int = 40_000_000
+    """A search aligns every document if query snippets x document snippets is at most this; above it, making a
+    shortlist is faster. So ten seconds are aligned with three million snippets."""
 
 
-CARD_HOLDS, CARD_CELLS = 50_000_000, 5_000_000_000
-"""The same of a GPU: by the speed expected some milliseconds a query."""
+GPU_MAX_RESIDENT, GPU_MAX_EXHAUSTIVE_CELLS = 50_000_000, 5_000_000_000
+"""The limits of a GPU: at the speed expected, some milliseconds a query."""
 
 
 def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
@@ -112,8 +112,8 @@ def _gpu(reason: str, threads: int) -> Backend:
         align=device.align,
         align_many=device.align_many,
         path=cpu.path,
-        holds=CARD_HOLDS,
-        cells=CARD_CELLS,
+        max_resident=GPU_MAX_RESIDENT,
+        max_exhaustive_cells=GPU_MAX_EXHAUSTIVE_CELLS,
     )
 
 

@@ -62,7 +62,8 @@ def align_many(
     def align_some(first: int, last: int) -> None:
         part = slice(first, last)
         positions = -(-int(sizes[first]) // POSITIONS) * POSITIONS
-        paths = tuple(_vectors(positions) for _ in range(3)) if settings.normalise == "path" else None
+        by_path = settings.normalise == "path"
+        paths = kernels.PathLengths(*(_vectors(positions) for _ in range(3))) if by_path else None
         kernels.align_packs(
             *arguments, begins[part], sizes[part], _scratch(positions, settings), paths, costs[:, part], ends[:, part]
         )
@@ -78,12 +79,8 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
     length = len(embeddings)
     document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, length], dtype=np.int64))
     arguments = _arguments([query], document, settings)
-    columns, base, block, *_, starts = _scratch(-(-length // (LANES * POSITIONS)) * POSITIONS, settings)
-    rows = [np.full(length + kernels.PADDING, np.inf, dtype=np.float32) for _ in range(5)]
-    begins, lengths = (np.empty(LANES, dtype=np.int64) for _ in range(2))
     ways, sources = np.zeros((len(query), length), dtype=np.uint8), np.empty(len(query), dtype=np.int32)
-    scratch = columns, base, block, *rows, starts, begins, lengths
-    end = kernels.fill(*arguments, scratch, ways, sources) if length > 0 else -1
+    end = kernels.fill(*arguments, _path_scratch(length, settings), ways, sources) if length > 0 else -1
     if end < 0:
         return NO_PATH
     traced = ways, sources, settings.steps == "classic", settings.whole, end
@@ -92,8 +89,10 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
     return cells
 
 
-def _arguments(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Any, ...]:
-    """The tuples queries, documents and settings of `kernels`."""
+def _arguments(
+    queries: Sequence[Embeddings], documents: Packed, settings: Alignment
+) -> tuple[kernels.Queries, kernels.DocumentArrays, kernels.Settings]:
+    """What the kernels take of queries, documents and settings."""
     for query in queries:
         check_query(query)
     embeddings = np.ascontiguousarray(documents.embeddings)
@@ -108,9 +107,15 @@ def _arguments(queries: Sequence[Embeddings], documents: Packed, settings: Align
     halves = embeddings.dtype == np.float16
     weight = np.float32(settings.bias_weight)
     bias = documents.bias * weight if weight else np.empty(0, dtype=np.float32)
-    chosen = kernels.STEPS.index(settings.steps), settings.whole, np.float32(settings.jump_penalty)
-    taken = _bytes(rows) if _packs_bytes(settings) else rows
-    return (taken, counts), (embeddings.reshape(-1).view(np.uint32), halves, bias), chosen
+    return (
+        kernels.Queries(rows=_bytes(rows) if _packs_bytes(settings) else rows, counts=counts),
+        kernels.DocumentArrays(words=embeddings.reshape(-1).view(np.uint32), halves=halves, bias=bias),
+        kernels.Settings(
+            steps=kernels.STEPS.index(settings.steps),
+            whole=settings.whole,
+            penalty=np.float32(settings.jump_penalty),
+        ),
+    )
 
 
 def _packs_bytes(settings: Alignment) -> bool:
@@ -131,13 +136,48 @@ def _vectors(count: int) -> Floats:
     return floats[start : start + count * LANES]
 
 
-def _scratch(positions: int, settings: Alignment) -> tuple[NDArray[Any], ...]:
-    """Memory for a pack: columns, base costs and a block of costs; totals, charges, what a row hands on; starts."""
+def _scratch(positions: int, settings: Alignment) -> kernels.Scratch:
+    """Memory for a pack of so many positions."""
+    columns, base, block = _pack_memory(positions, settings)
+    return kernels.Scratch(
+        columns=columns,
+        base=base,
+        block=block,
+        totals=_vectors(positions),
+        charges=_vectors(2 * positions),
+        carried=_vectors(2),
+        starts=np.empty(LANES, dtype=np.int64),
+    )
+
+
+def _path_scratch(length: int, settings: Alignment) -> kernels.PathScratch:
+    """Memory for the path through a document of so many snippets."""
+    columns, base, block = _pack_memory(-(-length // (LANES * POSITIONS)) * POSITIONS, settings)
+    costs, above, here, charges, far_charges = (
+        np.full(length + kernels.PADDING, np.inf, dtype=np.float32) for _ in range(5)
+    )
+    starts, begins, lengths = (np.empty(LANES, dtype=np.int64) for _ in range(3))
+    return kernels.PathScratch(
+        columns=columns,
+        base=base,
+        block=block,
+        costs=costs,
+        above=above,
+        here=here,
+        charges=charges,
+        far_charges=far_charges,
+        starts=starts,
+        begins=begins,
+        lengths=lengths,
+    )
+
+
+def _pack_memory(positions: int, settings: Alignment) -> tuple[NDArray[Any], Floats, Floats]:
+    """Memory for the columns of a pack, their base costs, and a block of local costs."""
     columns: NDArray[Any] = _vectors(positions * (WORDS if _packs_bytes(settings) else DIMENSION))
     if _packs_bytes(settings):
         columns = columns.view(np.int32)
-    counts = (positions, positions * kernels.block_rows(positions), positions, 2 * positions, 2)
-    return columns, *(_vectors(count) for count in counts), np.empty(LANES, dtype=np.int64)
+    return columns, _vectors(positions), _vectors(positions * kernels.block_rows(positions))
 
 
 def _share(align: Callable[[int, int], None], longest: NDArray[np.int64], rows: int, threads: int) -> None:

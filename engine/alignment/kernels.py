@@ -2,20 +2,13 @@
 
 A *pack* is 16 sequences side by side, one a lane, filled up with snippets of infinite cost to a common number of
 positions, a multiple of POSITIONS. All arrays of a pack are flat, with a vector of 16 floats a position.
-
-Tuples that several kernels get:
-- queries: their embeddings negated, of each query a multiple of ROWS, as `lanes.product` has them; int64 (Q,), how
-  many of each are real.
-- documents: uint32, the bits of all embeddings; whether these are float16; float32 (T,), the bias, or empty.
-- settings: which of the sets of STEPS; whether the document is aligned whole; the jump penalty.
-- scratch: see `cpu._scratch`.
 """
 
 # The kernels' types are numba's to find, and so is the first argument of an intrinsic.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg, var-annotated"
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -40,6 +33,89 @@ INFINITY = np.float32(np.inf)
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
+class Queries(NamedTuple):
+    """Several queries, one after the other."""
+
+    rows: Any
+    """Their embeddings negated, as `lanes.product` takes them; each query is filled up to a multiple of ROWS."""
+    counts: Any
+    """int64 (Q,): how many rows of each query are real."""
+
+
+class DocumentArrays(NamedTuple):
+    """The snippets of all documents."""
+
+    words: Any
+    """uint32: the bits of all embeddings."""
+    halves: bool
+    """Whether the embeddings are float16."""
+    bias: Any
+    """float32 (T,), weighted; empty if it does not count."""
+
+
+class Settings(NamedTuple):
+    """What of `config.Alignment` the kernels need."""
+
+    steps: int
+    """CLASSIC, SLOPE or WIDE."""
+    whole: bool
+    penalty: np.float32
+    """Cost of a jump."""
+
+
+class Scratch(NamedTuple):
+    """Memory for a pack; a vector a position unless it says otherwise."""
+
+    columns: Any
+    """The pack's embeddings, DIMENSION (as bytes: WORDS) vectors a position."""
+    base: Any
+    """Cost of each snippet before the product."""
+    block: Any
+    """Local costs of `block_rows` query rows."""
+    totals: Any
+    """The last row of D."""
+    charges: Any
+    """Twice a vector a position: what steps (2, 1) and (3, 1) have cost before they arrive."""
+    carried: Any
+    """Two vectors that one row hands to the next: the least total, and the length of its path."""
+    starts: Any
+    """int64 (LANES,): where in `DocumentArrays.words` the snippet being packed starts."""
+
+
+class PathLengths(NamedTuple):
+    """Lengths of paths, in cells; a vector a position each."""
+
+    totals: Any
+    """The lengths of the paths behind `Scratch.totals` ..."""
+    charges: Any
+    """... and behind the charges of step (2, 1) ..."""
+    far_charges: Any
+    """... and of step (3, 1)."""
+
+
+class PathScratch(NamedTuple):
+    """Memory for `fill`, which cuts one document into 16 pieces that make a pack."""
+
+    columns: Any
+    base: Any
+    block: Any
+    """These three are as in `Scratch`."""
+    costs: Any
+    """Local costs of one query row; this and the next four are float32 (length + PADDING,)."""
+    above: Any
+    """A row of D ..."""
+    here: Any
+    """... and the row after it."""
+    charges: Any
+    far_charges: Any
+    """What steps (2, 1) and (3, 1) have cost before they arrive."""
+    starts: Any
+    """As in `Scratch`."""
+    begins: Any
+    lengths: Any
+    """int64 (LANES,): first snippet and number of snippets of each piece."""
+
+
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     # No NaN is made: an infinity is only ever added to a finite number or to its like. So nnan and nsz are safe; they
     # let minima vectorise.
@@ -60,34 +136,34 @@ def align_packs(queries, documents, settings, begins, lengths, scratch, paths, c
     """Costs and ends of documents, in packs of 16, (Q, documents); infinity and -1 stand there already.
 
     begins, lengths: int64 (a multiple of 16,) first snippet and number of snippets of each document.
-    paths: None divides by the length of the query; three arrays of a pack, for lengths of paths, by those.
+    paths: PathLengths divides costs by the length of the path; None by the length of the query.
     """
-    (rows, counts), (_, whole, _) = queries, settings
-    columns, base, totals, carried, starts = scratch[0], scratch[1], scratch[3], scratch[5], scratch[6]
+    rows, counts = queries.rows, queries.counts
+    totals, carried = scratch.totals, scratch.carried
     for first in range(0, len(lengths), LANES):
         part = slice(first, first + LANES)
-        positions = pack_columns(documents, begins[part], lengths[part], columns, base, starts)
+        positions = pack_columns(documents, begins[part], lengths[part], scratch.columns, scratch.base, scratch.starts)
         stop = 0
         for q in range(len(counts)):
             start, stop = stop, stop + (counts[q] + ROWS - 1) // ROWS * ROWS
             last_row(rows[start:stop], counts[q], positions, settings, scratch, paths)
             for lane in range(LANES):
-                end = lengths[first + lane] - 1 if whole else int(carried[lane])
+                end = lengths[first + lane] - 1 if settings.whole else int(carried[lane])
                 total = totals[end * LANES + lane] if end >= 0 else INFINITY
                 if total < INFINITY:
-                    cells = np.float32(counts[q]) if paths is None else paths[0][end * LANES + lane]
+                    cells = np.float32(counts[q]) if paths is None else paths.totals[end * LANES + lane]
                     costs[q, first + lane], ends[q, first + lane] = total / cells, end
 
 
 @_compiled
 def last_row(rows, count, positions, settings, scratch, paths):
     """Leaves the last row of D of one query in `totals` and, of parts of documents, in `carried` where it is least."""
-    steps, whole, penalty = settings
-    columns, base, block, totals, charges, carried, _ = scratch
+    steps, whole, penalty = settings.steps, settings.whole, settings.penalty
+    block, totals, charges, carried = scratch.block, scratch.totals, scratch.charges, scratch.carried
     height = block_rows(positions)
     for i in range(count):
         if i % height == 0:
-            block_costs(rows, i, height, columns, base, positions, block)
+            block_costs(rows, i, height, scratch.columns, scratch.base, positions, block)
         place = i % height * positions * LANES
         if i == 0:
             first_row(block, positions, steps, whole, totals, charges, carried, paths)
@@ -107,7 +183,7 @@ def pack_columns(documents, begins, lengths, columns, base, starts):
 
     Returns the number of positions.
     """
-    words, halves, bias = documents
+    words, halves, bias = documents.words, documents.halves, documents.bias
     longest = 0
     for lane in range(LANES):
         longest = max(longest, lengths[lane])
@@ -150,9 +226,9 @@ def first_row(costs, positions, steps, whole, totals, charges, carried, paths):
         store(charges, at, splat(INFINITY))
         store(charges, positions * LANES + at, splat(INFINITY))
         if paths is not None:
-            store(paths[0], at, cells)
-            store(paths[1], at, cells)
-            store(paths[2], at, cells)
+            store(paths.totals, at, cells)
+            store(paths.charges, at, cells)
+            store(paths.far_charges, at, cells)
             lowest_cells = where_less(total, lowest, cells, lowest_cells)
         lowest = least(total, lowest)
     store(carried, 0, lowest)
@@ -167,7 +243,7 @@ def slope_row(costs, place, positions, penalty, far, totals, charges, carried, p
     charges: charges[j] = D[i-2, j-1] + C[i-1, j], which step (2, 1) has cost before (i, j), and from `far` on
         D[i-3, j-1] + C[i-2, j] + C[i-1, j]; the next row's are left.
     carried: the least of the row above and the length of its path; this row's are left.
-    paths: the lengths of the paths behind `totals` and both `charges`, or None.
+    paths: PathLengths, or None.
     """
     jump, jump_cells = plus(load(carried, 0), splat(penalty)), load(carried, LANES)
     diagonal = column = far_column = lowest = splat(INFINITY)
@@ -176,16 +252,16 @@ def slope_row(costs, place, positions, penalty, far, totals, charges, carried, p
         cost, above, charge = load(costs, place + at), load(totals, at), load(charges, at)
         best = least(charge, diagonal)
         if paths is not None:
-            charge_cells = load(paths[1], at)
+            charge_cells = load(paths.charges, at)
             cells = where_less(charge, diagonal, charge_cells, diagonal_cells)
             cells = where_less(column, best, column_cells, cells)
         best = least(column, best)
         if far is not None:
             far_charge = load(charges, far + at)
             if paths is not None:
-                cells = where_less(far_charge, best, load(paths[2], at), cells)
+                cells = where_less(far_charge, best, load(paths.far_charges, at), cells)
                 cells = where_less(far_column, least(far_charge, best), far_column_cells, cells)
-                store(paths[2], at, plus(charge_cells, splat(ONE)))
+                store(paths.far_charges, at, plus(charge_cells, splat(ONE)))
             best = least(least(far_charge, far_column), best)
             store(charges, far + at, plus(charge, cost))
             far_column, far_column_cells = column, column_cells
@@ -193,9 +269,9 @@ def slope_row(costs, place, positions, penalty, far, totals, charges, carried, p
         if paths is not None:
             cells = plus(where_less(jump, best, jump_cells, cells), splat(ONE))
             lowest_cells = where_less(total, lowest, cells, lowest_cells)
-            above_cells = load(paths[0], at)
-            store(paths[0], at, cells)
-            store(paths[1], at, plus(diagonal_cells, splat(ONE)))
+            above_cells = load(paths.totals, at)
+            store(paths.totals, at, cells)
+            store(paths.charges, at, plus(diagonal_cells, splat(ONE)))
             column_cells, diagonal_cells = diagonal_cells, above_cells
         store(totals, at, total)
         store(charges, at, plus(diagonal, cost))
@@ -215,12 +291,12 @@ def classic_row(costs, place, positions, penalty, totals, carried, paths):
         cost, above = load(costs, place + at), load(totals, at)
         best = least(above, diagonal)
         if paths is not None:
-            above_cells = load(paths[0], at)
+            above_cells = load(paths.totals, at)
             cells = where_less(above, diagonal, above_cells, diagonal_cells)
             cells = where_less(left, best, left_cells, cells)
             cells = where_less(jump, least(left, best), jump_cells, cells)
             left_cells = plus(cells, splat(ONE))
-            store(paths[0], at, left_cells)
+            store(paths.totals, at, left_cells)
             diagonal_cells = above_cells
         # So grouped, the next cell waits for one minimum and one sum of this one only.
         left = plus(cost, least(left, least(best, jump)))
@@ -252,13 +328,16 @@ def fill(queries, documents, settings, scratch, ways, sources):
 
     ways: uint8 (N, M) is given how each cell was reached; sources: int32 (N,) where the jumps into each row start.
     """
-    (rows, _), (steps, whole, penalty), (count, length) = queries, settings, ways.shape
-    columns, base, block, costs, above, here, charges, far_charges, starts, begins, lengths = scratch
+    rows, (count, length) = queries.rows, ways.shape
+    steps, whole, penalty = settings.steps, settings.whole, settings.penalty
+    columns, base, block, costs = scratch.columns, scratch.base, scratch.block, scratch.costs
+    above, here, charges, far_charges = scratch.above, scratch.here, scratch.charges, scratch.far_charges
+    begins, lengths = scratch.begins, scratch.lengths
     piece = (length + LANES - 1) // LANES
     for lane in range(LANES):
         lengths[lane] = min(max(length - lane * piece, 0), piece)
         begins[lane] = lane * piece
-    positions = pack_columns(documents, begins, lengths, columns, base, starts)
+    positions = pack_columns(documents, begins, lengths, columns, base, scratch.starts)
     height = block_rows(positions)
     jump, barrier = INFINITY, ZERO if steps == WIDE else INFINITY
     for i in range(count):

@@ -17,7 +17,18 @@ from engine.collection import store
 from engine.collection.manifest import KINDS, LMDB_NAME, Contents, IndexFile, Manifest
 from engine.collection.store import Entry, Store, Stored
 from engine.errors import CollectionDamagedError, DocumentMissingError
-from engine.index import Amended, Index, Segment, build, cells, checksum, load, on_card
+from engine.neighbours import (
+    AmendedIndex,
+    CellIndex,
+    FlatIndex,
+    Index,
+    Segment,
+    build,
+    cell_count,
+    checksum,
+    load,
+    on_gpu,
+)
 from engine.values import Document, Kind, NetworkIdentity, Packed, SnippetSequence
 
 logger = logging.getLogger(__name__)
@@ -143,10 +154,10 @@ class Collection:
             if kind not in self._indexes:
                 held = self.manifest.kinds[kind].index
                 if held is None:
-                    if cells(self.manifest.kinds[kind].snippets) > 0:
+                    if cell_count(self.manifest.kinds[kind].snippets) > 0:
                         message = "%s has no index of its %ss on disk, so one is made now; `scorefind build` keeps one"
                         logger.warning(message, self.path, kind)
-                    self._indexes[kind] = on_card(build(self.packed(kind), threads=1))
+                    self._indexes[kind] = on_gpu(build(self.packed(kind), threads=1))
                 else:
                     self._indexes[kind] = self._amended(kind, held)
             return self._indexes[kind]
@@ -190,7 +201,7 @@ class Collection:
     def _amended(self, kind: Kind, held: IndexFile) -> Index:
         """The index of the file, and what it takes to ask it about the documents in force."""
         was = self._txn.entries(held.generation, kind)
-        index = on_card(self._load_index(kind, held, was))
+        index = on_gpu(self._load_index(kind, held, was))
         now = self._entries_of(kind)
         if was == now:
             return index
@@ -198,7 +209,7 @@ class Collection:
         if new := added(was, now):
             beside = build(Stored(self._txn, new, self._lock), threads=1)
             segments.append(_segment(beside, new, now))
-        return Amended(tuple(segments))
+        return AmendedIndex(tuple(segments))
 
     def _open_index_files(self, opened: contextlib.ExitStack) -> None:
         """Opens them now, for a writer may unlink them before they are loaded."""
@@ -231,7 +242,7 @@ class Collection:
             raise CollectionDamagedError(self.path, f"{LMDB_NAME}: expected {expected}, got {size}")
         return size
 
-    def _load_index(self, kind: Kind, held: IndexFile, entries: list[Entry]) -> Index:
+    def _load_index(self, kind: Kind, held: IndexFile, entries: list[Entry]) -> FlatIndex | CellIndex:
         """That of the file. Raises CollectionDamagedError if it is not one of these documents."""
         try:
             index = load(self._index_files[kind])

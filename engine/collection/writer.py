@@ -25,7 +25,7 @@ from engine.errors import (
     DocumentExistsError,
     DocumentMissingError,
 )
-from engine.index import Index, build, cells, checksum, extend, extendable, load, save
+from engine.neighbours import CellIndex, FlatIndex, build, cell_count, checksum, extend, extendable, load, save
 from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdentity, SnippetSequence
 
 logger = logging.getLogger(__name__)
@@ -260,8 +260,8 @@ class CollectionWriter:
         """
         chosen = [entry for entry in entries if entry.kind == kind]
         held, old = contents(chosen), self._manifest.kinds[kind].index
-        index: Index | None = None
-        if cells(held.snippets) == 0:
+        index: FlatIndex | CellIndex | None = None
+        if cell_count(held.snippets) == 0:
             return held
         with self._store.reading() as txn:
             if old is not None and not fresh:
@@ -274,7 +274,7 @@ class CollectionWriter:
         size, sha256 = save(index, self.path / name)
         return replace(held, index=IndexFile(file=name, size=size, sha256=sha256, generation=generation))
 
-    def _extended(self, old: IndexFile, was: list[Entry], now: list[Entry], txn: Transaction) -> Index | None:
+    def _extended(self, old: IndexFile, was: list[Entry], now: list[Entry], txn: Transaction) -> CellIndex | None:
         """An index of the documents that are, from the file of those that were; None if its cells are too few or too
         many, or if it is damaged."""
         moved = [

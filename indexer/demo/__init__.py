@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.stopwatch import Stopwatch
-from indexer.demo.pieces import PIECES, DemoError, Piece
+from indexer.demo.pieces import PIECES, DemoError, DemoPiece
 from indexer.demo.pieces import corpus as installed_corpus
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(
     out: Path,
     *,
     jobs: int = 2,
-    pieces: Sequence[Piece] = PIECES,
+    pieces: Sequence[DemoPiece] = PIECES,
     corpus: Path | None = None,
     load_encoder: "LoadEncoder | None" = None,
     say: Say = print,

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from engine.audio import SAMPLE_RATE
 from engine.files import replacing
 from engine.workers import Failure, each
-from indexer.demo.pieces import DemoError, Piece
+from indexer.demo.pieces import DemoError, DemoPiece
 from indexer.demo.two_staves import two_staves
 from indexer.training.degrade import degrade_audio, degrade_page
 from indexer.training.engrave import Engraver, EngravingError, ScoreNotes, random_layout
@@ -37,7 +37,7 @@ SOUND_HARM = 0.4
 class Files:
     """What is made of one piece."""
 
-    piece: Piece
+    piece: DemoPiece
     score: Path
     recording: Path
 
@@ -47,12 +47,12 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
+class _PieceTask:
     files: Files
     source: Path
 
 
-def files_of(piece: Piece, out: Path) -> Files:
+def files_of(piece: DemoPiece, out: Path) -> Files:
     """Where the files of a piece lie; the recordings are FLAC and MP3 in turn, by the piece's id."""
     suffix = ("flac", "flac", "mp3")[_seed(piece) % 3]
     return Files(
@@ -62,14 +62,14 @@ def files_of(piece: Piece, out: Path) -> Files:
     )
 
 
-def make(pieces: Sequence[Piece], corpus: Path, out: Path, *, jobs: int) -> list[Files]:
+def make(pieces: Sequence[DemoPiece], corpus: Path, out: Path, *, jobs: int) -> list[Files]:
     """The files of all pieces in their order; those that are there already are kept, and what fails is left out.
 
-    corpus: the folder that `Piece.file` is relative to.
+    corpus: the folder that `DemoPiece.file` is relative to.
     Raises DemoError if none can be made.
     """
     wanted = [files_of(piece, out) for piece in pieces]
-    tasks = [_Task(files=files, source=corpus / files.piece.file) for files in wanted if not files.complete]
+    tasks = [_PieceTask(files=files, source=corpus / files.piece.file) for files in wanted if not files.complete]
     for folder in ("scores", "recordings"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     cause = ""
@@ -96,20 +96,20 @@ def write_manifest(path: Path, made: Sequence[Files]) -> None:
             rows.writerow((files.recording.relative_to(path.parent), recording_id(piece), *said, "recording"))
 
 
-def score_id(piece: Piece) -> str:
+def score_id(piece: DemoPiece) -> str:
     return piece.id
 
 
-def recording_id(piece: Piece) -> str:
+def recording_id(piece: DemoPiece) -> str:
     """Ids are unique in a collection, whatever the kind."""
     return f"{piece.id}_played"
 
 
-def _seed(piece: Piece) -> int:
+def _seed(piece: DemoPiece) -> int:
     return zlib.crc32(piece.id.encode())
 
 
-def _make(task: _Task) -> None:
+def _make(task: _PieceTask) -> None:
     """Runs in a worker: Verovio may crash."""
     piece, rng = task.files.piece, np.random.default_rng(_seed(task.files.piece))
     mei = two_staves(task.source, piece.staves, piece.bars, title=_heading(piece), composer=piece.composer)
@@ -121,7 +121,7 @@ def _make(task: _Task) -> None:
     _write_recording(engraver.notes(), task.files.recording, rng)
 
 
-def _heading(piece: Piece) -> str:
+def _heading(piece: DemoPiece) -> str:
     return f"{piece.work}: {piece.title}" if piece.work else piece.title
 
 

@@ -23,7 +23,7 @@ class DemoError(IndexerError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class DemoPiece:
     """The beginning of one piece."""
 
     id: str
@@ -49,7 +49,7 @@ def corpus() -> Path:
     return folder
 
 
-def _keyboard() -> list[Piece]:
+def _keyboard() -> list[DemoPiece]:
     table: list[tuple[str, str, str, str, str, int, Staves]] = [
         ("bach_prelude", "bach/bwv846.mxl", "J. S. Bach", "BWV 846", "Prelude in C major", 34, PIANO),
         ("cpebach_adagio", "cpebach/h186.mxl", "C. P. E. Bach", "H. 186", "Poco adagio", 16, PIANO),
@@ -90,12 +90,12 @@ def _keyboard() -> list[Piece]:
         ),
     ]
     pieces = [
-        Piece(id=id_, file=file, composer=composer, work=work, title=title, bars=bars, staves=staves)
+        DemoPiece(id=id_, file=file, composer=composer, work=work, title=title, bars=bars, staves=staves)
         for id_, file, composer, work, title, bars, staves in table
     ]
     for number, bars in ((1, 40), (2, 32), (3, 40), (4, 40)):
         pieces.append(
-            Piece(
+            DemoPiece(
                 id=f"clara_schumann_1_{number}",
                 file=f"schumann_clara/polonaise_op1n{number}.mxl",
                 composer="Clara Schumann",
@@ -108,7 +108,7 @@ def _keyboard() -> list[Piece]:
     return pieces
 
 
-def _quartets() -> list[Piece]:
+def _quartets() -> list[DemoPiece]:
     table: list[tuple[str, str, str, str, tuple[int, ...]]] = [
         # folder, id, composer, work; bars taken of its movements, 0 for one that is left out
         ("haydn/opus1no1", "haydn_1_1", "Joseph Haydn", "Op. 1 No. 1", (66, 62, 14, 46, 68)),
@@ -124,7 +124,7 @@ def _quartets() -> list[Piece]:
         ("schumann_robert/opus41no1", "schumann_41_1", "Robert Schumann", "Op. 41 No. 1", (0, 50, 60, 32, 0)),
     ]
     return [
-        Piece(
+        DemoPiece(
             id=f"{name}_{number}",
             file=f"{folder}/movement{number}.mxl",
             composer=composer,
@@ -139,7 +139,7 @@ def _quartets() -> list[Piece]:
     ]
 
 
-def _chorales() -> list[Piece]:
+def _chorales() -> list[DemoPiece]:
     titles = {
         267: "An Wasserflüssen Babylon",
         277: "Christ lag in Todes Banden",
@@ -159,7 +159,7 @@ def _chorales() -> list[Piece]:
         430: "Wenn mein Stündlein vorhanden ist",
     }
     return [
-        Piece(
+        DemoPiece(
             id=f"bach_bwv{number}",
             file=f"bach/bwv{number}.mxl",
             composer="J. S. Bach",
@@ -172,4 +172,4 @@ def _chorales() -> list[Piece]:
     ]
 
 
-PIECES: tuple[Piece, ...] = (*_keyboard(), *_quartets(), *_chorales())
+PIECES: tuple[DemoPiece, ...] = (*_keyboard(), *_quartets(), *_chorales())

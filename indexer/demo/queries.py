@@ -12,8 +12,8 @@ import numpy as np
 from engine import documents, metrics
 from engine.collection import Collection
 from engine.documents import Encoder
-from engine.search import Method, Searcher
-from engine.values import OTHER, Document, Kind, SnippetSequence, System
+from engine.search import Searcher
+from engine.values import OTHER, Document, Kind, Method, SnippetSequence, System
 from indexer.demo.files import Files, recording_id, score_id
 
 Length = Literal["whole", "20 s"]
@@ -28,7 +28,7 @@ FRAGMENT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class DemoQuery:
     """One document, or a part of it, asked for among those of the other kind."""
 
     document: Document
@@ -52,17 +52,17 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class DemoResult:
     """What became of a query."""
 
-    query: Query
+    query: DemoQuery
     method: Method
     rank: float
     """Of the right document; infinite if it is not ranked."""
     seconds: float
 
 
-def queries(collection: Collection, made: Sequence[Files], encoder: Encoder) -> list[Query]:
+def queries(collection: Collection, made: Sequence[Files], encoder: Encoder) -> list[DemoQuery]:
     """Four queries for each piece that is in the collection both ways.
 
     A whole document is asked for by what the collection holds of it, which is what embedding its file again would
@@ -70,7 +70,7 @@ def queries(collection: Collection, made: Sequence[Files], encoder: Encoder) -> 
     systems are taken from a random place on as hold 20 seconds of music, if all its systems last equally long.
     """
     rng = np.random.default_rng(0)
-    found: list[Query] = []
+    found: list[DemoQuery] = []
     held = {document.id for document in collection.documents}
     for files in made:
         ids = score_id(files.piece), recording_id(files.piece)
@@ -81,15 +81,15 @@ def queries(collection: Collection, made: Sequence[Files], encoder: Encoder) -> 
         end_s = min(recording.duration_s, start_s + FRAGMENT_S)
         _, cut = documents.embed(files.recording, "recording", encoder, start_s, end_s)
         found += [
-            Query(
+            DemoQuery(
                 document=recording,
                 truth=score.id,
                 length="whole",
                 sequence=collection.sequence(recording.id),
                 end_s=recording.duration_s,
             ),
-            Query(document=recording, truth=score.id, length="20 s", sequence=cut, start_s=start_s, end_s=end_s),
-            Query(
+            DemoQuery(document=recording, truth=score.id, length="20 s", sequence=cut, start_s=start_s, end_s=end_s),
+            DemoQuery(
                 document=score,
                 truth=recording.id,
                 length="whole",
@@ -103,7 +103,7 @@ def queries(collection: Collection, made: Sequence[Files], encoder: Encoder) -> 
 
 def run_of_systems(
     score: Document, sequence: SnippetSequence, duration_s: float, rng: np.random.Generator, truth: str = ""
-) -> Query:
+) -> DemoQuery:
     """As many systems from a random one on as hold about 20 of the `duration_s` seconds that the score takes.
 
     More of them if so few hold no snippet: only snippets that lie inside them count.
@@ -118,19 +118,21 @@ def run_of_systems(
         if inside.any() or len(systems) == total:
             break
         first, count = max(0, first - 1), count + 1
-    return Query(document=score, truth=truth, length="20 s", sequence=sequence.part(inside), systems=systems)
+    return DemoQuery(document=score, truth=truth, length="20 s", sequence=sequence.part(inside), systems=systems)
 
 
-def ask(searcher: Searcher, query: Query, method: Method) -> Asked:
+def ask(searcher: Searcher, query: DemoQuery, method: Method) -> DemoResult:
     """The query put to all documents of the other kind."""
     started = time.perf_counter()
     answer = searcher.query(query.sequence, query.among, method, sys.maxsize, locate=False)
     seconds = time.perf_counter() - started
     ids = [match.document.id for match in answer.matches]
-    return Asked(query=query, method=method, rank=float(metrics.ranks_of([ids], [query.truth])[0]), seconds=seconds)
+    return DemoResult(
+        query=query, method=method, rank=float(metrics.ranks_of([ids], [query.truth])[0]), seconds=seconds
+    )
 
 
-def rows(answers: Sequence[Asked]) -> list[dict[str, Any]]:
+def rows(answers: Sequence[DemoResult]) -> list[dict[str, Any]]:
     """The table: a row for each direction, length and method; `seconds` is the mean of a search, embedding aside."""
     table = []
     for kind, length, method in itertools.product(KINDS, LENGTHS, METHODS):

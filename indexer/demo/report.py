@@ -12,10 +12,10 @@ from engine.alignment.definition import local_costs
 from engine.audio import FRAME_RATE, read_audio, spectrogram
 from engine.collection import Collection
 from engine.config import Alignment
-from engine.pages import read_pages
+from engine.score.pages import read_pages
 from engine.values import Document, Match
 from indexer.demo import page, pictures
-from indexer.demo.queries import Asked, Query
+from indexer.demo.queries import DemoQuery, DemoResult
 
 SHOWN_MATCHES = 3
 SHOWN_SYSTEMS = 4
@@ -40,11 +40,11 @@ class Facts:
 class Example:
     """A query to show, and its best matches with where they lie."""
 
-    asked: Asked
+    asked: DemoResult
     matches: tuple[Match, ...]
 
 
-def choose(answers: Sequence[Asked]) -> list[Asked]:
+def choose(answers: Sequence[DemoResult]) -> list[DemoResult]:
     """A handful to show, of those that were aligned: some that were found, and the two furthest off if any failed.
 
     What was found is taken from the middle of the answers' order, not the best of them.
@@ -129,7 +129,7 @@ def _name(document: Document) -> str:
     return f"{html.escape(document.composer)}, <em>{html.escape(document.title)}</em>{work}"
 
 
-def _part(query: Query) -> str:
+def _part(query: DemoQuery) -> str:
     if query.document.kind == "recording":
         what = f"{clock(query.start_s)}–{clock(query.end_s)} of {clock(query.document.duration_s)}"
         return f"the whole recording, {clock(query.end_s)}" if query.length == "whole" else what
@@ -142,7 +142,7 @@ def _part(query: Query) -> str:
     return f"{which} of {total}"
 
 
-def _query_picture(query: Query) -> str:
+def _query_picture(query: DemoQuery) -> str:
     source = Path(query.document.source)
     if query.document.kind == "recording":
         bands = spectrogram(read_audio(source))
@@ -161,7 +161,7 @@ def _match(match: Match, truth: str) -> str:
         rank=match.rank,
         name=_name(match.document),
         where=_where(match),
-        cost=f"{match.cost:.3f}",
+        cost="" if match.cost is None else f"{match.cost:.3f}",
         confidence="" if match.confidence is None else f" · confidence {match.confidence:.2f}",
         picture=picture,
     )
@@ -196,7 +196,7 @@ def _matched_span(match: Match, tone: str) -> str:
     return pictures.span(bands, (match.place.start_s or 0.0) / length, (match.place.end_s or 0.0) / length, tone)
 
 
-def _matrix(asked: Asked, collection: Collection, alignment: Alignment) -> str:
+def _matrix(asked: DemoResult, collection: Collection, alignment: Alignment) -> str:
     query, document = asked.query.sequence.embeddings, collection.sequence(asked.query.truth)
     costs = local_costs(query, document.embeddings, document.bias, alignment)
     path = backend("cpu").path(query, document.embeddings, document.bias, alignment)

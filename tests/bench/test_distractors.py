@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench import distractors
-from bench.distractors import Source
+from bench.distractors import DistractorSource
 from engine.values import Kind, Packed
 from fake_encoder import FakeEncoder
 
@@ -30,15 +30,15 @@ def walks(kind_seed: int = 0) -> Packed:
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
-    return Source.of(walks(), "score", np.array([150, 250]))
+def source() -> DistractorSource:
+    return DistractorSource.of(walks(), "score", np.array([150, 250]))
 
 
 def neighbours_alike(rows: np.ndarray) -> float:
     return float(np.mean(np.sum(rows[1:] * rows[:-1], axis=1)))
 
 
-def test_a_made_document_is_always_the_same_and_of_a_real_length(source: Source) -> None:
+def test_a_made_document_is_always_the_same_and_of_a_real_length(source: DistractorSource) -> None:
     rows = distractors.embeddings(source, 7)
     np.testing.assert_array_equal(rows, distractors.embeddings(source, 7))
     assert len(rows) == distractors.length(source, 7)
@@ -46,7 +46,7 @@ def test_a_made_document_is_always_the_same_and_of_a_real_length(source: Source)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
 
 
-def test_made_documents_are_spread_and_go_on_as_real_ones(source: Source) -> None:
+def test_made_documents_are_spread_and_go_on_as_real_ones(source: DistractorSource) -> None:
     real = source.packed.embeddings.astype(np.float32)
     made = [distractors.embeddings(source, number) for number in range(60)]
     joined = np.concatenate(made)
@@ -56,7 +56,7 @@ def test_made_documents_are_spread_and_go_on_as_real_ones(source: Source) -> Non
     assert np.mean([neighbours_alike(rows) for rows in made]) == pytest.approx(neighbours_alike(real), abs=0.01)
 
 
-def test_no_made_document_is_a_copy_of_a_real_one(source: Source) -> None:
+def test_no_made_document_is_a_copy_of_a_real_one(source: DistractorSource) -> None:
     real = source.packed.embeddings.astype(np.float32)
     nearest = [float(np.mean(np.max(distractors.embeddings(source, number) @ real.T, axis=1))) for number in range(9)]
     assert max(nearest) < 0.995
@@ -64,7 +64,7 @@ def test_no_made_document_is_a_copy_of_a_real_one(source: Source) -> None:
 
 @pytest.mark.parametrize("kind", ["score", "recording"])
 def test_a_made_document_has_places_as_its_kind_has(kind: Kind) -> None:
-    source = Source.of(walks(1), kind, np.array([90]))
+    source = DistractorSource.of(walks(1), kind, np.array([90]))
     document, sequence = distractors.made(source, 3, FakeEncoder())
     assert (document.id, document.kind, len(sequence)) == (f"made-{kind}-000003", kind, 90)
     assert bool(document.systems) == (kind == "score")
@@ -74,4 +74,4 @@ def test_a_made_document_has_places_as_its_kind_has(kind: Kind) -> None:
 def test_too_few_snippets_to_tell_their_spread_are_refused() -> None:
     few = walks().take(np.array([0]))
     with pytest.raises(ValueError, match="expected at least 320 score snippets, got 200"):
-        Source.of(few, "score", np.array([10]))
+        DistractorSource.of(few, "score", np.array([10]))

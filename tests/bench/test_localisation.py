@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.localisation import Errors, Query, errors, figures, mean, variants
+from bench.localisation import Errors, LocalisationQuery, errors, figures, mean, variants
 from bench.truth import Line, Truth
 from bench.visits import Visit
 from engine.config import Alignment
@@ -35,12 +35,12 @@ TRUTH = Truth(
 """Two systems of two measures, ten seconds each; the first system is played twice."""
 
 
-def query(direction: str, places: np.ndarray) -> Query:
+def query(direction: str, places: np.ndarray) -> LocalisationQuery:
     zeros = np.zeros(len(places), np.float32)
     kind: Kind = "recording" if direction == "A2S" else "score"
     embeddings = np.zeros((len(places), 32), np.float32)
     sequence = SnippetSequence(kind=kind, embeddings=embeddings, places=places, bias=zeros)
-    return Query(truth=TRUTH, direction=direction, form="", wanted="", sequence=sequence, score=SCORE)  # type: ignore[arg-type]
+    return LocalisationQuery(truth=TRUTH, direction=direction, form="", wanted="", sequence=sequence, score=SCORE)  # type: ignore[arg-type]
 
 
 def page(system: int, x: float) -> ScorePosition:

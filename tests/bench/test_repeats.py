@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bench.pieces import Piece
-from bench.repeats import PENALTIES, Result, figures, fragment, unfold
+from bench.repeats import PENALTIES, RepeatResult, figures, fragment, unfold
 from engine.values import RECORDING_PLACE, SnippetSequence
 from small_scores import write_kern
 
@@ -36,7 +36,7 @@ def test_a_fragment_stays_within_the_recording() -> None:
 
 def test_the_gain_is_that_of_the_chosen_penalty_over_none() -> None:
     ranks = [[math.inf, 2.0, 1.0, 4.0], [1.0, 1.0, 1.0, 1.0]]
-    results = [[Result(rank=rank, in_system=0.5) for rank in each] for each in ranks]
+    results = [[RepeatResult(rank=rank, in_system=0.5) for rank in each] for each in ranks]
     row = figures(results, ["one", "two"], PENALTIES, 2.0)
     assert (row["jump inf"], row["jump 4"], row["jump 2"], row["jump 1"]) == (0.5, 0.75, 1.0, 0.625)
     assert (row["gain"], row["gain 95%"]) == (0.5, [0.0, 1.0])

@@ -1,24 +1,24 @@
 import numpy as np
 
 from bench import retrieval
-from bench.queries import Query
-from bench.retrieval import Result
+from bench.queries import LabelledQuery
+from bench.retrieval import RetrievalResult
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.values import SCORE_PLACE, SnippetSequence
 from paired_collection import piece
 
 
-def result(rank: int, form: str = "whole") -> Result:
+def result(rank: int, form: str = "whole") -> RetrievalResult:
     nothing = SnippetSequence(
         kind="score",
         embeddings=np.empty((0, 32), np.float32),
         places=np.empty(0, SCORE_PLACE),
         bias=np.empty(0, np.float32),
     )
-    query = Query(direction="A2S", form=form, piece=f"piece{rank}", truth="right", sequence=nothing)
+    query = LabelledQuery(direction="A2S", form=form, piece=f"piece{rank}", truth="right", sequence=nothing)
     answer = (*("wrong" for _ in range(rank - 1)), "right")
-    return Result(query=query, method="vote", answer=answer, timings_ms={"vote": 2.0 * rank})
+    return RetrievalResult(query=query, method="vote", answer=answer, timings_ms={"vote": 2.0 * rank})
 
 
 def test_every_piece_is_asked_for_whole_and_in_fragments_both_ways(collection: Collection) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from bench import robustness
 from bench.pairs import Material
-from bench.robustness import NEUTRAL, Score, played, printed
+from bench.robustness import NEUTRAL, EngravedScore, played, printed
 from engine.config import FrontEnd
 from fake_encoder import FakeEncoder
 from small_scores import write_kern
@@ -15,13 +15,13 @@ WINDOW = FrontEnd()
 
 
 @pytest.fixture(scope="module")
-def score(tmp_path_factory: pytest.TempPathFactory) -> Score:
+def score(tmp_path_factory: pytest.TempPathFactory) -> EngravedScore:
     path = write_kern(tmp_path_factory.mktemp("score") / "piece.krn", seed=0, bars=16)
     return robustness._engraved(("piece", path))
 
 
 @pytest.fixture(scope="module")
-def clean(score: Score) -> Material:
+def clean(score: EngravedScore) -> Material:
     return robustness.material(score, NEUTRAL, WINDOW)
 
 
@@ -33,33 +33,33 @@ def test_every_onset_is_seen_and_heard(clean: Material) -> None:
     assert notes.mean() < clean.strip.mean() - 10  # there is more ink at notes than elsewhere
 
 
-def test_twice_the_tempo_takes_half_the_time(score: Score, clean: Material) -> None:
+def test_twice_the_tempo_takes_half_the_time(score: EngravedScore, clean: Material) -> None:
     _, frames = played(score, clean.measures * 4, replace(NEUTRAL, tempo=2.0))
     assert np.ptp(frames) == pytest.approx(np.ptp(clean.frames) / 2)
 
 
-def test_a_higher_tuning_moves_energy_up(score: Score, clean: Material) -> None:
+def test_a_higher_tuning_moves_energy_up(score: EngravedScore, clean: Material) -> None:
     sharp, frames = played(score, clean.measures * 4, replace(NEUTRAL, tuning_cents=100.0, mp3_kbit_s=128.0))
     centres = [np.average(np.arange(92), weights=sound.sum(axis=1)) for sound in (clean.spectrogram, sharp)]
     assert centres[1] > centres[0] + 0.5
     assert np.ptp(frames) == pytest.approx(np.ptp(clean.frames) / 2 ** (1 / 12))
 
 
-def test_too_large_a_staff_space_makes_the_strip_smaller(score: Score, clean: Material) -> None:
+def test_too_large_a_staff_space_makes_the_strip_smaller(score: EngravedScore, clean: Material) -> None:
     strip, columns = printed(score, clean.measures * 4, replace(NEUTRAL, page_scale=1.4), WINDOW)
     assert strip.shape[1] == pytest.approx(clean.strip.shape[1] / 1.4, abs=5)
     np.testing.assert_allclose(columns, clean.columns / 1.4, atol=3)
 
 
 @pytest.mark.parametrize("name", ["skew_degrees", "blur_spaces", "noise", "contrast"])
-def test_other_damage_changes_the_strip_and_not_the_columns(score: Score, clean: Material, name: str) -> None:
+def test_other_damage_changes_the_strip_and_not_the_columns(score: EngravedScore, clean: Material, name: str) -> None:
     worst = replace(NEUTRAL, **{name: robustness.CURVES[name][-1]})
     strip, columns = printed(score, clean.measures * 4, worst, WINDOW)
     np.testing.assert_array_equal(columns, clean.columns)
     assert not np.array_equal(strip, clean.strip)
 
 
-def test_curves_are_measured_and_drawn(score: Score, tmp_path: Path) -> None:
+def test_curves_are_measured_and_drawn(score: EngravedScore, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="draws the picture")
     curves = {"tempo": (0.5, 1.0), "noise": (0.0, 0.5)}
     rows = robustness.measure([score], [FakeEncoder()], WINDOW, curves, 20)

@@ -8,9 +8,9 @@ import pytest
 
 import paired_collection
 from bench import growth, scale
-from bench.distractors import Source
+from bench.distractors import DistractorSource
 from bench.queries import AMONG
-from bench.scale import Bench, Truth
+from bench.scale import ExhaustiveResult, ScaleBench
 from engine.collection import Collection
 from engine.values import Kind, NetworkIdentity
 from fake_encoder import FakeEncoder
@@ -21,11 +21,11 @@ class PairedEncoder(FakeEncoder):
 
 
 @pytest.fixture
-def sources(collection: Collection) -> dict[Kind, Source]:
-    return {kind: Source.of(collection.packed(kind), kind, np.array([40, 60])) for kind in AMONG.values()}
+def sources(collection: Collection) -> dict[Kind, DistractorSource]:
+    return {kind: DistractorSource.of(collection.packed(kind), kind, np.array([40, 60])) for kind in AMONG.values()}
 
 
-def grown(path: Path, collection: Collection, sources: dict[Kind, Source], *sizes: int) -> list[str]:
+def grown(path: Path, collection: Collection, sources: dict[Kind, DistractorSource], *sizes: int) -> list[str]:
     for size in sizes:
         growth.grow(path, collection, sources, size, PairedEncoder, jobs=1)
     with Collection.open(path) as found:
@@ -34,7 +34,7 @@ def grown(path: Path, collection: Collection, sources: dict[Kind, Source], *size
 
 
 def test_a_collection_has_the_same_documents_whatever_sizes_it_had_before(
-    tmp_path: Path, collection: Collection, sources: dict[Kind, Source], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, collection: Collection, sources: dict[Kind, DistractorSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growth, "BLOCK", 2)
     at_once = grown(tmp_path / "one", collection, sources, 1500)
@@ -54,14 +54,16 @@ def test_sizes_double_up_to_the_last() -> None:
 
 def test_what_is_found_among_the_first_documents_is_told_from_the_costs_of_all() -> None:
     costs = np.array([[3, 1, 2, 0], [1, 1, 5, 5]], np.float32)
-    truth = Truth.of(costs, np.array([1, 0]), ["a", "b", "c", "d"], [2, 4])
+    truth = ExhaustiveResult.of(costs, np.array([1, 0]), ["a", "b", "c", "d"], [2, 4])
     assert truth.winners == [["b", "a"], ["d", "a"]]
     assert truth.ranks == [[1, 2], [2, 2]]  # ties count against the right one
 
 
-def test_each_method_has_a_row_a_size(tmp_path: Path, collection: Collection, sources: dict[Kind, Source]) -> None:
+def test_each_method_has_a_row_a_size(
+    tmp_path: Path, collection: Collection, sources: dict[Kind, DistractorSource]
+) -> None:
     found = [paired_collection.piece(number) for number in range(4)]
-    bench = Bench(asked=list(scale.ask(collection, found)), calibration=None, threads=1)
+    bench = ScaleBench(asked=list(scale.ask(collection, found)), calibration=None, threads=1)
     assert {form for _, form in scale.members(bench.asked)} == {"50 s", "10 s", "4 systems", "1 system"}
     measured: list[dict[str, Any]] = []
     for size in (600, 1200):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from bench import streaming
-from bench.streaming import STARTS, Heard, Take, Told
+from bench.streaming import STARTS, Heard, PlayedExcerpt, Told
 from paired_collection import piece
 
 
 def judged(*said: tuple[str, float]) -> Heard:
     """What becomes of a take of piece 1 of which this was said, one push after the other."""
-    take = Take(piece=piece(1), start=STARTS[0], samples=np.zeros(1, np.float32))
+    take = PlayedExcerpt(piece=piece(1), start=STARTS[0], samples=np.zeros(1, np.float32))
     told = [Told(heard_s=0.5 * (i + 1), id=id, confidence=confidence) for i, (id, confidence) in enumerate(said)]
     return streaming.judged(take, told)
 

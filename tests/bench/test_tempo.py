@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bench import tempo
-from bench.tempo import Measure, Played
+from bench.tempo import Played, ScoreMeasure
 
 SCORE = b"""<score-partwise><part id="P1">
 <measure number="0"><attributes><divisions>2</divisions></attributes>
@@ -66,7 +66,7 @@ def test_players_of_one_piece_are_compared_with_one_another_alone() -> None:
 
 
 def test_random_styles_play_all_measures() -> None:
-    measures = [Measure(quarters=4.0, notes=[(beat, 1.0, 60) for beat in range(4)])] * 30
+    measures = [ScoreMeasure(quarters=4.0, notes=[(beat, 1.0, 60) for beat in range(4)])] * 30
     synthetic = tempo.play(measures, np.random.default_rng(0))
     assert len(synthetic.measure_s) == 30
     assert synthetic.measure_s.min() > 0

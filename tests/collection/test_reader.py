@@ -13,7 +13,7 @@ from engine.collection import Collection, CollectionWriter, reader, writer
 from engine.collection.store import encode
 from engine.config import FrontEnd
 from engine.errors import CollectionMissingError, DocumentMissingError, NetworkMismatchError
-from engine.index import nearest
+from engine.neighbours import nearest
 
 
 def test_a_document_comes_back_as_it_was_put(tmp_path: Path) -> None:

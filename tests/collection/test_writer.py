@@ -20,7 +20,7 @@ from engine.errors import (
     DocumentMissingError,
     NetworkMismatchError,
 )
-from engine.index import nearest
+from engine.neighbours import nearest
 
 ROOT = Path(__file__).parents[2]
 

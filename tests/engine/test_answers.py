@@ -4,7 +4,16 @@ import pytest
 
 from engine import answers
 
-MATCH = {"rank": 1, "id": "op1", "title": "Étude", "cost": 0.25, "confidence": 0.991, "start_s": None, "end_s": None}
+MATCH = {
+    "rank": 1,
+    "id": "op1",
+    "title": "Étude",
+    "cost": 0.25,
+    "votes": 7,
+    "confidence": 0.991,
+    "start_s": None,
+    "end_s": None,
+}
 IN_SCORE = MATCH | {"pages": [1, 2], "systems": [3, 4, 5, 2]}
 IN_RECORDING = MATCH | {
     "rank": 2,
@@ -33,6 +42,12 @@ def test_matches_stand_in_columns_numbers_to_the_right() -> None:
         "   1  op1  Étude  0.250        0.99  p. 1-2, systems 3-5, 2",
         "   2  b    Étude  0.000        0.99  0:03-1:04",
     ]
+
+
+def test_what_was_not_aligned_shows_its_votes_in_the_place_of_costs() -> None:
+    votes = answers.table({"matches": [IN_SCORE | {"cost": None, "confidence": None}], "in_collection": None})
+    assert votes.splitlines()[0].split() == ["rank", "id", "title", "votes", "where"]
+    assert votes.splitlines()[1].split()[:4] == ["1", "op1", "Étude", "7"]
 
 
 def test_confidence_has_a_column_only_if_it_is_known_and_doubt_is_told() -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from collection_samples import embeddings, packed
 from engine import fingerprint
 from engine.fingerprint import LITERAL, FingerprintSettings, Hits, histograms, nearest_hits, offsets, ranking
-from engine.index import build
+from engine.neighbours import build
 from engine.voting import Votes
 
 STARTS = np.array([0, 40, 40, 140, 200])
@@ -91,18 +91,11 @@ def test_a_hit_weighs_what_it_is_nearer_than_the_last_one_which_is_none() -> Non
 
 
 def test_of_a_long_query_some_snippets_are_looked_up_in_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fingerprint, "MOST_ASKED", 10)
+    monkeypatch.setattr(fingerprint, "MAX_LOOKED_UP", 10)
     everything = embeddings(200)
     votes = offsets(build(packed(everything), threads=1), everything[60:120:2], STARTS)
     assert ranking(votes)[0] == 2
     assert votes.counts[2] == 10
-
-
-def test_short_queries_can_afford_more_hits() -> None:
-    short, usual, long = map(fingerprint.affordable, (5, 92, 5000))
-    assert (short.neighbours, short.probes) == (1024, 512)
-    assert (usual.neighbours, usual.probes) == (133, 66)
-    assert (long.neighbours, long.probes) == (100, 48)
 
 
 def test_a_passage_is_found_among_all_snippets() -> None:

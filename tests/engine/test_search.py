@@ -1,5 +1,6 @@
 """Queries made from documents find these again, and where they were taken from."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,16 +9,18 @@ import numpy as np
 import pytest
 
 from collection_samples import NETWORK, embeddings
-from engine import alignment, search
+from engine import alignment, plan
 from engine.collection import Collection, CollectionWriter
 from engine.config import Alignment, SearchSettings
 from engine.errors import QueryError
-from engine.search import Method, Query, Searcher
+from engine.neighbours import cells
+from engine.search import Query, Searcher
 from engine.values import (
     PLACE_DTYPES,
     Box,
     Document,
     Kind,
+    Method,
     RecordingPosition,
     ScorePosition,
     Snippets,
@@ -118,7 +121,7 @@ def test_refine_equals_exhaustive_when_the_shortlist_covers_everything(collectio
     query = noisy(3, range(13, 24), "recording")
     searcher = Searcher(collection, SearchSettings(shortlist=12))
     refined, exhaustive = searcher.query(query, "score", "refine", 12), searcher.query(query, "score", "exhaustive", 12)
-    assert [replace(match, votes=0) for match in refined.matches] == list(exhaustive.matches)
+    assert [replace(match, votes=None) for match in refined.matches] == list(exhaustive.matches)
 
 
 def test_refine_answers_only_from_the_shortlist(collection: Collection) -> None:
@@ -128,30 +131,45 @@ def test_refine_answers_only_from_the_shortlist(collection: Collection) -> None:
     assert (answer.matches[0].document.id, answer.matches[0].votes) == ("s03", 9)
 
 
-def test_a_small_collection_is_aligned_whole(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "SHORTLIST", (3, 3))
-    monkeypatch.setattr(search, "EXACT_ROWS", 0)
-    snippets, cpu = 12 * SNIPPETS, alignment.choose("cpu")
-    for holds, cells, matches in ((snippets, 9 * snippets, 12), (snippets - 1, 9 * snippets, 3), (snippets, 100, 3)):
-        searcher = Searcher(collection, backend=replace(cpu, holds=holds, cells=cells))
-        assert len(searcher.query(noisy(3, range(9), "recording"), "score", top=12).matches) == matches
-
-
-@pytest.mark.parametrize(("length", "cells", "documents"), [(9, 9 * SNIPPETS * 5, 5), (18, 9 * SNIPPETS * 5, 2)])
-def test_a_shortlist_is_as_long_as_it_may_take_time(
-    collection: Collection, monkeypatch: pytest.MonkeyPatch, length: int, cells: int, documents: int
+def test_the_plan_is_followed_told_and_logged_once_a_query(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(search, "SHORTLIST", (1, 8))
-    monkeypatch.setattr(search, "SHORTLIST_CELLS", cells)
-    monkeypatch.setattr(search, "EXACT_ROWS", 0)
-    searcher = Searcher(collection, backend=replace(alignment.choose("cpu"), cells=0))
-    assert len(searcher.query(noisy(3, range(length), "recording"), "score", top=12).matches) == documents
+    monkeypatch.setattr(cells, "EXACT_ROWS", 0)
+    monkeypatch.setattr(plan, "MIN_SHORTLIST", 3)
+    monkeypatch.setattr(plan, "SHORTLIST_CELLS", 0)
+    query, pairs = noisy(3, range(9), "recording"), 9 * 12 * SNIPPETS
+    for limit, matches, neighbours in ((pairs, 12, 0), (pairs - 1, 3, 1024)):
+        caplog.clear()
+        searcher = Searcher(collection, backend=replace(alignment.choose("cpu"), max_exhaustive_cells=limit))
+        with caplog.at_level(logging.INFO, logger="engine.search"):
+            answer = searcher.query(query, "score", top=12)
+        assert answer.plan == searcher.plan(Query(sequence=query, among="score"))
+        assert (answer.plan.aligned, answer.plan.documents, answer.plan.neighbours) == (matches, 12, neighbours)
+        assert len(answer.matches) == matches
+        assert [record.message.partition(":")[2].strip() for record in caplog.records] == [answer.plan.reason]
 
 
-def test_votes_cost_minus_their_share(collection: Collection) -> None:
-    settings = SearchSettings(neighbours=1)
-    answer = Searcher(collection, settings).query(noisy(3, range(8), "recording"), "score", "vote")
-    assert (answer.matches[0].cost, answer.matches[0].votes) == (-1.0, 8)
+@pytest.mark.parametrize("method", ["vote", "fingerprint"])
+def test_what_is_not_aligned_has_votes_and_no_cost(collection: Collection, method: Method) -> None:
+    answer = Searcher(collection, SearchSettings(neighbours=1)).query(noisy(3, range(8), "recording"), "score", method)
+    assert (answer.matches[0].cost, answer.matches[0].votes) == (None, 8)
+    assert answer.plan is not None
+    assert answer.plan.aligned == 0
+
+
+def test_what_is_aligned_without_looking_up_neighbours_has_a_cost_and_no_votes(collection: Collection) -> None:
+    (best,) = Searcher(collection).query(noisy(3, range(8), "recording"), "score", top=1).matches
+    assert best.votes is None
+    assert best.cost is not None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_ranking_is_by_rising_keys(collection: Collection, method: Method) -> None:
+    ranking = Searcher(collection).ranking(
+        Query(sequence=noisy(3, range(8), "recording"), among="score", method=method)
+    )
+    assert ranking.ids[0] == "s03" or method == "dtw"
+    assert np.all(np.diff(ranking.keys) >= 0)
 
 
 def test_matches_are_ranked_from_1_by_rising_cost_and_no_more_than_asked_for(collection: Collection) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from collection_samples import embeddings, packed
-from engine.index import build
+from engine.neighbours import build
 from engine.voting import Votes, ranking, vote
 
 ROWS = np.eye(32, dtype=np.float32)

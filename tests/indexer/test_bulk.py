@@ -26,13 +26,13 @@ from fake_encoder import FakeEncoder
 from indexer.ingest import add
 from indexer.sources import discover
 
-class Slow(FakeEncoder):
+class SlowEncoder(FakeEncoder):
     def score(self, snippets):
         time.sleep(0.15)
         return super().score(snippets)
 
 if __name__ == "__main__":
-    add(Path(sys.argv[1]), discover([Path(sys.argv[2])]).sources, Slow, jobs=1)
+    add(Path(sys.argv[1]), discover([Path(sys.argv[2])]).sources, SlowEncoder, jobs=1)
 """
 
 

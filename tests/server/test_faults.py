@@ -282,13 +282,13 @@ def test_others_leave_a_collection_alone_while_the_server_writes_to_it(
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    class Slow(CollectionWriter):
+    class SlowWriter(CollectionWriter):
         def commit(self) -> int:
             begun.set()
             go_on.wait(20)
             return super().commit()
 
-    monkeypatch.setattr(changes, "CollectionWriter", Slow)
+    monkeypatch.setattr(changes, "CollectionWriter", SlowWriter)
 
     async def go() -> None:
         async with running(collection) as here, here.client() as client:

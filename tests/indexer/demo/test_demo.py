@@ -9,11 +9,11 @@ import pytest
 from fake_encoder import FakeEncoder
 from four_parts import write_four_parts
 from indexer.demo import run
-from indexer.demo.pieces import FOUR_PARTS, PIECES, DemoError, Piece
+from indexer.demo.pieces import FOUR_PARTS, PIECES, DemoError, DemoPiece
 
 
-def piece(name: str) -> Piece:
-    return Piece(
+def piece(name: str) -> DemoPiece:
+    return DemoPiece(
         id=name, file=f"{name}.xml", composer="A & B", work="Op. 1", title=f"The {name}", bars=16, staves=FOUR_PARTS
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.values import SCORE_PLACE, Box, Document, SnippetSequence, System
-from indexer.demo.queries import Asked, Query, rows, run_of_systems
+from indexer.demo.queries import DemoQuery, DemoResult, rows, run_of_systems
 
 
 def score(systems: int) -> Document:
@@ -44,8 +44,8 @@ def test_a_run_grows_until_it_holds_a_snippet() -> None:
 
 
 def test_a_row_sums_up_ranks_and_mean_seconds() -> None:
-    query = Query(document=score(1), truth="r", length="whole", sequence=sequence([(1, 1)]))
-    asked = [Asked(query=query, method="vote", rank=rank, seconds=rank) for rank in (1.0, 2.0, 12.0)]
+    query = DemoQuery(document=score(1), truth="r", length="whole", sequence=sequence([(1, 1)]))
+    asked = [DemoResult(query=query, method="vote", rank=rank, seconds=rank) for rank in (1.0, 2.0, 12.0)]
     (row,) = rows(asked)
     assert (row["direction"], row["query"], row["method"], row["n"], row["MR"]) == ("S2A", "whole", "vote", 3, 2.0)
     assert (row["R@1"], row["R@10"], row["seconds"]) == pytest.approx((1 / 3, 2 / 3, 5.0))
