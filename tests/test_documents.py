@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -135,13 +136,13 @@ def test_python_in_the_readme_imports_what_there_is() -> None:
     assert len(examples) >= 2
     for example in examples:
         tree = ast.parse(example)
-        names = {}
-        for node in tree.body:
-            if isinstance(node, ast.Import):
-                names |= {alias.name: importlib.import_module(alias.name) for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                module = importlib.import_module(str(node.module))
-                assert all(hasattr(module, alias.name) for alias in node.names), node.module
+        names: dict[str, ModuleType] = {}
+        for statement in tree.body:
+            if isinstance(statement, ast.Import):
+                names |= {alias.name: importlib.import_module(alias.name) for alias in statement.names}
+            elif isinstance(statement, ast.ImportFrom):
+                module = importlib.import_module(str(statement.module))
+                assert all(hasattr(module, alias.name) for alias in statement.names), statement.module
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
                 assert hasattr(names[node.value.id], node.attr), f"{node.value.id}.{node.attr}"
