@@ -1,4 +1,4 @@
-"""A crowd for the pieces that are searched to hide in: the takes of a training corpus as documents.
+"""A crowd for the pieces that are searched to hide in: the pieces of a training corpus as documents.
 
     python -m bench.crowd [--corpus DIR] [--split train|val] [--work DIR]
 
@@ -24,7 +24,7 @@ from engine.encoder import Encoder as Network
 from engine.files import replacing
 from engine.score import Score
 from engine.values import RECORDING_PLACE, Box, Document, NetworkIdentity, SnippetSequence, System
-from indexer.training.corpus import CorpusSettings, Take, paths
+from indexer.training.corpus import CorpusSettings, Take, takes
 
 COMMIT_DOCUMENTS = 200
 """An interrupted run loses at most so many."""
@@ -33,11 +33,12 @@ COMMIT_DOCUMENTS = 200
 def collect(corpus: Path, split: str, work: Path, encoder: Encoder) -> Path:
     """The collection of all takes of a split, both forms of each, made below `work` as far as it is not there."""
     path = work / f"{encoder.identity.hash[:12]}-{split}"
-    takes = paths(replace(CorpusSettings(), folder=corpus), split)
+    made = takes(replace(CorpusSettings(), folder=corpus), split, encoder.identity.front_end.bands)
     with CollectionWriter(path, encoder.identity) as writer:
-        missing = [take for take in takes if not writer.holds(f"{take.stem}.recording")]
-        for number, take in enumerate(tqdm(missing, unit="take", disable=None, dynamic_ncols=True), start=1):
-            for document, sequence in documents(Take.load(take), take.stem, encoder):
+        for number, take in enumerate(tqdm(made, unit="take", disable=None, dynamic_ncols=True), start=1):
+            if writer.holds(f"{take.piece}.recording"):
+                continue
+            for document, sequence in documents(take, take.piece, encoder):
                 writer.put(document, sequence)
             if number % COMMIT_DOCUMENTS == 0:
                 writer.commit()
@@ -51,7 +52,7 @@ def documents(take: Take, name: str, encoder: Encoder) -> Iterator[tuple[Documen
     A recording too short for an excerpt is left out, and the score with it.
     """
     front_end = encoder.identity.front_end
-    excerpts = audio.excerpts(take.spectrogram.astype(np.float32), front_end)
+    excerpts = audio.excerpts(take.spectrogram, front_end)
     if len(excerpts) == 0:
         return
     seen = _score(take, front_end)

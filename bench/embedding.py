@@ -90,7 +90,7 @@ def speed(encoder: AnyEncoder) -> dict[str, Any]:
     """How many snippets and excerpts a second one thread embeds, the best of three runs."""
     front_end = encoder.identity.front_end
     snippets = np.full((TIMED, front_end.strip_rows, front_end.snippet_px), 255, np.uint8)
-    excerpts = np.ones((TIMED, BANDS, front_end.excerpt_frames), np.float32)
+    excerpts = np.ones((TIMED, BANDS[front_end.bands], front_end.excerpt_frames), np.float32)
     row: dict[str, Any] = {"network": report.label(encoder.identity)}
     for name, embed in (
         ("snippets/s", lambda: encoder.score(snippets)),
@@ -102,13 +102,14 @@ def speed(encoder: AnyEncoder) -> dict[str, Any]:
 
 def _synthetic(options: argparse.Namespace, window: FrontEnd) -> tuple[list[Material], Counter[str]]:
     settings = config.load(corpus.CorpusSettings(), section="corpus", path=DEFAULT_CORPUS)
-    paths = corpus.paths(replace(settings, folder=options.corpus), "val")
-    if not paths and (options.data / "splits.csv").exists():
-        folder = options.work / "corpus"
-        settings = replace(settings, data=options.data, folder=folder, soundfonts=(), train_pieces=0)
-        corpus.make(settings, FrontEnd(), jobs=1)
-        paths = corpus.paths(settings, "val")
-    return [taken(corpus.Take.load(path)) for path in paths[:: _every(options, len(paths))]], Counter()
+    settings = replace(settings, folder=options.corpus)
+    if not corpus.is_made(settings, "val") and (options.data / "splits.csv").exists():
+        settings = corpus.CorpusSettings(
+            data=options.data, manifests=settings.manifests, folder=options.work / "corpus", train_pieces=0
+        )
+        corpus.make(replace(settings, bands=(window.bands,)), FrontEnd(), jobs=1)
+    takes = list(corpus.takes(settings, "val", window.bands))
+    return [taken(take) for take in takes[:: _every(options, len(takes))]], Counter()
 
 
 def taken(take: corpus.Take) -> Material:

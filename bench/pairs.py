@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audio import BANDS, normalise_gain
+from engine.audio import BANDS, levelled
 from engine.config import FrontEnd
 from engine.documents import Encoder
 from engine.metrics import Ranks, ranks_by_cost
@@ -31,7 +31,7 @@ class Material:
     zoom: int = 1
     """Pixels of the working scale that one of the strip stands for, each way."""
     spectrogram: NDArray[np.floating]
-    """(92, frames)"""
+    """(bands, frames)"""
     columns: NDArray[np.floating]
     """Where in the strip the points stand ..."""
     frames: NDArray[np.floating]
@@ -51,7 +51,7 @@ class Pairs:
     snippets: NDArray[np.uint8]
     """(n, strip_rows, snippet_px) at the working scale."""
     excerpts: NDArray[np.float32]
-    """(n, 92, excerpt_frames), gain as it was."""
+    """(n, bands, excerpt_frames), gain as it was."""
     pieces: NDArray[np.str_]
     measures: NDArray[np.float64]
 
@@ -68,11 +68,12 @@ class Ranked:
 def widest(front_ends: Sequence[FrontEnd]) -> FrontEnd:
     """Windows that hold those of all the front ends, so that all networks are asked the same.
 
-    Raises ValueError if they do not work at one scale.
+    Raises ValueError if they do not work at one scale and with the same bands.
     """
-    scales = {front_end.staff_space_px for front_end in front_ends}
-    if len(scales) != 1:
-        raise ValueError(f"expected networks of one staff_space_px, got {sorted(scales)}: measure them apart")
+    for setting in ("staff_space_px", "bands"):
+        values = {getattr(front_end, setting) for front_end in front_ends}
+        if len(values) != 1:
+            raise ValueError(f"expected networks of one {setting}, got {sorted(values)}: measure them apart")
     return replace(
         front_ends[0],
         strip_rows=max(front_end.strip_rows for front_end in front_ends),
@@ -91,7 +92,7 @@ def pick(materials: Sequence[Material], window: FrontEnd, count: int) -> Picked:
 def cut(materials: Sequence[Material], picked: Picked, window: FrontEnd) -> Pairs:
     """The windows centred on the points."""
     snippets = np.empty((len(picked), window.strip_rows, window.snippet_px), np.uint8)
-    excerpts = np.empty((len(picked), BANDS, window.excerpt_frames), np.float32)
+    excerpts = np.empty((len(picked), BANDS[window.bands], window.excerpt_frames), np.float32)
     for i, (number, point) in enumerate(picked):
         material = materials[number]
         left, start = _starts(material, window)
@@ -117,7 +118,7 @@ def heard(encoder: Encoder, pairs: Pairs) -> Embeddings:
     """The embeddings of the excerpts."""
     front_end = encoder.identity.front_end
     excerpts = np.ascontiguousarray(_middle(pairs.excerpts, front_end.excerpt_frames, 2))
-    return encoder.recording(normalise_gain(excerpts) if front_end.gain == "excerpt" else excerpts)
+    return encoder.recording(levelled(excerpts, front_end))
 
 
 def rank(score: Embeddings, recording: Embeddings, pairs: Pairs) -> dict[str, Ranked]:

@@ -29,7 +29,7 @@ from bench.pieces import Piece
 from bench.systems import MIN_IOU, PrintedSystem, iou, printed_systems
 from engine import audio, score
 from engine.audio import FRAME_RATE, spectrogram
-from engine.config import FrontEnd
+from engine.config import Bands, FrontEnd
 from engine.files import replacing
 from engine.score import read_score
 from indexer.training import engrave, perform, synthesise
@@ -80,7 +80,7 @@ def materials(
     for piece, stem in [(piece, stem) for piece, stem in found if stem in printed][::every]:
         measures = read_measures(data / folder / f"{stem}.krn")
         strip, columns = _seen(piece, printed[stem], measures, window, work, left_out)
-        sound, timed = _heard(piece, measures, times, work, left_out)
+        sound, timed = _heard(piece, measures, times, work, left_out, window.bands)
         made.append(_material(piece.id, strip, columns, sound, timed, measures))
     return made, left_out
 
@@ -206,13 +206,14 @@ def _heard(
     times: Mapping[str, Sequence[Mapping[str, str]]],
     work: Path,
     left_out: Counter[str],
+    bands: Bands,
 ) -> tuple[NDArray[np.floating], list[Timed]]:
     """The spectrogram, and the onsets of each visit of a measure with their seconds."""
 
     def listen() -> dict[str, NDArray[Any]]:
-        return {"spectrogram": spectrogram(synthesise.synthesise(pieces.midi(piece), default_soundfont()))}
+        return {"spectrogram": spectrogram(synthesise.synthesise(pieces.midi(piece), default_soundfont()), bands)}
 
-    held = kept(work / "spectrograms", [*_HEARD_BY, piece.notes], piece.id, listen)
+    held = kept(work / "spectrograms", [*_HEARD_BY, piece.notes], f"{piece.id} {bands}", listen)
     if piece.notes.suffix == ".krn":
         return held["spectrogram"], list(_played(piece, measures))
     visits = times[piece.notes.stem]

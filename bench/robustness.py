@@ -26,7 +26,7 @@ from bench.embedding import DEFAULT_CORPUS
 from bench.pairs import Material, Pairs
 from engine import config
 from engine.audio import FRAME_RATE, SAMPLE_RATE, spectrogram
-from engine.config import FrontEnd
+from engine.config import Bands, FrontEnd
 from engine.documents import Encoder as AnyEncoder
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
@@ -174,7 +174,7 @@ def material(score: EngravedScore, conditions: Conditions, window: FrontEnd) -> 
     """The score printed and played under these conditions; the points are its onsets."""
     quarters = corpus.distinct_onsets(np.unique(np.concatenate([page.note_quarter for page in score.pages])))
     strip, columns = printed(score, quarters, conditions, window)
-    sound, frames = played(score, quarters, conditions)
+    sound, frames = played(score, quarters, conditions, window.bands)
     return Material(
         piece=score.piece, strip=strip, spectrogram=sound, columns=columns, frames=frames, measures=quarters / 4
     )
@@ -184,7 +184,7 @@ def _changed(clean: Material, score: EngravedScore, name: str, conditions: Condi
     """The material with the one side made anew that the condition is about."""
     quarters = clean.measures * 4
     if name in SOUND:
-        sound, frames = played(score, quarters, conditions)
+        sound, frames = played(score, quarters, conditions, window.bands)
         return replace(clean, spectrogram=sound, frames=frames)
     strip, columns = printed(score, quarters, conditions, window)
     return replace(clean, strip=strip, columns=columns)
@@ -240,7 +240,7 @@ def _turned(page: NDArray[np.uint8], system: System, degrees: float) -> NDArray[
 
 
 def played(
-    score: EngravedScore, quarters: NDArray[np.float64], conditions: Conditions
+    score: EngravedScore, quarters: NDArray[np.float64], conditions: Conditions, bands: Bands
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The spectrogram of a performance that its seed fixes, and the frame of each onset."""
     rng = np.random.default_rng(zlib.crc32(score.piece.encode()))
@@ -255,7 +255,7 @@ def played(
         samples = soxr.resample(samples, SAMPLE_RATE, SAMPLE_RATE * slower)
     if conditions.mp3_kbit_s != PCM:
         samples = degrade.mp3(samples, (160 - conditions.mp3_kbit_s) / 152)  # 160 to 8 kbit/s at this sampling rate
-    return spectrogram(samples), performance.seconds_at(quarters) * slower * FRAME_RATE
+    return spectrogram(samples, bands), performance.seconds_at(quarters) * slower * FRAME_RATE
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

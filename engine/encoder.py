@@ -18,7 +18,7 @@ from engine import tensors
 from engine.audio import BANDS
 from engine.config import FrontEnd
 from engine.errors import DeviceError, WeightsError
-from engine.network import Architecture, Family, Network, TwoPathways
+from engine.network import Architecture, Family, Network, ResidualNetwork, TwoPathways
 from engine.published import PublishedNetwork
 from engine.values import DIMENSION, Embeddings, Kind, NetworkIdentity
 
@@ -29,7 +29,11 @@ DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default.safetensors"
 FORMAT = "scorefind-network"
 FORMAT_VERSION = 1
 
-_FAMILIES: dict[Family, type[Network]] = {"default": TwoPathways, "published": PublishedNetwork}
+_FAMILIES: dict[Family, type[Network]] = {
+    "default": TwoPathways,
+    "residual": ResidualNetwork,
+    "published": PublishedNetwork,
+}
 _BATCH = {"cpu": 32, "cuda": 4096}
 """Inputs at a time, by device; fewer where the device's memory does not hold so many."""
 _SHARE = 16
@@ -115,10 +119,11 @@ class Encoder:
     def recording(self, excerpts: NDArray[np.float32]) -> Embeddings:
         """Embeddings of audio excerpts.
 
-        excerpts: float32 (n, 92, excerpt_frames), gain as the front end has it.
+        excerpts: float32 (n, bands, excerpt_frames), gain and compression as the front end has them.
         Returns float32 (n, 32), unit rows. Raises ValueError for another shape or dtype.
         """
-        _require(excerpts, np.float32, (BANDS, self.identity.front_end.excerpt_frames))
+        front_end = self.identity.front_end
+        _require(excerpts, np.float32, (BANDS[front_end.bands], front_end.excerpt_frames))
         return self._embed(excerpts, lambda batch: self._network.recording(batch.unsqueeze(1)))
 
     def bias(self, embeddings: Embeddings, kind: Kind) -> NDArray[np.float32]:
