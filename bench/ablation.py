@@ -18,6 +18,7 @@ from typing import Any
 
 from bench import embedding, pairs, passages, report
 from bench.pairs import Pairs
+from engine import process
 from engine.config import Bands, FrontEnd
 from engine.encoder import Encoder
 from indexer.training import corpus
@@ -57,6 +58,7 @@ QUICK_ROWS = ("as it is", "ranking loss")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     environment = report.environment()
     print(report.heading(environment))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from engine import audio, score
+from engine import audio, process, score
 from engine.collection import Collection, CollectionWriter
 from engine.config import FrontEnd
 from engine.documents import Encoder
@@ -105,6 +105,7 @@ def joined(path: Path, network: NetworkIdentity, parts: Iterable[Collection]) ->
 
 
 def main() -> None:
+    process.prepare(embeds=True)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="training corpus whose takes are used")
     parser.add_argument("--split", choices=("train", "val"), default="train")

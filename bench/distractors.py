@@ -30,7 +30,7 @@ from bench.pieces import Piece
 from bench.queries import AMONG, LabelledQuery
 from bench.random_collection import document
 from bench.retrieval import collect
-from engine import alignment
+from engine import alignment, process
 from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import Alignment
@@ -143,6 +143,7 @@ def _rotation(rng: Generator) -> NDArray[np.float32]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     found = pieces.pieces(options.data, "dev")[: 12 if options.quick else None]
     load = functools.partial(Encoder.load, options.weights, threads=1)

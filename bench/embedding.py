@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from bench import pairs, passages, report
 from bench.pairs import Material, Pairs
-from engine import config
+from engine import config, process
 from engine.audio import BANDS
 from engine.config import FrontEnd
 from engine.documents import Encoder as AnyEncoder
@@ -48,6 +48,7 @@ DEFAULT_CORPUS = Path(corpus.__file__).with_name("default.toml")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     encoders = [Encoder.load(path, threads=1) for path in options.weights]
     window = pairs.widest([encoder.identity.front_end for encoder in encoders])

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import report
+from engine import process
 from engine.alignment import Alignments, cpu, definition, gpu
 from engine.config import Alignment, StepSet
 from engine.errors import DeviceError
@@ -260,6 +261,7 @@ SECTIONS = ("ceilings", "checks", "versions", "sweep", "latency", "batches", "pe
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     environment = report.environment()
     print(report.heading(environment))

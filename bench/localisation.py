@@ -25,6 +25,7 @@ from tqdm import tqdm
 from bench import pieces, queries, report, retrieval, truth
 from bench.queries import AMONG, Direction
 from bench.truth import Truth
+from engine import process
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
 from engine.encoder import Encoder
@@ -65,6 +66,7 @@ class Errors:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     searched = SEARCHED[options.set]

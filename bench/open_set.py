@@ -36,7 +36,7 @@ from bench.detection import Numbers, Truths, auroc, bins, calibration_error, fal
 from bench.distractors import DistractorSource
 from bench.queries import AMONG, Direction, LabelledQuery
 from bench.retrieval import collect, collection_sizes
-from engine import alignment, config
+from engine import alignment, config, process
 from engine.collection import Collection
 from engine.confidence import IN_COLLECTION, Calibration, Scale, beside, features
 from engine.config import SearchSettings
@@ -80,6 +80,7 @@ class Judged:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     encoder = load()

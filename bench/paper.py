@@ -25,6 +25,7 @@ from bench.methods import Cost
 from bench.pieces import Piece
 from bench.queries import AMONG, Direction, LabelledQuery
 from bench.retrieval import collect, collection_sizes
+from engine import process
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
@@ -66,6 +67,7 @@ SUFFIXES = {"baseline": "", "attention": "+Att", "default": " (default)"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     found = pieces.pieces(options.data, "dev")[: QUICK_PIECES if options.quick else None]
     fragments = QUICK_FRAGMENTS if options.quick else options.fragments

@@ -33,7 +33,7 @@ from bench.pieces import Piece
 from bench.queries import AMONG, Direction
 from bench.truth import Truth
 from bench.visits import Visit
-from engine import alignment
+from engine import alignment, process
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings, StepSet
 from engine.encoder import Encoder
@@ -251,6 +251,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     encoder = load()

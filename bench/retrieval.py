@@ -28,7 +28,7 @@ from tqdm import tqdm
 from bench import pieces, queries, report
 from bench.pieces import Piece
 from bench.queries import AMONG, LabelledQuery
-from engine import config, documents
+from engine import config, documents, process
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.encoder import Encoder
@@ -55,6 +55,7 @@ class RetrievalResult:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     found = pieces.pieces(options.data, options.set)[: 12 if options.quick else None]

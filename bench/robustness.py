@@ -24,7 +24,7 @@ from tqdm import tqdm
 from bench import pairs, report
 from bench.embedding import DEFAULT_CORPUS
 from bench.pairs import Material, Pairs
-from engine import config
+from engine import config, process
 from engine.audio import FRAME_RATE, SAMPLE_RATE, spectrogram
 from engine.config import Bands, FrontEnd
 from engine.documents import Encoder as AnyEncoder
@@ -94,6 +94,7 @@ class EngravedScore:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     encoders = [Encoder.load(path, threads=1) for path in options.weights]
     window = pairs.widest([encoder.identity.front_end for encoder in encoders])

@@ -40,7 +40,7 @@ from bench.pieces import Piece
 from bench.queries import AMONG, Direction, LabelledQuery
 from bench.retrieval import collect
 from bench.scale_plot import draw
-from engine import alignment, search
+from engine import alignment, process, search
 from engine.collection import Collection
 from engine.collection.manifest import LMDB_NAME
 from engine.confidence import Calibration
@@ -67,6 +67,7 @@ Ranked = list[tuple[str, float, float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     found = pieces.pieces(options.data, "dev")[: QUICK_PIECES if options.quick else None]
     load = functools.partial(Encoder.load, options.weights, threads=1)

@@ -34,7 +34,7 @@ from bench import load, pieces, random_collection, report
 from bench.load import ClientQuery, Examples, Load, Sample, percentile
 from bench.pieces import Piece
 from bench.retrieval import collect
-from engine import documents
+from engine import documents, process
 from engine.collection import Collection
 from engine.confidence import Calibration, beside
 from engine.config import SearchSettings
@@ -56,6 +56,7 @@ DRAWS = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     encoder = Encoder.load(options.weights, threads=SearchSettings().threads)
     found = _pieces(options)

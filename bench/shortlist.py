@@ -35,7 +35,7 @@ from bench import crowd, pieces, queries, report
 from bench.pieces import Piece
 from bench.queries import AMONG, Direction, LabelledQuery
 from bench.retrieval import collect, collection_sizes
-from engine import alignment, fingerprint, voting
+from engine import alignment, fingerprint, process, voting
 from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import Alignment
@@ -86,6 +86,7 @@ class ShortlistResult:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     found = pieces.pieces(options.data, options.set)[: QUICK_PIECES if options.quick else None]
     load = functools.partial(Encoder.load, options.weights, threads=1)

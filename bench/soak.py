@@ -33,6 +33,7 @@ from bench import load, pieces, random_collection, report
 from bench.load import Served
 from bench.retrieval import collect
 from bench.traffic import Actor, Traffic
+from engine import process
 from engine.collection.manifest import LMDB_NAME
 from engine.encoder import Encoder
 from server.client import AsyncClient
@@ -60,6 +61,7 @@ Look = dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     encoder = Encoder.load(options.weights, threads=1)
     with tempfile.TemporaryDirectory(prefix="scorefind-soak-") as folder:

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from bench import pieces, report
 from bench.pieces import Piece
 from bench.retrieval import collect
+from engine import process
 from engine.audio import SAMPLE_RATE
 from engine.confidence import Calibration, beside
 from engine.config import SearchSettings
@@ -87,6 +88,7 @@ class Heard:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     found = pieces.pieces(options.data, "dev")
     load = functools.partial(Encoder.load, options.weights, threads=1)

@@ -23,6 +23,7 @@ import numpy as np
 
 from bench import engraved, report
 from bench.engraved import Known
+from engine import process
 from engine.score.pages import normalise_grey, read_pages
 from engine.score.staff_lines import Grey
 from engine.score.systems import FoundSystem, find_systems
@@ -150,6 +151,7 @@ def drawn(page: Grey, systems: list[FoundSystem]) -> Grey:
 
 def main() -> None:
     """Measure every set there is and print a line for each."""
+    process.prepare()
     parser = argparse.ArgumentParser(prog="python -m bench.systems", description="Precision and recall of systems.")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (default: data)")
     parser.add_argument("--quick", action="store_true", help=f"about {QUICK_PAGES} pages of each set")

@@ -75,13 +75,11 @@ class Encoder:
     def load(cls, path: Path | str | None = None, *, threads: int = 1, device: str | None = None) -> "Encoder":
         """The encoder of a weights file, the shipped one by default.
 
-        threads: that embed side by side on a CPU. torch's own are set to one, in the whole process: they wait for each
-            other by spinning, which takes ten times as long on a machine that has other work too.
+        threads: that embed side by side on a CPU. torch should have one of its own (`engine.process.prepare`).
         device: as torch names it; None is a CUDA device, if there is one.
         Raises WeightsError if the file is missing, damaged, or of another format.
         """
         path = Path(path or DEFAULT_WEIGHTS)
-        torch.set_num_threads(1)
         if not path.is_file():
             raise WeightsError(f"{path}: no such weights file; `scorefind train` makes one")
         settings, arrays = tensors.read(path, FORMAT, FORMAT_VERSION)

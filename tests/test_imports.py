@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "scorefind.py": {"engine", "indexer", "server"},
 }
 TORCH = (
+    "engine/process.py",
     "engine/network.py",
     "engine/published.py",
     "engine/projection.py",

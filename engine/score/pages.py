@@ -19,9 +19,6 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
 """What a score file may be called; a folder of files with `IMAGE_SUFFIXES` is a score too."""
 
-# Pillow's own limit, one for the whole process, refuses what large scans have; ours is looked at before any decoding.
-Image.MAX_IMAGE_PIXELS = None
-
 PAGE_WIDTH = 1800
 """Width in px at which PDF pages are rendered and above which images are reduced: staff lines stay 2 px thick."""
 LEAST_SIDE = 16
@@ -147,6 +144,8 @@ def _image_pages(file: Path, most_pixels: int) -> Iterator[Grey]:
                 if image.width * image.height > most_pixels or image.height > MOST_RATIO * image.width:
                     raise PageError(file, f"{image.width} x {image.height} px: too large for a page")
                 yield _grey(image)
+    except Image.DecompressionBombError as exc:  # Pillow's own limit, which `engine.process.prepare` lifts
+        raise PageError(file, f"too large for a page: {exc}") from exc
     except UnidentifiedImageError as exc:
         raise PageError(file, "not a PDF, PNG, JPEG or TIFF file") from exc
     except (OSError, SyntaxError, ValueError, EOFError) as exc:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import config
+from engine import config, process
 from engine.config import FrontEnd
 from engine.errors import SettingsError
 from indexer.training.corpus import Corpus, CorpusSettings, Take, joined
@@ -99,6 +99,7 @@ def _grid(tiles: Sequence[Picture]) -> Picture:
 
 
 def main() -> None:
+    process.prepare()
     parser = argparse.ArgumentParser(description="Draw random pairs of the training corpus for inspection.")
     parser.add_argument("config", type=Path, help="TOML file, as indexer/training/default.toml")
     parser.add_argument("--out", type=Path, required=True, help="folder of the two pictures")

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from engine import config
+from engine import config, process
 from engine.audio import BANDS, FRAME_RATE, spectrogram
 from engine.config import Bands, FrontEnd
 from engine.errors import SettingsError
@@ -468,6 +468,7 @@ def _acoustics(settings: CorpusSettings, split: str) -> Acoustics:
 
 
 def main() -> None:
+    process.prepare()
     parser = argparse.ArgumentParser(description="Make the training corpus that a configuration describes.")
     parser.add_argument("config", type=Path, help="TOML file, as indexer/training/default.toml")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
