@@ -143,11 +143,8 @@ def test_our_limit_of_pixels_holds_without_pillows_and_pillows_is_told_as_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("L", (1000, 1400)).save(tmp_path / "bomb.png")
-    for most, message in (
-        (None, "1000 x 1400 px: too large"),
-        (1000, r"too large for a page: Image size \(1400000 pix"),
-    ):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", most)
+    for pixels, message in ((None, "1000 x 1400 px: too large"), (1000, "too large for a page: Image size")):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels)
         with pytest.raises(PageError, match=message):
             list(read_pages(tmp_path / "bomb.png", MediaLimits(pixels=1_000_000)))
 
