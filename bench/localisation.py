@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench import pieces, queries, report, retrieval, truth
+from bench import pieces, queries, report, truth
 from bench.queries import AMONG, Direction
 from bench.truth import Truth
 from engine.collection import Collection
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     searched = SEARCHED[options.set]
     found = pieces.pieces(options.data, searched)[: 12 if options.quick else None]
     identity = load().identity
-    path, _ = retrieval.collect(found, options.work / searched, identity, load, options.jobs, fresh=False)
+    path, _ = pieces.collect(found, options.work / searched, identity, load, options.jobs, fresh=False)
     environment = report.environment()
     print(report.heading(environment))
     with Collection.open(path, identity) as collection:

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from bench import crowd, methods, pieces, queries, report
+from bench import methods, pieces, queries, report, takes
 from bench.methods import Cost
-from bench.pieces import Piece
+from bench.pieces import Piece, collect, collection_sizes
 from bench.queries import AMONG, Direction, LabelledQuery
-from bench.retrieval import collect, collection_sizes
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         encoder = load()
         path, added = collect(found, options.work / "dev", encoder.identity, load, options.jobs, fresh=options.fresh)
         if options.corpus:
-            path = crowd.hidden(path, options.corpus, options.work.parent / "crowd", encoder)
+            path = takes.hidden(path, options.corpus, options.work.parent / "crowd", encoder)
         with Collection.open(path, encoder.identity) as collection:
             sizes = collection_sizes(collection)
             print(f"{network}: {report.label(encoder.identity)}, {sizes}", flush=True)

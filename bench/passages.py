@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from bench import pieces
 from bench.pairs import Material
 from bench.pieces import Piece
-from bench.systems import MIN_IOU, PrintedSystem, iou, printed_systems
+from bench.printed import MIN_IOU, PrintedSystem, iou, printed_systems
 from engine import audio, pages, score, staff_lines, staves, systems
 from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd

@@ -27,10 +27,10 @@ import soundfile
 from numpy.random import Generator
 from tqdm import tqdm
 
-from bench import localisation, passages, pieces, queries, report, retrieval, truth, visits
-from bench.crowd import collect as collect_takes
+from bench import localisation, passages, pieces, queries, report, truth, visits
 from bench.pieces import Piece
 from bench.queries import AMONG, Direction
+from bench.takes import collect as collect_takes
 from bench.truth import Truth
 from bench.visits import Visit
 from engine import alignment
@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"crowd: {len(crowd.documents) if crowd else 0} documents")
         backend = alignment.choose(threads=options.jobs)
         for recorded, folder, own, played in sides:
-            path, _ = retrieval.collect(own, folder, identity, load, options.jobs, fresh=False)
+            path, _ = pieces.collect(own, folder, identity, load, options.jobs, fresh=False)
             collection = opened.enter_context(Collection.open(path, identity))
             documents = {document.id: document for document in collection.documents}
             known = truth.truths(options.data, options.set, documents, 3 if options.quick else None, played)

@@ -4,7 +4,7 @@
 
 The experiment of Carvalho & Widmer (EUSIPCO 2021), figure 3, which ends at 321 pieces, carried on. The pieces of the
 dev set, real scans and real playing, are asked for among more and more documents that behave as real ones do
-(`bench.distractors`): 1e5 snippets of each kind, twice as many, and so on up to 6.4e6, and 2e7. Queries, as in the
+(`bench.made_documents`): 1e5 snippets of each kind, twice as many, and so on up to 6.4e6, and 2e7. Queries, as in the
 paper: 50 s of a recording asked among the scores (A2S), four systems of a score among the recordings (S2A); and harder
 ones, 10 s and one system.
 
@@ -34,11 +34,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import crowd, growth, peers, pieces, queries, report
-from bench.distractors import DistractorSource
-from bench.pieces import Piece
+from bench import growth, peers, pieces, queries, report, takes
+from bench.made_documents import DistractorSource
+from bench.pieces import Piece, collect
 from bench.queries import AMONG, Direction, LabelledQuery
-from bench.retrieval import collect
 from bench.scale_plot import draw
 from engine import alignment, search
 from engine.collection import Collection
@@ -138,7 +137,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _other_music(options: argparse.Namespace, encoder: Encoder, load: LoadEncoder) -> Path:
     """The collection of what documents are made from."""
     if options.corpus:
-        return crowd.collect(options.corpus, "train", options.crowd, encoder)
+        return takes.collect(options.corpus, "train", options.crowd, encoder)
     rags = pieces.pieces(options.data, "joplin")[: QUICK_PIECES if options.quick else None]
     return collect(rags, options.retrieval / "joplin", encoder.identity, load, options.jobs, fresh=False)[0]
 

@@ -32,8 +32,7 @@ from tqdm import tqdm
 
 from bench import load, pieces, random_collection, report
 from bench.load import ClientQuery, Examples, Load, Sample, percentile
-from bench.pieces import Piece
-from bench.retrieval import collect
+from bench.pieces import Piece, collect
 from engine import documents
 from engine.collection import Collection
 from engine.confidence import Calibration, beside

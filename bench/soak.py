@@ -31,7 +31,7 @@ import numpy as np
 
 from bench import load, pieces, random_collection, report
 from bench.load import Served
-from bench.retrieval import collect
+from bench.pieces import collect
 from bench.traffic import Actor, Traffic
 from engine.collection.manifest import LMDB_NAME
 from engine.encoder import Encoder

@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench import pieces, report
-from bench.pieces import Piece
-from bench.retrieval import collect
+from bench.pieces import Piece, collect
 from engine.audio import SAMPLE_RATE
 from engine.confidence import Calibration, beside
 from engine.config import SearchSettings

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench import passages, pieces, visits
 from bench.passages import HEAD_SPACES, Measure
-from bench.systems import MIN_IOU, PrintedSystem, iou, printed_systems
+from bench.printed import MIN_IOU, PrintedSystem, iou, printed_systems
 from bench.visits import Visit
 from engine.values import Document, ScorePosition, System
 

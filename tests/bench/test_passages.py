@@ -8,7 +8,7 @@ import pytest
 
 from bench import passages
 from bench.passages import Measure
-from bench.systems import PrintedSystem
+from bench.printed import PrintedSystem
 from drawn_pages import drawn_page
 from engine.config import FrontEnd
 from small_scores import write_kern

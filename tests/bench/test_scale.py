@@ -8,7 +8,7 @@ import pytest
 
 import paired_collection
 from bench import growth, scale
-from bench.distractors import DistractorSource
+from bench.made_documents import DistractorSource
 from bench.queries import AMONG
 from bench.scale import ExhaustiveResult, ScaleBench
 from engine.collection import Collection

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bench.passages import Measure
-from bench.systems import PrintedSystem
+from bench.printed import PrintedSystem
 from bench.truth import Truth, join
 from bench.visits import Visit
 from engine.values import Box, Document, System
