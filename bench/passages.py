@@ -27,7 +27,7 @@ from bench import pieces
 from bench.pairs import Material
 from bench.pieces import Piece
 from bench.printed import MIN_IOU, PrintedSystem, iou, printed_systems
-from engine import audio, pages, score, staff_lines, staves, systems
+from engine import audio, score
 from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
 from engine.files import replacing
@@ -42,9 +42,9 @@ SPACING_POWER = 0.6
 HEAD_SPACES = 7.0
 """Room of clef and key signature at the left of a system, in staff spaces."""
 
-_SEEN_BY = (pages, staff_lines, staves, systems, score)
-_HEARD_BY = (audio, engrave, perform, synthesise)
-"""Modules whose code decides what strips and spectrograms are: what is kept of another version is not used."""
+_SEEN_BY = sorted(Path(str(score.__file__)).parent.glob("*.py"))
+_HEARD_BY = [Path(str(module.__file__)) for module in (audio, engrave, perform, synthesise)]
+"""The code that decides what strips and spectrograms are: what another version has made is not used."""
 
 Place = tuple[int, float]
 """Measure number, and quarters from its start."""
@@ -176,7 +176,7 @@ def _seen(
         boxes = np.array([(system.page, system.box.y0, system.box.y1) for system in found.systems])
         return {"strip": found.strip, "starts": np.append(found.starts_px, found.strip.shape[1]), "boxes": boxes}
 
-    held = kept(work / "strips", [*_code(_SEEN_BY), *piece.pages], str(asdict(window)), read)
+    held = kept(work / "strips", [*_SEEN_BY, *piece.pages], str(asdict(window)), read)
     columns: dict[Place, float] = {}
     several = shared_measures(printed)
     for page, system in printed:
@@ -212,7 +212,7 @@ def _heard(
     def listen() -> dict[str, NDArray[Any]]:
         return {"spectrogram": spectrogram(synthesise.synthesise(pieces.midi(piece), default_soundfont()))}
 
-    held = kept(work / "spectrograms", [*_code(_HEARD_BY), piece.notes], piece.id, listen)
+    held = kept(work / "spectrograms", [*_HEARD_BY, piece.notes], piece.id, listen)
     if piece.notes.suffix == ".krn":
         return held["spectrogram"], list(_played(piece, measures))
     visits = times[piece.notes.stem]
@@ -275,10 +275,6 @@ def kept(
             np.savez(file, **arrays)  # type: ignore[arg-type]  # takes arrays by any name
     with np.load(path) as arrays:
         return {name: arrays[name] for name in arrays.files}
-
-
-def _code(modules: Iterable[Any]) -> list[Path]:
-    return [Path(module.__file__) for module in modules]
 
 
 def file_stem(piece: Piece) -> str:

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import audio, pages, score
+from engine import audio, score
 from engine.audio import Recording, read_recording
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import MediaError, PageError
-from engine.score import Score, read_score
+from engine.score import Score, pages, read_score
 from engine.values import RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
 
 RECORDING_SUFFIXES = frozenset(

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import documents, pages
+from engine import documents
 from engine.errors import MediaError
+from engine.score import pages
 from engine.values import Kind
 from indexer.errors import DuplicateIdError, ManifestError
 

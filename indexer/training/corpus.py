@@ -24,9 +24,9 @@ from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
 from engine.errors import SettingsError
 from engine.files import replacing
-from engine.pages import normalise_grey
 from engine.score import cut_strip, strip_scale
-from engine.systems import Course
+from engine.score.pages import normalise_grey
+from engine.score.systems import Course
 from engine.values import System
 from engine.workers import Failure, each
 from indexer.training import lilypond

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.staff_lines import (
+from engine.score.staff_lines import (
     BREAK,
     LEAST_LENGTH,
     Evidence,

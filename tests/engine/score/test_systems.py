@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from drawn_pages import LEFT, RIGHT, Grey, bent, drawn_page, rotated, shaded
-from engine.pages import normalise_grey
-from engine.systems import find_systems
+from engine.score.pages import normalise_grey
+from engine.score.systems import find_systems
 
 
 def _places(page: Grey) -> list[tuple[float, float]]:

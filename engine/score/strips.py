@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import PageError
-from engine.pages import read_pages
-from engine.staff_lines import Grey
-from engine.staves import slope
-from engine.systems import Course, FoundSystem, find_systems
+from engine.score.pages import read_pages
+from engine.score.staff_lines import Grey
+from engine.score.staves import slope
+from engine.score.systems import Course, FoundSystem, find_systems
 from engine.values import SCORE_PLACE, System
 
 DEFAULT = FrontEnd()

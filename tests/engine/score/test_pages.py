@@ -10,7 +10,7 @@ from PIL import Image
 from drawn_pages import drawn_page, shaded
 from engine.config import MediaLimits
 from engine.errors import PageError
-from engine.pages import natural_order, normalise_grey, read_pages
+from engine.score.pages import natural_order, normalise_grey, read_pages
 
 
 @pytest.fixture(scope="module")

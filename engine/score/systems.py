@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.staff_lines import Floats, Grey
-from engine.staves import Staff, find_staves
+from engine.score.staff_lines import Floats, Grey
+from engine.score.staves import Staff, find_staves
 from engine.values import Box
 
 JOINED = 0.85

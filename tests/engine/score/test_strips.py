@@ -10,7 +10,7 @@ from drawn_pages import LEFT, RIGHT, bent, drawn_page, rotated
 from engine.config import FrontEnd
 from engine.errors import PageError
 from engine.score import cut_strip, read_score, snippets, straight_course
-from engine.systems import Course, find_systems
+from engine.score.systems import Course, find_systems
 from engine.values import SCORE_PLACE, Box, System
 
 FRONT_END = FrontEnd()
