@@ -53,14 +53,14 @@ def grow(
         added = 0
         if sum(one.documents for one in held.values()) == 0:
             for document in pieces.documents:
-                writer.stage(document, pieces.sequence(document.id))
+                writer.put(document, pieces.sequence(document.id))
                 added += document.snippets
             held = {kind: pieces.manifest.kinds[kind] for kind in sources}
         for kind, source in sources.items():
             first = held[kind].documents - pieces.manifest.kinds[kind].documents
             last = first + count_for(source, first, snippets - held[kind].snippets)
             for document, sequence in _made(source, first, last, load, jobs):
-                writer.stage(document, sequence)
+                writer.put(document, sequence)
                 added += len(sequence)
         made_s = time.perf_counter() - started
         writer.commit()

@@ -33,7 +33,7 @@ def made(path: Path, network: NetworkIdentity, snippets: int) -> Path:
     if not path.exists():
         with replacing(path) as unfinished, CollectionWriter(unfinished, network, threads=2) as writer:
             for document, sequence in random_documents(snippets, network.front_end):
-                writer.stage(document, sequence)
+                writer.put(document, sequence)
             writer.commit()
     return path
 

@@ -33,7 +33,7 @@ def collect(corpus: Path, split: str, work: Path, encoder: Encoder) -> Path:
         missing = [take for take in takes if not writer.holds(f"{take.stem}.recording")]
         for number, take in enumerate(tqdm(missing, unit="take", disable=None, dynamic_ncols=True), start=1):
             for document, sequence in documents(Take.load(take), take.stem, encoder):
-                writer.stage(document, sequence)
+                writer.put(document, sequence)
             if number % COMMIT_DOCUMENTS == 0:
                 writer.commit()
         writer.commit()
@@ -93,6 +93,6 @@ def joined(path: Path, network: NetworkIdentity, parts: Iterable[Collection]) ->
         with replacing(path) as unfinished, CollectionWriter(unfinished, network) as writer:
             for part in parts:
                 for document in part.documents:
-                    writer.stage(document, part.sequence(document.id))
+                    writer.put(document, part.sequence(document.id))
             writer.commit()
     return path

@@ -35,6 +35,6 @@ def write(path: Path) -> None:
             places = np.zeros(SNIPPETS, RECORDING_PLACE)
             recording = SnippetSequence(kind="recording", embeddings=embeddings, places=places, bias=bias)
             name = piece(number).id
-            writer.stage(Document(id=name, kind="score", snippets=SNIPPETS, systems=SYSTEMS), score)
-            writer.stage(Document(id=f"{name}.played", kind="recording", snippets=SNIPPETS), recording)
+            writer.put(Document(id=name, kind="score", snippets=SNIPPETS, systems=SYSTEMS), score)
+            writer.put(Document(id=f"{name}.played", kind="recording", snippets=SNIPPETS), recording)
         writer.commit()
