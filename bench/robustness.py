@@ -30,8 +30,7 @@ from engine.config import FrontEnd
 from engine.documents import Encoder as AnyEncoder
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
-from engine.score import cut_strip, straight_course
-from engine.score.pages import normalise_grey
+from engine.score import cut_strip, normalise_grey, straight_course
 from engine.values import Embeddings, System
 from engine.workers import Failure, each
 from indexer.training import corpus, degrade

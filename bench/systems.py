@@ -22,9 +22,7 @@ import numpy as np
 from bench import engraved, report
 from bench.engraved import Known
 from bench.printed import MIN_IOU, PageKey, Rows, iou, printed_systems
-from engine.score.pages import normalise_grey, read_pages
-from engine.score.staff_lines import Grey
-from engine.score.systems import FoundSystem, find_systems
+from engine.score import FoundSystem, Grey, find_systems, normalise_grey, read_pages
 
 SETS = ("val_scans_joplin", "dev_scans_mozart", "dev_scans_bach_haydn")
 QUICK_PAGES = 20

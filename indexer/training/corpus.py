@@ -24,9 +24,7 @@ from engine.audio import FRAME_RATE, spectrogram
 from engine.config import FrontEnd
 from engine.errors import SettingsError
 from engine.files import replacing
-from engine.score import cut_strip, strip_scale
-from engine.score.pages import normalise_grey
-from engine.score.systems import Course
+from engine.score import SystemCourse, cut_strip, normalise_grey, strip_scale
 from engine.values import System
 from engine.workers import Failure, each
 from indexer.training import lilypond
@@ -213,12 +211,12 @@ def _print(
     return np.hstack(strips), column_of
 
 
-def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: float) -> Course:
+def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: float) -> SystemCourse:
     """Where the system runs on the degraded page; the staff space is off by what detection may be off."""
     box = system.box
     xs = np.linspace(box.x0, box.x1, 24) * width_px
     middle = degraded.warp(np.stack([xs, np.full(24, (box.y0 + box.y1) / 2 * width_px)], axis=1))
-    return Course(
+    return SystemCourse(
         xs=middle[:, 0].astype(np.float32),
         ys=middle[:, 1].astype(np.float32),
         height=(box.y1 - box.y0) * width_px,
@@ -226,7 +224,7 @@ def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: 
     )
 
 
-def _half_strip(image: NDArray[np.uint8], course: Course, front_end: FrontEnd) -> NDArray[np.uint8]:
+def _half_strip(image: NDArray[np.uint8], course: SystemCourse, front_end: FrontEnd) -> NDArray[np.uint8]:
     """The system at half the working scale with margin rows; the scale is that of a strip without them."""
     scale = strip_scale(course, front_end)
     roomy = dataclasses.replace(
@@ -237,7 +235,9 @@ def _half_strip(image: NDArray[np.uint8], course: Course, front_end: FrontEnd) -
     return np.asarray(cv2.resize(strip, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _along(page: EngravedPage, system: System, degraded: DegradedPage, course: Course) -> list[tuple[float, float]]:
+def _along(
+    page: EngravedPage, system: System, degraded: DegradedPage, course: SystemCourse
+) -> list[tuple[float, float]]:
     """Onset and place, as a share of the system's length, of the system's notes; one place an onset."""
     mine = page.note_system == system.number
     quarters, width = page.note_quarter[mine], page.image.shape[1]
