@@ -2,13 +2,13 @@
 
     python -m bench.crowd [--corpus DIR] [--split train|val] [--work DIR]
 
-Benches that need a crowd make it themselves unless it is there (`bench.takes`).
+Benches that need a crowd make it themselves unless it is there (`bench.lib.takes`).
 """
 
 import argparse
 from pathlib import Path
 
-from bench import takes
+from bench.lib import takes
 from engine.collection import Collection
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
 

@@ -1,4 +1,4 @@
-"""Are made documents (`bench.made_documents`) as hard to tell from the right one as real documents?
+"""Are made documents (`bench.lib.made_documents`) as hard to tell from the right one as real documents?
 
     python -m bench.distractors --data DIR --corpus DIR [--quick] [--json FILE]
 
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import pieces, queries, report, takes
-from bench.made_documents import SEED, DistractorSource, made, pack
-from bench.pieces import Piece, collect
-from bench.queries import AMONG, LabelledQuery
+from bench.lib import pieces, queries, report, takes
+from bench.lib.made_documents import SEED, DistractorSource, made, pack
+from bench.lib.pieces import Piece, collect
+from bench.lib.queries import AMONG, LabelledQuery
 from engine import alignment
 from engine.alignment import Backend
 from engine.collection import Collection

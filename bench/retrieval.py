@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench import pieces, queries, report
-from bench.pieces import Piece, collect, collection_sizes
-from bench.queries import AMONG, LabelledQuery
+from bench.lib import pieces, queries, report
+from bench.lib.pieces import Piece, collect, collection_sizes
+from bench.lib.queries import AMONG, LabelledQuery
 from engine import config, documents
 from engine.collection import Collection
 from engine.config import SearchSettings

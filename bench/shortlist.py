@@ -31,9 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import pieces, queries, report, takes
-from bench.pieces import Piece, collect, collection_sizes
-from bench.queries import AMONG, Direction, LabelledQuery
+from bench.lib import pieces, queries, report, takes
+from bench.lib.pieces import Piece, collect, collection_sizes
+from bench.lib.queries import AMONG, Direction, LabelledQuery
 from engine import alignment, fingerprint, voting
 from engine.alignment import Backend
 from engine.collection import Collection

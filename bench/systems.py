@@ -19,9 +19,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bench import engraved, report
-from bench.engraved import Known
-from bench.printed import MIN_IOU, PageKey, Rows, iou, printed_systems
+from bench.lib import engraved, report
+from bench.lib.engraved import Known
+from bench.lib.printed import MIN_IOU, PageKey, Rows, iou, printed_systems
 from engine.score import FoundSystem, Grey, find_systems, normalise_grey, read_pages
 
 SETS = ("val_scans_joplin", "dev_scans_mozart", "dev_scans_bach_haydn")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bench import made_documents
-from bench.made_documents import DistractorSource
+from bench.lib import made_documents
+from bench.lib.made_documents import DistractorSource
 from engine.values import Kind, Packed
 from fake_encoder import FakeEncoder
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from bench.random_collection import document
+from bench.lib.random_collection import document
 from engine.documents import Encoder as AnyEncoder
 from engine.values import DIMENSION, Document, Embeddings, Kind, Packed, SnippetSequence
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import pieces
-from bench.passages import Measure
-from bench.pieces import Piece
+from bench.lib import pieces
+from bench.lib.passages import Measure
+from bench.lib.pieces import Piece
 
 MIN_RUN = 4
 """Visits; shorter runs that are not mapped are left so: too little to tell measures by."""

@@ -20,9 +20,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench import pieces
-from bench.pieces import Piece
-from bench.random_collection import unit_rows
+from bench.lib import pieces
+from bench.lib.pieces import Piece
+from bench.lib.random_collection import unit_rows
 from engine.audio import SAMPLE_RATE
 from engine.collection import Collection
 from engine.values import Embeddings, NetworkIdentity

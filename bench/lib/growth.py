@@ -1,4 +1,4 @@
-"""A collection that grows: some real pieces, and more and more made documents (`bench.made_documents`) round them."""
+"""A collection that grows: some real pieces, and more and more made documents (`made_documents`) round them."""
 
 import functools
 import time
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bench import made_documents
-from bench.made_documents import DistractorSource
+from bench.lib import made_documents
+from bench.lib.made_documents import DistractorSource
 from engine.collection import Collection, CollectionWriter
 from engine.values import Document, Kind, SnippetSequence
 from engine.workers import Failure, each

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from bench import report
+from bench.lib import report
 from engine.audio import SAMPLE_RATE
 from engine.collection import Collection
 from engine.files import replacing
