@@ -37,7 +37,7 @@ STOP_S = 60.0
 LENGTH_S = 20.0
 SNIPPETS = 32
 EXAMPLES = 8
-"""Of each sort of query, sent in turns."""
+"""Number of examples of each sort of query; they are sent in turns."""
 AUDIO, PAGE, EMBEDDINGS = "20 s of audio", "one page", f"{SNIPPETS} embeddings"
 
 ClientQuery = Media | Embedded

@@ -76,7 +76,10 @@ def restored(measures: Sequence[int], notes: Sequence[int]) -> list[int]:
 
 
 def written(piece: Piece, measures: Iterable[Measure]) -> list[Visit]:
-    """Of kern as Verovio plays it; parts of a measure that a repeat splits are not told apart, so not known."""
+    """Returns the visits of a kern file as Verovio plays it.
+
+    The parts of a measure that a repeat splits cannot be told apart, so they are unknown.
+    """
     performance = pieces.performance(piece)
     made = []
     for measure in measures:
