@@ -16,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import embedding, pairs, passages, report
-from bench.pairs import Pairs
+from bench import embedding
+from bench.lib import pairs, passages, report
+from bench.lib.pairs import Pairs
 from engine import process
 from engine.config import Bands, FrontEnd
 from engine.encoder import Encoder

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import report
+from bench.lib import report
 from engine import process
 from engine.alignment import cpu
 from engine.alignment.definition import STEPS

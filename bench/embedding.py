@@ -11,9 +11,9 @@ their piece for the widest of them.
 - joplin: real scans, and performances of their kern, synthesised.
 - mozart: real scans, and performances of pianists, synthesised.
 
-Where notes stand on a real scan is known only to about half a measure (see bench/passages.py), so the exact ranks of
-the last two are lower than a network deserves. Under `near` a candidate is right as well if it is of the same piece and
-within a measure (of four quarters in `synthetic`).
+Where notes stand on a real scan is known only to about half a measure (see `bench.lib.passages`), so the exact ranks
+of the last two are lower than a network deserves. Under `near` a candidate is right as well if it is of the same piece
+and within a measure (of four quarters in `synthetic`).
 """
 
 import argparse
@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench import pairs, passages, report
-from bench.pairs import Material, Pairs
+from bench.lib import pairs, passages, report
+from bench.lib.pairs import Material, Pairs
 from engine import config, process
 from engine.audio import BANDS
 from engine.config import FrontEnd

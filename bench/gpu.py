@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import report
+from bench.lib import report
 from engine import process
 from engine.alignment import Alignments, cpu, definition, gpu
 from engine.config import Alignment, StepSet

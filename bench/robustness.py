@@ -3,7 +3,7 @@
     python -m bench.robustness --data DIR [--weights FILE ...] [--plot FILE.png] [--quick] [--json FILE]
 
 DIR holds the validation scores of the training corpus (indexer/training/default.toml). They are engraved cleanly and
-performed freely but cleanly, and 1,000 onsets are asked for both ways (A2S, S2A; see bench/pairs.py). Then one
+performed freely but cleanly, and 1,000 onsets are asked for both ways (A2S, S2A; see bench/lib/pairs.py). Then one
 condition is changed, on one side only; the pairs stay the same. Pages go through the engine's levelling of greys, as
 all pages do; systems are cut from where they are known to be, so that detection neither helps nor harms.
 """
@@ -21,17 +21,16 @@ import soxr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import pairs, report
 from bench.embedding import DEFAULT_CORPUS
-from bench.pairs import Material, Pairs
+from bench.lib import pairs, report
+from bench.lib.pairs import Material, Pairs
 from engine import config, process
 from engine.audio import FRAME_RATE, SAMPLE_RATE, spectrogram
 from engine.config import Bands, FrontEnd
 from engine.documents import Encoder as AnyEncoder
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
-from engine.score import cut_strip, straight_course
-from engine.score.pages import normalise_grey
+from engine.score import cut_strip, normalise_grey, straight_course
 from engine.values import Embeddings, System
 from engine.workers import Failure, each
 from indexer.training import corpus, degrade

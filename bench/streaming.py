@@ -27,9 +27,8 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import pieces, report
-from bench.pieces import Piece
-from bench.retrieval import collect
+from bench.lib import pieces, report
+from bench.lib.pieces import Piece, collect
 from engine import process
 from engine.audio import SAMPLE_RATE
 from engine.confidence import Calibration, beside

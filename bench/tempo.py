@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import report
+from bench.lib import report
 from engine import process
 from indexer.training.engrave import ScoreNotes
 from indexer.training.perform import perform, random_style

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.pieces import Piece
+from bench.lib.pieces import Piece
 from engine.collection import CollectionWriter
 from engine.config import FrontEnd
 from engine.values import RECORDING_PLACE, SCORE_PLACE, Box, Document, NetworkIdentity, SnippetSequence, System

@@ -26,9 +26,7 @@ from engine.audio import BANDS, FRAME_RATE, spectrogram
 from engine.config import Bands, FrontEnd
 from engine.errors import SettingsError
 from engine.files import replacing
-from engine.score import cut_strip, strip_scale
-from engine.score.pages import normalise_grey
-from engine.score.systems import Course
+from engine.score import SystemCourse, cut_strip, normalise_grey, strip_scale
 from engine.values import System
 from engine.workers import Failure, each
 from indexer.training import instruments, lilypond
@@ -379,12 +377,12 @@ def _print(
     return Print(piece=piece, quarters=quarters, strip=np.hstack(strips), columns=columns)
 
 
-def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: float) -> Course:
+def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: float) -> SystemCourse:
     """Where the system runs on the degraded page; the staff space is off by what detection may be off."""
     box = system.box
     xs = np.linspace(box.x0, box.x1, 24) * width_px
     middle = degraded.warp(np.stack([xs, np.full(24, (box.y0 + box.y1) / 2 * width_px)], axis=1))
-    return Course(
+    return SystemCourse(
         xs=middle[:, 0].astype(np.float32),
         ys=middle[:, 1].astype(np.float32),
         height=(box.y1 - box.y0) * width_px,
@@ -392,7 +390,7 @@ def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: 
     )
 
 
-def _half_strip(image: NDArray[np.uint8], course: Course, front_end: FrontEnd) -> NDArray[np.uint8]:
+def _half_strip(image: NDArray[np.uint8], course: SystemCourse, front_end: FrontEnd) -> NDArray[np.uint8]:
     """The system at half the working scale with margin rows; the scale is that of a strip without them."""
     scale = strip_scale(course, front_end)
     roomy = dataclasses.replace(
@@ -403,7 +401,9 @@ def _half_strip(image: NDArray[np.uint8], course: Course, front_end: FrontEnd) -
     return np.asarray(cv2.resize(strip, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _along(page: EngravedPage, system: System, degraded: DegradedPage, course: Course) -> list[tuple[float, float]]:
+def _along(
+    page: EngravedPage, system: System, degraded: DegradedPage, course: SystemCourse
+) -> list[tuple[float, float]]:
     """Onset and place, as a share of the system's length, of the system's notes; one place an onset."""
     mine = page.note_system == system.number
     quarters, width = page.note_quarter[mine], page.image.shape[1]

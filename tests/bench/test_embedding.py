@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import embedding, pairs
+from bench import embedding
+from bench.lib import pairs
 from fake_encoder import FakeEncoder
 from indexer.training.corpus import Played, Print, Take, save
 

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from bench import report
+from bench.lib import report
 
 
 def test_a_table_aligns_text_to_the_left_and_numbers_to_the_right() -> None:

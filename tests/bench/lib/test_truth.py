@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from bench.passages import Measure
-from bench.systems import PrintedSystem
-from bench.truth import Truth, join
-from bench.visits import Visit
+from bench.lib.passages import Measure
+from bench.lib.printed import PrintedSystem
+from bench.lib.truth import Truth, join
+from bench.lib.visits import Visit
 from engine.values import Box, Document, System
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bench import distractors
-from bench.distractors import DistractorSource
+from bench.lib import made_documents
+from bench.lib.made_documents import DistractorSource
 from engine.values import Kind, Packed
 from fake_encoder import FakeEncoder
 
@@ -39,16 +39,16 @@ def neighbours_alike(rows: np.ndarray) -> float:
 
 
 def test_a_made_document_is_always_the_same_and_of_a_real_length(source: DistractorSource) -> None:
-    rows = distractors.embeddings(source, 7)
-    np.testing.assert_array_equal(rows, distractors.embeddings(source, 7))
-    assert len(rows) == distractors.length(source, 7)
-    assert {distractors.length(source, number) for number in range(20)} == {150, 250}
+    rows = made_documents.embeddings(source, 7)
+    np.testing.assert_array_equal(rows, made_documents.embeddings(source, 7))
+    assert len(rows) == made_documents.length(source, 7)
+    assert {made_documents.length(source, number) for number in range(20)} == {150, 250}
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
 
 
 def test_made_documents_are_spread_and_go_on_as_real_ones(source: DistractorSource) -> None:
     real = source.packed.embeddings.astype(np.float32)
-    made = [distractors.embeddings(source, number) for number in range(60)]
+    made = [made_documents.embeddings(source, number) for number in range(60)]
     joined = np.concatenate(made)
     np.testing.assert_allclose(joined.mean(axis=0), real.mean(axis=0), atol=0.02)
     spread, expected = np.cov(joined, rowvar=False), np.cov(real, rowvar=False)
@@ -58,14 +58,16 @@ def test_made_documents_are_spread_and_go_on_as_real_ones(source: DistractorSour
 
 def test_no_made_document_is_a_copy_of_a_real_one(source: DistractorSource) -> None:
     real = source.packed.embeddings.astype(np.float32)
-    nearest = [float(np.mean(np.max(distractors.embeddings(source, number) @ real.T, axis=1))) for number in range(9)]
+    nearest = [
+        float(np.mean(np.max(made_documents.embeddings(source, number) @ real.T, axis=1))) for number in range(9)
+    ]
     assert max(nearest) < 0.995
 
 
 @pytest.mark.parametrize("kind", ["score", "recording"])
 def test_a_made_document_has_places_as_its_kind_has(kind: Kind) -> None:
     source = DistractorSource.of(walks(1), kind, np.array([90]))
-    document, sequence = distractors.made(source, 3, FakeEncoder())
+    document, sequence = made_documents.made(source, 3, FakeEncoder())
     assert (document.id, document.kind, len(sequence)) == (f"made-{kind}-000003", kind, 90)
     assert bool(document.systems) == (kind == "score")
     assert np.all(np.diff(sequence.places["system" if kind == "score" else "start_s"].astype(float)) >= 0)

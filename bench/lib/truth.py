@@ -1,8 +1,8 @@
 """What of a scan sounds when: the measures of a recording's visits, and of the systems found on the page, joined.
 
 A *point* of the music is counted in measures: 12.5 is the middle of measure 12. Of a measure it is known which printed
-system holds it (`systems.csv`) and when it is played (`bench.visits`); where in its system it stands is what an
-engraver would give it (`bench.passages.places`), good to about half a measure. Nothing is said of what is uncertain:
+system holds it (`systems.csv`) and when it is played (`visits`); where in its system it stands is what an
+engraver would give it (`passages.places`), good to about half a measure. Nothing is said of what is uncertain:
 systems that detection does not find, measures that a line break or a repeat splits, visits that are not mapped.
 """
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import passages, pieces, visits
-from bench.passages import HEAD_SPACES, Measure
-from bench.systems import MIN_IOU, PrintedSystem, iou, printed_systems
-from bench.visits import Visit
+from bench.lib import passages, pieces, visits
+from bench.lib.passages import HEAD_SPACES, Measure
+from bench.lib.printed import MIN_IOU, PrintedSystem, iou, printed_systems
+from bench.lib.visits import Visit
 from engine.values import Document, ScorePosition, System
 
 Floats = NDArray[np.float64]
@@ -118,7 +118,7 @@ def truths(
     count: int | None = None,
     played: Mapping[str, Sequence[Visit]] | None = None,
 ) -> list[Truth]:
-    """The truths of the first `count` pieces of a set of `bench.pieces.SETS` that have verified systems.
+    """The truths of the first `count` pieces of a set of `bench.lib.pieces.SETS` that have verified systems.
 
     documents: by id. played: the visits of each piece's recording, where it is not the one that comes with the set.
     """

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bench import load
-from bench.load import AUDIO, EMBEDDINGS, PAGE, ClientQuery, Examples, Served
+from bench.lib import load
+from bench.lib.load import AUDIO, EMBEDDINGS, PAGE, ClientQuery, Examples, Served
 from engine.audio import SAMPLE_RATE
 from server import frames, messages
 from server.client import AsyncClient

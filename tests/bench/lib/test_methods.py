@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import methods, queries
-from bench.queries import LabelledQuery
+from bench.lib import methods, queries
+from bench.lib.queries import LabelledQuery
 from engine.collection import Collection
 from engine.config import SearchSettings
 from paired_collection import piece

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import peers
-from bench.peers import KNOWN, NEIGHBOURS, Peer
-from bench.random_collection import unit_rows
+from bench.lib import peers
+from bench.lib.peers import KNOWN, NEIGHBOURS, Peer
+from bench.lib.random_collection import unit_rows
 from engine.metrics import ranks_by_cost
 from engine.values import Embeddings, Packed
 from engine.voting import Votes, ranking
@@ -153,7 +153,7 @@ def test_a_package_that_is_not_installed_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(peers, "KNOWN", (*KNOWN, ("nobody's", "package_that_nobody_has", KNOWN[0][2])))
-    with caplog.at_level(logging.INFO, logger="bench.peers"):
+    with caplog.at_level(logging.INFO, logger="bench.lib.peers"):
         names = {peer.name for peer in peers.peers()}
     assert "faiss flat, majority vote" in names
     assert "nobody's" not in names

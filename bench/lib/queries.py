@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from bench.pieces import Piece
+from bench.lib.pieces import Piece
 from engine.audio import FRAME_RATE
 from engine.collection import Collection
 from engine.config import FrontEnd

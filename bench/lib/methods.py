@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.queries import AMONG, LabelledQuery
+from bench.lib.queries import AMONG, LabelledQuery
 from engine import fingerprint, search
 from engine.collection import Collection
 from engine.config import SearchSettings

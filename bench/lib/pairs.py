@@ -62,7 +62,7 @@ class Ranked:
 
     exact: Ranks
     forgiving: Ranks
-    """Of the first candidate that is of the same piece and no more than NEAR_MEASURES away."""
+    """The rank of the first candidate of the same piece at most NEAR_MEASURES away."""
 
 
 def widest(front_ends: Sequence[FrontEnd]) -> FrontEnd:

@@ -20,9 +20,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench import pieces
-from bench.pieces import Piece
-from bench.random_collection import unit_rows
+from bench.lib import pieces
+from bench.lib.pieces import Piece
+from bench.lib.random_collection import unit_rows
 from engine.audio import SAMPLE_RATE
 from engine.collection import Collection
 from engine.values import Embeddings, NetworkIdentity
@@ -37,7 +37,7 @@ STOP_S = 60.0
 LENGTH_S = 20.0
 SNIPPETS = 32
 EXAMPLES = 8
-"""Of each sort of query, sent in turns."""
+"""Number of examples of each sort of query; they are sent in turns."""
 AUDIO, PAGE, EMBEDDINGS = "20 s of audio", "one page", f"{SNIPPETS} embeddings"
 
 ClientQuery = Media | Embedded

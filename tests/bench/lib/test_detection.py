@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.detection import auroc, bins, calibration_error, false_alarms
+from bench.lib.detection import auroc, bins, calibration_error, false_alarms
 
 POSITIVE = np.array([True, True, False, False])
 

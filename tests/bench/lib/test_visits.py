@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.visits import Visit, order, performed, repeats, restored, turns, unfolded
+from bench.lib.visits import Visit, order, performed, repeats, restored, turns, unfolded
 
 KERN = """**kern
 *>[A,A1,A,A2,B]

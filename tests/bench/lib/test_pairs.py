@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import pairs
-from bench.pairs import Material, Pairs
+from bench.lib import pairs
+from bench.lib.pairs import Material, Pairs
 from engine.config import FrontEnd
 
 WINDOW = FrontEnd(strip_rows=4, snippet_px=4, excerpt_frames=6)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench import queries
+from bench.lib import queries
 from engine.config import FrontEnd
 from engine.values import RECORDING_PLACE, SCORE_PLACE, SnippetSequence
 

@@ -1,4 +1,4 @@
-"""A collection that grows: some real pieces, and more and more made documents (`bench.distractors`) round them."""
+"""A collection that grows: some real pieces, and more and more made documents (`made_documents`) round them."""
 
 import functools
 import time
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bench import distractors
-from bench.distractors import DistractorSource
+from bench.lib import made_documents
+from bench.lib.made_documents import DistractorSource
 from engine.collection import Collection, CollectionWriter
 from engine.values import Document, Kind, SnippetSequence
 from engine.workers import Failure, each
@@ -71,7 +71,7 @@ def count_for(source: DistractorSource, first: int, snippets: int) -> int:
     """How many made documents, from number `first` on, it takes to have so many snippets."""
     count, total = 0, 0
     while total < snippets:
-        total += distractors.length(source, first + count)
+        total += made_documents.length(source, first + count)
         count += 1
     return count
 
@@ -100,4 +100,4 @@ def _made(
 def _block(source: DistractorSource, load: LoadEncoder, numbers: range) -> list[tuple[Document, SnippetSequence]]:
     """Runs in a worker."""
     encoder = worker_encoder(load)
-    return [distractors.made(source, number, encoder) for number in numbers]
+    return [made_documents.made(source, number, encoder) for number in numbers]

@@ -2,15 +2,23 @@
 
 import csv
 import hashlib
-from collections.abc import Iterator
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
+from bench.lib import report
 from engine.audio import SAMPLE_RATE
+from engine.collection import Collection
 from engine.files import replacing
+from engine.values import NetworkIdentity
+from indexer import ingest
 from indexer.sources import Source
 from indexer.training.engrave import Engraver
 from indexer.training.perform import Performance, perform, random_style, to_midi
@@ -116,3 +124,39 @@ def midi(piece: Piece) -> bytes:
     if piece.notes.suffix != ".krn":
         return piece.notes.read_bytes()
     return to_midi(performance(piece))
+
+
+def collect(
+    found: Sequence[Piece], work: Path, network: NetworkIdentity, load: ingest.LoadEncoder, jobs: int, *, fresh: bool
+) -> tuple[Path, dict[str, Any]]:
+    """The collection of both forms of the pieces, made below `work` unless it is there; what adding cost, then or now.
+
+    load: the encoder of `network`. fresh: make it again even so.
+    """
+    folder = work / f"{network.hash[:12]}-{len(found)}"
+    times = folder / "added.json"
+    if times.exists() and not fresh:
+        kept: dict[str, Any] = json.loads(times.read_text())
+        return folder / "collection", kept
+    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run embedded would be missing from the times
+    scores = tuple(score(piece, work) for piece in found)
+    recordings = tuple(recording(piece, work) for piece in found)
+    cost: dict[str, Any] = {"jobs": jobs}
+    for name, sources in (("scores", scores), ("recordings", recordings)):
+        started = time.perf_counter()
+        summary = ingest.add(folder / "collection", sources, load, jobs=jobs)
+        cost[f"{name}_s"] = round(time.perf_counter() - started, 1)
+        cost[f"{name}_failed"] = {path.name: cause for path, cause in summary.failed.items()}
+    report.save(times, **cost)
+    return folder / "collection", cost
+
+
+def collection_sizes(collection: Collection) -> dict[str, Any]:
+    """How much it holds."""
+    return {
+        "scores": len(collection.of_kind("score")),
+        "recordings": len(collection.of_kind("recording")),
+        "snippets": collection.snippets,
+        "pages": sum(document.pages for document in collection.documents),
+        "hours": round(sum(document.duration_s for document in collection.documents) / 3600, 2),
+    }

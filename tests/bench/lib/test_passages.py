@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from bench import passages
-from bench.passages import Measure
-from bench.systems import PrintedSystem
+from bench.lib import passages
+from bench.lib.passages import Measure
+from bench.lib.printed import PrintedSystem
 from drawn_pages import drawn_page
 from engine.config import FrontEnd
 from small_scores import write_kern

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import pieces
-from bench.passages import Measure
-from bench.pieces import Piece
+from bench.lib import pieces
+from bench.lib.passages import Measure
+from bench.lib.pieces import Piece
 
 MIN_RUN = 4
 """Visits; shorter runs that are not mapped are left so: too little to tell measures by."""
@@ -76,7 +76,10 @@ def restored(measures: Sequence[int], notes: Sequence[int]) -> list[int]:
 
 
 def written(piece: Piece, measures: Iterable[Measure]) -> list[Visit]:
-    """Of kern as Verovio plays it; parts of a measure that a repeat splits are not told apart, so not known."""
+    """Returns the visits of a kern file as Verovio plays it.
+
+    The parts of a measure that a repeat splits cannot be told apart, so they are unknown.
+    """
     performance = pieces.performance(piece)
     made = []
     for measure in measures:

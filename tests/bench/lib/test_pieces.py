@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import pieces
+from bench.lib import pieces
 
 
 @pytest.fixture

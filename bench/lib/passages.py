@@ -23,10 +23,10 @@ import numpy as np
 import verovio
 from numpy.typing import NDArray
 
-from bench import pieces
-from bench.pairs import Material
-from bench.pieces import Piece
-from bench.systems import MIN_IOU, PrintedSystem, iou, printed_systems
+from bench.lib import pieces
+from bench.lib.pairs import Material
+from bench.lib.pieces import Piece
+from bench.lib.printed import MIN_IOU, PrintedSystem, iou, printed_systems
 from engine import audio, score
 from engine.audio import FRAME_RATE, spectrogram
 from engine.config import Bands, FrontEnd
@@ -70,7 +70,7 @@ class Measure:
 def materials(
     data: Path, name: str, window: FrontEnd, work: Path, every: int = 1
 ) -> tuple[list[Material], Counter[str]]:
-    """Every `every`-th piece of a set of `bench.pieces.SETS` that has verified systems, and what had to be left out."""
+    """Every `every`-th piece of a set of `pieces.SETS` that has verified systems, and what had to be left out."""
     (folder,) = pieces.SETS[name]
     printed = by_piece(printed_systems(data / folder))
     found = [(piece, file_stem(piece)) for piece in pieces.pieces(data, name)]
@@ -86,7 +86,7 @@ def materials(
 
 
 def present(data: Path, name: str) -> bool:
-    """Whether a set of `bench.pieces.SETS` is there, with the truth about its systems."""
+    """Whether a set of `bench.lib.pieces.SETS` is there, with the truth about its systems."""
     return all((data / folder / "systems.csv").exists() for folder in pieces.SETS[name])
 
 
