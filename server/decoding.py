@@ -66,11 +66,6 @@ class Decoders:
         self._replacing = threading.Lock()
         self._closed = False
 
-    @property
-    def processes(self) -> tuple[int, ...]:
-        """The workers' process ids."""
-        return tuple(worker.process.pid or 0 for worker in self._workers)
-
     async def read(self, media: Media, reading: Reading) -> Medium:
         """Reads media in the next free worker.
 

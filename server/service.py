@@ -121,11 +121,6 @@ class Service:
         """The number of the generation that answers now."""
         return self._shelf.generation
 
-    @property
-    def decoders(self) -> tuple[int, ...]:
-        """The process ids of the decoders."""
-        return self._decoders.processes
-
     async def close(self) -> None:
         """Fails the waiting requests, waits for the running batches, and ends the decoders and threads."""
         await self._answers.close()

@@ -29,6 +29,7 @@ from fake_encoder import FakeEncoder
 from server.address import Address
 from server.client import AsyncClient
 from server.config import Limits, ServerSettings
+from server.decoding import Decoders
 from server.frames import Decoder, Message, encode
 from server.messages import array
 from server.server import Server, serving
@@ -201,6 +202,11 @@ async def running(
         collection, encoder or FakeEncoder(), settings, search, backend=backend, token=token, open_reads=open_reads
     ) as server:
         yield Running(server=server, address=await server.listen(address or Address(port=0), tls))
+
+
+def decoder_processes(decoders: Decoders) -> tuple[int, ...]:
+    """The process ids of the workers that read media."""
+    return tuple(worker.process.pid or 0 for worker in decoders._workers)
 
 
 def asking(id: int, number: int = 0) -> Message:

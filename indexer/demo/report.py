@@ -17,7 +17,6 @@ from engine.values import Document, Match
 from indexer.demo import page, pictures
 from indexer.demo.queries import DemoQuery, DemoResult
 
-SHOWN_MATCHES = 3
 SHOWN_SYSTEMS = 4
 """Of a query, from its first on."""
 

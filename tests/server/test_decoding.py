@@ -15,6 +15,7 @@ from engine.audio import Recording
 from engine.config import FrontEnd, MediaLimits
 from engine.score import Score
 from media import write_page, write_recording
+from running_server import decoder_processes
 from server.decoding import Decoders, Reading
 from server.errors import MediaRefused, Stopping
 from server.messages import File, Media
@@ -102,11 +103,11 @@ def test_a_file_that_takes_too_much_memory_is_refused_and_the_worker_lives(
     pixels = b"".join(packer.compress(bytes(1 + 3 * side)) for _ in range(side)) + packer.flush()
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     assert len(bomb) < 1 << 20
-    workers = decoders.processes
+    workers = decoder_processes(decoders)
     with pytest.raises(MediaRefused, match=r"bomb\.png: takes more than the 512 MiB that are allowed"):
         read(decoders, loop, media("bomb.png", bomb))
     assert isinstance(read(decoders, loop, media("a.flac", recording)), Recording)
-    assert (decoders.processes, deaths) == (workers, [])
+    assert (decoder_processes(decoders), deaths) == (workers, [])
 
 
 def test_a_worker_that_dies_is_replaced_and_fails_its_request_alone(
@@ -116,7 +117,7 @@ def test_a_worker_that_dies_is_replaced_and_fails_its_request_alone(
         reading = asyncio.create_task(decoders.read(media("a.flac", recording), READING))
         while not leftovers(decoders):
             await asyncio.sleep(0)
-        os.kill(decoders.processes[0], signal.SIGKILL)
+        os.kill(decoder_processes(decoders)[0], signal.SIGKILL)
         await reading
 
     with pytest.raises(MediaRefused, match=r"a\.flac: its worker process died \(SIGKILL\)"):
@@ -129,7 +130,7 @@ def test_a_worker_that_dies_is_replaced_and_fails_its_request_alone(
 def test_a_worker_that_died_while_idle_is_replaced_before_anybody_notices(
     decoders: Decoders, loop: asyncio.AbstractEventLoop, recording: bytes, deaths: list[int]
 ) -> None:
-    os.kill(decoders.processes[0], signal.SIGKILL)
+    os.kill(decoder_processes(decoders)[0], signal.SIGKILL)
     decoders._workers[0].process.join()
     assert isinstance(read(decoders, loop, media("a.flac", recording)), Recording)
     assert deaths == []
@@ -138,12 +139,12 @@ def test_a_worker_that_died_while_idle_is_replaced_before_anybody_notices(
 def test_a_worker_that_takes_too_long_is_killed(
     decoders: Decoders, loop: asyncio.AbstractEventLoop, recording: bytes, deaths: list[int]
 ) -> None:
-    before = decoders.processes
+    before = decoder_processes(decoders)
     with pytest.raises(MediaRefused, match=r"a\.flac: took longer than 0\.001 s"):
         read(decoders, loop, media("a.flac", recording), timeout_s=0.001)
     assert deaths.pop() == 1
     assert isinstance(read(decoders, loop, media("a.flac", recording)), Recording)
-    assert decoders.processes != before
+    assert decoder_processes(decoders) != before
 
 
 def test_who_is_cancelled_leaves_the_worker_to_the_next_one(

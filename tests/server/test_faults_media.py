@@ -15,7 +15,7 @@ import soundfile
 
 from engine.config import MediaLimits
 from media import write_page, write_recording
-from running_server import Process, Running, ask, fill, running, serving_process
+from running_server import Process, Running, ask, decoder_processes, fill, running, serving_process
 from server.client import AsyncClient
 from server.config import Limits
 from server.errors import MediaRefused, ServerError
@@ -80,7 +80,7 @@ def test_a_decoder_that_is_killed_at_work_fails_its_request_alone(collection: Pa
         async with running(collection) as here, here.client() as client:
             query = asyncio.create_task(client.query(M4A))
             child = await started(ffmpeg)
-            os.kill(here.server._service.decoders[0], signal.SIGKILL)
+            os.kill(decoder_processes(here.server._service._decoders)[0], signal.SIGKILL)
             assert (await ask(client, 2))["matches"][0]["id"] == "s2"
             with pytest.raises(MediaRefused, match=r"a\.m4a: its worker process died \(SIGKILL\)"):
                 await query
@@ -113,7 +113,7 @@ def test_decoders_end_with_the_server_whatever_they_do(collection: Path, ffmpeg:
         async with running(collection, Limits(drain_s=0.1)) as here, here.client() as client:
             query = asyncio.create_task(client.query(M4A, deadline_s=2.0))
             child = await started(ffmpeg)
-            decoders = here.server._service.decoders
+            decoders = decoder_processes(here.server._service._decoders)
             await here.server.stop()
             assert [await is_gone(process) for process in (*decoders, child)] == [True, True]
             with pytest.raises(ServerError):
