@@ -27,7 +27,7 @@ def test_what_was_found_joined_and_rejected_is_told(page: Grey) -> None:
     assert lines[0].endswith("staves 2, strength 0.99")
     assert any(line.startswith("staves 1 and 2 joined: left line 1.00, bars 5") for line in lines)
     assert any(line.startswith("staves 2 and 3 apart: left line 0.00, bars 0") for line in lines)
-    assert any("rejected course: x 0.4" in line and "length below MIN_LENGTH" in line for line in lines)
+    assert any("rejected course: x 0.39" in line and "length below MIN_LENGTH" in line for line in lines)
 
 
 def test_the_picture_marks_systems_and_what_was_rejected(page: Grey) -> None:
