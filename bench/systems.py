@@ -1,11 +1,15 @@
 """How well are systems found on engraved pages and on real scans, and what does it cost? Precision and recall.
 
     python -m bench.systems [--data DIR] [--quick] [--json FILE] [--draw DIR]
+    python -m bench.systems --explain PAGE [--draw DIR]
 
 DIR holds data sets, each a folder with `systems.csv` (piece, page, y_top, y_bottom in page widths) and
 `pages/PIECE_pNN.tif`. A system counts as found when its rows overlap the true ones by an IoU of 0.5 or more.
 Pieces without a verified row are left out. `engraved` and `engraved_degraded` are pages of the demo's pieces, clean and
 made to look like scans; they need no data. `--draw` writes every page with its systems boxed.
+
+`--explain` measures nothing: for the page, or pages, of one file it prints the systems, which neighbouring staves were
+joined, and each rejected candidate with the threshold that it missed, and draws all of that.
 """
 
 import argparse
@@ -17,13 +21,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from bench.lib import engraved, report
+from bench.lib import engraved, pictures, report
 from bench.lib.engraved import Known
 from bench.lib.printed import MIN_IOU, PageKey, Rows, iou, printed_systems
 from engine import process
-from engine.score import FoundSystem, Grey, find_systems, normalise_grey, read_pages
+from engine.score import explain, find_systems, normalise_grey, read_pages
 
 SETS = ("val_scans_joplin", "dev_scans_mozart", "dev_scans_bach_haydn")
 QUICK_PAGES = 20
@@ -87,7 +90,7 @@ def measure(name: str, pages: Iterable[Known], draw: Path | None) -> Tally:
             tally.faults.append(f"{known.name}: {len(known.systems)} true, {len(found)} found, {right} right")
         if draw is not None:
             draw.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(draw / f"{name}-{known.name}.png"), drawn(page, systems))
+            cv2.imwrite(str(draw / f"{name}-{known.name}.png"), pictures.drawn(page, systems))
     return tally
 
 
@@ -96,20 +99,16 @@ def _key(file: Path) -> PageKey | None:
     return (match[1], int(match[2])) if match else None
 
 
-def drawn(page: Grey, systems: list[FoundSystem]) -> Grey:
-    """uint8 (h, w, 3) BGR: the page, its systems boxed in red, their staves in green, the course in blue."""
-    canvas = cv2.cvtColor(page, cv2.COLOR_GRAY2BGR)
-    width = page.shape[1]
-    for system in systems:
-        for box, colour in [*((staff, (0, 160, 0)) for staff in system.staves), (system.box, (0, 0, 220))]:
-            corners = [round(value * width) for value in (box.x0, box.y0, box.x1, box.y1)]
-            cv2.rectangle(canvas, (corners[0], corners[1]), (corners[2], corners[3]), colour, 2)
-        line = np.stack([system.course.xs, system.course.ys], axis=1).round().astype(np.int32)
-        cv2.polylines(canvas, [line], False, (220, 0, 0), 2)
-        place = (round(system.box.x0 * width), max(round(system.box.y0 * width) - 8, 12))
-        text = f"{len(system.staves)} staves {system.confidence:.2f}"
-        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.7, (0, 0, 220), 2)
-    return np.asarray(canvas, dtype=np.uint8)
+def explain_file(file: Path, folder: Path) -> None:
+    """Prints why each page of a file has the systems it has, and writes a picture of it into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, page in enumerate(read_pages(file), start=1):
+        explanation = explain(page)
+        picture = folder / f"{file.stem}-{number:02}-explained.png"
+        cv2.imwrite(str(picture), pictures.explained(page, explanation))
+        print(f"{file}, page {number}: {len(explanation.systems)} systems, drawn in {picture}")
+        for line in pictures.told(explanation):
+            print(f"  {line}")
 
 
 def main() -> None:
@@ -120,8 +119,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"about {QUICK_PAGES} pages of each set")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     parser.add_argument("--draw", type=Path, help="write each page with its systems boxed into this folder")
+    parser.add_argument("--explain", type=Path, metavar="PAGE", help="say why this page has the systems it has")
     args = parser.parse_args()
     cv2.setNumThreads(1)
+    if args.explain is not None:
+        explain_file(args.explain, args.draw or Path())
+        return
     every = 6 if args.quick else 1
     sets: dict[str, Iterable[Known]] = {
         "engraved": engraved.pages(degraded=False, every=every),

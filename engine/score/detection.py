@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import get_args
 
 from engine.score.courses import find_courses
 from engine.score.ink import page_ink
 from engine.score.lines import staff_lines
 from engine.score.pages import Grey
-from engine.score.rejection import Reject, Rejection, ignore
+from engine.score.rejection import Reject, Rejection, Stage, ignore
 from engine.score.staves import Staff, find_staves
 from engine.score.systems import FoundSystem, Gap, find_gaps, grouped, within_systems
 from engine.values import Box
@@ -32,7 +33,7 @@ class Explanation:
     neighbours: tuple[Neighbours, ...]
     """Each staff with the next one, top to bottom."""
     rejections: tuple[Rejection, ...]
-    """Candidates that were not accepted, in the order of the stages."""
+    """Candidates that were not accepted, by stage, in the order in which they were found."""
 
 
 def find_systems(page: Grey) -> list[FoundSystem]:
@@ -55,7 +56,8 @@ def explain(page: Grey) -> Explanation:
         Neighbours(above=above, below=below, gap=gap, joined=joined)
         for (above, below), gap, joined in zip(pairs, found.gaps, found.joined, strict=True)
     )
-    return Explanation(systems=tuple(found.systems), neighbours=neighbours, rejections=tuple(rejections))
+    in_order = sorted(rejections, key=lambda rejection: get_args(Stage).index(rejection.stage))
+    return Explanation(systems=tuple(found.systems), neighbours=neighbours, rejections=tuple(in_order))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

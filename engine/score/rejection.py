@@ -7,6 +7,7 @@ from typing import Literal
 from engine.values import Box
 
 Stage = Literal["ink", "course", "staff", "system"]
+"""The stages that reject, first to last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
