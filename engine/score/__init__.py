@@ -1,7 +1,7 @@
 """Score file -> page images -> systems -> one strip -> snippets: what the rest of the project reads scores with."""
 
 from engine.score.pages import normalise_grey, read_pages
-from engine.score.strips import Score, cut_strip, read_score, snippets, straight_course, strip_scale
+from engine.score.strips import Score, cut_strip, read_score, score_of, snippets, straight_course, strip_scale
 from engine.score.systems import Course, FoundSystem, find_systems
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "normalise_grey",
     "read_pages",
     "read_score",
+    "score_of",
     "snippets",
     "straight_course",
     "strip_scale",
