@@ -23,12 +23,14 @@ logger = logging.getLogger("scorefind")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 done, 1 failed (wholly or for some files), 2 wrong usage."""
     from engine.errors import EngineError
+    from engine.process import prepare
     from indexer.errors import IndexerError
     from server.errors import ServerError
 
     try:
         options = _parsed(arguments)
         _log_to_stderr(options.verbose)
+        prepare(embeds="weights" in options and not getattr(options, "server", None))
         code: int = options.run(options)
     except SystemExit as exc:  # argparse has printed help (0) or what is wrong (2)
         return int(exc.code or 0)
@@ -46,10 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script."""
-    # Work is shared among threads of our own. Those of numerical libraries wait for each other by spinning: with two of
-    # them, 20 s of sound took ten times as long to embed while another program ran.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
+    from engine.process import one_thread_each
+
+    one_thread_each()
     sys.exit(main())
 
 

@@ -16,9 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import embedding, pairs, passages, report
-from bench.pairs import Pairs
-from engine.config import FrontEnd
+from bench import embedding
+from bench.lib import pairs, passages, report
+from bench.lib.pairs import Pairs
+from engine import process
+from engine.config import Bands, FrontEnd
 from engine.encoder import Encoder
 from indexer.training import corpus
 from indexer.training.configuration import Configuration, load_configuration
@@ -32,7 +34,13 @@ ROWS: dict[str, tuple[str, ...]] = {
     "pages as engraved": ("corpus.page_damage=0.0",),
     "sound as synthesised": ("corpus.sound_damage=0.0",),
     "played by a machine": ("corpus.freedom=0.0",),
-    "one SoundFont": ("corpus.soundfonts=[]",),
+    "one SoundFont": ("corpus.instruments=",),
+    "no recorded rooms": ("corpus.responses=", "corpus.noises="),
+    "one recording a piece": ("corpus.recordings=1",),
+    "published bands": ("front_end.bands=published",),
+    "nearly linear": ("front_end.compression=1.0",),
+    "published front end": ("front_end.bands=published", "front_end.compression=1.0"),
+    "stronger compression": ("front_end.compression=300.0",),
     "tempo as performed": ("augmentation.tempo=0.0",),
     "no light augmentation": tuple(
         f"augmentation.{name}=0" for name in ("shift_px", "contrast", "tempo", "equalisation", "noise")
@@ -43,7 +51,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "2.1 s excerpts": ("front_end.excerpt_frames=42",),
     "no attention": ("architecture.attention=false",),
     "gain as recorded": ("front_end.gain=none",),
-    "twice the channels": ("architecture.channels=[24, 48, 96, 128]",),
+    "twice the channels": ("architecture.channels=[32, 64, 128, 256]",),
 }
 
 QUICK = ("corpus.train_pieces=4", "corpus.val_pieces=4", "training.steps=10", "training.validation_pairs=250")
@@ -51,17 +59,20 @@ QUICK_ROWS = ("as it is", "ranking loss")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     environment = report.environment()
     print(report.heading(environment))
     common = (f"corpus.data={options.data}", *(QUICK if options.quick else ()), *options.set)
-    held: dict[str, Pairs] = {}
+    held: dict[Bands, dict[str, Pairs]] = {}
     rows: list[dict[str, Any]] = []
     shared = configure("as it is", common).corpus
     for name in options.rows or (QUICK_ROWS if options.quick else ROWS):
-        weights = trained(configure(name, common), shared, options.jobs)
-        held = held or validation(options, shared)
-        found = [embedding.rows_of(Encoder.load(weights, threads=1), kind, cut) for kind, cut in held.items()]
+        configuration = configure(name, common)
+        weights, bands = trained(configuration, shared, options.jobs), configuration.front_end.bands
+        if bands not in held:
+            held[bands] = validation(options, shared, bands)
+        found = [embedding.rows_of(Encoder.load(weights, threads=1), kind, cut) for kind, cut in held[bands].items()]
         rows.append(_row(name, [row for of_set in found for row in of_set]))
         print(report.table([report.with_intervals(rows[-1])]), flush=True)
     print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
@@ -95,17 +106,16 @@ def trained(configuration: Configuration, shared: CorpusSettings, jobs: int) -> 
     return weights
 
 
-def validation(options: argparse.Namespace, shared: CorpusSettings) -> dict[str, Pairs]:
-    """The pairs that all rows are measured on: the validation takes of the common corpus, and Joplin's scans."""
+def validation(options: argparse.Namespace, shared: CorpusSettings, bands: Bands) -> dict[str, Pairs]:
+    """The pairs that all rows are measured on: the validation pieces of the common corpus, and Joplin's scans."""
     count = embedding.QUICK_PAIRS if options.quick else embedding.PAIRS
-    takes = [corpus.Take.load(path) for path in corpus.paths(shared, "val")]
-    sets = {"synthetic": [embedding.taken(take) for take in takes]}
+    window = FrontEnd(bands=bands)
+    sets = {"synthetic": [embedding.taken(take) for take in corpus.takes(shared, "val", bands)]}
     if passages.present(options.data, "joplin"):
         every = 8 if options.quick else 1
-        sets["joplin"], _ = passages.materials(options.data, "joplin", FrontEnd(), options.work, every)
+        sets["joplin"], _ = passages.materials(options.data, "joplin", window, options.work, every)
     return {
-        name: pairs.cut(materials, pairs.pick(materials, FrontEnd(), count), FrontEnd())
-        for name, materials in sets.items()
+        name: pairs.cut(materials, pairs.pick(materials, window, count), window) for name, materials in sets.items()
     }
 
 

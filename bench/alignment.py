@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import report
+from bench.lib import report
+from engine import process
 from engine.alignment import cpu
 from engine.alignment.definition import STEPS
 from engine.alignment.lanes import LANES
@@ -63,6 +64,7 @@ SETTINGS = [
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare()
     options = _options(arguments)
     rng = np.random.default_rng(0)
     environment = report.environment()

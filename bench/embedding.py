@@ -11,9 +11,9 @@ their piece for the widest of them.
 - joplin: real scans, and performances of their kern, synthesised.
 - mozart: real scans, and performances of pianists, synthesised.
 
-Where notes stand on a real scan is known only to about half a measure (see bench/passages.py), so the exact ranks of
-the last two are lower than a network deserves. Under `near` a candidate is right as well if it is of the same piece and
-within a measure (of four quarters in `synthetic`).
+Where notes stand on a real scan is known only to about half a measure (see `bench.lib.passages`), so the exact ranks
+of the last two are lower than a network deserves. Under `near` a candidate is right as well if it is of the same piece
+and within a measure (of four quarters in `synthetic`).
 """
 
 import argparse
@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench import pairs, passages, report
-from bench.pairs import Material, Pairs
-from engine import config
+from bench.lib import pairs, passages, report
+from bench.lib.pairs import Material, Pairs
+from engine import config, process
 from engine.audio import BANDS
 from engine.config import FrontEnd
 from engine.documents import Encoder as AnyEncoder
@@ -48,6 +48,7 @@ DEFAULT_CORPUS = Path(corpus.__file__).with_name("default.toml")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     encoders = [Encoder.load(path, threads=1) for path in options.weights]
     window = pairs.widest([encoder.identity.front_end for encoder in encoders])
@@ -90,7 +91,7 @@ def speed(encoder: AnyEncoder) -> dict[str, Any]:
     """How many snippets and excerpts a second one thread embeds, the best of three runs."""
     front_end = encoder.identity.front_end
     snippets = np.full((TIMED, front_end.strip_rows, front_end.snippet_px), 255, np.uint8)
-    excerpts = np.ones((TIMED, BANDS, front_end.excerpt_frames), np.float32)
+    excerpts = np.ones((TIMED, BANDS[front_end.bands], front_end.excerpt_frames), np.float32)
     row: dict[str, Any] = {"network": report.label(encoder.identity)}
     for name, embed in (
         ("snippets/s", lambda: encoder.score(snippets)),
@@ -102,13 +103,14 @@ def speed(encoder: AnyEncoder) -> dict[str, Any]:
 
 def _synthetic(options: argparse.Namespace, window: FrontEnd) -> tuple[list[Material], Counter[str]]:
     settings = config.load(corpus.CorpusSettings(), section="corpus", path=DEFAULT_CORPUS)
-    paths = corpus.paths(replace(settings, folder=options.corpus), "val")
-    if not paths and (options.data / "splits.csv").exists():
-        folder = options.work / "corpus"
-        settings = replace(settings, data=options.data, folder=folder, soundfonts=(), train_pieces=0)
-        corpus.make(settings, FrontEnd(), jobs=1)
-        paths = corpus.paths(settings, "val")
-    return [taken(corpus.Take.load(path)) for path in paths[:: _every(options, len(paths))]], Counter()
+    settings = replace(settings, folder=options.corpus)
+    if not corpus.is_made(settings, "val") and (options.data / "splits.csv").exists():
+        settings = corpus.CorpusSettings(
+            data=options.data, manifests=settings.manifests, folder=options.work / "corpus", train_pieces=0
+        )
+        corpus.make(replace(settings, bands=(window.bands,)), FrontEnd(), jobs=1)
+    takes = list(corpus.takes(settings, "val", window.bands))
+    return [taken(take) for take in takes[:: _every(options, len(takes))]], Counter()
 
 
 def taken(take: corpus.Take) -> Material:

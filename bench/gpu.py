@@ -32,7 +32,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import report
+from bench.lib import report
+from engine import process
 from engine.alignment import Alignments, cpu, definition, gpu
 from engine.config import Alignment, StepSet
 from engine.errors import DeviceError
@@ -244,7 +245,7 @@ class GpuBench:
         front_end, count = on_gpu.identity.front_end, 2048 if self.quick else 16384
         shape = count, front_end.strip_rows, front_end.snippet_px
         snippets = np.where(self.rng.random(shape, dtype=np.float32) < 0.1, 0, 255).astype(np.uint8)
-        excerpts = self.rng.random((count, BANDS, front_end.excerpt_frames), dtype=np.float32)
+        excerpts = self.rng.random((count, BANDS[front_end.bands], front_end.excerpt_frames), dtype=np.float32)
         rows: Rows = []
         for name, inputs in (("score", snippets), ("recording", excerpts)):
             expected, found = (getattr(one, name)(inputs[:512]) for one in (on_cpu, on_gpu))
@@ -260,6 +261,7 @@ SECTIONS = ("ceilings", "checks", "versions", "sweep", "latency", "batches", "pe
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     environment = report.environment()
     print(report.heading(environment))

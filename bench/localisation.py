@@ -4,7 +4,7 @@
 
 Asked in a collection of all pieces of dev (or of Joplin's), every document aligned: fragments of 10, 20 and 40 s among
 the scores (A2S), and one, two and four systems on end among the recordings (S2A). Only where the right document comes
-first is its place measured; `n` says of how many. The truth (`bench.truth`) is good to about half a measure.
+first is its place measured; `n` says of how many. The truth (`bench.lib.truth`) is good to about half a measure.
 
 - start: how far the match's start lies from that of the query. A2S in measures, and in systems (a third of one is a
   third of the line's width); S2A in seconds. Median and 90th percentile.
@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench import pieces, queries, report, retrieval, truth
-from bench.queries import AMONG, Direction
-from bench.truth import Truth
+from bench.lib import pieces, queries, report, truth
+from bench.lib.queries import AMONG, Direction
+from bench.lib.truth import Truth
+from engine import process
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
 from engine.encoder import Encoder
@@ -65,12 +66,13 @@ class Errors:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     searched = SEARCHED[options.set]
     found = pieces.pieces(options.data, searched)[: 12 if options.quick else None]
     identity = load().identity
-    path, _ = retrieval.collect(found, options.work / searched, identity, load, options.jobs, fresh=False)
+    path, _ = pieces.collect(found, options.work / searched, identity, load, options.jobs, fresh=False)
     environment = report.environment()
     print(report.heading(environment))
     with Collection.open(path, identity) as collection:

@@ -7,7 +7,7 @@ Recordings, whole and in fragments of 5, 10, 20 and 40 s, are asked for among sc
 and four systems on end, among recordings (S2A), all by exhaustive alignment. Half of the right documents, drawn eight
 times, are removed: half of the queries have no right answer. `alone`: the collection holds what is left of the set.
 `crowd`: that and the takes of a training corpus (`bench.crowd`), if one is named. `made`: that and so many documents of
-each kind made of these takes (`bench.distractors`).
+each kind made of these takes (`bench.lib.made_documents`).
 
 - AUROC: how often a query whose document is there (known) gets a more confident best match than one whose is not.
 - false alarms at 95 %: of the queries whose document is not there, so many are as confident as 95 % of the others.
@@ -30,13 +30,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import distractors, pieces, queries, report
-from bench.crowd import collect as collect_takes
-from bench.detection import Numbers, Truths, auroc, bins, calibration_error, false_alarms
-from bench.distractors import DistractorSource
-from bench.queries import AMONG, Direction, LabelledQuery
-from bench.retrieval import collect, collection_sizes
-from engine import alignment, config
+from bench.lib import made_documents, pieces, queries, report
+from bench.lib.detection import Numbers, Truths, auroc, bins, calibration_error, false_alarms
+from bench.lib.made_documents import DistractorSource
+from bench.lib.pieces import collect, collection_sizes
+from bench.lib.queries import AMONG, Direction, LabelledQuery
+from bench.lib.takes import collect as collect_takes
+from engine import alignment, config, process
 from engine.collection import Collection
 from engine.confidence import IN_COLLECTION, Calibration, Scale, beside, features
 from engine.config import SearchSettings
@@ -80,6 +80,7 @@ class Judged:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     encoder = load()
@@ -201,7 +202,7 @@ def made_of(real: Packed, kind: Kind, like: Packed, encoder: Encoder, count: int
     """Documents made of real ones, as long as those of `like`."""
     source = DistractorSource.of(real, kind, np.diff(like.offsets))
     numbers = tqdm(range(count), desc=kind, unit="document", disable=None, leave=False)
-    return distractors.pack([distractors.made(source, number, encoder)[1] for number in numbers])
+    return made_documents.pack([made_documents.made(source, number, encoder)[1] for number in numbers])
 
 
 def join(parts: Sequence[Packed]) -> Packed:

@@ -9,7 +9,7 @@ the set `dev`: real scans, and recordings synthesised from performances by piani
 its own, made from the same files and kept below `--work` beside those of `bench.retrieval`. With `--corpus` they hide
 among the takes of that training corpus (`bench.crowd`).
 
-The methods are those of `bench.methods`. Fragments are cut from the sequence of the whole document, on its grid.
+The methods are those of `bench.lib.methods`. Fragments are cut from the sequence of the whole document, on its grid.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from bench import crowd, methods, pieces, queries, report
-from bench.methods import Cost
-from bench.pieces import Piece
-from bench.queries import AMONG, Direction, LabelledQuery
-from bench.retrieval import collect, collection_sizes
+from bench.lib import methods, pieces, queries, report, takes
+from bench.lib.methods import Cost
+from bench.lib.pieces import Piece, collect, collection_sizes
+from bench.lib.queries import AMONG, Direction, LabelledQuery
+from engine import process
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
@@ -66,6 +66,7 @@ SUFFIXES = {"baseline": "", "attention": "+Att", "default": " (default)"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     found = pieces.pieces(options.data, "dev")[: QUICK_PIECES if options.quick else None]
     fragments = QUICK_FRAGMENTS if options.quick else options.fragments
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         encoder = load()
         path, added = collect(found, options.work / "dev", encoder.identity, load, options.jobs, fresh=options.fresh)
         if options.corpus:
-            path = crowd.hidden(path, options.corpus, options.work.parent / "crowd", encoder)
+            path = takes.hidden(path, options.corpus, options.work.parent / "crowd", encoder)
         with Collection.open(path, encoder.identity) as collection:
             sizes = collection_sizes(collection)
             print(f"{network}: {report.label(encoder.identity)}, {sizes}", flush=True)

@@ -4,7 +4,7 @@
 
 What the page prints once the recording plays twice. `mozart`: real performances; some pieces have repeats that are
 played, others have not. `joplin`: every rag twice, with its repeats (the recording is cut up and put together as the
-kern says, `bench.visits`) and without (as it is written); settings are chosen on it.
+kern says, `bench.lib.visits`) and without (as it is written); settings are chosen on it.
 
 Each piece's recording is asked among the scores (A2S) and its score among the recordings (S2A), whole; fragments of 20,
 40 and 80 s from places where the music goes back, or from random ones where it never does; eight systems on end. All
@@ -27,13 +27,14 @@ import soundfile
 from numpy.random import Generator
 from tqdm import tqdm
 
-from bench import localisation, passages, pieces, queries, report, retrieval, truth, visits
-from bench.crowd import collect as collect_takes
-from bench.pieces import Piece
-from bench.queries import AMONG, Direction
-from bench.truth import Truth
-from bench.visits import Visit
-from engine import alignment
+from bench import localisation
+from bench.lib import passages, pieces, queries, report, truth, visits
+from bench.lib.pieces import Piece
+from bench.lib.queries import AMONG, Direction
+from bench.lib.takes import collect as collect_takes
+from bench.lib.truth import Truth
+from bench.lib.visits import Visit
+from engine import alignment, process
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings, StepSet
 from engine.encoder import Encoder
@@ -251,6 +252,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     encoder = load()
@@ -273,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"crowd: {len(crowd.documents) if crowd else 0} documents")
         backend = alignment.choose(threads=options.jobs)
         for recorded, folder, own, played in sides:
-            path, _ = retrieval.collect(own, folder, identity, load, options.jobs, fresh=False)
+            path, _ = pieces.collect(own, folder, identity, load, options.jobs, fresh=False)
             collection = opened.enter_context(Collection.open(path, identity))
             documents = {document.id: document for document in collection.documents}
             known = truth.truths(options.data, options.set, documents, 3 if options.quick else None, played)

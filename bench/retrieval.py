@@ -14,7 +14,6 @@ import argparse
 import functools
 import itertools
 import json
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -25,17 +24,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench import pieces, queries, report
-from bench.pieces import Piece
-from bench.queries import AMONG, LabelledQuery
-from engine import config, documents
+from bench.lib import pieces, queries, report
+from bench.lib.pieces import Piece, collect, collection_sizes
+from bench.lib.queries import AMONG, LabelledQuery
+from engine import config, documents, process
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.encoder import Encoder
 from engine.metrics import ranks_of, summarise
 from engine.search import Searcher
-from engine.values import Kind, Method, NetworkIdentity
-from indexer import ingest
+from engine.values import Kind, Method
 
 LENGTHS_S = (10, 20, 40)
 SYSTEMS = (1, 2, 3, 4)
@@ -55,6 +53,7 @@ class RetrievalResult:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     found = pieces.pieces(options.data, options.set)[: 12 if options.quick else None]
@@ -102,31 +101,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="recordings and collections are kept")
     parser.add_argument("--fresh", action="store_true", help="embed all again, after a change of the front ends")
     return parser.parse_args(arguments)
-
-
-def collect(
-    found: Sequence[Piece], work: Path, network: NetworkIdentity, load: ingest.LoadEncoder, jobs: int, *, fresh: bool
-) -> tuple[Path, dict[str, Any]]:
-    """The collection of both forms of the pieces, made below `work` unless it is there; what adding cost, then or now.
-
-    load: the encoder of `network`. fresh: make it again even so.
-    """
-    folder = work / f"{network.hash[:12]}-{len(found)}"
-    times = folder / "added.json"
-    if times.exists() and not fresh:
-        kept: dict[str, Any] = json.loads(times.read_text())
-        return folder / "collection", kept
-    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run embedded would be missing from the times
-    scores = tuple(pieces.score(piece, work) for piece in found)
-    recordings = tuple(pieces.recording(piece, work) for piece in found)
-    cost: dict[str, Any] = {"jobs": jobs}
-    for name, sources in (("scores", scores), ("recordings", recordings)):
-        started = time.perf_counter()
-        summary = ingest.add(folder / "collection", sources, load, jobs=jobs)
-        cost[f"{name}_s"] = round(time.perf_counter() - started, 1)
-        cost[f"{name}_failed"] = {path.name: cause for path, cause in summary.failed.items()}
-    report.save(times, **cost)
-    return folder / "collection", cost
 
 
 def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[LabelledQuery]:
@@ -210,17 +184,6 @@ def time_front_ends(found: Sequence[Piece], work: Path, encoder: Encoder) -> lis
             times.append(1000 * (time.perf_counter() - started))
         rows.append({"from": name, "n": len(times), "median ms": float(np.median(times)), "most ms": max(times)})
     return rows
-
-
-def collection_sizes(collection: Collection) -> dict[str, Any]:
-    """How much it holds."""
-    return {
-        "scores": len(collection.of_kind("score")),
-        "recordings": len(collection.of_kind("recording")),
-        "snippets": collection.snippets,
-        "pages": sum(document.pages for document in collection.documents),
-        "hours": round(sum(document.duration_s for document in collection.documents) / 3600, 2),
-    }
 
 
 if __name__ == "__main__":

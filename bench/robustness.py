@@ -3,7 +3,7 @@
     python -m bench.robustness --data DIR [--weights FILE ...] [--plot FILE.png] [--quick] [--json FILE]
 
 DIR holds the validation scores of the training corpus (indexer/training/default.toml). They are engraved cleanly and
-performed freely but cleanly, and 1,000 onsets are asked for both ways (A2S, S2A; see bench/pairs.py). Then one
+performed freely but cleanly, and 1,000 onsets are asked for both ways (A2S, S2A; see bench/lib/pairs.py). Then one
 condition is changed, on one side only; the pairs stay the same. Pages go through the engine's levelling of greys, as
 all pages do; systems are cut from where they are known to be, so that detection neither helps nor harms.
 """
@@ -21,17 +21,16 @@ import soxr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import pairs, report
 from bench.embedding import DEFAULT_CORPUS
-from bench.pairs import Material, Pairs
-from engine import config
+from bench.lib import pairs, report
+from bench.lib.pairs import Material, Pairs
+from engine import config, process
 from engine.audio import FRAME_RATE, SAMPLE_RATE, spectrogram
-from engine.config import FrontEnd
+from engine.config import Bands, FrontEnd
 from engine.documents import Encoder as AnyEncoder
 from engine.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
-from engine.score import cut_strip, straight_course
-from engine.score.pages import normalise_grey
+from engine.score import cut_strip, normalise_grey, straight_course
 from engine.values import Embeddings, System
 from engine.workers import Failure, each
 from indexer.training import corpus, degrade
@@ -94,6 +93,7 @@ class EngravedScore:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     encoders = [Encoder.load(path, threads=1) for path in options.weights]
     window = pairs.widest([encoder.identity.front_end for encoder in encoders])
@@ -174,7 +174,7 @@ def material(score: EngravedScore, conditions: Conditions, window: FrontEnd) -> 
     """The score printed and played under these conditions; the points are its onsets."""
     quarters = corpus.distinct_onsets(np.unique(np.concatenate([page.note_quarter for page in score.pages])))
     strip, columns = printed(score, quarters, conditions, window)
-    sound, frames = played(score, quarters, conditions)
+    sound, frames = played(score, quarters, conditions, window.bands)
     return Material(
         piece=score.piece, strip=strip, spectrogram=sound, columns=columns, frames=frames, measures=quarters / 4
     )
@@ -184,7 +184,7 @@ def _changed(clean: Material, score: EngravedScore, name: str, conditions: Condi
     """The material with the one side made anew that the condition is about."""
     quarters = clean.measures * 4
     if name in SOUND:
-        sound, frames = played(score, quarters, conditions)
+        sound, frames = played(score, quarters, conditions, window.bands)
         return replace(clean, spectrogram=sound, frames=frames)
     strip, columns = printed(score, quarters, conditions, window)
     return replace(clean, strip=strip, columns=columns)
@@ -240,7 +240,7 @@ def _turned(page: NDArray[np.uint8], system: System, degrees: float) -> NDArray[
 
 
 def played(
-    score: EngravedScore, quarters: NDArray[np.float64], conditions: Conditions
+    score: EngravedScore, quarters: NDArray[np.float64], conditions: Conditions, bands: Bands
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The spectrogram of a performance that its seed fixes, and the frame of each onset."""
     rng = np.random.default_rng(zlib.crc32(score.piece.encode()))
@@ -255,7 +255,7 @@ def played(
         samples = soxr.resample(samples, SAMPLE_RATE, SAMPLE_RATE * slower)
     if conditions.mp3_kbit_s != PCM:
         samples = degrade.mp3(samples, (160 - conditions.mp3_kbit_s) / 152)  # 160 to 8 kbit/s at this sampling rate
-    return spectrogram(samples), performance.seconds_at(quarters) * slower * FRAME_RATE
+    return spectrogram(samples, bands), performance.seconds_at(quarters) * slower * FRAME_RATE
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

@@ -4,15 +4,15 @@
 
 The experiment of Carvalho & Widmer (EUSIPCO 2021), figure 3, which ends at 321 pieces, carried on. The pieces of the
 dev set, real scans and real playing, are asked for among more and more documents that behave as real ones do
-(`bench.distractors`): 1e5 snippets of each kind, twice as many, and so on up to 6.4e6, and 2e7. Queries, as in the
-paper: 50 s of a recording asked among the scores (A2S), four systems of a score among the recordings (S2A); and harder
-ones, 10 s and one system.
+(`bench.lib.made_documents`): 1e5 snippets of each kind, twice as many, and so on up to 6.4e6, and 2e7. Queries, as in
+the paper: 50 s of a recording asked among the scores (A2S), four systems of a score among the recordings (S2A); and
+harder ones, 10 s and one system.
 
 - refine: what `scorefind query` does. Where that takes less time all documents are aligned, else a shortlist.
 - fingerprint, vote: what makes a shortlist, ranking by itself (`vote`: 25 neighbours of each snippet).
 - exhaustive: all documents are aligned. Its times are of a few queries of each size, its accuracy is of all.
 - librosa: all documents by `librosa.sequence.dtw(subseq=True)` one after the other, at the least size, a few queries.
-- peers: what one would take instead (`bench.peers`), at one size.
+- peers: what one would take instead (`bench.lib.peers`), at one size.
 
 p50_ms is the median of the search stages, without the embedding of the query and without locating matches.
 recall_of_exhaustive is the share of queries whose first match is that of the exhaustive alignment, right or wrong.
@@ -34,13 +34,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import crowd, growth, peers, pieces, queries, report
-from bench.distractors import DistractorSource
-from bench.pieces import Piece
-from bench.queries import AMONG, Direction, LabelledQuery
-from bench.retrieval import collect
-from bench.scale_plot import draw
-from engine import alignment, search
+from bench.lib import growth, peers, pieces, queries, report, takes
+from bench.lib.made_documents import DistractorSource
+from bench.lib.pieces import Piece, collect
+from bench.lib.queries import AMONG, Direction, LabelledQuery
+from bench.lib.scale_plot import draw
+from engine import alignment, process, search
 from engine.collection import Collection
 from engine.collection.manifest import LMDB_NAME
 from engine.config import Alignment, SearchSettings
@@ -67,6 +66,7 @@ Ranked = list[tuple[str, float, float]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     found = pieces.pieces(options.data, "dev")[: QUICK_PIECES if options.quick else None]
     load = functools.partial(Encoder.load, options.weights, threads=1)
@@ -137,7 +137,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _other_music(options: argparse.Namespace, encoder: Encoder, load: LoadEncoder) -> Path:
     """The collection of what documents are made from."""
     if options.corpus:
-        return crowd.collect(options.corpus, "train", options.crowd, encoder)
+        return takes.collect(options.corpus, "train", options.crowd, encoder)
     rags = pieces.pieces(options.data, "joplin")[: QUICK_PIECES if options.quick else None]
     return collect(rags, options.retrieval / "joplin", encoder.identity, load, options.jobs, fresh=False)[0]
 

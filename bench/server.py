@@ -3,10 +3,10 @@
     python -m bench.server [--data DIR] [--collection DIR] [--million DIR] [--quick] [--json FILE]
 
 The server runs in a process of its own, the clients here, on the same cores. Queries are 20 s of a recording sent as
-FLAC, a page sent as PNG (the pieces of `bench.pieces`, set dev), and 32 embeddings of a recording. Collections: both
-forms of these pieces, and one of a million random snippets, half of each kind, which is made first (seconds) unless it
-is there. It takes about 25 minutes; --quick, without the million and from synthesised files if there are no data,
-under one.
+FLAC, a page sent as PNG (the pieces of `bench.lib.pieces`, set dev), and 32 embeddings of a recording. Collections:
+both forms of these pieces, and one of a million random snippets, half of each kind, which is made first (seconds)
+unless it is there. It takes about 25 minutes; --quick, without the million and from synthesised files if there are no
+data, under one.
 
 - Load: clients each of which asks again when it has its reply (closed loop), with queries batched (the default), and
   one by one (--batch 1). Latencies are the clients'.
@@ -30,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import load, pieces, random_collection, report
-from bench.load import ClientQuery, Examples, Load, Sample, percentile
-from bench.pieces import Piece
-from bench.retrieval import collect
+from bench.lib import load, pieces, random_collection, report
+from bench.lib.load import ClientQuery, Examples, Load, Sample, percentile
+from bench.lib.pieces import Piece, collect
+from engine import process
 from engine.config import SearchSettings
 from engine.encoder import Encoder
 from engine.finder import Engine, Finder
@@ -53,6 +53,7 @@ DRAWS = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     encoder = Encoder.load(options.weights, threads=SearchSettings().threads)
     found = _pieces(options)

@@ -31,11 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import crowd, pieces, queries, report
-from bench.pieces import Piece
-from bench.queries import AMONG, Direction, LabelledQuery
-from bench.retrieval import collect, collection_sizes
-from engine import alignment, fingerprint, voting
+from bench.lib import pieces, queries, report, takes
+from bench.lib.pieces import Piece, collect, collection_sizes
+from bench.lib.queries import AMONG, Direction, LabelledQuery
+from engine import alignment, fingerprint, process, voting
 from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import Alignment
@@ -86,13 +85,14 @@ class ShortlistResult:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     found = pieces.pieces(options.data, options.set)[: QUICK_PIECES if options.quick else None]
     load = functools.partial(Encoder.load, options.weights, threads=1)
     encoder = load()
     path, _ = collect(found, options.retrieval / options.set, encoder.identity, load, options.jobs, fresh=False)
     if options.corpus:
-        path = crowd.hidden(path, options.corpus, options.crowd, encoder)
+        path = takes.hidden(path, options.corpus, options.crowd, encoder)
     environment = report.environment()
     print(report.heading(environment))
     with Collection.open(path, encoder.identity) as collection:

@@ -3,7 +3,7 @@
     python -m bench.soak [--minutes 20] [--data DIR] [--collection DIR] [--json FILE] [--plot FILE]
 
 A server process on a copy of a collection (both forms of the dev pieces; random snippets if there are no data), and all
-that `bench.traffic` does to it, at a pace that keeps the server and its workers at 40 % of one core (--load). Each
+that `bench.lib.traffic` does to it, at a pace that keeps the server and its workers at 40 % of one core (--load). Each
 second, of the server: its memory and that of its workers, files, threads, readers of its LMDB file, connections and
 requests in flight. --quick: one minute. A second or so after the end of all traffic it is looked at once more.
 
@@ -29,10 +29,11 @@ from typing import Any
 import lmdb
 import numpy as np
 
-from bench import load, pieces, random_collection, report
-from bench.load import Served
-from bench.retrieval import collect
-from bench.traffic import Actor, Traffic
+from bench.lib import load, pieces, random_collection, report
+from bench.lib.load import Served
+from bench.lib.pieces import collect
+from bench.lib.traffic import Actor, Traffic
+from engine import process
 from engine.collection.manifest import LMDB_NAME
 from engine.encoder import Encoder
 from server.client import AsyncClient
@@ -60,6 +61,7 @@ Look = dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     encoder = Encoder.load(options.weights, threads=1)
     with tempfile.TemporaryDirectory(prefix="scorefind-soak-") as folder:

@@ -27,9 +27,9 @@ import soundfile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import pieces, report
-from bench.pieces import Piece
-from bench.retrieval import collect
+from bench.lib import pieces, report
+from bench.lib.pieces import Piece, collect
+from engine import process
 from engine.audio import SAMPLE_RATE
 from engine.config import SearchSettings
 from engine.encoder import Encoder
@@ -86,6 +86,7 @@ class Heard:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     options = _options(arguments)
     found = pieces.pieces(options.data, "dev")
     load = functools.partial(Encoder.load, options.weights, threads=1)

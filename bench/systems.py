@@ -9,11 +9,9 @@ made to look like scans; they need no data. `--draw` writes every page with its 
 """
 
 import argparse
-import csv
 import json
 import re
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,29 +19,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bench import engraved, report
-from bench.engraved import Known
-from engine.score.pages import normalise_grey, read_pages
-from engine.score.staff_lines import Grey
-from engine.score.systems import FoundSystem, find_systems
+from bench.lib import engraved, report
+from bench.lib.engraved import Known
+from bench.lib.printed import MIN_IOU, PageKey, Rows, iou, printed_systems
+from engine import process
+from engine.score import FoundSystem, Grey, find_systems, normalise_grey, read_pages
 
 SETS = ("val_scans_joplin", "dev_scans_mozart", "dev_scans_bach_haydn")
-MIN_IOU = 0.5
 QUICK_PAGES = 20
-
-Rows = tuple[float, float]
-"""First and last line of a system, in page widths."""
-PageKey = tuple[str, int]
-"""Piece and page from 1."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrintedSystem:
-    """A verified system of a scan, and the measures it holds."""
-
-    rows: Rows
-    first_measure: int
-    last_measure: int
 
 
 @dataclass(slots=True)
@@ -65,25 +48,6 @@ class Tally:
             "pages": self.pages,
             "seconds_per_page": round(self.seconds / max(self.pages, 1), 3),
         }
-
-
-def printed_systems(folder: Path) -> dict[PageKey, list[PrintedSystem]]:
-    """The verified systems of each page of a set, top to bottom; pieces without any are absent."""
-    truth: dict[PageKey, list[PrintedSystem]] = defaultdict(list)
-    with (folder / "systems.csv").open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            if row["y_top"] and row["y_bottom"]:
-                rows = (float(row["y_top"]), float(row["y_bottom"]))
-                first, last = int(row["first_measure"]), int(row["last_measure"])
-                system = PrintedSystem(rows=rows, first_measure=first, last_measure=last)
-                truth[row["piece"], int(row["page"])].append(system)
-    return truth
-
-
-def iou(a: Rows, b: Rows) -> float:
-    """Intersection over union of two ranges of rows."""
-    common = min(a[1], b[1]) - max(a[0], b[0])
-    return max(common, 0.0) / (max(a[1], b[1]) - min(a[0], b[0]))
 
 
 def matches(found: list[Rows], true: list[Rows]) -> int:
@@ -150,6 +114,7 @@ def drawn(page: Grey, systems: list[FoundSystem]) -> Grey:
 
 def main() -> None:
     """Measure every set there is and print a line for each."""
+    process.prepare()
     parser = argparse.ArgumentParser(prog="python -m bench.systems", description="Precision and recall of systems.")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (default: data)")
     parser.add_argument("--quick", action="store_true", help=f"about {QUICK_PAGES} pages of each set")

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench import report
+from bench.lib import report
+from engine import process
 from indexer.training.engrave import ScoreNotes
 from indexer.training.perform import perform, random_style
 
@@ -69,6 +70,7 @@ class Played:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare()
     options = _options(arguments)
     folder = options.data / "val_asap"
     visits = measure_visits(folder / "measure_times.csv")

@@ -14,6 +14,7 @@ from engine.errors import SettingsError
 T = TypeVar("T")
 
 Gain = Literal["none", "excerpt"]
+Bands = Literal["published", "quarter_tone"]
 StepSet = Literal["classic", "slope", "wide"]
 Normalisation = Literal["query", "path"]
 
@@ -34,6 +35,11 @@ class FrontEnd:
     gain: Gain = "excerpt"
     """`none`: the spectrogram as published. `excerpt`: each excerpt scaled to the same mean magnitude, so that
     the loudness of a recording does not matter."""
+    bands: Bands = "published"
+    """`published`: 92 bands over one Fourier transform. `quarter_tone`: 184 bands, two a semitone, over transforms as
+    long as each octave needs (`engine.audio.spectrogram`)."""
+    compression: float = 1.0
+    """c in log10(1 + c m), m the magnitude after the gain; 1 is nearly linear where music mostly is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,15 +92,24 @@ def content_hash(path: Path) -> str:
 
     Raises MediaError if a byte of it cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        for file in page_files(path) if path.is_dir() else [path]:
-            with file.open("rb") as stream:
-                for block in iter(lambda: stream.read(1 << 20), b""):
-                    digest.update(block)
+        return hash_of(_blocks(page_files(path) if path.is_dir() else [path]))
     except OSError as exc:
         raise MediaError(path, f"cannot be read: {exc.strerror}") from exc
+
+
+def hash_of(blocks: Iterable[bytes]) -> str:
+    """SHA-256 (hex) over blocks of bytes, one after the other."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
     return digest.hexdigest()
+
+
+def _blocks(files: Iterable[Path]) -> Iterator[bytes]:
+    for file in files:
+        with file.open("rb") as stream:
+            yield from iter(lambda: stream.read(1 << 20), b"")  # read before the next file is opened
 
 
 Medium = Score | Recording

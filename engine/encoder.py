@@ -18,7 +18,7 @@ from engine import tensors
 from engine.audio import BANDS
 from engine.config import FrontEnd
 from engine.errors import DeviceError, WeightsError
-from engine.network import Architecture, Family, Network, TwoPathways
+from engine.network import Architecture, Family, Network, ResidualNetwork, TwoPathways
 from engine.published import PublishedNetwork
 from engine.values import DIMENSION, Embeddings, Kind, NetworkIdentity
 
@@ -29,7 +29,11 @@ DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default.safetensors"
 FORMAT = "scorefind-network"
 FORMAT_VERSION = 1
 
-_FAMILIES: dict[Family, type[Network]] = {"default": TwoPathways, "published": PublishedNetwork}
+_FAMILIES: dict[Family, type[Network]] = {
+    "default": TwoPathways,
+    "residual": ResidualNetwork,
+    "published": PublishedNetwork,
+}
 _BATCH = {"cpu": 32, "cuda": 4096}
 """Inputs at a time, by device; fewer where the device's memory does not hold so many."""
 _SHARE = 16
@@ -71,13 +75,11 @@ class Encoder:
     def load(cls, path: Path | str | None = None, *, threads: int = 1, device: str | None = None) -> "Encoder":
         """The encoder of a weights file, the shipped one by default.
 
-        threads: that embed side by side on a CPU. torch's own are set to one, in the whole process: they wait for each
-            other by spinning, which takes ten times as long on a machine that has other work too.
+        threads: that embed side by side on a CPU. torch should have one of its own (`engine.process.prepare`).
         device: as torch names it; None is a CUDA device, if there is one.
         Raises WeightsError if the file is missing, damaged, or of another format.
         """
         path = Path(path or DEFAULT_WEIGHTS)
-        torch.set_num_threads(1)
         if not path.is_file():
             raise WeightsError(f"{path}: no such weights file; `scorefind train` makes one")
         settings, arrays = tensors.read(path, FORMAT, FORMAT_VERSION)
@@ -115,10 +117,11 @@ class Encoder:
     def recording(self, excerpts: NDArray[np.float32]) -> Embeddings:
         """Embeddings of audio excerpts.
 
-        excerpts: float32 (n, 92, excerpt_frames), gain as the front end has it.
+        excerpts: float32 (n, bands, excerpt_frames), gain and compression as the front end has them.
         Returns float32 (n, 32), unit rows. Raises ValueError for another shape or dtype.
         """
-        _require(excerpts, np.float32, (BANDS, self.identity.front_end.excerpt_frames))
+        front_end = self.identity.front_end
+        _require(excerpts, np.float32, (BANDS[front_end.bands], front_end.excerpt_frames))
         return self._embed(excerpts, lambda batch: self._network.recording(batch.unsqueeze(1)))
 
     def bias(self, embeddings: Embeddings, kind: Kind) -> NDArray[np.float32]:

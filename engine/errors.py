@@ -61,6 +61,10 @@ class DocumentMissingError(CollectionError):
     """No document of this id in the collection."""
 
 
+class DocumentExistsError(CollectionError):
+    """Another document has this id, and the addition was not said to replace it."""
+
+
 class SettingsError(EngineError):
     """A settings file that cannot be read, or a setting of an unknown name, type or value."""
 

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from engine import alignment, audio, documents, score
 from engine.alignment import Backend, BackendName
 from engine.collection import Collection, CollectionWriter
+from engine.collection.identity import Status
 from engine.collection.manifest import NAME
 from engine.confidence import Calibration, beside
 from engine.config import FrontEnd, SearchSettings
 from engine.documents import Encoder, Medium
-from engine.errors import CollectionError
 from engine.score import Score
 from engine.search import Searcher
-from engine.values import OTHER, Answer, Kind, Method
+from engine.values import OTHER, Answer, Document, Kind, Method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,37 +148,38 @@ class Finder:
         composer: str = "",
         work: str = "",
         replace: bool = False,
-    ) -> str:
-        """Adds a recording or a score, which queries find from now on; `added`, `changed` or `unchanged`.
+    ) -> Status:
+        """Adds a recording or a score, which queries find from now on; says whether that changed anything.
 
         `scorefind add` adds many at once, in several processes.
 
         id: its name for ever; by default that of the file or folder, without its suffix.
         title, composer, work: shown with the matches.
         replace: let it take the place of another document of the same id.
+        Raises MediaError if the file cannot be read, DocumentExistsError if another document has this id and `replace`
+        is not said, CollectionLockedError if another process writes to the collection.
         """
-        source = Path(source)
-        embedded, sequence = documents.embed(source, kind or documents.kind_of(source), self.engine.encoder)
-        document = dataclasses.replace(
-            embedded,
-            id=id or embedded.id,
-            title=title or embedded.title,
+        source, name = Path(source), documents.name_of(Path(source))
+        kind = kind or documents.kind_of(source)
+        document = Document(
+            id=id or name,
+            kind=kind,
+            title=title,
             composer=composer,
             work=work,
             source=str(source.absolute()),
             content_hash=documents.content_hash(source),
         )
+        sequence = None
         with self._writer() as writer:
-            held = writer.known(document.id) if writer.holds(document.id) else None
-            if held is not None and held.content_hash != document.content_hash and not replace:
-                cause = f"{document.id!r} is another {held.kind}, {held.title!r}; say replace, or another id"
-                raise CollectionError(writer.path, cause)
-            if held == document:
-                return "unchanged"
-            writer.stage(document, sequence)
+            if writer.needs_embedding(document, replace=replace):
+                medium = documents.read(source, kind, self._front_end)
+                (sequence,) = documents.sequences([medium], self.engine.encoder)
+                document = documents.described(document, medium, sequence)
+            status = writer.put(document, sequence, replace=replace, default_title=name)
             writer.commit()
         self.reload()
-        return "added" if held is None else "changed"
+        return status
 
     def remove(self, *ids: str) -> None:
         """Removes documents: all of these, or none. Raises DocumentMissingError if there is none of an id."""

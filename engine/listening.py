@@ -5,7 +5,7 @@ import soxr
 from numpy.typing import NDArray
 
 from engine import audio
-from engine.audio import BANDS, FRAME_SAMPLES, HOP_SAMPLES, RATES, SAMPLE_RATE, SILENCE, Samples
+from engine.audio import BANDS, HOP_SAMPLES, RATES, SAMPLE_RATE, SILENCE, Samples
 from engine.config import FrontEnd
 
 PAIR_SAMPLES = round(2 * HOP_SAMPLES)
@@ -30,13 +30,14 @@ class Listener:
         self._rate = rate
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
         self._sounding = False
-        self._samples: Samples = np.empty(0, np.float32)
-        """From the start of the next frame on."""
-        self._frames = np.empty((BANDS, 0), np.float32)
+        self._before, self._after = audio.reach(front_end.bands)
+        self._samples: Samples = np.zeros(self._before, np.float32)
+        """All that the next frame and those after it are made of."""
+        self._frames = np.empty((BANDS[front_end.bands], 0), np.float32)
         """From the start of the next excerpt on."""
 
     def hear(self, samples: Samples) -> NDArray[np.float32]:
-        """The excerpts that these samples complete, float32 (k, 92, excerpt_frames), k often 0.
+        """The excerpts that these samples complete, float32 (k, bands, excerpt_frames), k often 0.
 
         samples: float32 (n,), mono, in -1..1. Raises ValueError if they are not finite.
         """
@@ -58,9 +59,9 @@ class Listener:
 
     def _new_frames(self) -> NDArray[np.float32]:
         """The frames whose samples are all there."""
-        pairs = (len(self._samples) - FRAME_SAMPLES - int(HOP_SAMPLES)) // PAIR_SAMPLES + 1
-        if pairs <= 0:
-            return np.empty((BANDS, 0), np.float32)
-        frames = audio.spectrogram(self._samples[: (pairs - 1) * PAIR_SAMPLES + int(HOP_SAMPLES) + FRAME_SAMPLES])
+        ready = len(self._samples) - self._before - self._after - int(HOP_SAMPLES)
+        pairs = max(0, ready // PAIR_SAMPLES + 1)
+        stop = self._before + (pairs - 1) * PAIR_SAMPLES + int(HOP_SAMPLES) + self._after
+        frames = audio.frames(self._samples[: max(0, stop)], 2 * pairs, self._front_end.bands, first=self._before)
         self._samples = self._samples[pairs * PAIR_SAMPLES :]
-        return frames[:, : 2 * pairs]
+        return frames

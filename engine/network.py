@@ -5,7 +5,7 @@ What every network can do, and the default one; `engine.published` has the publi
 
 import abc
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -16,7 +16,7 @@ from engine.audio import BANDS
 from engine.config import FrontEnd
 from engine.values import DIMENSION
 
-Family = Literal["default", "published"]
+Family = Literal["default", "residual", "published"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +30,15 @@ class Architecture:
     """Channels left for the dense layer at the end."""
     attention: bool = True
     """Whether the recording pathway attends over time."""
+    blocks: tuple[int, ...] = (1, 2, 1)
+    """Residual blocks of each stage after the first; of the residual family alone."""
 
 
 class Network(nn.Module, abc.ABC):
     """What embeds, of any family.
 
     Snippets: float (n, 1, strip_rows / 2, snippet_px / 2) in 0..1, white = 1.
-    Excerpts: float (n, 1, 92, excerpt_frames), gain as the front end has it.
+    Excerpts: float (n, 1, bands, excerpt_frames), gain and compression as the front end has them.
     """
 
     log_scale: nn.Parameter | None
@@ -47,7 +49,7 @@ class Network(nn.Module, abc.ABC):
         self.architecture = architecture
         self.front_end = front_end
         self.snippet_shape = (front_end.strip_rows // 2, front_end.snippet_px // 2)
-        self.excerpt_shape = (BANDS, front_end.excerpt_frames)
+        self.excerpt_shape = (BANDS[front_end.bands], front_end.excerpt_frames)
 
     @abc.abstractmethod
     def score(self, snippets: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ class Network(nn.Module, abc.ABC):
 
 
 class TwoPathways(Network):
-    """The default network: a small CNN a modality with a dense head, the audio one attending over time.
+    """The first default network: a small CNN a modality with a dense head, the audio one attending over time.
 
     A dense head and attention are what the published family gained most from (Balke et al., ISMIR 2019); the
     strided stem makes it several times faster than the published VGG trunk.
@@ -90,12 +92,36 @@ class TwoPathways(Network):
         return cast(Tensor, self.recording_pathway(excerpts))
 
 
+class ResidualNetwork(TwoPathways):
+    """The default network: as `TwoPathways`, with residual trunks that leave the full resolution early.
+
+    Where maps are large, normalisation and pooling cost more than convolution: the stem has neither, and stages are
+    entered by strided convolutions. Twice the width then costs the same time.
+    Source: He et al., "Deep Residual Learning" (CVPR 2016), section 3.
+    """
+
+    def __init__(self, architecture: Architecture, front_end: FrontEnd) -> None:
+        Network.__init__(self, architecture, front_end)
+        self.score_pathway = Pathway(architecture, self.snippet_shape, attention=False, trunk=_residual_trunk)
+        self.recording_pathway = Pathway(
+            architecture, self.excerpt_shape, attention=architecture.attention, trunk=_residual_trunk
+        )
+        self.log_scale = nn.Parameter(torch.tensor(2.7))
+
+
 class Pathway(nn.Module):
     """float (n, 1, height, width) -> float (n, 32) of unit length."""
 
-    def __init__(self, architecture: Architecture, shape: tuple[int, int], *, attention: bool) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        shape: tuple[int, int],
+        *,
+        attention: bool,
+        trunk: Callable[[Architecture, tuple[int, int]], nn.Sequential] | None = None,
+    ) -> None:
         super().__init__()
-        self.trunk = _trunk(architecture.channels)
+        self.trunk = trunk(architecture, shape) if trunk else _trunk(architecture.channels)
         self.squeeze = _block(architecture.channels[-1], architecture.head_channels, kernel=1)
         with torch.no_grad():
             _, channels, height, width = self.squeeze(self.trunk(torch.zeros(1, 1, *shape))).shape
@@ -116,6 +142,33 @@ def _trunk(channels: tuple[int, ...]) -> nn.Sequential:
     for before, after in itertools.pairwise(channels):
         layers += [nn.MaxPool2d(2), _block(before, after), _block(after, after)]
     return nn.Sequential(*layers)
+
+
+def _residual_trunk(architecture: Architecture, shape: tuple[int, int]) -> nn.Sequential:
+    """Maps of 1/16 of the shape; tall inputs (quarter tones) are brought to whole tones by the stem."""
+    first, *others = architecture.channels
+    rows = 4 if shape[0] > 128 else 2
+    layers: list[nn.Module] = [
+        nn.Conv2d(1, first, (2 * rows + 1, 5), stride=(rows, 2), padding=(rows, 2)),
+        nn.ReLU(inplace=True),
+    ]
+    before = first
+    for channels, blocks in zip(others, architecture.blocks, strict=True):
+        layers += [_block(before, channels, stride=2), *(Residual(channels) for _ in range(blocks))]
+        before = channels
+    return nn.Sequential(*layers)
+
+
+class Residual(nn.Module):
+    """float (n, channels, h, w) -> the same shape: two convolutions around which the input is carried."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _block(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.relu(maps + self.second(self.first(maps)))
 
 
 def _block(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:

@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
+from engine import process
+
 logger = logging.getLogger(__name__)
 
 Task = TypeVar("Task")
@@ -124,6 +126,7 @@ class Worker:
 
 def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[type[Exception], ...]) -> None:
     """Runs in the worker process: receives tasks and sends their results until the pipe closes."""
+    process.prepare(searches=False)
     os.setsid()  # Ctrl-C reaches only the parent, which then kills this process and whatever it has started
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):

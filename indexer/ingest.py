@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Never
 
@@ -14,8 +14,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from engine import documents
 from engine.collection import CollectionWriter
+from engine.collection.identity import Status
 from engine.documents import Encoder
-from engine.errors import EngineError, MediaError
+from engine.errors import DocumentExistsError, EngineError, MediaError
 from engine.values import Document, SnippetSequence
 from engine.workers import Failure, each
 from indexer.sources import Source
@@ -38,7 +39,11 @@ class Summary:
     failed: dict[Path, str] = field(default_factory=dict)
     """From a source to why it is not in the collection."""
     snippets: int = 0
-    """Of added and changed documents."""
+    """How many were embedded."""
+
+    def ids(self, status: Status) -> list[str]:
+        """The list of this status."""
+        return {"added": self.added, "changed": self.changed, "unchanged": self.unchanged}[status]
 
 
 def add(
@@ -52,9 +57,9 @@ def add(
     """Brings a collection, which is made if need be, up to date with `sources`, and commits once at the end.
 
     A source that cannot be embedded fails alone. What was embedded before the process was stopped or killed is kept
-    aside, and taken in by the next run that is asked for it.
+    aside, and the next run that adds it does not embed it again.
 
-    takeover: let a file replace a document of the same id that another file made; otherwise it fails.
+    takeover: let a file replace another document of the same id (`engine.collection.identity`); otherwise it fails.
     Raises CollectionError and WeightsError.
     """
     if not sources:
@@ -75,13 +80,12 @@ def add(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
     source: Source
-    content_hash: str
-    known: Document | None
-    """The document of its id that is there already."""
+    document: Document
+    """What is known of it before it is read."""
 
 
 class _Run:
-    """One run of `add`: what is known of each source, what is embedded, and what became of it."""
+    """One run of `add`: which sources are embedded, and what became of each."""
 
     def __init__(self, writer: CollectionWriter, progress: "tqdm[Never]", takeover: bool) -> None:
         self.summary = Summary()
@@ -96,40 +100,29 @@ class _Run:
                 if isinstance(outcome, Failure):
                     self._fail(task.source.path, outcome.cause)
                 else:
-                    self._take(task, *outcome)
+                    self._put(task.source, *outcome)
 
     def _tasks(self, sources: Iterable[Source]) -> Iterator[_Task]:
         """What has to be embedded; the rest is settled on the way."""
         for source in sources:
             try:
-                content_hash = documents.content_hash(source.path)
+                document = _document(source)
+                needs_embedding = self._writer.needs_embedding(document, replace=self._takeover)
             except MediaError as exc:
                 self._fail(source.path, exc.cause)
-                continue
-            known = self._writer.known(source.id)
-            if known and not self._takeover and _is_another(known, source, content_hash):
-                what = f"{source.id!r} is the {known.kind} made from {known.source}"
-                self._fail(source.path, f"{what}; name this one otherwise in a manifest, or say --replace")
-            elif known and known.kind == source.kind and self._writer.staged(source.id, content_hash):
-                self._keep(known, source)
+            except DocumentExistsError as exc:
+                self._fail(source.path, f"{exc.cause}; name this one otherwise in a manifest, or say --replace")
             else:
-                yield _Task(source=source, content_hash=content_hash, known=known)
+                if needs_embedding:
+                    yield _Task(source=source, document=document)
+                else:
+                    self._put(source, document, None)
 
-    def _take(self, task: _Task, document: Document, sequence: SnippetSequence) -> None:
-        document = replace(_described(document, task.known, task.source), content_hash=task.content_hash)
-        self._writer.stage(document, sequence)
-        (self.summary.changed if task.known else self.summary.added).append(document.id)
-        self.summary.snippets += len(sequence)
-        self._progress.update()
-
-    def _keep(self, known: Document, source: Source) -> None:
-        """Its content is there; what is said of it may be new."""
-        described = _described(known, known, source)
-        if described == known:
-            self.summary.unchanged.append(source.id)
-        else:
-            self._writer.stage(described, self._writer.sequence(source.id))
-            self.summary.changed.append(source.id)
+    def _put(self, source: Source, document: Document, sequence: SnippetSequence | None) -> None:
+        name = documents.name_of(source.path)
+        status = self._writer.put(document, sequence, replace=self._takeover, default_title=name)
+        self.summary.ids(status).append(document.id)
+        self.summary.snippets += 0 if sequence is None else len(sequence)
         self._progress.update()
 
     def _fail(self, path: Path, cause: str) -> None:
@@ -138,31 +131,28 @@ class _Run:
         self._progress.update()
 
 
-def _is_another(known: Document, source: Source, content_hash: str) -> bool:
-    """Whether a document of the source's id was made from something else than the source, older or newer."""
-    moved = Path(known.source) != source.path.absolute()
-    return known.kind != source.kind or (moved and known.content_hash != content_hash)
-
-
-def _described(document: Document, known: Document | None, source: Source) -> Document:
-    """The document with what the manifest says of it, else with what was known before."""
-    before = known or replace(document, title=documents.name_of(source.path))
-    return replace(
-        document,
+def _document(source: Source) -> Document:
+    """What is known of a source before it is read. Raises MediaError if a byte of it cannot be read."""
+    return Document(
         id=source.id,
-        title=source.title or before.title,
-        composer=source.composer or before.composer,
-        work=source.work or before.work,
+        kind=source.kind,
+        title=source.title,
+        composer=source.composer,
+        work=source.work,
         source=str(source.path.absolute()),
+        content_hash=documents.content_hash(source.path),
     )
 
 
 def _embed(load_encoder: LoadEncoder, task: _Task) -> tuple[Document, SnippetSequence] | Failure:
     """Runs in a worker."""
+    encoder = worker_encoder(load_encoder)
     try:
-        return documents.embed(task.source.path, task.source.kind, worker_encoder(load_encoder))
+        medium = documents.read(task.source.path, task.source.kind, encoder.identity.front_end)
     except MediaError as exc:
         return Failure(cause=exc.cause)
+    (sequence,) = documents.sequences([medium], encoder)
+    return documents.described(task.document, medium, sequence), sequence
 
 
 @functools.cache

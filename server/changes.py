@@ -1,6 +1,5 @@
 """Additions and removals while the server runs: changes that wait together become one generation."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 from engine import documents
 from engine.collection import CollectionWriter
 from engine.documents import Encoder, Medium
-from engine.values import Document, SnippetSequence
+from engine.errors import DocumentExistsError
+from engine.values import Document
 from server.errors import DocumentExists, DocumentMissing, ServerError
-from server.messages import Add, Media, Remove
+from server.messages import Add, Remove
 from server.shelf import Shelf
 
 
@@ -33,14 +33,12 @@ def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, thre
     A change that cannot be made is left out, and its outcome is the error.
     Raises CollectionError; then none of the changes is made.
     """
-    additions = [change for change in changes if isinstance(change, Addition)]
-    embedded = iter(documents.sequences([addition.medium for addition in additions], encoder))
     outcomes: list[Outcome] = []
     with CollectionWriter(path, encoder.identity, threads=threads) as writer:
         for change in changes:
             try:
                 if isinstance(change, Addition):
-                    outcomes.append(_add(writer, change, next(embedded)))
+                    outcomes.append(_add(writer, change, encoder))
                 else:
                     outcomes.append(_remove(writer, change))
             except ServerError as error:
@@ -53,38 +51,33 @@ def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, thre
     return outcomes
 
 
-def content_hash(media: Media) -> str:
-    """As `documents.content_hash` of the same files."""
-    digest = hashlib.sha256()
-    for file in media.files:
-        digest.update(file.data)
-    return digest.hexdigest()
-
-
-def _add(writer: CollectionWriter, addition: Addition, sequence: SnippetSequence) -> dict[str, Any]:
+def _add(writer: CollectionWriter, addition: Addition, encoder: Encoder) -> dict[str, Any]:
+    """Adds a document, which is embedded unless its content is there already."""
     add = addition.wanted
-    name = add.media.files[0].name
-    document = Document(
+    document, sequence = _document(add), None
+    try:
+        if writer.needs_embedding(document, replace=add.replace):
+            (sequence,) = documents.sequences([addition.medium], encoder)
+            document = documents.described(document, addition.medium, sequence)
+        status = writer.put(document, sequence, replace=add.replace, default_title=Path(document.source).stem)
+    except DocumentExistsError as exc:
+        raise DocumentExists(f"{exc.cause}; say replace, or another id") from exc
+    held = writer.document(add.id)
+    assert held is not None
+    return {"document": add.id, "status": status, "snippets": held.snippets}
+
+
+def _document(add: Add) -> Document:
+    """What is known of a document before it is embedded."""
+    return Document(
         id=add.id,
         kind=add.media.kind,
-        title=add.title or Path(name).stem,
+        title=add.title,
         composer=add.composer,
         work=add.work,
-        source=name,
-        content_hash=content_hash(add.media),
+        source=Path(add.media.files[0].name).name,
+        content_hash=documents.hash_of(file.data for file in add.media.files),
     )
-    document = documents.described(document, addition.medium, sequence)
-    known = writer.known(add.id) if writer.holds(add.id) else None  # what was never committed does not count
-    same = known is not None and (known.kind, known.content_hash) == (document.kind, document.content_hash)
-    if known is not None and not same and not add.replace:
-        raise DocumentExists(f"{add.id!r} is another {known.kind}, {known.title!r}; say replace, or another id")
-    words = [(one.title, one.composer, one.work) for one in (known, document) if one is not None]
-    if same and len(set(words)) == 1 and writer.staged(add.id, document.content_hash):
-        status = "unchanged"
-    else:
-        writer.stage(document, sequence)
-        status = "added" if known is None else "changed"
-    return {"document": add.id, "status": status, "snippets": len(sequence)}
 
 
 def _remove(writer: CollectionWriter, remove: Remove) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Service:
         """Loads and compiles all that the first query would have to wait for."""
         network, front_end = self._encoder.identity.hash, self._encoder.identity.front_end
         page = np.full((1, front_end.strip_rows, front_end.snippet_px), 255, dtype=np.uint8)
-        silence = np.zeros((1, BANDS, front_end.excerpt_frames), dtype=np.float32)
+        silence = np.zeros((1, BANDS[front_end.bands], front_end.excerpt_frames), dtype=np.float32)
         embedded: dict[Kind, Embeddings] = {
             "score": await asyncio.to_thread(self._encoder.score, page),
             "recording": await asyncio.to_thread(self._encoder.recording, silence),

@@ -42,5 +42,5 @@ def fill(path: Path, *ids: str, kind: Kind = "score", n: int = 5) -> None:
     """Commits documents of n snippets to the collection at `path`."""
     with CollectionWriter(path, NETWORK) as writer:
         for id in ids:
-            writer.stage(document(id, kind), sequence(n, kind))
+            writer.put(document(id, kind), sequence(n, kind), replace=True)
         writer.commit()

@@ -2,8 +2,11 @@
 
 import pytest
 
+from engine import process
 from engine.collection import writer
 from engine.neighbours import cells
+
+process.prepare(embeds=True)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.pieces import Piece
+from bench.lib.pieces import Piece
 from engine.collection import CollectionWriter
 from engine.config import FrontEnd
 from engine.values import RECORDING_PLACE, SCORE_PLACE, Box, Document, NetworkIdentity, SnippetSequence, System
@@ -35,6 +35,6 @@ def write(path: Path) -> None:
             places = np.zeros(SNIPPETS, RECORDING_PLACE)
             recording = SnippetSequence(kind="recording", embeddings=embeddings, places=places, bias=bias)
             name = piece(number).id
-            writer.stage(Document(id=name, kind="score", snippets=SNIPPETS, systems=SYSTEMS), score)
-            writer.stage(Document(id=f"{name}.played", kind="recording", snippets=SNIPPETS), recording)
+            writer.put(Document(id=name, kind="score", snippets=SNIPPETS, systems=SYSTEMS), score)
+            writer.put(Document(id=f"{name}.played", kind="recording", snippets=SNIPPETS), recording)
         writer.commit()

@@ -59,7 +59,7 @@ def fill(path: Path, *numbers: int) -> Path:
     """Adds scores of these numbers, `s0` and so on, to the collection at `path` and commits; returns `path`."""
     with CollectionWriter(path, NETWORK) as writer:
         for number in numbers:
-            writer.stage(document(f"s{number}", content_hash=str(number)), score(number))
+            writer.put(document(f"s{number}", content_hash=str(number)), score(number))
         writer.commit()
     return path
 

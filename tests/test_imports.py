@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "scorefind.py": {"engine", "indexer", "server"},
 }
 TORCH = (
+    "engine/process.py",
     "engine/network.py",
     "engine/published.py",
     "engine/projection.py",
@@ -59,6 +60,12 @@ def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
     assert names & {*PACKAGES, "scorefind"} <= MAY_IMPORT[name.split("/")[0]]
     assert "torch" not in names or name.startswith(TORCH)
     assert ("librosa", True) not in found or name.startswith("bench/")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench/lib").glob("*.py")), ids=lambda path: path.name)
+def test_what_benches_share_imports_none_of_them(path: Path) -> None:
+    names = [name for name, _ in imports(ast.parse(path.read_text())) if name.startswith("bench.")]
+    assert [name for name in names if not name.startswith("bench.lib")] == []
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

@@ -57,6 +57,7 @@ class Encoded:
     """A document as it is stored."""
 
     entry: Entry
+    document: Document
     values: dict[str, bytes]
     """By database."""
 
@@ -72,7 +73,8 @@ def encode(number: int, document: Document, sequence: SnippetSequence) -> Encode
         "bias": sequence.bias.astype("<f4").tobytes(),
     }
     checksum = hashlib.sha256(b"".join([packed, *arrays.values()])).digest()
-    return Encoded(entry=_entry(number, document, checksum), values={"documents": checksum + packed, **arrays})
+    entry, values = _entry(number, document, checksum), {"documents": checksum + packed, **arrays}
+    return Encoded(entry=entry, document=document, values=values)
 
 
 class Transaction:

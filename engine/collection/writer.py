@@ -13,6 +13,8 @@ from types import TracebackType
 
 import numpy as np
 
+from engine.collection import identity
+from engine.collection.identity import Status
 from engine.collection.manifest import KINDS, LMDB_NAME, NAME, Contents, IndexFile, Manifest
 from engine.collection.reader import Collection, added, contents, digest, starts_among
 from engine.collection.store import Encoded, Entry, Store, Stored, Transaction, encode, verify
@@ -20,6 +22,7 @@ from engine.errors import (
     CollectionDamagedError,
     CollectionError,
     CollectionLockedError,
+    DocumentExistsError,
     DocumentMissingError,
 )
 from engine.neighbours import CellIndex, FlatIndex, build, cell_count, checksum, extend, extendable, load, save
@@ -42,8 +45,8 @@ GONE_SHARE = 1 / 8
 class CollectionWriter:
     """The one writer of a collection, which it makes if there is none; for one thread.
 
-    Staged documents are on disk, but of no generation until `commit`. They outlive the process: a later writer finds
-    those that were never committed, and takes one in when it is asked for it (`staged`) instead of embedding it again.
+    Documents that were put are on disk soon, but in no generation until `commit`. They outlive the process: where a
+    killed writer left the content of a document, a later one needs no embedding of it. Else they count for nothing.
     """
 
     def __init__(self, path: Path | str, network: NetworkIdentity, *, threads: int = 1) -> None:
@@ -55,7 +58,7 @@ class CollectionWriter:
         """
         self.path = Path(path)
         self._threads = threads
-        self._pending: list[Encoded] = []
+        self._pending: dict[int, Encoded] = {}
         self._pending_since = 0.0
         with contextlib.ExitStack() as opened:
             opened.enter_context(_locked(self.path))
@@ -76,53 +79,43 @@ class CollectionWriter:
         """Whether the next commit will hold a document of this id, as it stands."""
         return id in self._working
 
-    def known(self, id: str) -> Document | None:
-        """The document of this id that is in force, staged, or left over by a killed writer."""
-        self.flush()
-        entry = self._working.get(id) or self._leftover.get(id)
-        if entry is None:
-            return None
-        with self._store.reading() as txn:
-            return txn.document(entry.number)
+    def document(self, id: str) -> Document | None:
+        """The document of this id that the next commit will hold, as it stands; None if there is none."""
+        return self._read(self._working[id]) if id in self._working else None
 
-    def sequence(self, id: str) -> SnippetSequence:
-        """The snippets of the document that `known` tells, for staging it again with another title.
+    def needs_embedding(self, document: Document, *, replace: bool = False) -> bool:
+        """Whether `put` needs the snippets of this document, because those of its content are not stored under its id.
 
-        Raises DocumentMissingError if there is none.
+        A question: nothing is changed by it. Raises DocumentExistsError where `put` would.
         """
-        self.flush()
-        entry = self._working.get(id) or self._leftover.get(id)
-        if entry is None:
-            raise self._missing(id)
-        with self._store.reading() as txn:
-            return txn.sequence(entry)
+        self._require_room(document, replace)
+        return self._same_content(document) is None
 
-    def staged(self, id: str, content_hash: str) -> bool:
-        """Whether the next commit will hold a document of this id and content hash.
+    def put(
+        self, document: Document, sequence: SnippetSequence | None, *, replace: bool = False, default_title: str = ""
+    ) -> Status:
+        """Has the next commit hold a document; what is said of it is merged with what is held (`identity`).
 
-        One that a killed writer left over is taken in by this very question. An empty content hash equals none.
+        sequence: its snippets, which `snippets` of the document will count; None if it needs no embedding.
+        replace: let it take the place of another document of the same id.
+        default_title: the title of a new document that has none.
+        Returns whether the id is new, or what it stands for changed.
+        Raises DocumentExistsError, which names both documents, if another one has this id and `replace` is not said;
+        ValueError if the sequence is missing, empty, or not as its dataclass says.
         """
-        left = self._leftover.get(id)
-        if left is not None and left.content_hash == content_hash != "":
-            self._put_in_place(self._leftover.pop(id))
-        entry = self._working.get(id)
-        return entry is not None and entry.content_hash == content_hash != ""
-
-    def stage(self, document: Document, sequence: SnippetSequence) -> None:
-        """Writes a document, which the next commit puts in force; one of the same id gives way to it.
-
-        Its `snippets` are counted here. Raises ValueError if the sequence is empty, or not as its dataclass says.
-        """
-        _check(document, sequence)
-        encoded = encode(self._next_number, replace(document, snippets=len(sequence)), sequence)
-        self._next_number += 1
-        if not self._pending:
-            self._pending_since = time.monotonic()
-        self._pending.append(encoded)
-        self._put_in_place(encoded.entry)
-        size = sum(len(value) for waiting in self._pending for value in waiting.values.values())
-        if size >= BATCH_BYTES or time.monotonic() - self._pending_since >= BATCH_S:
-            self.flush()
+        self._require_room(document, replace)
+        held, same = self.document(document.id), self._same_content(document)
+        document = identity.described(document, held, default_title)
+        if same is None:
+            self._write(document, sequence)
+            return "added" if held is None else "changed"
+        stored = self._read(same)
+        document = _measured(document, stored)
+        if document == stored:
+            self._put_in_place(same)
+        else:
+            self._write(document, self._sequence(same))
+        return "added" if held is None else "unchanged" if document == held else "changed"
 
     def remove(self, id: str) -> None:
         """Leaves a document out of the next commit. Raises DocumentMissingError if there is none of this id."""
@@ -135,7 +128,7 @@ class CollectionWriter:
         """Makes what was staged survive a crash, now. Raises CollectionError if it cannot be written."""
         if self._pending:
             with self._store.writing() as txn:
-                for encoded in self._pending:
+                for encoded in self._pending.values():
                     txn.put(encoded)
             self._pending.clear()
 
@@ -186,11 +179,49 @@ class CollectionWriter:
         self._next_number = max([self._manifest.next_number, *(number + 1 for number in numbers)])
         self._dropped = set(numbers) - live - {entry.number for entry in self._leftover.values()}
 
+    def _require_room(self, document: Document, replace: bool) -> None:
+        """Raises DocumentExistsError if the id stands for another document, which is not to be replaced."""
+        held = self.document(document.id)
+        if held is not None and not replace and not identity.same_document(held, document):
+            raise DocumentExistsError(self.path, identity.conflict(held, document))
+
+    def _same_content(self, document: Document) -> Entry | None:
+        """Where the document's content is stored under its id: in force, staged, or left over by a killed writer."""
+        entries = [entries.get(document.id) for entries in (self._working, self._leftover)]
+        return next((entry for entry in entries if entry and identity.same_content(entry, document)), None)
+
+    def _read(self, entry: Entry) -> Document:
+        if entry.number in self._pending:
+            return self._pending[entry.number].document
+        with self._store.reading() as txn:
+            return txn.document(entry.number)
+
+    def _sequence(self, entry: Entry) -> SnippetSequence:
+        self.flush()
+        with self._store.reading() as txn:
+            return txn.sequence(entry)
+
+    def _write(self, document: Document, sequence: SnippetSequence | None) -> None:
+        """Stages a document under a new number."""
+        if sequence is None:
+            raise ValueError(f"{document.id}: expected the snippets of a content that is not stored yet, got None")
+        _check(document, sequence)
+        encoded = encode(self._next_number, replace(document, snippets=len(sequence)), sequence)
+        self._next_number += 1
+        if not self._pending:
+            self._pending_since = time.monotonic()
+        self._pending[encoded.entry.number] = encoded
+        self._put_in_place(encoded.entry)
+        size = sum(len(value) for waiting in self._pending.values() for value in waiting.values.values())
+        if size >= BATCH_BYTES or time.monotonic() - self._pending_since >= BATCH_S:
+            self.flush()
+
     def _put_in_place(self, entry: Entry) -> None:
         """Has the next commit hold `entry` instead of what there is of its id."""
         for entries in (self._working, self._leftover):
-            if entry.id in entries:
-                self._dropped.add(entries.pop(entry.id).number)
+            old = entries.pop(entry.id, entry)
+            if old != entry:
+                self._dropped.add(old.number)
         self._working[entry.id] = entry
 
     def _put_in_force(self, entries: list[Entry], *, fresh: bool) -> None:
@@ -352,6 +383,17 @@ def _will_do(was: list[Entry], now: list[Entry]) -> bool:
     before, after = set(was), set(now)
     new, gone = (sum(entry.snippets for entry in some) for some in (after - before, before - after))
     return new <= BESIDE_SNIPPETS and gone <= GONE_SHARE * sum(entry.snippets for entry in was)
+
+
+def _measured(document: Document, stored: Document) -> Document:
+    """The document with what its content was found to hold, as it was stored."""
+    return replace(
+        document,
+        snippets=stored.snippets,
+        pages=stored.pages,
+        systems=stored.systems,
+        duration_s=stored.duration_s,
+    )
 
 
 def _check(document: Document, sequence: SnippetSequence) -> None:

@@ -15,10 +15,6 @@ PROBES = 64
 SHARE = 6
 """Query snippets that are worth a thread."""
 
-# From so many query snippets on FAISS multiplies matrices. Its own default here, 128,000, means that it compares one by
-# one, which takes twice as long (1.5 against 0.7 ms a snippet among 220,000).
-faiss.cvar.distance_compute_blas_threshold = 2
-
 Neighbours = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Similarities float32 (N, k) and rows int64 (N, k) for N query snippets, best first; row -1: there are no more."""
 

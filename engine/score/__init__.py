@@ -1,14 +1,24 @@
-"""Score file -> page images -> systems -> one strip -> snippets: what the rest of the project reads scores with."""
+"""Score file -> page images -> systems -> one strip -> snippets.
 
-from engine.score.pages import normalise_grey, read_pages
+A module a stage: `pages` (file -> page images), then `ink`, `lines`, `courses`, `staves` and `systems`, which
+`detection` runs one after the other (page image -> systems), then `strips` (systems -> strip -> snippets).
+"""
+
+from engine.score.detection import Explanation, explain, find_systems
+from engine.score.pages import Grey, normalise_grey, read_pages
+from engine.score.rejection import Rejection
 from engine.score.strips import Score, cut_strip, read_score, score_of, snippets, straight_course, strip_scale
-from engine.score.systems import Course, FoundSystem, find_systems
+from engine.score.systems import FoundSystem, SystemCourse
 
 __all__ = [
-    "Course",
+    "Explanation",
     "FoundSystem",
+    "Grey",
+    "Rejection",
     "Score",
+    "SystemCourse",
     "cut_strip",
+    "explain",
     "find_systems",
     "normalise_grey",
     "read_pages",

@@ -19,15 +19,13 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
 """What a score file may be called; a folder of files with `IMAGE_SUFFIXES` is a score too."""
 
-# Pillow's own limit, one for the whole process, refuses what large scans have; ours is looked at before any decoding.
-Image.MAX_IMAGE_PIXELS = None
-
-PAGE_WIDTH = 1800
-"""Width in px at which PDF pages are rendered and above which images are reduced: staff lines stay 2 px thick."""
-LEAST_SIDE = 16
-MOST_RATIO = 20
+MAX_WIDTH_PX = 1800
+"""Width at which PDF pages are rendered and above which images are reduced: staff lines stay 2 px thick."""
+MIN_SIDE_PX = 16
+"""Shortest side of a page: what is smaller is a thumbnail or damage."""
+MAX_RATIO = 20
 """Longest page, as a multiple of its width."""
-LEAST_CONTRAST = 64
+MIN_CONTRAST = 64
 """Grey levels between paper and ink that are stretched to 255 at most: fainter marks stay faint."""
 
 
@@ -45,8 +43,8 @@ def read_pages(path: Path | str, limits: MediaLimits = GENEROUS) -> Iterator[Gre
         for page in _pdf_pages(file) if _is_pdf(file) else _image_pages(file, limits.pixels):
             if pages == limits.pages:
                 raise PageError(path, f"more than {limits.pages} pages, the most that are taken")
-            if min(page.shape) < LEAST_SIDE:
-                raise PageError(file, f"expected pages of at least {LEAST_SIDE} px a side, got {page.shape}")
+            if min(page.shape) < MIN_SIDE_PX:
+                raise PageError(file, f"expected pages of at least {MIN_SIDE_PX} px a side, got {page.shape}")
             pages += 1
             yield normalise_grey(page)
     if not pages:
@@ -61,8 +59,8 @@ def pages_of(images: Iterable[NDArray[np.uint8]]) -> Iterator[Grey]:
     """
     for image in images:
         is_page = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
-        if image.dtype != np.uint8 or not is_page or min(image.shape[:2]) < LEAST_SIDE:
-            expected = f"uint8 (height, width) or (height, width, 3) of at least {LEAST_SIDE} px a side"
+        if image.dtype != np.uint8 or not is_page or min(image.shape[:2]) < MIN_SIDE_PX:
+            expected = f"uint8 (height, width) or (height, width, 3) of at least {MIN_SIDE_PX} px a side"
             raise PageError("page image", f"expected {expected}, got {image.dtype} {image.shape}")
         yield normalise_grey(_grey(Image.fromarray(image)))
 
@@ -87,7 +85,7 @@ def normalise_grey(page: Grey) -> Grey:
     if ink <= 2 and flat is page:
         return page
     white = 255 if flat is page else 240
-    ink = min(ink, white - LEAST_CONTRAST)
+    ink = min(ink, white - MIN_CONTRAST)
     levels = np.clip((np.arange(256) - ink) * (255.0 / (white - ink)), 0, 255)
     return np.asarray(cv2.LUT(flat, levels.astype(np.uint8)), dtype=np.uint8)
 
@@ -100,7 +98,7 @@ def _paper(page: Grey) -> Grey:
     small = cv2.resize(page, size, interpolation=cv2.INTER_AREA)
     small = cv2.medianBlur(cv2.dilate(small, np.ones((7, 7), np.uint8)), 9)
     usual = int(np.median(small))
-    smooth = cv2.GaussianBlur(np.maximum(small, max(usual // 2, LEAST_CONTRAST)), (0, 0), 3)
+    smooth = cv2.GaussianBlur(np.maximum(small, max(usual // 2, MIN_CONTRAST)), (0, 0), 3)
     return np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
@@ -148,9 +146,9 @@ def _pdf_pages(file: Path) -> Iterator[Grey]:
 
 def _pdf_scale(file: Path, size: tuple[float, float]) -> float:
     width, height = size
-    if not (width > 0 and 0 < height <= MOST_RATIO * width):
-        raise PageError(file, f"expected pages at most {MOST_RATIO} times as high as wide, got {width:g} x {height:g}")
-    return PAGE_WIDTH / width
+    if not (width > 0 and 0 < height <= MAX_RATIO * width):
+        raise PageError(file, f"expected pages at most {MAX_RATIO} times as high as wide, got {width:g} x {height:g}")
+    return MAX_WIDTH_PX / width
 
 
 def _image_pages(file: Path, most_pixels: int) -> Iterator[Grey]:
@@ -158,9 +156,11 @@ def _image_pages(file: Path, most_pixels: int) -> Iterator[Grey]:
         with Image.open(file) as image:
             for frame in range(getattr(image, "n_frames", 1)):
                 image.seek(frame)
-                if image.width * image.height > most_pixels or image.height > MOST_RATIO * image.width:
+                if image.width * image.height > most_pixels or image.height > MAX_RATIO * image.width:
                     raise PageError(file, f"{image.width} x {image.height} px: too large for a page")
                 yield _grey(image)
+    except Image.DecompressionBombError as exc:  # Pillow's own limit, which `engine.process.prepare` lifts
+        raise PageError(file, f"too large for a page: {exc}") from exc
     except UnidentifiedImageError as exc:
         raise PageError(file, "not a PDF, PNG, JPEG or TIFF file") from exc
     except (OSError, SyntaxError, ValueError, EOFError) as exc:
@@ -168,8 +168,8 @@ def _image_pages(file: Path, most_pixels: int) -> Iterator[Grey]:
 
 
 def _grey(image: Image.Image) -> Grey:
-    """uint8 (h, w) of the image's current frame, transparency on white, no wider than PAGE_WIDTH."""
-    image.draft("L", (PAGE_WIDTH, PAGE_WIDTH))
+    """uint8 (h, w) of the image's current frame, transparency on white, no wider than MAX_WIDTH_PX."""
+    image.draft("L", (MAX_WIDTH_PX, MAX_WIDTH_PX))
     frame = ImageOps.exif_transpose(image)
     if frame.mode.startswith(("I", "F")):
         values = np.asarray(frame, dtype=np.float32)
@@ -180,7 +180,7 @@ def _grey(image: Image.Image) -> Grey:
         page = np.asarray(Image.alpha_composite(white, layers).convert("L"))
     else:
         page = np.asarray(frame.convert("L"))
-    if page.shape[1] > PAGE_WIDTH:
-        size = (PAGE_WIDTH, max(1, round(page.shape[0] * PAGE_WIDTH / page.shape[1])))
+    if page.shape[1] > MAX_WIDTH_PX:
+        size = (MAX_WIDTH_PX, max(1, round(page.shape[0] * MAX_WIDTH_PX / page.shape[1])))
         page = np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return page

@@ -1,164 +1,152 @@
-"""Page image -> staves: five lines at equal distance, followed across the page however it is skewed or bent."""
+"""Courses -> staves: each course fitted to the five lines along it, and judged by how much of them is there."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.score.staff_lines import (
-    BREAK,
-    LEAST_LENGTH,
-    Evidence,
-    Floats,
-    Grey,
-    binarise,
-    courses,
-    line_evidence,
-    resize,
-    smooth,
-    staff_space,
-)
+from engine.score.courses import BETWEEN, BEYOND, LINES, MAX_BREAK, MIN_LENGTH, Course, smooth
+from engine.score.lines import Floats, Lines
+from engine.score.rejection import Reject, Rejection, ignore
+from engine.values import Box
 
-WORKING_SPACE = 10.0
-"""Staff space in px at which lines are sought: pages of another resolution are resized to it."""
-SPACE_RANGE = (7.5, 14.0)
-"""Staff spaces in px that are left as they are."""
-SMALL_PAGE = 1200
-"""Pages less wide, in px, are doubled before their staff space is measured."""
-STRENGTH = 0.55
+MIN_STRENGTH = 0.55
 """Least strength of a staff. Staves of real scans have 0.8 and more."""
-COVERAGE = 0.86
+MIN_COVERAGE = 0.86
 """Least share of the five lines that is ink. Lines of bold text reach 0.83, staves of real scans 0.97 and more."""
-SHORT_STRENGTH = 0.7
-"""The same for those less than half as long as the longest: slurs, beams and ledger lines make short candidates."""
-SHORT = 0.25
-"""Least length, as a share of the longest, of a staff that does not start where the long ones do, as last bars do."""
-ALIGNED = 2.0
-"""Distance of left ends, in staff spaces, up to which two staves start in the same place."""
-LONGEST_GAP = 25
-"""Longest gap in staff spaces, covered by beams or chords, across which two parts of a staff are put together."""
-FIVE_LINES = np.arange(-2, 3, dtype=np.float32)
-"""Places of the lines, in staff spaces from the middle one."""
-TRACK = 0.4
-"""How far, in staff spaces, a course may lie beside its staff."""
-LEAST_VISIBLE = 0.3
+SHORT = 0.5
+"""Share of the longest staff's length below which a staff is short: slurs, beams and ledger lines look like one."""
+MIN_SHORT_STRENGTH = 0.7
+"""Least strength of a short staff."""
+MAX_INDENT = 2.0
+"""Distance of left ends, in staff spaces, up to which a short staff starts where the long ones do, as last bars do."""
+MIN_INDENTED = 0.25
+"""Least length of a short staff that starts elsewhere, as a share of the longest."""
+MIN_DISTANCE = 4.2
+"""Least distance of two staves in staff spaces, middle line to middle line: closer ones are the same staff."""
+MAX_GAP = 25
+"""Longest gap, in staff spaces, across which two parts of a staff are put together: beams and chords cover lines."""
+MAX_STEP = 0.6
+"""Largest step between two such parts, in staff spaces: less than from one line to the next."""
+MAX_SHIFT = 1.5
+"""How far a staff may lie beside its course at its own, in staff spaces: courses catch on ledger lines."""
+SIZES = (0.65, 1.25)
+"""Smallest and largest staff space that is fitted, relative to the commonest one."""
+MAX_LAG = 0.4
+"""How far, in staff spaces, the rows of a course are moved one by one: a course lags where its staff tilts."""
+LAG_REACH = 2
+"""Columns that decide such a move, in staff spaces to both sides."""
+MIN_GAIN = 0.02
+"""Fit by which the best such move must exceed others: lines are thick, so their middle is taken."""
+MIN_VISIBLE = 0.3
 """Share of a line that must be free of notes and beams for it to count as fully seen."""
+MIN_LINES = 3
+"""Of the five lines, how many are seen from a staff's first column to its last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Staff:
-    """One staff, in pixels of its page."""
+class Staff(Course):
+    """One staff: the course of its middle line, in pixels."""
 
-    xs: Floats
-    """(k,) increasing columns, from the left end of the staff lines to the right end."""
-    ys: Floats
-    """(k,) row of the middle line there."""
     space: float
     """Distance of two lines."""
     strength: float
     """0..1, how much of the five lines was seen."""
 
-    @property
-    def x0(self) -> float:
-        return float(self.xs[0])
-
-    @property
-    def x1(self) -> float:
-        return float(self.xs[-1])
-
-    @property
-    def length(self) -> float:
-        return self.x1 - self.x0
-
-    @property
-    def y(self) -> float:
-        """Row of the middle line at mid-length."""
-        return float(np.median(self.ys))
-
-    @property
-    def slope(self) -> float:
-        return slope(self.xs, self.ys)
-
-    def rows(self, columns: Floats | NDArray[np.float64]) -> Floats:
-        """Row of the middle line at any columns, going on straight beyond the ends."""
-        return follow(self.xs, self.ys, columns)
-
     def scaled(self, factor: float) -> "Staff":
         """The same staff on the page resized by `factor`."""
-        return Staff(
-            xs=self.xs * np.float32(factor),
-            ys=self.ys * np.float32(factor),
-            space=self.space * factor,
-            strength=self.strength,
+        return replace(
+            self, xs=self.xs * np.float32(factor), ys=self.ys * np.float32(factor), space=self.space * factor
         )
 
-
-def slope(xs: Floats, ys: Floats) -> float:
-    """Rows per column of the straight line closest to a curve."""
-    across = xs - xs.mean()
-    return float((across * (ys - ys.mean())).sum() / max(float((across * across).sum()), 1e-9))
-
-
-def follow(xs: Floats, ys: Floats, columns: Floats | NDArray[np.float64]) -> Floats:
-    """float32, as many as columns: the curve there; beyond its ends it goes on at its overall slope."""
-    beyond = columns - np.clip(columns, xs[0], xs[-1])
-    return np.asarray(np.interp(columns, xs, ys) + slope(xs, ys) * beyond, dtype=np.float32)
+    def box(self, width: int) -> Box:
+        """Its lines in page widths, `width` px each; where it is skewed or bent, its height is that at mid-length."""
+        reach = 2 * self.space
+        return Box(x0=self.x0 / width, y0=(self.y - reach) / width, x1=self.x1 / width, y1=(self.y + reach) / width)
 
 
-def find_staves(page: Grey) -> tuple[list[Staff], Grey, float]:
-    """Staves of a page from top to bottom, the ink they were found in, and that ink's scale.
-
-    page: uint8 (h, w), white 255, grey levels normalised.
-    Returns the staves in pixels of the ink; the ink, uint8 (h', w') of 0 and 1; and w' / w.
-    """
-    enlarged = 2.0 if page.shape[1] < SMALL_PAGE else 1.0
-    ink = binarise(resize(page, enlarged))
-    enlarged_space = staff_space(ink)
-    if enlarged_space is None:
-        return [], ink, enlarged
-    space = enlarged_space / enlarged
-    scale = 1.0 if SPACE_RANGE[0] <= space <= SPACE_RANGE[1] else WORKING_SPACE / space
-    own, ink = ink, ink if scale == enlarged else binarise(resize(page, scale))
-    sharp = own if scale < 1 else ink
-    evidence = line_evidence(ink, sharp, space * scale)
-    candidates = [_refined(evidence, course, space * scale) for course in courses(evidence.lines, space * scale)]
-    staves = _whole(_credible([staff for staff in candidates if staff is not None]))
-    return sorted(staves, key=lambda staff: staff.y), ink, scale
+def find_staves(courses: Iterable[Course], lines: Lines, reject: Reject = ignore) -> list[Staff]:
+    """The staves that run along these courses, top to bottom, in pixels of the lines."""
+    fitted = [_fitted(course, lines, reject) for course in courses]
+    inked = [staff for staff in fitted if staff is not None]
+    staves = _joined(_apart(_strong(inked, lines, reject), lines, reject))
+    return sorted(staves, key=lambda staff: staff.y)
 
 
-def _credible(candidates: list[Staff]) -> list[Staff]:
-    """Those that are strong enough for their length and overlap no stronger one."""
-    strong = [staff for staff in candidates if staff.strength >= STRENGTH]
+def _fitted(course: Course, lines: Lines, reject: Reject) -> Staff | None:
+    """The staff along a course with its own staff space, middle line and ends; None if it is too short or not inked."""
+    columns = np.arange(round(course.x0), round(course.x1) + 1, dtype=np.float32)
+    _, shift, space = _fit(lines, columns, course.rows(columns), lines.space)
+    middle = _tracked(lines, replace(course, ys=course.ys + np.float32(shift)), space)
+    rows = middle.rows(columns)
+    strength, _, _ = _fit(lines, columns, rows, space)
+    x0, x1 = _ends(lines, middle, space)
+    knots = np.unique(np.concatenate([[x0], middle.xs[(middle.xs > x0) & (middle.xs < x1)], [x1]])).astype(np.float32)
+    staff = Staff(xs=knots, ys=middle.rows(knots), space=space, strength=min(strength, 1.0))
+    if staff.length < MIN_LENGTH * space:
+        reject(_rejection(staff, "length below MIN_LENGTH", staff.length / space, MIN_LENGTH, lines))
+        return None
+    coverage = _coverage(lines, columns, rows, space)
+    if coverage < MIN_COVERAGE:
+        reject(_rejection(staff, "inked share below MIN_COVERAGE", coverage, MIN_COVERAGE, lines))
+        return None
+    return staff
+
+
+def _strong(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
+    """The staves that are strong enough for their length, and do not start too far from where the long ones do."""
+    strong = [staff for staff in staves if staff.strength >= MIN_STRENGTH]
     longest = max((staff.length for staff in strong), default=0.0)
-    long = [staff for staff in strong if staff.length >= longest / 2]
+    long = [staff for staff in strong if staff.length >= SHORT * longest]
     tilt = float(np.median([staff.slope for staff in long] or [0.0]))
     left = float(np.median([staff.x0 + tilt * staff.y for staff in long] or [0.0]))
 
-    def credible(staff: Staff) -> bool:
-        if staff.length >= longest / 2:
-            return True
-        starts = abs(staff.x0 + tilt * staff.y - left) <= ALIGNED * staff.space
-        return staff.strength >= SHORT_STRENGTH and (starts or staff.length >= SHORT * longest)
+    def fault(staff: Staff) -> tuple[str, float, float] | None:
+        if staff.strength < MIN_STRENGTH:
+            return "strength below MIN_STRENGTH", staff.strength, MIN_STRENGTH
+        if staff.length >= SHORT * longest:
+            return None
+        if staff.strength < MIN_SHORT_STRENGTH:
+            return "strength of a short staff below MIN_SHORT_STRENGTH", staff.strength, MIN_SHORT_STRENGTH
+        indented = abs(staff.x0 + tilt * staff.y - left) > MAX_INDENT * staff.space
+        if indented and staff.length < MIN_INDENTED * longest:
+            return "length of an indented staff below MIN_INDENTED", staff.length / longest, MIN_INDENTED
+        return None
 
-    found: list[Staff] = []
-    for staff in sorted(filter(credible, strong), key=lambda staff: -staff.strength * staff.length):
-        if not any(_overlap(staff, other) for other in found):
-            found.append(staff)
-    return found
+    kept = []
+    for staff in staves:
+        if found := fault(staff):
+            reject(_rejection(staff, *found, lines))
+        else:
+            kept.append(staff)
+    return kept
 
 
-def _overlap(a: Staff, b: Staff) -> bool:
-    """Whether two staves claim the same place."""
+def _apart(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
+    """The staves without those that lie where a stronger one does."""
+    kept: list[Staff] = []
+    for staff in sorted(staves, key=lambda staff: -staff.strength * staff.length):
+        distance = min((_distance(staff, other) for other in kept), default=np.inf)
+        if distance < MIN_DISTANCE:
+            reject(
+                _rejection(staff, "distance from a stronger staff below MIN_DISTANCE", distance, MIN_DISTANCE, lines)
+            )
+        else:
+            kept.append(staff)
+    return kept
+
+
+def _distance(a: Staff, b: Staff) -> float:
+    """Distance of two middle lines in staff spaces; infinite if no column has both."""
     x0, x1 = max(a.x0, b.x0), min(a.x1, b.x1)
     if x1 <= x0:
-        return False
+        return np.inf
     columns = np.linspace(x0, x1, 9)
-    apart = np.abs(a.rows(columns) - b.rows(columns))
-    return bool(np.median(apart) < 4.2 * max(a.space, b.space))
+    return float(np.median(np.abs(a.rows(columns) - b.rows(columns)))) / max(a.space, b.space)
 
 
-def _whole(staves: list[Staff]) -> list[Staff]:
+def _joined(staves: list[Staff]) -> list[Staff]:
     """The staves, those put together that are parts of one which notes or beams break up."""
     whole: list[Staff] = []
     for staff in sorted(staves, key=lambda staff: staff.x0):
@@ -166,19 +154,19 @@ def _whole(staves: list[Staff]) -> list[Staff]:
         if number is None:
             whole.append(staff)
         else:
-            whole[number] = _joined(whole[number], staff)
+            whole[number] = _join(whole[number], staff)
     return whole
 
 
 def _continues(left: Staff, right: Staff) -> bool:
     """Whether the right staff goes on in the row where the left one ends, not too far off."""
-    if not 0 < right.x0 - left.x1 <= LONGEST_GAP * left.space:
+    if not 0 < right.x0 - left.x1 <= MAX_GAP * left.space:
         return False
     middle = np.array([(left.x1 + right.x0) / 2])
-    return bool(abs(left.rows(middle) - right.rows(middle))[0] < 0.6 * left.space)
+    return bool(abs(left.rows(middle) - right.rows(middle))[0] < MAX_STEP * left.space)
 
 
-def _joined(left: Staff, right: Staff) -> Staff:
+def _join(left: Staff, right: Staff) -> Staff:
     shares = np.array([left.length, right.length]) / (left.length + right.length)
     return Staff(
         xs=np.concatenate([left.xs, right.xs]),
@@ -188,43 +176,57 @@ def _joined(left: Staff, right: Staff) -> Staff:
     )
 
 
-def _refined(evidence: Evidence, course: tuple[Floats, Floats], space: float) -> Staff | None:
-    """The staff with its own staff space, middle line and ends, measured along its whole course; None if it is none."""
-    xs, ys = course
-    columns = np.arange(round(xs[0]), round(xs[-1]) + 1, dtype=np.float32)
-    strength, shift, own = _fit(evidence, columns, follow(xs, ys, columns), space)
-    ys = _tracked(evidence, xs, ys + np.float32(shift), own)
-    strength = _fit(evidence, columns, follow(xs, ys, columns), own)[0]
-    x0, x1 = _ends(evidence.lines, xs, ys, own)
-    if x1 - x0 < LEAST_LENGTH * own or _coverage(evidence, columns, follow(xs, ys, columns), own) < COVERAGE:
-        return None
-    knots = np.unique(np.concatenate([[x0], xs[(xs > x0) & (xs < x1)], [x1]])).astype(np.float32)
-    return Staff(xs=knots, ys=follow(xs, ys, knots), space=own, strength=min(strength, 1.0))
+def _fit(lines: Lines, columns: Floats, rows: Floats, space: float) -> tuple[float, float, float]:
+    """Strength, shift of the middle line in px and staff space that explain best what lies round a course.
+
+    Strength is how much of a line is seen at the five places of a staff, less what lies between and beyond them.
+    """
+    step = 0.125
+    offsets = np.arange(-7 * space, 7 * space, step, dtype=np.float32)
+    seen = _sample(lines.seen, columns[::3], rows[::3], offsets).mean(axis=1)
+    visible = _sample(lines.visible, columns[::3], rows[::3], offsets).mean(axis=1)
+    profile = seen / np.maximum(visible, MIN_VISIBLE)
+    shifts = np.arange(-MAX_SHIFT, MAX_SHIFT, 0.05) * space
+    spaces = space * np.arange(*SIZES, 0.005)
+    steps = np.concatenate([LINES, BETWEEN, BEYOND])
+    weights = np.array([0.2] * 5 + [-0.125] * 4 + [-0.05] * 2)
+    places = shifts[:, None, None] + spaces[None, :, None] * steps
+    fit = profile[np.rint((places - offsets[0]) / step).astype(np.intp)] @ weights
+    best = np.unravel_index(np.argmax(fit), fit.shape)
+    return float(fit[best]), float(shifts[best[0]]), float(spaces[best[1]])
 
 
-def _tracked(evidence: Evidence, xs: Floats, ys: Floats, space: float) -> Floats:
-    """The rows of a course, each moved to where the lines near it are: the course itself lags behind where it tilts."""
-    shifts = np.arange(-TRACK, TRACK + 0.01, 0.05, dtype=np.float32) * np.float32(space)
-    steps = np.array([-2, -1, 0, 1, 2, -1.5, -0.5, 0.5, 1.5], np.float32) * np.float32(space)
+def _tracked(lines: Lines, course: Course, space: float) -> Course:
+    """The course with each row moved to where the lines near it are."""
+    shifts = np.arange(-MAX_LAG, MAX_LAG + 0.01, 0.05, dtype=np.float32) * np.float32(space)
+    steps = np.concatenate([LINES, BETWEEN]) * np.float32(space)
     weights = np.array([0.2] * 5 + [-0.25] * 4, np.float32)
-    columns = np.arange(xs[0], xs[-1] + 1, 2, dtype=np.float32)
+    columns = np.arange(course.xs[0], course.xs[-1] + 1, 2, dtype=np.float32)
     offsets = (shifts[:, None] + steps).ravel()
-    seen = _sample(evidence.lines, columns, follow(xs, ys, columns), offsets)
+    seen = _sample(lines.seen, columns, course.rows(columns), offsets)
     fit = np.tensordot(weights, seen.reshape(len(shifts), len(steps), -1), axes=(0, 1))
-    near = cv2.blur(fit, (2 * round(2 * space) + 1, 1))  # four staff spaces to both sides
-    near = near[:, np.searchsorted(columns, xs).clip(0, len(columns) - 1)]
-    best = (
-        near >= near.max(axis=0) - 0.02
-    )  # lines are thick, so that neighbouring shifts fit as well: take their middle
-    return smooth(ys + (shifts @ best) / best.sum(axis=0))
+    near = cv2.blur(fit, (2 * round(LAG_REACH * space) + 1, 1))
+    near = near[:, np.searchsorted(columns, course.xs).clip(0, len(columns) - 1)]
+    best = near >= near.max(axis=0) - MIN_GAIN
+    return replace(course, ys=smooth(course.ys + (shifts @ best) / best.sum(axis=0)))
 
 
-def _coverage(evidence: Evidence, columns: Floats, rows: Floats, space: float) -> float:
+def _coverage(lines: Lines, columns: Floats, rows: Floats, space: float) -> float:
     """Share of the five lines that is ink, whether line or note."""
-    finer = np.float32(evidence.finer)
-    lines = FIVE_LINES * np.float32(space) * finer
+    finer = np.float32(lines.finer)
     columns, rows = (finer * (places[::3] + 0.5) - 0.5 for places in (columns, rows))  # centres of pixels
-    return float(_sample(evidence.sharp, columns, rows, lines).mean())
+    return float(_sample(lines.sharp, columns, rows, LINES * np.float32(space) * finer).mean())
+
+
+def _ends(lines: Lines, middle: Course, space: float) -> tuple[float, float]:
+    """First and last column where most of the five lines are seen, near the ends of the course."""
+    reach = MAX_BREAK * space
+    columns = np.arange(max(0, middle.xs[0] - reach), min(lines.width - 1, middle.xs[-1] + reach), dtype=np.float32)
+    seen = _sample(lines.seen, columns, middle.rows(columns), LINES * np.float32(space)).sum(axis=0)
+    present = np.flatnonzero(np.convolve(seen, np.ones(5) / 5, "same") >= MIN_LINES)
+    if not len(present):
+        return middle.x0, middle.x0
+    return float(columns[present[0]]), float(columns[present[-1]])
 
 
 def _sample(image: Floats, columns: Floats, rows: Floats, offsets: Floats) -> Floats:
@@ -234,33 +236,6 @@ def _sample(image: Floats, columns: Floats, rows: Floats, offsets: Floats) -> Fl
     return np.asarray(cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR), dtype=np.float32)
 
 
-def _fit(evidence: Evidence, columns: Floats, rows: Floats, space: float) -> tuple[float, float, float]:
-    """Strength, shift of the middle line in px and staff space that explain best what lies round a course.
-
-    Seen are lines at the five places of a staff, less what lies between them and beyond.
-    """
-    step = 0.125
-    offsets = np.arange(-7 * space, 7 * space, step, dtype=np.float32)
-    seen = _sample(evidence.lines, columns[::3], rows[::3], offsets).mean(axis=1)
-    visible = _sample(evidence.visible, columns[::3], rows[::3], offsets).mean(axis=1)
-    profile = seen / np.maximum(visible, LEAST_VISIBLE)
-    shifts = np.arange(-1.5, 1.5, 0.05) * space
-    spaces = space * np.arange(0.65, 1.25, 0.005)
-    steps = np.array([-2, -1, 0, 1, 2, -1.5, -0.5, 0.5, 1.5, -3, 3])
-    weights = np.array([0.2] * 5 + [-0.125] * 4 + [-0.05] * 2)
-    places = shifts[:, None, None] + spaces[None, :, None] * steps
-    fit = profile[np.rint((places - offsets[0]) / step).astype(np.intp)] @ weights
-    best = np.unravel_index(np.argmax(fit), fit.shape)
-    return float(fit[best]), float(shifts[best[0]]), float(spaces[best[1]])
-
-
-def _ends(lines: Floats, xs: Floats, ys: Floats, space: float) -> tuple[float, float]:
-    """First and last column where most of the five lines are seen, near the ends of the course."""
-    reach = BREAK * space
-    columns = np.arange(max(0, xs[0] - reach), min(lines.shape[1] - 1, xs[-1] + reach), dtype=np.float32)
-    rows = follow(xs, ys, columns)
-    seen = _sample(lines, columns, rows, FIVE_LINES * np.float32(space)).sum(axis=0)
-    present = np.flatnonzero(np.convolve(seen, np.ones(5) / 5, "same") >= 3)
-    if not len(present):
-        return float(xs[0]), float(xs[0])
-    return float(columns[present[0]]), float(columns[present[-1]])
+def _rejection(staff: Staff, reason: str, measured: float, threshold: float, lines: Lines) -> Rejection:
+    box = staff.box(lines.width)
+    return Rejection(stage="staff", reason=reason, measured=measured, threshold=threshold, box=box)

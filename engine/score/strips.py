@@ -11,18 +11,17 @@ from numpy.typing import NDArray
 
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import PageError
-from engine.score.pages import pages_of, read_pages
-from engine.score.staff_lines import Grey
-from engine.score.staves import slope
-from engine.score.systems import Course, FoundSystem, find_systems
+from engine.score.detection import find_systems
+from engine.score.pages import Grey, pages_of, read_pages
+from engine.score.systems import FoundSystem, SystemCourse
 from engine.values import SCORE_PLACE, System
 
 DEFAULT = FrontEnd()
 PAPER = 255
-MARGIN_SPACES = 1.5
-"""Least room above and below a system in the strip; a system that would have less is scaled down."""
+MIN_MARGIN = 1.5
+"""Least room above and below a system in the strip, in staff spaces; a system that would have less is scaled down."""
 
-EXAMPLES = 0.6
+MIN_TYPICAL_LENGTH = 0.6
 """Pages half of whose systems are shorter than this share of the usual length hold examples, not the piece."""
 
 
@@ -90,7 +89,7 @@ def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
         lengths.setdefault(piece.page, []).append(piece.length)
     typical = {page: sorted(own)[len(own) // 2] for page, own in lengths.items()}
     usual = float(np.median(list(typical.values())))
-    return [piece for piece in pieces if typical[piece.page] >= EXAMPLES * usual]
+    return [piece for piece in pieces if typical[piece.page] >= MIN_TYPICAL_LENGTH * usual]
 
 
 def _numbered(piece: _Piece, number: int) -> System:
@@ -105,11 +104,11 @@ def _numbered(piece: _Piece, number: int) -> System:
     )
 
 
-def straight_course(system: System, page_width_px: int) -> Course:
+def straight_course(system: System, page_width_px: int) -> SystemCourse:
     """The course of a system that is neither skewed nor bent, as on engraved pages, from its place in page widths."""
     box, width = system.box, page_width_px
     middle = (box.y0 + box.y1) / 2 * width
-    return Course(
+    return SystemCourse(
         xs=np.array([box.x0 * width, box.x1 * width], np.float32),
         ys=np.array([middle, middle], np.float32),
         height=(box.y1 - box.y0) * width,
@@ -117,13 +116,13 @@ def straight_course(system: System, page_width_px: int) -> Course:
     )
 
 
-def strip_scale(course: Course, front_end: FrontEnd) -> float:
+def strip_scale(course: SystemCourse, front_end: FrontEnd) -> float:
     """Strip pixels per page pixel: the working scale, or less where a tall system would not fit."""
-    room = front_end.strip_rows - 2 * MARGIN_SPACES * front_end.staff_space_px
+    room = front_end.strip_rows - 2 * MIN_MARGIN * front_end.staff_space_px
     return min(front_end.staff_space_px / course.staff_space, room / course.height)
 
 
-def cut_strip(page: Grey, course: Course, front_end: FrontEnd) -> Grey:
+def cut_strip(page: Grey, course: SystemCourse, front_end: FrontEnd) -> Grey:
     """One system, cut out along its course: straight, level and centred, at the working scale.
 
     page: uint8 (h, w), white 255.
@@ -132,7 +131,7 @@ def cut_strip(page: Grey, course: Course, front_end: FrontEnd) -> Grey:
     """
     scale = strip_scale(course, front_end)
     half = front_end.strip_rows / 2 / scale
-    tilt = slope(course.xs, course.ys)
+    tilt = course.slope
     reach = half + half * abs(tilt) + 4
     x0, y0 = max(0, int(course.xs[0] - reach)), max(0, int(course.ys.min() - reach))
     x1, y1 = int(course.xs[-1] + reach) + 1, int(course.ys.max() + reach) + 1

@@ -1,4 +1,4 @@
-"""Page image -> systems: staves that barlines join."""
+"""Staves -> systems: the staves that barlines join."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,29 +7,42 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.score.staff_lines import Floats, Grey
-from engine.score.staves import Staff, find_staves
+from engine.score.courses import Course
+from engine.score.ink import Ink
+from engine.score.lines import Floats
+from engine.score.pages import Grey
+from engine.score.rejection import Reject, Rejection, ignore
+from engine.score.staves import Staff
 from engine.values import Box
 
-JOINED = 0.85
+MIN_BAR_INK = 0.85
 """Least share of ink on the way from one staff to the next for a column to be a barline."""
-SIDE = 1.2
+MAX_END_DISTANCE = 1.2
 """Distance in staff spaces from the left end of a staff within which the line that opens a system lies."""
-UNJOINED = 0.6
-"""Where less than this share is seen, and at most one barline (or slur), staves belong to different systems."""
-SMALL = 0.8
-"""Systems whose staves are smaller than this share of the usual staff space, and less than half as long as usual, are
-ossias and incipits."""
+MAX_APART_INK = 0.6
+"""Share of ink below which no line opens a system there: the dots of a bad scan's line are more."""
+MIN_SURE_BARS = 3
+"""Barlines that show that two staves belong together though no line opens their system: slurs may look like two."""
+MAX_APART_BARS = 1
+"""Barlines that staves of different systems may seem to share: a slur."""
+MIN_OVERLAP = 0.5
+"""Least length that two staves of a system have in common, as a share of the longer."""
+MAX_INNER_DISTANCE = 1.2
+"""Largest distance of staves within a system, relative to the usual one, on a page that shows none between systems."""
+MAX_ALTERNATION = 0.9
+"""Every other gap is clearly narrower if the widest of them is less than this share of the narrowest other gap."""
+MIN_RELATIVE_SPACE, MIN_RELATIVE_LENGTH = 0.8, 0.5
+"""A system smaller and shorter than these shares of the usual staff is an ossia or an incipit."""
+EDGE = 2.3
+"""Where the way to the next staff begins, in staff spaces from a middle line: just beyond the outer line."""
+STEPS = 48
+"""Places on that way where ink is looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """The run of a system over its page, in pixels: what is needed to cut it out."""
+class SystemCourse(Course):
+    """The course of a system's middle, in pixels of the page, and what else is needed to cut the system out."""
 
-    xs: Floats
-    """(k,) increasing columns from the left end of the staff lines to the right end."""
-    ys: Floats
-    """(k,) row of the system's middle there."""
     height: float
     """First line of the top staff to last of the bottom one."""
     staff_space: float
@@ -39,7 +52,7 @@ class Course:
 class FoundSystem:
     """One system found on a page."""
 
-    course: Course
+    course: SystemCourse
     box: Box
     """Its staves only, in page widths; where it is skewed or bent, its height is that at mid-length."""
     staves: tuple[Box, ...]
@@ -49,8 +62,8 @@ class FoundSystem:
     """0..1."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Gap:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
     """What was seen between a staff and the next one below."""
 
     left: float
@@ -62,43 +75,72 @@ class _Gap:
     overlap: float
     """Length they have in common, as a share of the longer."""
 
+    @property
+    def surely_inside(self) -> bool:
+        """Whether a line shows that the gap lies within a system."""
+        return self.overlap >= MIN_OVERLAP and (self.left >= MIN_BAR_INK or self.bars >= MIN_SURE_BARS)
 
-def find_systems(page: Grey) -> list[FoundSystem]:
-    """The systems of a page, top to bottom; none on a blank, title or text page.
+    @property
+    def surely_between(self) -> bool:
+        """Whether the lack of lines shows that the gap lies between two systems."""
+        return self.overlap < MIN_OVERLAP or (self.left < MAX_APART_INK and self.bars <= MAX_APART_BARS)
 
-    page: uint8 (h, w), white 255, grey levels normalised.
+
+def find_gaps(staves: list[Staff], ink: Ink) -> list[Gap]:
+    """The gaps between neighbouring staves, one fewer than staves."""
+    return [_gap(above, below, ink.pixels) for above, below in pairwise(staves)]
+
+
+def within_systems(gaps: list[Gap]) -> list[bool]:
+    """Whether each gap lies within a system: by what was seen there; if that leaves doubt, by the page's other gaps."""
+    if _alternating(gaps) and all(gap.surely_between for gap in gaps):
+        return [number % 2 == 0 for number in range(len(gaps))]
+    inner = [gap.distance for gap in gaps if gap.surely_inside]
+    outer = [gap.distance for gap in gaps if gap.surely_between]
+    if inner and outer:
+        limit = float(np.median(inner) + np.median(outer)) / 2
+    else:
+        limit = MAX_INNER_DISTANCE * float(np.median(inner)) if inner else np.inf
+    return [gap.surely_inside or (not gap.surely_between and gap.distance < limit) for gap in gaps]
+
+
+def grouped(staves: list[Staff], joined: list[bool], width: int, reject: Reject = ignore) -> list[FoundSystem]:
+    """The systems of staves on a page of `width` px, top to bottom, without ossias and incipits.
+
+    joined: whether each staff but the last belongs to one system with the next.
     """
-    staves, ink, scale = find_staves(page)
-    if not staves:
-        return []
-    gaps = [_gap(ink, above, below) for above, below in pairwise(staves)]
-    joined = _joined(gaps)
-    groups = _grouped(staves, joined)
-    return [_system([s.scaled(1 / scale) for s in group], page.shape[1]) for group in _main(groups)]
+    groups: list[list[Staff]] = [staves[:1]] if staves else []
+    for staff, join in zip(staves[1:], joined, strict=True):
+        if join:
+            groups[-1].append(staff)
+        else:
+            groups.append([staff])
+    return [_system(group, width) for group in _main(groups, width, reject)]
 
 
-def _gap(ink: Grey, above: Staff, below: Staff) -> _Gap:
+def _gap(above: Staff, below: Staff, pixels: Grey) -> Gap:
     space = (above.space + below.space) / 2
     x0, x1 = max(above.x0, below.x0), min(above.x1, below.x1)
     overlap = (x1 - x0) / max(above.length, below.length)
     distance = (below.y - above.y) / space
-    if overlap < 0.5:
-        return _Gap(0.0, 0, distance, overlap)
-    columns = np.arange(min(above.x0, below.x0) - SIDE * space, x1 + SIDE * space, dtype=np.float32)
-    share = _shares(ink, above, below, columns)
-    ends = np.abs(columns[:, None] - [above.x0, below.x0]).min(axis=1) <= SIDE * space
-    return _Gap(float(share[ends].max()), _count(share >= JOINED, round(space)), distance, overlap)
+    if overlap < MIN_OVERLAP:
+        return Gap(left=0.0, bars=0, distance=distance, overlap=overlap)
+    reach = MAX_END_DISTANCE * space
+    columns = np.arange(min(above.x0, below.x0) - reach, x1 + reach, dtype=np.float32)
+    share = _shares(above, below, columns, pixels)
+    ends = np.abs(columns[:, None] - [above.x0, below.x0]).min(axis=1) <= reach
+    bars = _count(share >= MIN_BAR_INK, round(space))
+    return Gap(left=float(share[ends].max()), bars=bars, distance=distance, overlap=overlap)
 
 
-def _shares(ink: Grey, above: Staff, below: Staff, columns: Floats) -> Floats:
+def _shares(above: Staff, below: Staff, columns: Floats, pixels: Grey) -> Floats:
     """float32 (columns,): ink on the way from `above`'s last line to `below`'s first, along the tilt."""
-    top = above.rows(columns) + 2.3 * above.space
-    bottom = below.rows(columns) - 2.3 * below.space
-    steps = np.linspace(0, 1, 48)[:, None]
-    rows = top + steps * np.maximum(bottom - top, 1)
+    top = above.rows(columns) + EDGE * above.space
+    bottom = below.rows(columns) - EDGE * below.space
+    rows = top + np.linspace(0, 1, STEPS)[:, None] * np.maximum(bottom - top, 1)
     tilt = (above.slope + below.slope) / 2
     tilted = columns - tilt * (rows - rows.mean(axis=0))
-    wide = cv2.dilate(ink, np.ones((3, 3), np.uint8))
+    wide = cv2.dilate(pixels, np.ones((3, 3), np.uint8))
     patch = cv2.remap(wide, tilted.astype(np.float32), rows.astype(np.float32), cv2.INTER_NEAREST)
     return np.asarray(patch.mean(axis=0), dtype=np.float32)
 
@@ -109,48 +151,35 @@ def _count(flags: NDArray[np.bool_], apart: int) -> int:
     return int(len(where) > 0) + int((np.diff(where) >= apart).sum())
 
 
-def _joined(gaps: list[_Gap]) -> list[bool]:
-    """Whether each gap lies within a system: by what was seen there; if that leaves doubt, by the page's other gaps."""
-    together = [gap.overlap >= 0.5 and (gap.left >= JOINED or gap.bars >= 3) for gap in gaps]
-    apart = [gap.overlap < 0.5 or (gap.left < UNJOINED and gap.bars < 2) for gap in gaps]
-    if _alternating(gaps) and all(apart):
-        return [number % 2 == 0 for number in range(len(gaps))]
-    inner = [gap.distance for gap, sure in zip(gaps, together, strict=True) if sure]
-    outer = [gap.distance for gap, sure in zip(gaps, apart, strict=True) if sure]
-    if inner and outer:
-        limit = float(np.median(inner) + np.median(outer)) / 2
-    else:
-        limit = 1.2 * float(np.median(inner)) if inner else np.inf
-    return [a or (not b and gap.distance < limit) for gap, a, b in zip(gaps, together, apart, strict=True)]
-
-
-def _alternating(gaps: list[_Gap]) -> bool:
+def _alternating(gaps: list[Gap]) -> bool:
     """Whether every other gap is clearly narrower, as on a piano page of which no barline survived."""
     inner, outer = [gap.distance for gap in gaps[::2]], [gap.distance for gap in gaps[1::2]]
-    return len(inner) == len(outer) + 1 >= 2 and max(inner) < 0.9 * min(outer)
+    return len(inner) == len(outer) + 1 >= 2 and max(inner) < MAX_ALTERNATION * min(outer)
 
 
-def _grouped(staves: list[Staff], joined: list[bool]) -> list[list[Staff]]:
-    groups = [[staves[0]]]
-    for staff, join in zip(staves[1:], joined, strict=True):
-        if join:
-            groups[-1].append(staff)
-        else:
-            groups.append([staff])
-    return groups
-
-
-def _main(groups: list[list[Staff]]) -> list[list[Staff]]:
+def _main(groups: list[list[Staff]], width: int, reject: Reject) -> list[list[Staff]]:
     """The groups without ossias and incipits."""
     staves = [staff for group in groups for staff in group]
+    if not staves:
+        return []
     length = float(np.median([staff.length for staff in staves]))
     space = float(np.median([staff.space for staff in staves]))
-
-    def kept(group: list[Staff]) -> bool:
-        small = max(staff.space for staff in group) < SMALL * space
-        return not small or max(staff.length for staff in group) >= length / 2
-
-    return [group for group in groups if kept(group)]
+    kept = []
+    for group in groups:
+        longest, largest = max(staff.length for staff in group), max(staff.space for staff in group)
+        if largest < MIN_RELATIVE_SPACE * space and longest < MIN_RELATIVE_LENGTH * length:
+            reject(
+                Rejection(
+                    stage="system",
+                    reason="staff space of a short system below MIN_RELATIVE_SPACE",
+                    measured=largest / space,
+                    threshold=MIN_RELATIVE_SPACE,
+                    box=_around([staff.box(width) for staff in group]),
+                )
+            )
+        else:
+            kept.append(group)
+    return kept
 
 
 def _system(staves: list[Staff], width: int) -> FoundSystem:
@@ -160,11 +189,21 @@ def _system(staves: list[Staff], width: int) -> FoundSystem:
     lower = bottom.rows(xs) + 2 * bottom.space
     space = float(np.median([staff.space for staff in staves]))
     middle = ((upper + lower) / 2).astype(np.float32)
-    course = Course(xs=xs, ys=middle, height=float(np.median(lower - upper)), staff_space=space)
-    boxes = tuple(
-        Box(x0=s.x0 / width, y0=(s.y - 2 * s.space) / width, x1=s.x1 / width, y1=(s.y + 2 * s.space) / width)
-        for s in staves
+    boxes = tuple(staff.box(width) for staff in staves)
+    return FoundSystem(
+        course=SystemCourse(xs=xs, ys=middle, height=float(np.median(lower - upper)), staff_space=space),
+        box=_around(boxes),
+        staves=boxes,
+        staff_space=space / width,
+        confidence=float(np.mean([staff.strength for staff in staves])),
     )
-    box = Box(x0=min(b.x0 for b in boxes), y0=boxes[0].y0, x1=max(b.x1 for b in boxes), y1=boxes[-1].y1)
-    confidence = float(np.mean([staff.strength for staff in staves]))
-    return FoundSystem(course=course, box=box, staves=boxes, staff_space=space / width, confidence=confidence)
+
+
+def _around(staves: list[Box] | tuple[Box, ...]) -> Box:
+    """The box from the first staff's top line to the last one's bottom line, as wide as the widest."""
+    return Box(
+        x0=min(box.x0 for box in staves),
+        y0=staves[0].y0,
+        x1=max(box.x1 for box in staves),
+        y1=staves[-1].y1,
+    )

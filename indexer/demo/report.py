@@ -12,7 +12,7 @@ from engine.alignment.definition import local_costs
 from engine.audio import FRAME_RATE, read_audio, spectrogram
 from engine.collection import Collection
 from engine.config import Alignment
-from engine.score.pages import read_pages
+from engine.score import read_pages
 from engine.values import Document, Match
 from indexer.demo import page, pictures
 from indexer.demo.queries import DemoQuery, DemoResult

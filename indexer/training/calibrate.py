@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from engine import alignment, config
+from engine import alignment, config, process
 from engine.alignment import Backend
 from engine.collection import Collection
 from engine.confidence import Calibration, Costs, Scale, background_costs, beside, features
@@ -91,6 +91,7 @@ class Searched:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    process.prepare(embeds=True)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pieces", type=Path, nargs="+", required=True, help="collections of validation pieces")
     parser.add_argument("--crowd", type=Path, required=True, help="collection of other music")

@@ -13,12 +13,12 @@ Embeds sheet-music snippets ({rows} x {columns} px at a staff space of {staff_sp
 together.
 
 - Made by `scorefind train` at commit `{commit}`, from random weights. Licence of the weights: MIT, as the project's.
-- Trained on {takes} takes ({onsets} onsets) of scores that stand in no validation or test set, engraved in
-  many fonts and layouts by Verovio (MusicXML, kern) and LilyPond (its own sources), degraded like prints and
-  scans; performed expressively, synthesised through {soundfonts} SoundFont(s), degraded like recordings in rooms
-  and on old carriers.
+- Trained on {pieces} pieces ({onsets} onsets, {prints} prints, {recordings} recordings) that stand in no validation or
+  test set, engraved in many fonts and layouts by Verovio (MusicXML, kern) and LilyPond (its own sources), degraded like
+  prints and scans; performed expressively on {instruments} instruments, recorded in rooms and on old carriers.
 - Sources of the scores, whose manifests name their licences: {manifests}.
-- Validated on pieces by other composers of the same sources, synthetic pages and audio, {pairs:.0f} candidates:
+- Validated on pieces by other composers of the same sources, synthetic pages, and instruments and rooms that were not
+  heard in training where the corpus has such; {pairs:.0f} candidates:
 
 | direction | MRR | R@1 |
 |---|---|---|
@@ -46,9 +46,11 @@ def text(name: str, record: dict[str, Any]) -> str:
         staff_space=front_end["staff_space_px"],
         excerpt_s=front_end["excerpt_frames"] / FRAME_RATE,
         dimension=DIMENSION,
-        takes=record["takes"],
+        pieces=record["pieces"],
+        prints=record["prints"],
+        recordings=record["recordings"],
         onsets=record["onsets"],
-        soundfonts=max(1, len(settings["corpus"]["soundfonts"])),
+        instruments=record["instruments"],
         manifests=", ".join(f"`{manifest.split('/')[0]}`" for manifest in settings["corpus"]["manifests"]),
         pairs=metrics["pairs"],
         a2s_mrr=metrics["A2S MRR"],
@@ -62,5 +64,5 @@ def text(name: str, record: dict[str, Any]) -> str:
     )
 
 
-_LOCAL = ("data", "folder", "run", "soundfonts")
+_LOCAL = ("data", "folder", "run")
 """Settings that name places on one machine."""

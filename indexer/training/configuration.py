@@ -25,24 +25,29 @@ class TrainingSettings:
     """At most."""
     batch: int = 256
     onsets_a_piece: int = 4
-    """Pairs drawn from each take in a batch: the hard negatives."""
+    """Pairs drawn from each piece in a batch: the hard negatives."""
     loss: Literal["infonce", "ranking"] = "infonce"
     mask_near_duplicates: bool = True
     """Whether nearly the same music is spared from being a negative."""
     optimizer: Literal["adamw", "adam"] = "adamw"
     """`adam`: the decay is part of the gradient, so that 2e-5 stands for a loss of 1e-5 times the sum of squares."""
-    schedule: Literal["cosine", "plateau"] = "cosine"
-    """`plateau`: constant; after `patience` evaluations without a gain, back to the best weights at half the rate."""
+    schedule: Literal["cosine", "plateau", "trapezoid"] = "cosine"
+    """`plateau`: constant; after `patience` evaluations without a gain, back to the best weights at half the rate.
+    `trapezoid`: constant, then down to nothing over the last `cool_down_steps`; so a training can be carried on."""
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warm_up_steps: int = 150
-    """Of `cosine`."""
+    """Of `cosine` and `trapezoid`."""
+    cool_down_steps: int = 500
+    """Of `trapezoid`."""
+    averaging: float = 0.0
+    """Share of the averaged weights that each step keeps, .999 say; 0: weights are not averaged."""
     patience: int = 60
     """Evaluations; this and the next two are of `plateau`."""
     refinement_patience: int = 10
     refinements: int = 5
     evaluate_every: int = 250
-    """Steps; the weights are checkpointed, and takes made since are loaded, at the same time."""
+    """Steps; the weights are checkpointed, and what was made of the corpus since is loaded, at the same time."""
     validation_pairs: int = 2000
     refit_pairs: int = 25_000
     """Training pairs that a network's projection is fitted to at the end, if it has one."""

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import config
+from engine import config, process
 from engine.config import FrontEnd
 from engine.errors import SettingsError
-from indexer.training.corpus import CorpusSettings, Take, paths
+from indexer.training.corpus import Corpus, CorpusSettings, Take, joined
 
 TILE_WIDTH = 300
 TILE_HEIGHT = 264
@@ -38,7 +38,7 @@ class Pair:
     seen: NDArray[np.float64]
     """Where onsets stand, as parts of the snippet's width."""
     excerpt: Picture
-    """(92, frames) loud = 0, lowest band at the foot, the onset in its middle."""
+    """(bands, frames) loud = 0, lowest band at the foot, the onset in its middle."""
     heard: NDArray[np.float64]
     """When they sound, as parts of the excerpt's length."""
 
@@ -53,7 +53,7 @@ def random_pair(take: Take, front_end: FrontEnd, rng: np.random.Generator) -> Pa
     if not whole.any():
         return None
     chosen = int(rng.choice(np.flatnonzero(whole)))
-    loudness = take.spectrogram[::-1, start[chosen] : start[chosen] + long].astype(np.float32)
+    loudness = take.spectrogram[::-1, start[chosen] : start[chosen] + long]
     return Pair(
         caption=f"{take.piece[:34]} {take.quarters[chosen]:.2f}",
         snippet=take.strip[:, left[chosen] : left[chosen] + wide],
@@ -99,6 +99,7 @@ def _grid(tiles: Sequence[Picture]) -> Picture:
 
 
 def main() -> None:
+    process.prepare()
     parser = argparse.ArgumentParser(description="Draw random pairs of the training corpus for inspection.")
     parser.add_argument("config", type=Path, help="TOML file, as indexer/training/default.toml")
     parser.add_argument("--out", type=Path, required=True, help="folder of the two pictures")
@@ -108,9 +109,10 @@ def main() -> None:
     settings = config.load(CorpusSettings(), section="corpus", path=arguments.config)
     front_end = config.load(FrontEnd(), section="front_end", path=arguments.config)
     rng = np.random.default_rng(arguments.seed)
-    found = paths(settings, "train")
-    drawn = [found[place] for place in rng.permutation(len(found))[: arguments.takes]]
-    pairs = [pair for path in drawn if (pair := random_pair(Take.load(path), front_end, rng)) is not None]
+    pieces = Corpus(settings, "train").refresh()
+    drawn = [pieces[place] for place in rng.permutation(len(pieces))[: arguments.takes]]
+    made = [joined(piece.prints[0], piece.recordings[0], front_end.bands) for piece in drawn]
+    pairs = [pair for take in made if (pair := random_pair(take, front_end, rng)) is not None]
     if not pairs:
         raise SettingsError(f"{settings.folder / 'train'}: holds no takes to show; make the corpus first")
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
-"""Scores in symbols -> the training corpus: engraved, printed, scanned; performed, synthesised, recorded.
+"""Scores in symbols -> the training corpus: engraved, printed, scanned; performed, played, recorded.
 
-One file a take: a piece engraved once and performed once, from a seed of its own, so that takes can be added later,
-made in parallel and made again. `python -m indexer.training.corpus CONFIG.toml` makes what is missing.
+A piece has prints (layout, font, damage) and recordings (performance, instrument, room, medium), one file each, from
+seeds of their own: so more can be added later, made in parallel and made again. The onsets of the score join any print
+of a piece with any recording of it. `python -m indexer.training.corpus CONFIG.toml` makes what is missing.
 """
 
 import argparse
@@ -9,32 +10,33 @@ import csv
 import dataclasses
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from engine import config
-from engine.audio import FRAME_RATE, spectrogram
-from engine.config import FrontEnd
+from engine import config, process
+from engine.audio import BANDS, FRAME_RATE, spectrogram
+from engine.config import Bands, FrontEnd
 from engine.errors import SettingsError
 from engine.files import replacing
-from engine.score import cut_strip, strip_scale
-from engine.score.pages import normalise_grey
-from engine.score.systems import Course
+from engine.score import SystemCourse, cut_strip, normalise_grey, strip_scale
 from engine.values import System
 from engine.workers import Failure, each
-from indexer.training import lilypond
+from indexer.training import instruments, lilypond
+from indexer.training.acoustics import Acoustics, acoustics
 from indexer.training.degrade import DegradedPage, degrade_audio, degrade_page
-from indexer.training.engrave import EngravedPage, Engraver, EngravingError, random_layout
+from indexer.training.engrave import EngravedPage, Engraver, EngravingError, ScoreNotes, random_layout
+from indexer.training.instruments import random_condition
 from indexer.training.lilypond import LilyPondEngraver
-from indexer.training.perform import perform, random_style, to_midi
-from indexer.training.synthesise import PIANOS, default_soundfont, synthesise
+from indexer.training.perform import perform, random_style
+from indexer.training.synthesise import default_soundfont
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +57,22 @@ class CorpusSettings:
     """CSV files with the columns id and path; scores are MusicXML, kern, MEI or LilyPond, told by their suffixes."""
     splits: str = "splits.csv"
     """CSV file with the columns id and split (train or val)."""
-    soundfonts: tuple[str, ...] = ()
-    """SoundFont files, from `data` on; none: the one that a package carries."""
+    instruments: str = ""
+    """CSV file with the columns instrument (`instruments.load`, from `data` on), split, and share: how often it plays.
+    The file is looked for in `data`, then beside this module. None: the SoundFont that a package carries."""
+    responses: str = ""
+    """Folder of impulse responses with irs.csv, from `data` on; a fifth of them are for validation alone."""
+    noises: str = ""
+    """Folder of noise beds with noise.csv, from `data` on."""
+    bands: tuple[Bands, ...] = ("quarter_tone",)
+    """The spectrograms that are kept of each recording."""
     folder: Path = Path("corpus")
-    """Where the takes go."""
+    """Where prints and recordings go."""
     train_pieces: int = 1200
     val_pieces: int = 60
-    takes: int = 1
+    prints: int = 1
+    """Of each training piece; validation pieces have one print and one recording."""
+    recordings: int = 1
     pages: int = 4
     """At most so many pages of a piece are engraved."""
     seconds: float = 200.0
@@ -76,63 +87,203 @@ class CorpusSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Print:
+    """One engraving of a piece, printed and scanned."""
+
+    piece: str
+    quarters: NDArray[np.float64]
+    """(onsets,) from the start of the piece, rising."""
+    strip: NDArray[np.uint8]
+    """((strip_rows + STRIP_MARGIN_PX) / 2, width): the unrolled systems at half the working scale, white = 255."""
+    columns: NDArray[np.float32]
+    """(onsets,) where in the strip each onset stands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """One performance of a piece on some instrument, recorded."""
+
+    piece: str
+    beat_quarter: NDArray[np.float64]
+    """(beats,) points of the score ..."""
+    beat_frame: NDArray[np.float32]
+    """(beats,) ... and the frames in which they are reached."""
+    published: NDArray[np.uint8]
+    """(92, frames), magnitudes in the code of `encoded`; 0 frames if it is not kept."""
+    quarter_tone: NDArray[np.uint8]
+    """(184, frames), likewise."""
+
+    def codes(self, bands: Bands) -> NDArray[np.uint8]:
+        """The spectrogram of these bands. Raises ValueError if the corpus does not keep it."""
+        codes = self.published if bands == "published" else self.quarter_tone
+        if codes.shape[1] == 0:
+            raise ValueError(f"recordings of {self.piece} have no {bands!r} spectrogram: see corpus.bands")
+        return codes
+
+
+_CODES_A_DECADE = 42
+_CODE_FLOOR = 1e-4
+"""Magnitude below which the code is linear; above it a step is 5.6 % and the largest magnitude 117."""
+
+
+def encoded(magnitude: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Magnitudes as one byte each, on a logarithmic scale: 1e-4 to 117, in steps of 5.6 %."""
+    codes = np.rint(_CODES_A_DECADE * np.log10(1 + magnitude / _CODE_FLOOR))
+    return np.asarray(np.clip(codes, 0, 255), np.uint8)
+
+
+def decoded() -> NDArray[np.float32]:
+    """float32 (256,): the magnitude of each code."""
+    return np.asarray(_CODE_FLOOR * (10 ** (np.arange(256) / _CODES_A_DECADE) - 1), np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Take:
-    """One engraving and one performance of a piece, joined by the piece's onsets."""
+    """A print and a recording of a piece, joined by the onsets that both hold."""
 
     piece: str
     quarters: NDArray[np.float64]
     """(onsets,) from the start of the piece."""
     strip: NDArray[np.uint8]
-    """((strip_rows + STRIP_MARGIN_PX) / 2, width): the unrolled systems at half the working scale, white = 255."""
+    """As `Print.strip`."""
     columns: NDArray[np.float32]
     """(onsets,) where in the strip each onset stands."""
-    spectrogram: NDArray[np.float16]
-    """(92, frames), as published."""
+    spectrogram: NDArray[np.float32]
+    """(bands, frames): log10(1 + magnitude)."""
     frames: NDArray[np.float32]
     """(onsets,) when each sounds."""
 
-    def save(self, path: Path) -> None:
-        """Writes the take; the file appears whole or not at all."""
-        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        with replacing(path) as unfinished, unfinished.open("wb") as file:
-            np.savez(file, **arrays)
 
-    @classmethod
-    def load(cls, path: Path) -> "Take":
-        with np.load(path) as arrays:
-            values = {name: arrays[name] for name in arrays.files}
-        return cls(**(values | {"piece": str(values["piece"])}))
+def joined(printed: Print, played: Played, bands: Bands) -> Take:
+    """The take that a print and a recording of one piece make."""
+    codes = played.codes(bands)
+    frames = np.interp(printed.quarters, played.beat_quarter, played.beat_frame).astype(np.float32)
+    kept = frames < codes.shape[1]
+    return Take(
+        piece=printed.piece,
+        quarters=printed.quarters[kept],
+        strip=printed.strip,
+        columns=printed.columns[kept],
+        spectrogram=np.log10(1 + decoded())[codes],
+        frames=frames[kept],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """All prints and recordings that have been made of a piece; at least one of each."""
+
+    name: str
+    prints: tuple[Print, ...]
+    recordings: tuple[Played, ...]
+
+
+def save(made: Print | Played, path: Path) -> None:
+    """Writes a print or a recording; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, **{field.name: getattr(made, field.name) for field in dataclasses.fields(made)})
+
+
+def load_print(path: Path) -> Print:
+    return Print(**_loaded(path))
+
+
+def load_recording(path: Path) -> Played:
+    return Played(**_loaded(path))
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    with np.load(path) as arrays:
+        values = {name: arrays[name] for name in arrays.files}
+    return values | {"piece": str(values["piece"])}
+
+
+class Corpus:
+    """What has been made of a split, in memory. `refresh` takes in what has been made since."""
+
+    def __init__(self, settings: CorpusSettings, split: str) -> None:
+        self._folder = settings.folder / split
+        self._prints: dict[Path, Print] = {}
+        self._recordings: dict[Path, Played] = {}
+
+    def refresh(self) -> list[Piece]:
+        """The pieces that have both prints and recordings, sorted by name."""
+        for path in self._folder.glob("prints/*.npz"):
+            if path not in self._prints:
+                self._prints[path] = load_print(path)
+        for path in self._folder.glob("recordings/*.npz"):
+            if path not in self._recordings:
+                self._recordings[path] = load_recording(path)
+        prints, recordings = _by_piece(self._prints), _by_piece(self._recordings)
+        return [
+            Piece(name=name, prints=prints[name], recordings=recordings[name])
+            for name in sorted(prints.keys() & recordings.keys())
+        ]
+
+
+Made = TypeVar("Made", bound=Print | Played)
+
+
+def _by_piece(made: Mapping[Path, Made]) -> dict[str, tuple[Made, ...]]:
+    found: dict[str, list[Made]] = {}
+    for path in sorted(made):
+        found.setdefault(made[path].piece, []).append(made[path])
+    return {piece: tuple(some) for piece, some in found.items()}
+
+
+def takes(settings: CorpusSettings, split: str, bands: Bands) -> Iterator[Take]:
+    """The first print of each piece of a split with its first recording, one after the other from disk."""
+    folder = settings.folder / split
+    for path in sorted(folder.glob("prints/*.0.npz")):
+        played = folder / "recordings" / path.name
+        if played.exists():
+            yield joined(load_print(path), load_recording(played), bands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One take to be made."""
+    """Prints and recordings of one piece that are to be made."""
 
     piece: str
     score: Path
-    seed: tuple[int, ...]
-    target: Path
+    split: str
+    prints: tuple[int, ...]
+    recordings: tuple[int, ...]
+    """Numbers of what is missing; each has a seed of its own."""
 
 
 def make(settings: CorpusSettings, front_end: FrontEnd, jobs: int) -> None:
-    """Makes every take that is not there yet, in `jobs` processes; a score that fails is logged and passed over.
+    """Makes what is not there yet, in `jobs` processes; a score that fails is logged and passed over.
 
-    Raises SettingsError if a SoundFont is missing, OSError if a list of scores is.
+    Raises SettingsError if an instrument, room or noise is missing, OSError if a list of scores is.
     """
-    for soundfont in _soundfonts(settings):
-        if not soundfont.is_file():
-            raise SettingsError(f"{soundfont}: no such SoundFont; see corpus.soundfonts of the configuration")
-    missing = [job for split in ("val", "train") for job in _jobs(settings, split) if not job.target.exists()]
-    work = partial(_make_take, settings=settings, front_end=front_end)
-    progress = tqdm(each(work, missing, jobs=jobs, expected=(EngravingError,)), total=len(missing), unit="take")
+    _check_sounds(settings)
+    missing = [job for split in ("val", "train") for job in _jobs(settings, split)]
+    work = partial(_make, settings=settings, front_end=front_end)
+    progress = tqdm(each(work, missing, jobs=jobs, expected=(EngravingError,)), total=len(missing), unit="piece")
     for job, result in progress:
         if isinstance(result, Failure):
             logger.warning("%s: %s", job.piece, result.cause)
 
 
-def paths(settings: CorpusSettings, split: str) -> list[Path]:
-    """The takes of a split that have been made, sorted."""
-    return sorted((settings.folder / split).glob("*.npz"))
+def _check_sounds(settings: CorpusSettings) -> None:
+    try:
+        for split in ("train", "val"):
+            for name in _band(settings, split).names:
+                instruments.load(name)
+            _acoustics(settings, split)
+    except (OSError, ValueError, KeyError) as exc:
+        raise SettingsError(f"the corpus cannot be played: {exc}") from exc
+    finally:
+        instruments.load.cache_clear()  # workers load their own
+
+
+def is_made(settings: CorpusSettings, split: str) -> bool:
+    """Whether there is any piece of a split with both a print and a recording."""
+    folder = settings.folder / split
+    printed = {path.name.rsplit(".", 2)[0] for path in folder.glob("prints/*.npz")}
+    return any(path.name.rsplit(".", 2)[0] in printed for path in folder.glob("recordings/*.npz"))
 
 
 def engraver(score: Path) -> Engraver | LilyPondEngraver:
@@ -140,19 +291,31 @@ def engraver(score: Path) -> Engraver | LilyPondEngraver:
     return LilyPondEngraver(score) if score.suffix in lilypond.SUFFIXES else Engraver(score)
 
 
-def _soundfonts(settings: CorpusSettings) -> list[Path]:
-    return [settings.data / name for name in settings.soundfonts] or [default_soundfont()]
-
-
 def _jobs(settings: CorpusSettings, split: str) -> Iterator[Job]:
-    """The takes of a split: first every piece once, in a shuffled order that does not depend on how many are asked."""
+    """What is missing: first every piece once, in a shuffled order that does not depend on how many are asked.
+
+    A round makes one more print, as far as they go, and its share of the recordings.
+    """
     folder = settings.folder / split
-    folder.mkdir(parents=True, exist_ok=True)
-    found = pieces(settings, split)[: settings.train_pieces if split == "train" else settings.val_pieces]
-    for take in range(settings.takes if split == "train" else 1):
+    training = split == "train"
+    prints, recordings = (settings.prints, settings.recordings) if training else (1, 1)
+    found = pieces(settings, split)[: settings.train_pieces if training else settings.val_pieces]
+    rounds = max(1, min(prints, recordings))
+    for turn in range(rounds):
         for piece, score in found:
-            seed = (settings.seed, take, zlib.crc32(piece.encode()))
-            yield Job(piece=piece, score=score, seed=seed, target=folder / f"{piece}.{take}.npz")
+            job = Job(
+                piece=piece,
+                score=score,
+                split=split,
+                prints=tuple(_missing(folder / "prints", piece, range(turn, prints, rounds))),
+                recordings=tuple(_missing(folder / "recordings", piece, range(turn, recordings, rounds))),
+            )
+            if job.prints or job.recordings:
+                yield job
+
+
+def _missing(folder: Path, piece: str, numbers: range) -> list[int]:
+    return [number for number in numbers if not (folder / f"{piece}.{number}.npz").exists()]
 
 
 def pieces(settings: CorpusSettings, split: str) -> list[tuple[str, Path]]:
@@ -166,23 +329,18 @@ def pieces(settings: CorpusSettings, split: str) -> list[tuple[str, Path]]:
     return sorted(found, key=lambda piece: zlib.crc32(piece[0].encode()))
 
 
-def _make_take(job: Job, *, settings: CorpusSettings, front_end: FrontEnd) -> None:
-    rng = np.random.default_rng(job.seed)
+def _make(job: Job, *, settings: CorpusSettings, front_end: FrontEnd) -> None:
+    """Makes the prints and recordings of a job from one reading of the score."""
     music = engraver(job.score)
-    strip, column_of = _print(music, settings, front_end, rng)
-    sound, frame_of = _record(music, settings, rng)
-    quarters = distinct_onsets(np.array(sorted(column_of)))
-    columns = np.array([column_of[quarter] for quarter in quarters], np.float32)
-    frames = np.interp(quarters, *frame_of).astype(np.float32)
-    kept = frames < sound.shape[1]
-    Take(
-        piece=job.piece,
-        quarters=quarters[kept],
-        strip=strip,
-        columns=columns[kept],
-        spectrogram=sound.astype(np.float16),
-        frames=frames[kept],
-    ).save(job.target)
+    folder, seed = settings.folder / job.split, (settings.seed, zlib.crc32(job.piece.encode()))
+    for number in job.prints:
+        rng = np.random.default_rng((*seed, 0, number))
+        save(_print(job.piece, music, settings, front_end, rng), folder / "prints" / f"{job.piece}.{number}.npz")
+    notes = music.notes() if job.recordings else None
+    for number in job.recordings:
+        assert notes is not None
+        rng = np.random.default_rng((*seed, 1, number))
+        save(_record(job, notes, settings, rng), folder / "recordings" / f"{job.piece}.{number}.npz")
 
 
 def distinct_onsets(quarters: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -191,8 +349,12 @@ def distinct_onsets(quarters: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _print(
-    music: Engraver | LilyPondEngraver, settings: CorpusSettings, front_end: FrontEnd, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], dict[float, float]]:
+    piece: str,
+    music: Engraver | LilyPondEngraver,
+    settings: CorpusSettings,
+    front_end: FrontEnd,
+    rng: np.random.Generator,
+) -> Print:
     """The engraved and degraded systems unrolled at half scale, and the column of every onset."""
     layout = random_layout(rng)
     scale_error = float(rng.normal(1.0, 0.03))
@@ -210,15 +372,17 @@ def _print(
                 column_of.setdefault(quarter, left + x * strip.shape[1])
             strips.append(strip)
             left += strip.shape[1]
-    return np.hstack(strips), column_of
+    quarters = distinct_onsets(np.array(sorted(column_of)))
+    columns = np.array([column_of[quarter] for quarter in quarters], np.float32)
+    return Print(piece=piece, quarters=quarters, strip=np.hstack(strips), columns=columns)
 
 
-def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: float) -> Course:
+def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: float) -> SystemCourse:
     """Where the system runs on the degraded page; the staff space is off by what detection may be off."""
     box = system.box
     xs = np.linspace(box.x0, box.x1, 24) * width_px
     middle = degraded.warp(np.stack([xs, np.full(24, (box.y0 + box.y1) / 2 * width_px)], axis=1))
-    return Course(
+    return SystemCourse(
         xs=middle[:, 0].astype(np.float32),
         ys=middle[:, 1].astype(np.float32),
         height=(box.y1 - box.y0) * width_px,
@@ -226,7 +390,7 @@ def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: 
     )
 
 
-def _half_strip(image: NDArray[np.uint8], course: Course, front_end: FrontEnd) -> NDArray[np.uint8]:
+def _half_strip(image: NDArray[np.uint8], course: SystemCourse, front_end: FrontEnd) -> NDArray[np.uint8]:
     """The system at half the working scale with margin rows; the scale is that of a strip without them."""
     scale = strip_scale(course, front_end)
     roomy = dataclasses.replace(
@@ -237,7 +401,9 @@ def _half_strip(image: NDArray[np.uint8], course: Course, front_end: FrontEnd) -
     return np.asarray(cv2.resize(strip, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _along(page: EngravedPage, system: System, degraded: DegradedPage, course: Course) -> list[tuple[float, float]]:
+def _along(
+    page: EngravedPage, system: System, degraded: DegradedPage, course: SystemCourse
+) -> list[tuple[float, float]]:
     """Onset and place, as a share of the system's length, of the system's notes; one place an onset."""
     mine = page.note_system == system.number
     quarters, width = page.note_quarter[mine], page.image.shape[1]
@@ -247,21 +413,62 @@ def _along(page: EngravedPage, system: System, degraded: DegradedPage, course: C
     return [(quarter, float(np.median(share[quarters == quarter]))) for quarter in np.unique(quarters)]
 
 
-def _record(
-    music: Engraver | LilyPondEngraver, settings: CorpusSettings, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """The spectrogram of a degraded performance, and its (quarters, frames) of the beats."""
-    notes = music.notes()
+def _record(job: Job, notes: ScoreNotes, settings: CorpusSettings, rng: np.random.Generator) -> Played:
+    """The notes performed, played on a random instrument and recorded in a random room."""
     performance = perform(notes, random_style(notes, rng, settings.freedom), rng).until(settings.seconds)
-    soundfonts = _soundfonts(settings)
-    soundfont = soundfonts[int(rng.integers(len(soundfonts)))]
-    program = int(rng.choice(PIANOS, p=(0.7, 0.2, 0.1)))
-    heard = degrade_audio(synthesise(to_midi(performance, program), soundfont), rng, settings.sound_damage)
+    sound = _instrument(settings, job.split, rng).play(performance, random_condition(rng), rng)
+    sound /= np.float32(max(1.0, float(np.abs(sound).max(initial=0.0))))
+    heard = degrade_audio(sound, rng, settings.sound_damage, _acoustics(settings, job.split))
+    kept = {bands: encoded(10 ** spectrogram(heard.samples, bands) - 1) for bands in settings.bands}
     frames = performance.beat_s * heard.time_factor * FRAME_RATE
-    return spectrogram(heard.samples), (performance.beat_quarter, frames)
+    return Played(
+        piece=job.piece,
+        beat_quarter=performance.beat_quarter,
+        beat_frame=frames.astype(np.float32),
+        **{bands: kept.get(bands, np.empty((count, 0), np.uint8)) for bands, count in BANDS.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Band:
+    """The instruments of a split, and the probability of each."""
+
+    names: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+
+
+@lru_cache(maxsize=4)
+def _band(settings: CorpusSettings, split: str) -> _Band:
+    """Raises OSError if the list or a file of it is missing, ValueError if the split has no instruments."""
+    if not settings.instruments:
+        return _Band((f"{default_soundfont()}#0",), np.ones(1))
+    listed = settings.data / settings.instruments
+    with (listed if listed.exists() else Path(__file__).with_name(settings.instruments)).open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    if not rows:
+        raise ValueError(f"{settings.instruments}: expected instruments of the split {split!r}, got none")
+    shares = np.array([float(row["share"]) for row in rows])
+    return _Band(tuple(str(settings.data / row["instrument"]) for row in rows), shares / shares.sum())
+
+
+def instrument_count(settings: CorpusSettings) -> int:
+    """How many instruments the training pieces are played on."""
+    return len(_band(settings, "train").names)
+
+
+def _instrument(settings: CorpusSettings, split: str, rng: np.random.Generator) -> instruments.Instrument:
+    band = _band(settings, split)
+    return instruments.load(band.names[int(rng.choice(len(band.names), p=band.probabilities))])
+
+
+def _acoustics(settings: CorpusSettings, split: str) -> Acoustics:
+    responses = settings.data / settings.responses if settings.responses else None
+    noises = settings.data / settings.noises if settings.noises else None
+    return acoustics(responses, noises, split)
 
 
 def main() -> None:
+    process.prepare()
     parser = argparse.ArgumentParser(description="Make the training corpus that a configuration describes.")
     parser.add_argument("config", type=Path, help="TOML file, as indexer/training/default.toml")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")

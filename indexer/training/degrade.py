@@ -16,10 +16,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from engine.audio import SAMPLE_RATE, Samples
+from indexer.training.acoustics import Acoustics
 
 Page = NDArray[np.uint8]
 Points = NDArray[np.float64]
 Field = NDArray[np.float32]
+
+NO_ACOUSTICS = Acoustics()
 
 MAX_DETUNE_CENTS = 40.0
 """2 ** (40 / 1200) = 1.0234: the most a recording is sped up or slowed down."""
@@ -227,23 +230,27 @@ def _paper(shape: tuple[int, ...], harm: float, rng: Generator) -> Field:
     return np.asarray(np.clip(paper, 0.2, 1.0), np.float32)
 
 
-def degrade_audio(samples: Samples, rng: Generator, strength: float = 1.0) -> DegradedAudio:
+def degrade_audio(
+    samples: Samples, rng: Generator, strength: float = 1.0, acoustics: Acoustics = NO_ACOUSTICS
+) -> DegradedAudio:
     """Clean audio detuned, coloured, put in a room, made noisy and squeezed; each of these by chance.
 
     samples: float32 (n,), mono at 22050 Hz, n >= 1. strength: 0..1, bounds the damage, which is drawn for each call.
+    acoustics: recorded rooms, media and noises, taken half of the time in place of made ones.
     Source of the detuning range: tuning of recordings from about 430 to 450 Hz, and discs that turn at another speed.
     """
     harm = strength * float(rng.beta(1.3, 1.1))
     factor = float(2 ** (rng.uniform(-1, 1) * strength * MAX_DETUNE_CENTS / 1200))
     sound = soxr.resample(samples, SAMPLE_RATE, SAMPLE_RATE * factor, quality="MQ")
     length = len(sound)
-    response = scipy.signal.fftconvolve(_equaliser(harm, rng), _room(harm, rng)).astype(np.float32)
+    filters = scipy.signal.fftconvolve(_equaliser(harm, rng), _medium(harm, rng, acoustics))
+    response = scipy.signal.fftconvolve(filters, _room(harm, rng, acoustics)).astype(np.float32)
     sound = scipy.signal.oaconvolve(sound, response)[_HALF_TAPS : _HALF_TAPS + length].astype(np.float32)
     level = float(np.sqrt(np.mean(sound**2))) + 1e-9
     if rng.random() < 0.4 * harm:
         sound = _squeeze(sound, level, float(rng.uniform(0.1, 0.5)))
     if rng.random() < 0.8:
-        sound += _background(length, harm, rng) * np.float32(level)
+        sound += _background(length, harm, rng, acoustics) * np.float32(level)
     if rng.random() < 0.25 * harm:
         drive = np.float32(rng.uniform(0.1, 0.4) / level)
         sound = np.tanh(sound * drive) / drive
@@ -287,10 +294,22 @@ def _equaliser(harm: float, rng: Generator) -> Samples:
     return np.asarray(np.append(taps, 0.0) * np.hanning(2 * _HALF_TAPS + 1), np.float32)
 
 
-def _room(harm: float, rng: Generator) -> Samples:
-    """float32 (k,): the direct sound, then an exponentially decaying, ever duller noise; 60 dB down after 0.2-3 s."""
+def _medium(harm: float, rng: Generator, acoustics: Acoustics) -> Samples:
+    """float32 (k,): the response of a loudspeaker, radio or old recorder, or, as a rule, none."""
+    recorded = acoustics.medium(rng) if rng.random() < 0.25 * harm else None
+    return np.ones(1, np.float32) if recorded is None else recorded
+
+
+def _room(harm: float, rng: Generator, acoustics: Acoustics) -> Samples:
+    """float32 (k,): the direct sound, then a recorded room or noise that decays by 60 dB in 0.2-3 s and dulls."""
     if rng.random() > 0.3 + 0.6 * harm:
         return np.ones(1, np.float32)
+    recorded = acoustics.room(rng) if rng.random() < 0.6 else None
+    if recorded is not None:
+        wet = float(rng.uniform(0.1, 0.35 + 0.6 * harm))
+        mixed = wet * recorded
+        mixed[0] += 1 - wet
+        return np.asarray(mixed, np.float32)
     decay_s = rng.uniform(0.2, 0.5 + 2.5 * harm)
     t = np.arange(int(0.7 * decay_s * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
     tail = rng.standard_normal(len(t), dtype=np.float32) * np.exp(-6.9 / decay_s * t)
@@ -313,8 +332,8 @@ def _squeeze(sound: Samples, level: float, amount: float) -> Samples:
     return np.asarray(sound * np.interp(np.arange(len(sound)), middles, gain), np.float32)
 
 
-def _background(length: int, harm: float, rng: Generator) -> Samples:
-    """float32 (length,): hiss, and by chance hum and crackle, relative to music of RMS 1."""
+def _background(length: int, harm: float, rng: Generator, acoustics: Acoustics) -> Samples:
+    """float32 (length,): hiss, and by chance hum, crackle and a recorded noise bed, relative to music of RMS 1."""
     colour = rng.uniform(0, 0.95)
     hiss = rng.standard_normal(length, dtype=np.float32)
     hiss = scipy.signal.lfilter([np.sqrt(1 - colour**2)], [1, -colour], hiss)
@@ -329,4 +348,7 @@ def _background(length: int, harm: float, rng: Generator) -> Samples:
         places = rng.integers(length, size=rng.poisson(rng.uniform(1, 30) * length / SAMPLE_RATE))
         clicks[places] = rng.exponential(rng.uniform(0.2, 2.0), len(places)) * rng.choice([-1, 1], len(places))
         noise += scipy.signal.lfilter([1.0], [1, -rng.uniform(0.1, 0.8)], clicks)
+    bed = acoustics.noise(length, rng) if rng.random() < 0.5 else None
+    if bed is not None:
+        noise += bed * np.float32(10 ** (-rng.uniform(38 - 24 * harm, 60) / 20))
     return np.asarray(noise, np.float32)

@@ -13,7 +13,7 @@
 # SET: settings over those of the configurations trained, TABLE.NAME=VALUE with blanks between.
 # CARRY: what gpu_prepare.sh packed (.carry). STATE: corpus and checkpoints, kept between commands ($HOME/scorefind).
 # OUT: gets job.log and, in parts of 15 MiB, runs.tar with weights, cards, logs and, of runs that have not ended,
-# checkpoints. PIECES, TAKES: how much of the corpus is made.
+# checkpoints. PIECES, RECORDINGS: how much of the corpus is made.
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 carry=$(realpath "${CARRY:-.carry}")
@@ -45,6 +45,7 @@ if [ ! -e installed ]; then
     done
     cp "$carry/splits.csv" data/
     cp -r "$carry/soundfonts" data/
+    mkdir -p data/pianos && tar -xJf "$carry/pianos.tar.xz" -C data/pianos
     if [ -e "$carry/runs.tar" ]; then
         tar -xf "$carry/runs.tar"
     fi
@@ -61,7 +62,7 @@ for stage in "$@"; do
     name=${stage%%=*} limit=${stage#*=}
     echo "$(date +%T) $name, at most $limit s"
     if [ "$name" = corpus ]; then
-        sed "s/^train_pieces = .*/train_pieces = ${PIECES:-5000}/; s/^takes = .*/takes = ${TAKES:-3}/" \
+        sed "s/^train_pieces = .*/train_pieces = ${PIECES:-5000}/; s/^recordings = .*/recordings = ${RECORDINGS:-4}/" \
             "$repository/indexer/training/gpu.toml" > corpus.toml
         command=(indexer.training.corpus corpus.toml --jobs "$(nproc)")
     else  # on the one corpus, whatever of it the configuration asks for
@@ -69,5 +70,5 @@ for stage in "$@"; do
     fi
     timeout -k 10 "$limit" "$python" -m "${command[@]}" 2>&1 | tr '\r' '\n' | grep -v 'take/s\|s/take' ||
         echo "$(date +%T) $name did not end by itself"
-    echo "$(date +%T) takes: $(find corpus -name '*.npz' | wc -l)"
+    echo "$(date +%T) prints and recordings: $(find corpus -name '*.npz' | wc -l)"
 done

@@ -3,8 +3,9 @@
 #
 #     indexer/training/gpu_prepare.sh ARCHIVES [SOUNDFONT...]
 #
-# ARCHIVES: a folder with splits.csv and train_*.tar.xz, each a folder of scores with its manifest.csv.
-# SOUNDFONT: files named as in gpu.toml. The wheels are for Python 3.12 on x86-64 Linux; torch, numpy, SciPy, OpenCV,
+# ARCHIVES: a folder with splits.csv, train_*.tar.xz, each a folder of scores with its manifest.csv, and pianos.tar.xz
+# with the instruments and responses that instruments.csv and gpu.toml name.
+# SOUNDFONT: files named as in instruments.csv. The wheels are for Python 3.12 on x86-64 Linux; torch, numpy, SciPy, OpenCV,
 # Pillow, safetensors and tqdm are taken to be there. To go on from an earlier run's checkpoints, put what came back
 # together as .carry/runs.tar (`cat runs.tar.* > .carry/runs.tar`).
 set -euo pipefail
@@ -19,7 +20,7 @@ for platform in manylinux_2_{39,35,34,31,28,27,24,17}_x86_64 manylinux2014_x86_6
 done
 "${PYTHON:-python3}" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
     "${platforms[@]}" -c constraints.txt -d .carry verovio resvg_py midirenderer mido soundfile soxr cffi pycparser
-cp --no-preserve=mode "$archives/splits.csv" "$archives"/train_{lieder_piano,polish_kern}.tar.xz .carry/
+cp --no-preserve=mode "$archives/splits.csv" "$archives"/train_{lieder_piano,polish_kern}.tar.xz "$archives/pianos.tar.xz" .carry/
 for soundfont in "$@"; do
     cp --no-preserve=mode "$soundfont" .carry/soundfonts/
 done

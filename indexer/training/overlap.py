@@ -14,6 +14,7 @@ import mido
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import process
 from engine.workers import Failure, each
 from indexer.training.corpus import engraver
 from indexer.training.engrave import EngravingError, ScoreNotes
@@ -131,6 +132,7 @@ def _read(sources: Sequence[Path], jobs: int) -> dict[str, Phrases]:
 
 
 def main() -> None:
+    process.prepare()
     parser = argparse.ArgumentParser(description="List the pieces tested on that are found in what is trained on.")
     parser.add_argument("--trained", type=Path, nargs="+", required=True, help="scores: files, folders or manifests")
     parser.add_argument("--tested", type=Path, nargs="+", required=True, help="scores or performances, likewise")

@@ -1,4 +1,4 @@
-"""Takes in memory -> batches of snippet pairs, with light augmentation.
+"""Pieces in memory -> batches of snippet pairs, with light augmentation.
 
 Heavy damage (scans, rooms) is done once, when the corpus is made; here only what costs microseconds a pair: shifts,
 contrast, tempo by resampling an excerpt in time, equalisation and noise in the magnitude domain.
@@ -7,12 +7,13 @@ contrast, tempo by resampling an excerpt in time, equalisation and noise in the 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audio import BANDS, normalise_gain
+from engine.audio import BANDS, compressed
 from engine.config import FrontEnd
-from indexer.training.corpus import Take
+from indexer.training.corpus import Piece, Played, decoded
 
 NEAR_DUPLICATE_QUARTERS = 1.0
 """Two onsets of one piece closer than this are not each other's negatives."""
@@ -52,45 +53,46 @@ class Batch:
 
 
 class PairSource:
-    """Draws pairs from takes; equal generators draw equal pairs."""
+    """Draws pairs from pieces; equal generators draw equal pairs."""
 
-    def __init__(self, takes: Sequence[Take], front_end: FrontEnd, augmentation: Augmentation) -> None:
-        self._takes = [take for take in takes if len(take.quarters) > 1]
+    def __init__(self, pieces: Sequence[Piece], front_end: FrontEnd, augmentation: Augmentation) -> None:
+        self._pieces = [piece for piece in pieces if max(len(printed.quarters) for printed in piece.prints) > 1]
         self._front_end = front_end
         self._augmentation = augmentation
+        self._magnitude = decoded()
         # The root keeps a long piece from crowding out the short ones.
-        weights = np.sqrt([len(take.quarters) for take in self._takes])
+        weights = np.sqrt([len(piece.prints[0].quarters) for piece in self._pieces])
         self._weights = weights / weights.sum()
 
     def batch(self, size: int, onsets_a_piece: int, rng: np.random.Generator) -> Batch:
-        """`size` pairs, up to `onsets_a_piece` of them from each take drawn, so that some negatives are hard."""
-        snippets, excerpts = [], []
-        pieces: list[str] = []
+        """`size` pairs, up to `onsets_a_piece` of them from each piece drawn, so that some negatives are hard.
+
+        Each onset is seen in a random print and heard in a random recording of the piece.
+        """
+        snippets: list[NDArray[np.uint8]] = []
+        excerpts = np.empty((size, BANDS[self._front_end.bands], self._front_end.excerpt_frames), np.float32)
+        names: list[str] = []
         quarters: list[float] = []
-        while len(pieces) < size:
-            take = self._takes[int(rng.choice(len(self._takes), p=self._weights))]
-            for onset in rng.integers(0, len(take.quarters), onsets_a_piece):
-                pair = self._pair(take, int(onset), rng)
-                if pair is not None and len(pieces) < size:
-                    snippets.append(pair[0])
-                    excerpts.append(pair[1])
-                    pieces.append(take.piece)
-                    quarters.append(float(take.quarters[onset]))
-        same_piece = np.array(pieces)[:, None] == np.array(pieces)
+        while len(names) < size:
+            piece = self._pieces[int(rng.choice(len(self._pieces), p=self._weights))]
+            for _ in range(onsets_a_piece):
+                printed = piece.prints[int(rng.integers(len(piece.prints)))]
+                played = piece.recordings[int(rng.integers(len(piece.recordings)))]
+                onset = int(rng.integers(len(printed.quarters)))
+                quarter = float(printed.quarters[onset])
+                snippet = self._snippet(printed.strip, float(printed.columns[onset]), rng)
+                heard = len(names) < size and self._excerpt(played, quarter, excerpts[len(names)], rng)
+                if snippet is not None and heard:
+                    snippets.append(snippet)
+                    names.append(piece.name)
+                    quarters.append(quarter)
+        same_piece = np.array(names)[:, None] == np.array(names)
         near = np.abs(np.array(quarters)[:, None] - np.array(quarters)) < NEAR_DUPLICATE_QUARTERS
         return Batch(
             snippets=np.stack(snippets),
-            excerpts=self._sound(np.stack(excerpts), rng),
+            excerpts=self._sound(excerpts, rng),
             ignored=same_piece & near & ~np.eye(size, dtype=bool),
         )
-
-    def _pair(
-        self, take: Take, onset: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:
-        """One onset seen and heard, or None where a window would leave the strip or the spectrogram."""
-        snippet = self._snippet(take.strip, float(take.columns[onset]), rng)
-        excerpt = self._excerpt(take.spectrogram, float(take.frames[onset]), rng)
-        return None if snippet is None or excerpt is None else (snippet, excerpt)
 
     def _snippet(self, strip: NDArray[np.uint8], column: float, rng: np.random.Generator) -> NDArray[np.uint8] | None:
         height, width = self._front_end.strip_rows // 2, self._front_end.snippet_px // 2
@@ -102,30 +104,41 @@ class PairSource:
         return _recontrast(strip[top : top + height, left : left + width], self._augmentation.contrast, rng)
 
     def _excerpt(
-        self, spectrogram: NDArray[np.float16], frame: float, rng: np.random.Generator
-    ) -> NDArray[np.float32] | None:
-        count, last = self._front_end.excerpt_frames, spectrogram.shape[1] - 1
+        self, played: Played, quarter: float, magnitude: NDArray[np.float32], rng: np.random.Generator
+    ) -> bool:
+        """Fills in the magnitudes about an onset at a random tempo; False where the window leaves the recording."""
+        codes, count = played.codes(self._front_end.bands), self._front_end.excerpt_frames
+        frame = float(np.interp(quarter, played.beat_quarter, played.beat_frame))
         factor = float(np.exp(self._augmentation.tempo * np.clip(rng.normal(), -2.5, 2.5)))
-        at = frame + (np.arange(count) - count / 2) * factor
-        if at[0] < 0 or at[-1] > last:
-            return None
-        before = at.astype(np.int64)
-        weight = (at - before).astype(np.float32)
-        return spectrogram[:, before] * (1 - weight) + spectrogram[:, np.minimum(before + 1, last)] * weight
+        first = frame - count / 2 * factor
+        if first < 0 or first + (count - 1) * factor > codes.shape[1] - 1:
+            return False
+        _stretched(codes, self._magnitude, first, factor, magnitude)
+        return True
 
-    def _sound(self, excerpts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Equalisation and noise in the magnitude domain, then the front end's gain."""
-        amount, count = self._augmentation, len(excerpts)
+    def _sound(self, magnitude: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Magnitudes equalised and made noisy, then levelled as the front end has it; they are overwritten."""
+        amount, (count, bands, _) = self._augmentation, magnitude.shape
         if amount.equalisation or amount.noise:
-            magnitude = 10.0**excerpts - 1.0
-            knots = np.linspace(0, _EQUALISER_KNOTS - 1, BANDS)
+            knots = np.linspace(0, _EQUALISER_KNOTS - 1, bands)
             gains = rng.normal(0, amount.equalisation, (count, _EQUALISER_KNOTS))
             curves = np.stack([np.interp(knots, np.arange(_EQUALISER_KNOTS), row) for row in gains])
             magnitude *= np.exp(curves, dtype=np.float32)[:, :, None]
             levels = magnitude.mean(axis=(1, 2)) * amount.noise * rng.random(count, dtype=np.float32)
             magnitude += levels[:, None, None] * rng.standard_exponential(magnitude.shape, dtype=np.float32)
-            excerpts = np.log10(1.0 + magnitude)
-        return normalise_gain(excerpts) if self._front_end.gain == "excerpt" else excerpts
+        return compressed(magnitude, self._front_end)
+
+
+@numba.njit(cache=True)
+def _stretched(codes, table, first, factor, magnitude):  # type: ignore[no-untyped-def]
+    """Reads `magnitude` (bands, frames) from coded bands, from frame `first` on, `factor` frames apart."""
+    last = codes.shape[1] - 1
+    for frame in range(magnitude.shape[1]):
+        at = first + frame * factor
+        before = int(at)
+        after, weight = min(before + 1, last), np.float32(at - before)
+        for band in range(magnitude.shape[0]):
+            magnitude[band, frame] = (1 - weight) * table[codes[band, before]] + weight * table[codes[band, after]]
 
 
 def _recontrast(snippet: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:

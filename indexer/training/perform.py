@@ -48,6 +48,12 @@ class Style:
     """Sounding part of a note's written length."""
     pedal: float = 0.5
     """Probability of a bar-long stretch to be pedalled."""
+    half_pedal: float = 0.2
+    """Probability of a pedalled stretch to be pedalled half."""
+    voicing: float = 8.0
+    """MIDI velocity by which the highest of the notes that sound is louder than what accompanies it."""
+    hands: float = 3.0
+    """Standard deviation of the MIDI velocity by which the lower hand is softer or louder than the upper."""
     final_slowing: float = 0.3
     """Logarithm of how much slower the last beat is."""
 
@@ -62,6 +68,8 @@ class Performance:
     velocity: NDArray[np.int64]
     pedal_s: NDArray[np.float64]
     """(p, 2) when the pedal goes down and up."""
+    pedal_depth: NDArray[np.float64]
+    """(p,) how deep it is pressed, 0..1."""
     beat_quarter: NDArray[np.float64]
     """(g,) points of the score ..."""
     beat_s: NDArray[np.float64]
@@ -81,17 +89,18 @@ class Performance:
             pitch=self.pitch[kept],
             velocity=self.velocity[kept],
             pedal_s=self.pedal_s[self.pedal_s[:, 0] < end_s],
+            pedal_depth=self.pedal_depth[self.pedal_s[:, 0] < end_s],
         )
 
 
 def random_style(notes: ScoreNotes, rng: np.random.Generator, freedom: float = 1.0) -> Style:
-    """A style whose tempo suits the piece: about 2.5 to 9 onsets a second, whatever the notation's unit.
+    """A style whose tempo suits the piece: about 1.2 to 10 onsets a second, whatever the notation's unit.
 
     freedom: 0..1, what timing and loudness are given to vary. 1 spans what pianists do, by `python -m bench.tempo`.
     """
     onsets = len(np.unique(np.round(notes.onset_quarter, 2)))
     onsets_per_quarter = onsets / max(1.0, float(notes.onset_quarter[-1]))
-    onsets_per_s = float(np.exp(rng.uniform(np.log(2.2), np.log(8.0))))
+    onsets_per_s = float(np.exp(rng.triangular(np.log(1.2), np.log(4.5), np.log(10.0))))
     return Style(
         quarters_per_minute=float(np.clip(60 * onsets_per_s / onsets_per_quarter, 35, 260)),
         tempo_spread=freedom * float(rng.uniform(0.03, 0.2)),
@@ -104,7 +113,10 @@ def random_style(notes: ScoreNotes, rng: np.random.Generator, freedom: float = 1
         loudness=float(rng.uniform(50, 88)),
         loudness_spread=freedom * float(rng.uniform(6, 20)),
         articulation=float(rng.uniform(0.55, 1.05)),
-        pedal=float(rng.choice((0.0, 0.4, 0.9))),
+        pedal=float(rng.choice((0.0, 0.4, 0.9), p=(0.25, 0.35, 0.4))),
+        half_pedal=float(rng.choice((0.0, 0.3))),
+        voicing=freedom * float(rng.uniform(0, 26)),
+        hands=freedom * float(rng.uniform(0, 10)),
         final_slowing=freedom * float(rng.uniform(0.0, 1.5)),
     )
 
@@ -118,12 +130,15 @@ def perform(notes: ScoreNotes, style: Style, rng: np.random.Generator) -> Perfor
     onset = onset + rng.normal(0, style.onset_spread_s, count) + _rolls(notes, style, rng)
     onset = np.maximum(onset, 0.0)
     length = (release - onset) * np.clip(style.articulation + rng.normal(0, 0.1, count), 0.25, 1.1)
+    pedal_s = _pedal(beat_quarter, beat_s, style, rng)
+    depth = np.where(rng.random(len(pedal_s)) < style.half_pedal, rng.uniform(0.2, 0.55, len(pedal_s)), 1.0)
     return Performance(
         onset_s=onset,
         release_s=onset + np.maximum(length, 0.05),
         pitch=notes.pitch,
         velocity=_velocities(notes, style, rng),
-        pedal_s=_pedal(beat_quarter, beat_s, style, rng),
+        pedal_s=pedal_s,
+        pedal_depth=depth,
         beat_quarter=beat_quarter,
         beat_s=beat_s,
     )
@@ -137,8 +152,8 @@ def to_midi(performance: Performance, program: int = 0) -> bytes:
     ):
         events.append((onset, 1, mido.Message("note_on", note=int(pitch), velocity=int(velocity))))
         events.append((release, 0, mido.Message("note_off", note=int(pitch), velocity=0)))
-    for down, up in performance.pedal_s:
-        events.append((down, 2, mido.Message("control_change", control=64, value=127)))
+    for (down, up), depth in zip(performance.pedal_s, performance.pedal_depth, strict=True):
+        events.append((down, 2, mido.Message("control_change", control=64, value=round(127 * depth))))
         events.append((up, 0, mido.Message("control_change", control=64, value=0)))
     events.sort(key=lambda event: event[:2])
     track = mido.MidiTrack(
@@ -190,20 +205,43 @@ def _rolls(notes: ScoreNotes, style: Style, rng: np.random.Generator) -> NDArray
     delay = np.zeros(len(notes.pitch))
     beat = np.round(notes.onset_quarter, 3)
     order = np.lexsort((notes.pitch, beat))
-    starts = np.flatnonzero(np.diff(beat[order], prepend=-1.0))
-    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+    for start, stop in _runs(beat[order]):
         if stop - start >= 3 and rng.random() < style.roll_probability:
             delay[order[start:stop]] = np.arange(stop - start) * rng.uniform(0.015, 0.05)
     return delay
 
 
 def _velocities(notes: ScoreNotes, style: Style, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Slow swells, a louder top voice, and an uneven touch."""
+    """Slow swells, a melody above its accompaniment, hands of a loudness of their own, and an uneven touch."""
     slots = np.round(notes.onset_quarter / _GRID_QUARTER).astype(np.int64)
     swell = _smooth_noise(int(slots.max()) + 1, 4 * style.phrase_quarters, rng)[slots]
-    melody = 8.0 * np.clip((notes.pitch - np.median(notes.pitch)) / 12.0, -1, 1)
+    melody = style.voicing * (_is_highest(notes) - 0.5)
+    lower = notes.pitch < np.median(notes.pitch)
+    balance = style.hands * _smooth_noise(int(slots.max()) + 1, 8 * style.phrase_quarters, rng)[slots]
     touch = rng.normal(0, 5.0, len(slots))
-    return np.clip(style.loudness + style.loudness_spread * swell + melody + touch, 18, 124).astype(np.int64)
+    loudness = style.loudness + style.loudness_spread * swell + melody - lower * (style.voicing / 4 + balance) + touch
+    return np.clip(loudness, 12, 124).astype(np.int64)
+
+
+def _is_highest(notes: ScoreNotes) -> NDArray[np.bool_]:
+    """bool (n,): whether no higher note sounds when a note begins."""
+    order = np.argsort(notes.onset_quarter, kind="stable")
+    highest = np.zeros(len(order), bool)
+    sounding: list[tuple[float, int]] = []
+    for start, stop in _runs(np.round(notes.onset_quarter[order], 3)):
+        together = order[start:stop]
+        now = float(notes.onset_quarter[together[0]])
+        sounding = [(end, pitch) for end, pitch in sounding if end > now + 1e-3]
+        sounding += [(now + float(notes.duration_quarter[note]), int(notes.pitch[note])) for note in together]
+        top = max(pitch for _, pitch in sounding)
+        highest[together] = notes.pitch[together] >= top
+    return highest
+
+
+def _runs(values: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Start and stop of each run of equal values."""
+    starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1.0))
+    return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True))
 
 
 def _pedal(

@@ -30,11 +30,18 @@ class Plateau:
 
 
 def learning_rate(settings: TrainingSettings, step: int, plateau: Plateau) -> float:
-    """`cosine`: linear warm-up, then half a cosine down to a hundredth. `plateau`: halved with each refinement."""
+    """The rate of a step.
+
+    `cosine`: linear warm-up, then half a cosine down to a hundredth. `trapezoid`: linear warm-up, constant, then linear
+    down to nothing (Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations").
+    `plateau`: halved with each refinement.
+    """
     if settings.schedule == "plateau":
         return settings.learning_rate * 0.5**plateau.refinements
     if step < settings.warm_up_steps:
         return settings.learning_rate * (step + 1) / settings.warm_up_steps
+    if settings.schedule == "trapezoid":
+        return settings.learning_rate * min(1.0, (settings.steps - step) / max(1, settings.cool_down_steps))
     progress = (step - settings.warm_up_steps) / max(1, settings.steps - settings.warm_up_steps)
     return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 

@@ -24,7 +24,7 @@ from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, corpus
 from indexer.training.configuration import Configuration, TrainingSettings, load_configuration
-from indexer.training.corpus import Take
+from indexer.training.corpus import Corpus, Piece
 from indexer.training.loading import in_order
 from indexer.training.pairs import NO_AUGMENTATION, Batch, PairSource
 from indexer.training.trainer import Trainer
@@ -37,8 +37,8 @@ BACKGROUND_PAIRS = 2048
 
 def validation_batches(configuration: Configuration) -> list[Batch]:
     """The same pairs each time, not augmented, from the validation pieces."""
-    takes = [Take.load(path) for path in corpus.paths(configuration.corpus, "val")]
-    source = PairSource(takes, configuration.front_end, NO_AUGMENTATION)
+    pieces = Corpus(configuration.corpus, "val").refresh()
+    source = PairSource(pieces, configuration.front_end, NO_AUGMENTATION)
     rng = np.random.default_rng(0)
     return [source.batch(250, 10, rng) for _ in range(configuration.training.validation_pairs // 250)]
 
@@ -54,12 +54,13 @@ def snippet_retrieval(pairs: Background) -> dict[str, float]:
 
 
 def train(configuration: Configuration) -> Path:
-    """Trains from the last checkpoint to the end; returns the weights file. Raises SettingsError without takes."""
+    """Trains from the last checkpoint to the end; returns the weights file. Raises SettingsError without a corpus."""
     settings = configuration.training
     for split in ("train", "val"):
-        if not corpus.paths(configuration.corpus, split):
+        if not corpus.is_made(configuration.corpus, split):
             folder = configuration.corpus.folder / split
-            raise SettingsError(f"{folder}: holds no takes; `python -m indexer.training.corpus CONFIG.toml` makes them")
+            cause = "holds no piece in print and sound; `python -m indexer.training.corpus CONFIG.toml` makes them"
+            raise SettingsError(f"{folder}: {cause}")
     settings.run.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(configuration)
     trainer.resume()
@@ -70,22 +71,28 @@ def train(configuration: Configuration) -> Path:
         "CUDA found" if torch.cuda.is_available() else "no CUDA device",
     )
     validation = validation_batches(configuration)
-    takes: dict[Path, Take] = {}
+    made = Corpus(configuration.corpus, "train")
+    pieces = made.refresh()
     while not trainer.finished:
-        takes |= {path: Take.load(path) for path in corpus.paths(configuration.corpus, "train") if path not in takes}
-        source = PairSource(list(takes.values()), configuration.front_end, configuration.augmentation)
+        pieces = made.refresh()
+        source = PairSource(pieces, configuration.front_end, configuration.augmentation)
         steps = min(settings.evaluate_every, settings.steps - trainer.step)
         began = time.monotonic()
         losses = [trainer.learn(batch) for batch in _ahead(source, settings, trainer.step, steps)]
         rate = steps * settings.batch / (time.monotonic() - began)
         trainer.metrics = snippet_retrieval(trainer.embed(validation))
-        line = {"step": trainer.step, "takes": len(takes), "loss": float(np.mean(losses)), "pairs_per_s": round(rate)}
+        line = {
+            "step": trainer.step,
+            "pairs_seen": trainer.step * settings.batch,
+            "pieces": len(pieces),
+            "loss": float(np.mean(losses)),
+            "pairs_per_s": round(rate),
+        }
         _log(settings.run / "log.jsonl", line | trainer.metrics)
         trainer.checkpoint()
     trainer.take_best()
-    used = list(takes.values()) or [Take.load(path) for path in corpus.paths(configuration.corpus, "train")]
-    _refit(trainer, used, validation)
-    return _finish(trainer, used)
+    _refit(trainer, pieces, validation)
+    return _finish(trainer, pieces)
 
 
 def _ahead(source: PairSource, settings: TrainingSettings, first: int, steps: int) -> Iterator[Batch]:
@@ -104,10 +111,10 @@ def _ahead(source: PairSource, settings: TrainingSettings, first: int, steps: in
         yield coming.result()
 
 
-def _refit(trainer: Trainer, takes: list[Take], validation: list[Batch]) -> None:
+def _refit(trainer: Trainer, pieces: list[Piece], validation: list[Batch]) -> None:
     """Fits the network's projection to many training pairs, if it has one, and validates again."""
     settings = trainer.settings
-    source = PairSource(takes, trainer.configuration.front_end, trainer.configuration.augmentation)
+    source = PairSource(pieces, trainer.configuration.front_end, trainer.configuration.augmentation)
     rng = np.random.default_rng((settings.seed, settings.steps))
     sizes = [min(250, settings.refit_pairs - start) for start in range(0, settings.refit_pairs, 250)]
     if trainer.refit(source.batch(size, settings.onsets_a_piece, rng) for size in sizes):
@@ -116,16 +123,19 @@ def _refit(trainer: Trainer, takes: list[Take], validation: list[Batch]) -> None
         _log(settings.run / "log.jsonl", {"refit_pairs": settings.refit_pairs} | change | trainer.metrics)
 
 
-def _finish(trainer: Trainer, takes: list[Take]) -> Path:
+def _finish(trainer: Trainer, pieces: list[Piece]) -> Path:
     """Writes the weights with their background, and the model card."""
     configuration, settings = trainer.configuration, trainer.configuration.training
-    source = PairSource(takes, configuration.front_end, NO_AUGMENTATION)
+    source = PairSource(pieces, configuration.front_end, NO_AUGMENTATION)
     rng = np.random.default_rng(settings.seed)
     background = trainer.embed([source.batch(256, 1, rng) for _ in range(BACKGROUND_PAIRS // 256)])
     record = {
         "commit": _commit(),
-        "takes": len(takes),
-        "onsets": sum(len(take.quarters) for take in takes),
+        "pieces": len(pieces),
+        "prints": sum(len(piece.prints) for piece in pieces),
+        "recordings": sum(len(piece.recordings) for piece in pieces),
+        "instruments": corpus.instrument_count(configuration.corpus),
+        "onsets": sum(len(piece.prints[0].quarters) for piece in pieces),
         "settings": json.loads(json.dumps(asdict(configuration), default=str)),
         "metrics": trainer.metrics,
     }
@@ -163,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="TABLE.NAME=VALUE",
         help="over the configuration's, as in training.steps=20; may be repeated",
     )
-    parser.add_argument("--no-corpus", action="store_true", help="train on the takes that are there")
+    parser.add_argument("--no-corpus", action="store_true", help="train on what is there")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     configuration = load_configuration(arguments.config, arguments.set)

@@ -4,10 +4,11 @@ import dataclasses
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from engine.encoder import Background, build
 from engine.errors import SettingsError
@@ -30,6 +31,8 @@ class Trainer:
         settings = self.settings = configuration.training
         self.configuration = configuration
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # With AMX a CPU trains 2.5 times as fast in bfloat16; without it nothing was gained (190 pairs/s against 230).
+        self._half = self.device.type == "cuda" or torch.cpu._is_amx_tile_supported()
         torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
         network = build(configuration.architecture, configuration.front_end)
@@ -42,6 +45,10 @@ class Trainer:
         self.optimizer = _OPTIMIZERS[settings.optimizer](
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
+        # Averaged weights are ahead of those that learn by about what a falling rate would gain.
+        mean = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(self.network, multi_avg_fn=mean, use_buffers=True)
+        self._judged = cast(Network, self.average.module)
         self.step = 0
         self.plateau = Plateau()
         self.metrics: dict[str, float] = {}
@@ -74,29 +81,32 @@ class Trainer:
         self._save(self._checkpoint)
 
     def take_best(self) -> None:
-        """The weights that training ends with: the best of `plateau`, the last of `cosine`."""
+        """Puts the weights in force that training ends with: the best of `plateau`, else the average of the last."""
         if self.settings.schedule == "plateau":
             self._load(self._best)
+        self.network.load_state_dict(self.average.module.state_dict())
+        self._judged = self.network
 
     def learn(self, batch: Batch) -> float:
         """One step on one batch; returns its loss."""
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, self.step, self.plateau)
-        score, recording = self._embed(batch)
+        score, recording = self._embed(batch, self.network)
         loss = self._loss(score, recording, torch.from_numpy(batch.ignored).to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimizer.step()
+        self.average.update_parameters(self.network)
         self.step += 1
         return float(loss.detach())
 
     def embed(self, batches: Iterable[Batch]) -> Background:
-        """The embeddings of both halves of the pairs, in inference."""
-        self.network.eval()
+        """The embeddings of both halves of the pairs by the averaged weights, in inference."""
+        network = self._judged.eval()
         with torch.inference_mode():
-            halves = [self._embed(batch) for batch in batches]
+            halves = [self._embed(batch, network) for batch in batches]
         score, recording = (torch.cat(half).float().cpu().numpy() for half in zip(*halves, strict=True))
         return Background(score=score, recording=recording)
 
@@ -104,10 +114,9 @@ class Trainer:
         """Fits the network's projection to these pairs, in float32; False, and nothing drawn, if it has none."""
         return self.network.refit(self._tensors(batch) for batch in batches)
 
-    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        # bfloat16 gained nothing on the CPUs tried: 190 pairs/s against 230 in float32.
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.network.pair(*self._tensors(batch))
+    def _embed(self, batch: Batch, network: Network) -> tuple[Tensor, Tensor]:
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._half):
+            return network.pair(*self._tensors(batch))
 
     def _tensors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         snippets = torch.from_numpy(batch.snippets).to(self.device).unsqueeze(1).float() / 255.0
@@ -129,6 +138,7 @@ class Trainer:
         """Writes the present state; the last one stays until this one is whole."""
         state = {
             "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "plateau": dataclasses.asdict(self.plateau),
@@ -141,6 +151,7 @@ class Trainer:
         """Takes weights, optimiser state and metrics; returns the whole state."""
         state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
         self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.metrics = state["metrics"]
         return state

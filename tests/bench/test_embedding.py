@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import embedding, pairs
+from bench import embedding
+from bench.lib import pairs
 from fake_encoder import FakeEncoder
-from indexer.training.corpus import Take
+from indexer.training.corpus import Played, Print, Take, save
 
 
 def take(piece: str, seed: int) -> Take:
@@ -17,7 +18,7 @@ def take(piece: str, seed: int) -> Take:
         quarters=np.arange(40.0),
         strip=rng.integers(0, 256, (88, 900), dtype=np.uint8),
         columns=np.linspace(100, 800, 40).astype(np.float32),
-        spectrogram=rng.random((92, 500), dtype=np.float32).astype(np.float16),
+        spectrogram=rng.random((92, 500), dtype=np.float32),
         frames=np.linspace(50, 450, 40).astype(np.float32),
     )
 
@@ -36,8 +37,17 @@ def test_a_network_has_a_row_a_direction_with_intervals() -> None:
 def test_the_bench_measures_the_takes_it_is_given_and_says_what_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "corpus" / "val").mkdir(parents=True)
-    take("a", 0).save(tmp_path / "corpus" / "val" / "a.0.npz")
+    made = take("a", 0)
+    printed = Print(piece="a", quarters=made.quarters, strip=made.strip, columns=made.columns)
+    played = Played(
+        piece="a",
+        beat_quarter=made.quarters,
+        beat_frame=made.frames,
+        published=np.random.default_rng(1).integers(0, 256, (92, 500), np.uint8),
+        quarter_tone=np.empty((184, 0), np.uint8),
+    )
+    save(printed, tmp_path / "corpus" / "val" / "prints" / "a.0.npz")
+    save(played, tmp_path / "corpus" / "val" / "recordings" / "a.0.npz")
     folders = {name: str(tmp_path / name) for name in ("data", "corpus", "work")}
     options = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
     embedding.main([*options, "--json", str(tmp_path / "out.json")])

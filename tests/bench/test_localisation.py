@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from bench.lib.truth import Line, Truth
+from bench.lib.visits import Visit
 from bench.localisation import Errors, LocalisationQuery, errors, figures, mean, variants
-from bench.truth import Line, Truth
-from bench.visits import Visit
 from engine.config import Alignment
 from engine.values import (
     RECORDING_PLACE,

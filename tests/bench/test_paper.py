@@ -1,4 +1,5 @@
-from bench import paper, queries
+from bench import paper
+from bench.lib import queries
 from engine.collection import Collection
 from paired_collection import piece
 

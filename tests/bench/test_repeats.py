@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.pieces import Piece
+from bench.lib.pieces import Piece
 from bench.repeats import PENALTIES, RepeatResult, figures, fragment, unfold
 from engine.values import RECORDING_PLACE, SnippetSequence
 from small_scores import write_kern

@@ -1,7 +1,7 @@
 import numpy as np
 
 from bench import retrieval
-from bench.queries import LabelledQuery
+from bench.lib.queries import LabelledQuery
 from bench.retrieval import RetrievalResult
 from engine.collection import Collection
 from engine.config import SearchSettings

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bench import robustness
-from bench.pairs import Material
+from bench.lib.pairs import Material
 from bench.robustness import NEUTRAL, EngravedScore, played, printed
 from engine.config import FrontEnd
 from fake_encoder import FakeEncoder

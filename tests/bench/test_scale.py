@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import paired_collection
-from bench import growth, scale
-from bench.distractors import DistractorSource
-from bench.queries import AMONG
+from bench import scale
+from bench.lib import growth
+from bench.lib.made_documents import DistractorSource
+from bench.lib.queries import AMONG
 from bench.scale import ExhaustiveResult, ScaleBench
 from engine.collection import Collection
 from engine.values import Kind, NetworkIdentity

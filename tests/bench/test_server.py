@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import load, random_collection, server
-from bench.load import EMBEDDINGS, Load, Sample
+from bench import server
+from bench.lib import load, random_collection
+from bench.lib.load import EMBEDDINGS, Load, Sample
 from engine.documents import read
 from engine.finder import Finder
 from fake_encoder import FakeEncoder, engine_of

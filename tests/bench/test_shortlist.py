@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import queries, shortlist
-from bench.queries import AMONG, Direction, LabelledQuery
+from bench import shortlist
+from bench.lib import queries
+from bench.lib.queries import AMONG, Direction, LabelledQuery
 from bench.shortlist import ALL, ANY, KS, WAYS, Candidates, ShortlistResult
 from engine.collection import Collection
 from paired_collection import piece

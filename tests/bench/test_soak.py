@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import load, random_collection, soak
-from bench.load import Served
+from bench import soak
+from bench.lib import load, random_collection
+from bench.lib.load import Served
+from bench.lib.traffic import Actor, Traffic
 from bench.soak import MEASURES, Look
-from bench.traffic import Actor, Traffic
 from fake_encoder import FakeEncoder, engine_of
 from server.address import Address
 from server.config import ServerSettings

@@ -76,7 +76,7 @@ def test_a_flipped_bit_of_the_store_is_told_or_changes_nothing(path: Path) -> No
 def test_a_store_cut_short_after_the_commit_is_told_too(path: Path) -> None:
     size = (path / "sequences.lmdb").stat().st_size
     with CollectionWriter(path, NETWORK) as writer:
-        writer.stage(document("late"), sequence(2000))
+        writer.put(document("late"), sequence(2000))
     os.truncate(path / "sequences.lmdb", size)
     with pytest.raises(CollectionDamagedError, match=r"sequences\.lmdb"):
         Collection.open(path)
@@ -150,12 +150,12 @@ def test_an_index_with_other_snippets_is_told(path: Path, tmp_path_factory: pyte
 
 def test_a_leftover_that_was_damaged_is_not_taken_in(path: Path) -> None:
     with CollectionWriter(path, NETWORK) as writer:
-        writer.stage(document("late", content_hash="x"), sequence(200, seed=7))
+        writer.put(document("late", content_hash="x"), sequence(200, seed=7))
     file = path / "sequences.lmdb"
     needle = struct.pack("<32e", *sequence(200, seed=7).embeddings[100])
     flip(file, file.read_bytes().index(needle))
     with CollectionWriter(path, NETWORK) as writer:
-        assert not writer.staged("late", "x")
+        assert writer.needs_embedding(document("late", content_hash="x"))
         writer.commit()
     with Collection.open(path) as collection:
         assert len(collection.documents) == 3

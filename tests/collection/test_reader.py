@@ -25,7 +25,7 @@ def test_a_document_comes_back_as_it_was_put(tmp_path: Path) -> None:
 
 def test_numpy_scalars_in_a_document_come_back_as_numbers(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(replace(document("a"), duration_s=np.float32(0.5), pages=np.int64(3)), sequence())
+        writer.put(replace(document("a"), duration_s=np.float32(0.5), pages=np.int64(3)), sequence())
         writer.commit()
     with Collection.open(tmp_path) as collection:
         assert (collection.document("a").duration_s, collection.document("a").pages) == (0.5, 3)
@@ -45,9 +45,9 @@ def test_a_sequence_comes_back_with_embeddings_rounded_to_float16(tmp_path: Path
 
 def test_documents_of_a_kind_are_packed_in_the_order_they_were_added(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("z"), sequence(3, seed=1))
-        writer.stage(document("r", "recording"), sequence(4, "recording", seed=2))
-        writer.stage(document("a"), sequence(2, seed=3))
+        writer.put(document("z"), sequence(3, seed=1))
+        writer.put(document("r", "recording"), sequence(4, "recording", seed=2))
+        writer.put(document("a"), sequence(2, seed=3))
         writer.commit()
     with Collection.open(tmp_path) as collection:
         packed = collection.packed("score")
@@ -61,7 +61,7 @@ def test_documents_of_a_kind_are_packed_in_the_order_they_were_added(tmp_path: P
 def test_row_i_of_the_index_is_snippet_i_of_the_packed_documents(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as open_writer:
         for seed, id in enumerate("ab"):
-            open_writer.stage(document(id), sequence(7, seed=seed))
+            open_writer.put(document(id), sequence(7, seed=seed))
         open_writer.commit()
     with Collection.open(tmp_path) as collection:
         packed = collection.packed("score")
@@ -75,11 +75,11 @@ def test_what_an_older_index_lacks_is_found_and_what_it_has_too_much_is_not(
     monkeypatch.setattr(writer, "BESIDE_SNIPPETS", 30)
     with CollectionWriter(tmp_path, NETWORK) as open_writer:
         for number in range(20):
-            open_writer.stage(document(f"d{number}"), sequence(10, seed=number))
+            open_writer.put(document(f"d{number}"), sequence(10, seed=number))
         open_writer.commit()
         open_writer.remove("d3")
-        open_writer.stage(document("d7", content_hash="new"), sequence(9, seed=77))
-        open_writer.stage(document("e"), sequence(8, seed=88))
+        open_writer.put(document("d7", content_hash="new"), sequence(9, seed=77), replace=True)
+        open_writer.put(document("e"), sequence(8, seed=88))
         assert open_writer.commit() == 2
     assert [path.name for path in tmp_path.glob("*.faiss")] == ["scores-000001.faiss"]
     with Collection.open(tmp_path) as collection:

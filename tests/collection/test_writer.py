@@ -13,7 +13,13 @@ import pytest
 from collection_samples import NETWORK, document, fill, sequence
 from disk_log import disk_log
 from engine.collection import Collection, CollectionWriter, reader, store, writer
-from engine.errors import CollectionError, CollectionLockedError, DocumentMissingError, NetworkMismatchError
+from engine.errors import (
+    CollectionError,
+    CollectionLockedError,
+    DocumentExistsError,
+    DocumentMissingError,
+    NetworkMismatchError,
+)
 from engine.neighbours import nearest
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +52,7 @@ def test_a_new_collection_is_empty(tmp_path: Path) -> None:
 
 def test_what_is_staged_is_not_seen_before_the_commit(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a"), sequence())
+        writer.put(document("a"), sequence())
         assert ids(tmp_path) == []
         writer.commit()
         assert ids(tmp_path) == ["a"]
@@ -55,7 +61,7 @@ def test_what_is_staged_is_not_seen_before_the_commit(tmp_path: Path) -> None:
 def test_a_document_added_again_gives_way_to_the_new_one(tmp_path: Path) -> None:
     fill(tmp_path, "a", "b")
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", content_hash="new"), sequence(3))
+        writer.put(document("a", content_hash="new"), sequence(3), replace=True)
         writer.commit()
     with Collection.open(tmp_path) as collection:
         assert collection.document("a").content_hash == "new"
@@ -125,13 +131,13 @@ def test_an_index_is_extended_by_what_is_new_and_rid_of_what_is_gone(
 ) -> None:
     with CollectionWriter(tmp_path, NETWORK) as first:
         for number in range(5):
-            first.stage(document(f"d{number}"), sequence(seed=number))
+            first.put(document(f"d{number}"), sequence(seed=number))
         first.commit()
     monkeypatch.setattr(writer, "build", None)  # what calls it fails
     with CollectionWriter(tmp_path, NETWORK) as second:
         second.remove("d1")
-        second.stage(document("d3", content_hash="g"), sequence(7, seed=13))
-        second.stage(document("d5"), sequence(seed=5))
+        second.put(document("d3", content_hash="g"), sequence(7, seed=13), replace=True)
+        second.put(document("d5"), sequence(seed=5))
         second.commit()
     with Collection.open(tmp_path) as collection:
         assert [path.name for path in tmp_path.glob("*.faiss")] == ["scores-000002.faiss"]
@@ -158,57 +164,61 @@ def test_a_damaged_index_is_made_anew(
 
 def test_documents_that_a_killed_writer_staged_are_taken_in_by_the_next(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", content_hash="x"), sequence())
+        writer.put(document("a", content_hash="x"), sequence())
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        assert not writer.staged("a", "y")
-        assert writer.staged("a", "x")
+        assert writer.needs_embedding(document("a", content_hash="y"))
+        assert writer.put(document("a", content_hash="x"), None) == "added"
         writer.commit()
     assert ids(tmp_path) == ["a"]
 
 
+def test_asking_whether_a_document_needs_embedding_changes_nothing(tmp_path: Path) -> None:
+    fill(tmp_path, "a")
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.put(document("b"), sequence())
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        asked = [document("a"), document("b"), document("c"), document("a", content_hash="")]
+        assert [writer.needs_embedding(one, replace=True) for one in asked] == [False, False, True, True]
+        assert [writer.holds(id) for id in "abc"] == [True, False, False]
+        assert writer.commit() == 1
+    assert (ids(tmp_path), stored(tmp_path)) == (["a"], 2)
+
+
+def test_a_document_whose_content_is_not_stored_needs_its_snippets(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer, pytest.raises(ValueError, match="a: expected the snippets"):
+        writer.put(document("a"), None)
+
+
+def test_a_document_that_was_put_a_moment_ago_is_judged_like_one_in_force(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        assert writer.put(document("a"), sequence()) == "added"
+        assert writer.put(document("a"), None) == "unchanged"
+        assert writer.put(replace(document("a"), title="Another"), None) == "changed"
+        with pytest.raises(DocumentExistsError, match=r"the score made from \(no file\); the score"):
+            writer.put(document("a", content_hash="g"), sequence())
+        assert writer.commit() == 1
+    with Collection.open(tmp_path) as collection:
+        assert (collection.document("a").title, stored(tmp_path)) == ("Another", 1)
+
+
 def test_documents_left_over_survive_commits_that_do_not_ask_for_them(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", content_hash="x"), sequence())
+        writer.put(document("a", content_hash="x"), sequence())
     fill(tmp_path, "b")
     assert ids(tmp_path) == ["b"]
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        assert writer.staged("a", "x")
+        assert writer.put(document("a", content_hash="x"), None) == "added"
         writer.commit()
     assert ids(tmp_path) == ["a", "b"]
 
 
 def test_a_document_left_over_can_be_removed(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a"), sequence())
+        writer.put(document("a"), sequence())
     with CollectionWriter(tmp_path, NETWORK) as writer:
         writer.remove("a")
         writer.commit()
     assert stored(tmp_path) == 0
-
-
-def test_a_document_in_force_counts_as_staged(tmp_path: Path) -> None:
-    fill(tmp_path, "a")
-    with CollectionWriter(tmp_path, NETWORK) as writer:
-        assert writer.staged("a", "f")
-        assert not writer.staged("a", "other")
-
-
-def test_an_empty_content_hash_equals_none(tmp_path: Path) -> None:
-    with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("a", content_hash=""), sequence())
-        assert not writer.staged("a", "")
-
-
-def test_a_document_can_be_staged_again_under_another_title(tmp_path: Path) -> None:
-    fill(tmp_path, "a")
-    with CollectionWriter(tmp_path, NETWORK) as writer:
-        known = writer.known("a")
-        assert known is not None
-        writer.stage(replace(known, title="Another"), writer.sequence("a"))
-        writer.commit()
-    with Collection.open(tmp_path) as collection:
-        assert collection.document("a").title == "Another"
-        np.testing.assert_array_equal(collection.sequence("a").embeddings, sequence().embeddings.astype(np.float16))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +233,7 @@ def test_a_document_can_be_staged_again_under_another_title(tmp_path: Path) -> N
 )
 def test_a_sequence_that_is_none_is_refused(tmp_path: Path, change: dict[str, np.ndarray], message: str) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer, pytest.raises(ValueError, match=message):
-        writer.stage(document("a"), replace(sequence(), **change))
+        writer.put(document("a"), replace(sequence(), **change))
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
@@ -252,7 +262,7 @@ def test_a_full_disk_leaves_the_old_generation_and_the_writer_usable(
 ) -> None:
     fill(tmp_path, "a")
     with CollectionWriter(tmp_path, NETWORK) as open_writer:
-        open_writer.stage(document("b"), sequence())
+        open_writer.put(document("b"), sequence())
         with monkeypatch.context() as patch:
             patch.setattr(writer, "save", lambda index, path: (_ for _ in ()).throw(OSError("disk full")))
             with pytest.raises(CollectionError, match="disk full"):
@@ -294,7 +304,7 @@ def test_dying_at_any_step_of_a_commit_leaves_the_old_or_the_new_generation(
 ) -> None:
     fill(tmp_path, "a", "b")
     with CollectionWriter(tmp_path, NETWORK) as writer, monkeypatch.context() as patch:
-        writer.stage(document("c"), sequence())
+        writer.put(document("c"), sequence())
         writer.remove("a")
         kill_at(step, patch)
         with pytest.raises(Killed):
@@ -303,7 +313,7 @@ def test_dying_at_any_step_of_a_commit_leaves_the_old_or_the_new_generation(
     assert ids(tmp_path) == (["b", "c"] if in_force else ["a", "b"])
 
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        assert writer.staged("c", "f")
+        assert writer.put(document("c"), None) == ("unchanged" if in_force else "added")
         if not in_force:
             writer.remove("a")
         writer.commit()
@@ -345,7 +355,7 @@ from collection_samples import NETWORK, document, sequence
 from engine.collection import CollectionWriter
 with CollectionWriter(sys.argv[1], NETWORK) as writer:
     for number in range(100_000):
-        writer.stage(document(f"d{number}"), sequence(50))
+        writer.put(document(f"d{number}"), sequence(50))
         writer.flush()
         print("staged", number, flush=True)
         if number % 3 == 2:
@@ -365,6 +375,7 @@ def test_a_killed_process_loses_nothing_it_said_was_written(tmp_path: Path, line
     staged = max(int(number) for what, number in said if what == "staged")
     assert len(ids(tmp_path)) >= committed + 1
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        assert all(writer.staged(f"d{number}", "f") for number in range(staged + 1))
+        for number in range(staged + 1):
+            writer.put(document(f"d{number}"), None)
         writer.commit()
     assert len(ids(tmp_path)) >= staged + 1

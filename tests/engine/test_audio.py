@@ -7,9 +7,11 @@ import soundfile
 from numpy.typing import NDArray
 
 from engine import audio
-from engine.audio import BANDS, SAMPLE_RATE, excerpts, filterbank, normalise_gain, read_audio, spectrogram
-from engine.config import FrontEnd, MediaLimits
+from engine.audio import SAMPLE_RATE, excerpts, filterbank, levelled, read_audio, spectrogram
+from engine.config import Bands, FrontEnd, MediaLimits
 from engine.errors import AudioError
+
+BANDS = audio.BANDS["published"]
 
 # fmt: off
 PUBLISHED_BINS = [
@@ -99,14 +101,65 @@ def test_loudness_does_not_change_an_excerpt() -> None:
 
 def test_an_excerpt_has_the_same_mean_magnitude_as_all_others() -> None:
     spectrum = np.random.default_rng(0).uniform(0, 1, (70, BANDS, 84)).astype(np.float32)
-    magnitude = 10 ** normalise_gain(spectrum) - 1
+    magnitude = 10 ** levelled(spectrum, FrontEnd()) - 1
     np.testing.assert_allclose(magnitude.mean(axis=(1, 2)), 0.5, rtol=1e-4)
+
+
+def test_compression_acts_on_what_the_gain_left() -> None:
+    spectrum = np.random.default_rng(0).uniform(0, 1, (3, BANDS, 84)).astype(np.float32)
+    magnitude = 10 ** levelled(spectrum, FrontEnd()) - 1
+    np.testing.assert_allclose(levelled(spectrum, FrontEnd(compression=30.0)), np.log10(1 + 30 * magnitude), atol=1e-4)
+
+
+def quarter_tone_band(pitch: float) -> float:
+    """Where a MIDI pitch lies among the bands: A0 between the first two."""
+    return 2 * (pitch - 21) + 0.5
+
+
+@pytest.mark.parametrize("pitch", [28, 33, 45, 57, 58, 69, 81, 82, 100])
+def test_a_key_sounds_in_its_own_two_quarter_tone_bands(pitch: int) -> None:
+    hertz = 440 * 2 ** ((pitch - 69) / 12)
+    loudness = spectrogram(tone(3, hertz=hertz), "quarter_tone")[:, 20:30].mean(axis=1)
+    assert loudness.shape == (184,)
+    first, second = sorted(np.argsort(loudness)[-2:])
+    assert {first, second} <= {round(quarter_tone_band(pitch) + offset) for offset in (-1.5, -0.5, 0.5, 1.5)}
+
+
+@pytest.mark.parametrize("pitch", [36, 40, 45])
+def test_quarter_tones_tell_neighbouring_keys_of_the_low_octaves_apart(pitch: int) -> None:
+    def bands(name: Bands) -> list[NDArray[np.float32]]:
+        hertz = [440 * 2 ** ((key - 69) / 12) for key in (pitch, pitch + 1)]
+        return [spectrogram(tone(3, hertz=one), name)[:, 20:30].mean(axis=1) for one in hertz]
+
+    def likeness(pair: list[NDArray[np.float32]]) -> float:
+        low, high = (10**one - 1 for one in pair)
+        return float(low @ high / np.linalg.norm(low) / np.linalg.norm(high))
+
+    assert likeness(bands("quarter_tone")) < 0.75 < 0.85 < likeness(bands("published"))
+
+
+@pytest.mark.parametrize("hertz", [100.0, 500.0, 2000.0])
+def test_a_click_lies_in_the_same_frame_in_each_transform(hertz: float) -> None:
+    samples = np.zeros(3 * SAMPLE_RATE, np.float32)
+    start = int(1102.5 * 30) + 1024
+    burst = tone(0.05, hertz=hertz)
+    samples[start - len(burst) // 2 :][: len(burst)] = burst
+    loudest = spectrogram(samples, "quarter_tone").sum(axis=0).argmax()
+    assert loudest == 30
+
+
+def test_a_tone_is_about_as_loud_in_each_transform() -> None:
+    levels = []
+    for pitch in range(50, 90):
+        band = spectrogram(tone(2, hertz=440 * 2 ** ((pitch - 69) / 12)), "quarter_tone")[:, 15:25]
+        levels.append(float((10**band - 1).max(axis=0).mean()))
+    assert max(levels) < 3.2 * min(levels)
 
 
 def test_near_silence_is_not_blown_up() -> None:
     faint = np.full((1, BANDS, 84), np.log10(1 + 1e-6), np.float32)
-    np.testing.assert_allclose(10 ** normalise_gain(faint) - 1, 1e-3, rtol=0.1)
-    np.testing.assert_array_equal(normalise_gain(np.zeros((1, BANDS, 84), np.float32)), 0)
+    np.testing.assert_allclose(10 ** levelled(faint, FrontEnd()) - 1, 1e-3, rtol=0.1)
+    np.testing.assert_array_equal(levelled(np.zeros((1, BANDS, 84), np.float32), FrontEnd()), 0)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])

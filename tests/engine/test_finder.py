@@ -12,7 +12,13 @@ import soundfile
 
 import engine
 from engine import finder as finders
-from engine.errors import AudioError, CollectionError, CollectionMissingError, DocumentMissingError, PageError
+from engine.errors import (
+    AudioError,
+    CollectionMissingError,
+    DocumentExistsError,
+    DocumentMissingError,
+    PageError,
+)
 from engine.finder import Engine, Finder
 from engine.values import Answer
 from fake_encoder import FakeEncoder, engine_of
@@ -109,7 +115,7 @@ def test_adding_the_same_again_changes_nothing_and_other_content_needs_replace(f
     assert finder.add(folder / "etude.png") == "unchanged"
     assert finder.collection.generation == generation
     assert finder.add(folder / "etude.png", title="Étude") == "changed"
-    with pytest.raises(CollectionError, match="'etude' is another score"):
+    with pytest.raises(DocumentExistsError, match="'etude' is the score made from"):
         finder.add(folder / "march.png", id="etude")
     assert finder.add(folder / "march.png", id="etude", replace=True) == "changed"
 

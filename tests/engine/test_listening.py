@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.audio import SAMPLE_RATE, excerpts, spectrogram
-from engine.config import FrontEnd
+from engine.config import Bands, FrontEnd
 from engine.listening import Listener
 
 FRONT_END = FrontEnd()
@@ -24,11 +24,12 @@ def heard(listener: Listener, samples: NDArray[np.float32], sizes: list[int]) ->
     return np.concatenate(found)
 
 
+@pytest.mark.parametrize("bands", ["published", "quarter_tone"])
 @pytest.mark.parametrize("sizes", [[1000], [1, 7000, 0, 333], [100_000], [1102, 1103]])
-def test_the_excerpts_are_those_of_the_whole(sizes: list[int]) -> None:
-    samples = noise(9.0)
-    whole = excerpts(spectrogram(samples), FRONT_END)
-    found = heard(Listener(SAMPLE_RATE, FRONT_END), samples, sizes)
+def test_the_excerpts_are_those_of_the_whole(sizes: list[int], bands: Bands) -> None:
+    samples, front_end = noise(9.0), FrontEnd(bands=bands)
+    whole = excerpts(spectrogram(samples, bands), front_end)
+    found = heard(Listener(SAMPLE_RATE, front_end), samples, sizes)
     assert len(whole) - 1 <= len(found) <= len(whole)
     np.testing.assert_allclose(found, whole[: len(found)], atol=1e-4)
 

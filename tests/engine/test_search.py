@@ -88,8 +88,8 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]
     path: Path = tmp_path_factory.mktemp("collection")
     with CollectionWriter(path, NETWORK) as writer:
         for number in reversed(range(12)):
-            writer.stage(document(f"s{number:02}", "score"), sequence("score", number))
-            writer.stage(document(f"r{number:02}", "recording"), sequence("recording", 100 + number))
+            writer.put(document(f"s{number:02}", "score"), sequence("score", number))
+            writer.put(document(f"r{number:02}", "recording"), sequence("recording", 100 + number))
         writer.commit()
     with Collection.open(path) as opened:
         yield opened
@@ -181,7 +181,7 @@ def test_matches_are_ranked_from_1_by_rising_cost_and_no_more_than_asked_for(col
 def test_equal_costs_are_ranked_by_id(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
         for id in ("b", "c", "a"):
-            writer.stage(document(id, "score"), sequence("score", 5))
+            writer.put(document(id, "score"), sequence("score", 5))
         writer.commit()
     with Collection.open(tmp_path) as opened:
         for method in ("refine", "exhaustive", "sdtw", "dtw"):
@@ -191,8 +191,8 @@ def test_equal_costs_are_ranked_by_id(tmp_path: Path) -> None:
 
 def test_the_bias_counts_against_the_other_kind_only(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
-        writer.stage(document("plain", "score"), sequence("score", 5))
-        writer.stage(document("biased", "score"), sequence("score", 5, bias=0.5))
+        writer.put(document("plain", "score"), sequence("score", 5))
+        writer.put(document("biased", "score"), sequence("score", 5, bias=0.5))
         writer.commit()
     with Collection.open(tmp_path) as opened:
         heard = Searcher(opened).query(noisy(5, range(8), "recording"), "score").matches

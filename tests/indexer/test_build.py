@@ -23,8 +23,8 @@ def test_a_small_collection_needs_no_index_on_disk(tmp_path: Path) -> None:
 def test_an_index_made_anew_tells_its_type_and_recall(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
         for number in range(50):
-            writer.stage(document(f"s{number}"), sequence(100, seed=number))
-            writer.stage(document(f"r{number}", "recording"), sequence(10, "recording", seed=100 + number))
+            writer.put(document(f"s{number}"), sequence(100, seed=number))
+            writer.put(document(f"r{number}", "recording"), sequence(10, "recording", seed=100 + number))
         writer.commit()
     with CollectionWriter(tmp_path, NETWORK, threads=2) as writer:
         facts = build(writer, threads=2)

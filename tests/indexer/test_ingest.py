@@ -157,7 +157,8 @@ def test_ctrl_c_commits_nothing_and_what_was_done_is_taken_up_by_the_next_run(
     assert "it is as it was" in caplog.text
     assert held(collection) == {}
     summary = run(collection, library, load_encoder=FakeEncoder)
-    assert (summary.added, sorted(summary.unchanged)) == (["zz_long"], ["etude", "take"])
+    assert (sorted(summary.added), summary.unchanged) == (["etude", "take", "zz_long"], [])
+    assert summary.snippets == held(collection)["zz_long"].snippets  # the others are not embedded again
     assert sorted(held(collection)) == ["etude", "take", "zz_long"]
 
 

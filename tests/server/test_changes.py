@@ -14,7 +14,6 @@ from engine.collection import Collection, CollectionWriter
 from engine.errors import CollectionLockedError
 from engine.values import Document
 from fake_encoder import FakeEncoder, engine_of
-from media import write_recording
 from server import changes
 from server.changes import Addition
 from server.errors import DocumentExists, DocumentMissing
@@ -83,7 +82,10 @@ def test_an_id_is_taken_over_only_if_that_is_said(path: Path, shelf: Shelf) -> N
     made(path, shelf, addition("a"))
     refused, other = made(path, shelf, addition("a", seed=1), addition("b", seed=1))
     assert isinstance(refused, DocumentExists)
-    assert str(refused) == "'a' is another recording, 'take 0'; say replace, or another id"
+    assert str(refused) == (
+        "'a' is the recording made from take 0.flac; the recording take 1.flac is another document; "
+        "say replace, or another id"
+    )
     assert other["status"] == "added"
     (replaced,) = made(path, shelf, addition("a", seed=1, replace=True))
     assert replaced["status"] == "changed"
@@ -96,12 +98,6 @@ def test_of_documents_to_remove_all_must_be_there(path: Path, shelf: Shelf) -> N
     assert isinstance(refused, DocumentMissing)
     assert str(refused) == "no document 'z'; nothing is removed"
     assert ids(shelf) == ["a", "b"]
-
-
-def test_an_upload_has_the_content_hash_that_its_file_has_offline(tmp_path: Path) -> None:
-    file = write_recording(tmp_path / "a.flac", 1, seconds=5)
-    media = Media(kind="recording", files=(File(name="a.flac", data=file.read_bytes()),))
-    assert changes.content_hash(media) == documents.content_hash(file)
 
 
 def test_nothing_is_changed_while_another_writes(path: Path, shelf: Shelf) -> None:
@@ -126,7 +122,7 @@ def test_reloading_takes_up_what_others_have_committed(path: Path, shelf: Shelf)
     assert not shelf.reload()
     with CollectionWriter(path, ENCODER.identity) as writer:
         (sequence,) = documents.sequences([addition("a").medium], ENCODER)
-        writer.stage(documents.described(Document(id="a", kind="recording"), addition("a").medium, sequence), sequence)
+        writer.put(documents.described(Document(id="a", kind="recording"), addition("a").medium, sequence), sequence)
         writer.commit()
     assert (shelf.generation, shelf.reload(), shelf.generation) == (0, True, 1)
     assert ids(shelf) == ["a"]

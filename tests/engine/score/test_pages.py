@@ -139,6 +139,16 @@ def test_a_page_too_large_to_decode_is_refused_before_it_is(tmp_path: Path, draw
         list(read_pages(tmp_path / "bomb.png", MediaLimits(pixels=1_000_000)))
 
 
+def test_our_limit_of_pixels_holds_without_pillows_and_pillows_is_told_as_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (1000, 1400)).save(tmp_path / "bomb.png")
+    for pixels, message in ((None, "1000 x 1400 px: too large"), (1000, "too large for a page: Image size")):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pixels)
+        with pytest.raises(PageError, match=message):
+            list(read_pages(tmp_path / "bomb.png", MediaLimits(pixels=1_000_000)))
+
+
 def test_a_scan_as_large_as_they_come_is_read(tmp_path: Path) -> None:
     Image.new("1", (13_000, 14_000), 1).save(tmp_path / "large.png")
     assert [page.shape for page in read_pages(tmp_path / "large.png")] == [(1938, 1800)]

@@ -9,8 +9,7 @@ import pytest
 from drawn_pages import LEFT, RIGHT, bent, drawn_page, rotated
 from engine.config import FrontEnd
 from engine.errors import PageError
-from engine.score import cut_strip, read_score, snippets, straight_course
-from engine.score.systems import Course, find_systems
+from engine.score import SystemCourse, cut_strip, find_systems, read_score, snippets, straight_course
 from engine.values import SCORE_PLACE, Box, System
 
 FRONT_END = FrontEnd()
@@ -74,7 +73,7 @@ def test_a_system_too_tall_for_the_strip_is_scaled_down_to_fit() -> None:
 def test_what_lies_outside_the_page_is_white() -> None:
     page = np.zeros((40, 500), np.uint8)
     ends = np.array([0, 500], np.float32)
-    course = Course(xs=ends, ys=np.array([20, 20], np.float32), height=28.0, staff_space=7.0)
+    course = SystemCourse(xs=ends, ys=np.array([20, 20], np.float32), height=28.0, staff_space=7.0)
     strip = cut_strip(page, course, FRONT_END)
     assert strip[:58].min() == strip[-58:].min() == 255
     assert strip[65:95, 5:-5].max() == 0

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from drawn_pages import LEFT, RIGHT, Grey, bent, drawn_page, rotated, shaded
-from engine.score.pages import normalise_grey
-from engine.score.systems import find_systems
+from engine.score import find_systems, normalise_grey
 
 
 def _places(page: Grey) -> list[tuple[float, float]]:

@@ -30,7 +30,7 @@ def written(path: Path, pieces: int, rng: np.random.Generator) -> Collection:
                 places = np.zeros(len(music), PLACE_DTYPES[kind])
                 bias = np.zeros(len(music), np.float32)
                 sequence = SnippetSequence(kind=kind, embeddings=noisy(music, rng), places=places, bias=bias)
-                writer.stage(Document(id=name, kind=kind, snippets=len(music)), sequence)
+                writer.put(Document(id=name, kind=kind, snippets=len(music)), sequence)
         writer.commit()
     return Collection.open(path)
 

@@ -22,15 +22,15 @@ def test_every_table_can_be_set_over_the_file() -> None:
     loaded = load_configuration(
         FOLDER / "default.toml",
         [
-            "corpus.takes=3",
-            'corpus.soundfonts=["a.sf2"]',
+            "corpus.recordings=3",
+            'corpus.bands=["published"]',
             "front_end.excerpt_frames = 42",
             "augmentation.tempo=0.5",
             "architecture.channels=[4, 8]",
             "training.run=runs/trial",
         ],
     )
-    assert (loaded.corpus.takes, loaded.corpus.soundfonts) == (3, ("a.sf2",))
+    assert (loaded.corpus.recordings, loaded.corpus.bands) == (3, ("published",))
     assert loaded.front_end.excerpt_frames == 42
     assert loaded.augmentation.tempo == 0.5
     assert loaded.architecture.channels == (4, 8)

@@ -9,7 +9,7 @@ def take(columns: list[float], frames: list[float]) -> Take:
     """A strip with a black line, and a click, at each onset."""
     strip = np.full((88, 600), 255, np.uint8)
     strip[:, np.array(columns, int)] = 0
-    spectrogram = np.zeros((92, 400), np.float16)
+    spectrogram = np.zeros((92, 400), np.float32)
     spectrogram[:, np.array(frames, int)] = 1
     return Take(
         piece="piece",

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.config import FrontEnd
+from engine.config import Bands, FrontEnd
 from engine.encoder import Encoder
 from engine.errors import SettingsError
 from engine.network import Architecture
 from indexer.training import corpus, train
 from indexer.training.configuration import Configuration, TrainingSettings
-from indexer.training.corpus import CorpusSettings, Take
+from indexer.training.corpus import Corpus, CorpusSettings, Piece, Take
 from indexer.training.pairs import NO_AUGMENTATION, Augmentation, PairSource
 from small_scores import write_kern
 
@@ -29,19 +29,51 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> CorpusSettings:
     (data / "broken.krn").write_text("no music here")
     _write_csv(data / "manifest.csv", ["id", "path"], [(name, f"{name}.krn") for name, _ in rows])
     _write_csv(data / "splits.csv", ["id", "split"], rows)
-    settings = CorpusSettings(data=data, manifests=("manifest.csv",), folder=data / "corpus")
+    settings = CorpusSettings(
+        data=data,
+        manifests=("manifest.csv",),
+        folder=data / "corpus",
+        recordings=2,
+        bands=("published", "quarter_tone"),
+    )
     corpus.make(settings, FrontEnd(), jobs=1)
     return settings
 
 
 @pytest.fixture(scope="module")
 def takes(settings: CorpusSettings) -> list[Take]:
-    return [Take.load(path) for path in corpus.paths(settings, "train")]
+    return list(corpus.takes(settings, "train", "published"))
 
 
-def test_the_corpus_holds_the_good_pieces_of_each_split(settings: CorpusSettings) -> None:
-    assert [path.stem for path in corpus.paths(settings, "train")] == ["one.0", "two.0"]
-    assert [path.stem for path in corpus.paths(settings, "val")] == ["three.0"]
+@pytest.fixture(scope="module")
+def pieces(settings: CorpusSettings) -> list[Piece]:
+    return Corpus(settings, "train").refresh()
+
+
+def test_the_corpus_holds_the_good_pieces_of_each_split(settings: CorpusSettings, pieces: list[Piece]) -> None:
+    counts = [(piece.name, len(piece.prints), len(piece.recordings)) for piece in pieces]
+    assert counts == [("one", 1, 2), ("two", 1, 2)]
+    (only,) = Corpus(settings, "val").refresh()
+    assert (only.name, len(only.prints), len(only.recordings)) == ("three", 1, 1)
+
+
+def test_a_corpus_is_refreshed_by_what_was_made_since(settings: CorpusSettings, tmp_path: Path) -> None:
+    small = dataclasses.replace(settings, folder=tmp_path, train_pieces=1, recordings=1)
+    corpus.make(small, FrontEnd(), jobs=1)
+    held = Corpus(small, "train")
+    (before,) = held.refresh()
+    corpus.make(dataclasses.replace(small, recordings=2, prints=2), FrontEnd(), jobs=1)
+    (after,) = held.refresh()
+    assert (len(after.prints), len(after.recordings)) == (2, 2)
+    assert after.recordings[0] is before.recordings[0]
+    assert after.prints[0].strip.shape != after.prints[1].strip.shape
+    assert after.recordings[0].beat_frame[-1] != after.recordings[1].beat_frame[-1]
+
+
+def test_magnitudes_survive_their_code_to_a_twentieth() -> None:
+    magnitude = np.geomspace(1e-3, 100, 500, dtype=np.float32)
+    np.testing.assert_allclose(corpus.decoded()[corpus.encoded(magnitude)], magnitude, rtol=0.032)
+    assert corpus.decoded()[corpus.encoded(np.zeros(1, np.float32))] == 0
 
 
 def test_onsets_run_forward_on_the_page_and_in_the_recording(takes: list[Take]) -> None:
@@ -55,7 +87,7 @@ def test_onsets_run_forward_on_the_page_and_in_the_recording(takes: list[Take]) 
 
 def test_a_take_made_again_is_the_same(settings: CorpusSettings, takes: list[Take], tmp_path: Path) -> None:
     corpus.make(dataclasses.replace(settings, folder=tmp_path, train_pieces=2), FrontEnd(), jobs=1)
-    again = [Take.load(path) for path in corpus.paths(dataclasses.replace(settings, folder=tmp_path), "train")]
+    again = list(corpus.takes(dataclasses.replace(settings, folder=tmp_path), "train", "published"))
     assert again
     for take in again:
         before = next(other for other in takes if other.piece == take.piece)
@@ -63,17 +95,32 @@ def test_a_take_made_again_is_the_same(settings: CorpusSettings, takes: list[Tak
             assert np.array_equal(getattr(take, field.name), getattr(before, field.name))
 
 
-def test_a_pair_is_centred_on_its_onset(takes: list[Take]) -> None:
-    batch = PairSource(takes[:1], FrontEnd(), NO_AUGMENTATION).batch(20, 4, np.random.default_rng(0))
-    assert batch.snippets.shape == (20, 80, 100)
-    assert batch.excerpts.shape == (20, 92, 84)
+@pytest.mark.parametrize(("bands", "count"), [("published", 92), ("quarter_tone", 184)])
+def test_a_pair_is_centred_on_its_onset(pieces: list[Piece], bands: Bands, count: int) -> None:
+    source = PairSource(pieces[:1], FrontEnd(bands=bands), NO_AUGMENTATION)
+    batch = source.batch(40, 4, np.random.default_rng(0))
+    assert batch.snippets.shape == (40, 80, 100)
+    assert batch.excerpts.shape == (40, count, 84)
     # Notes are struck at the onset: the spectrum rises there more than elsewhere.
     rise = np.diff(batch.excerpts, axis=2).clip(min=0).sum(axis=1).mean(axis=0)
     assert 39 <= int(rise[20:64].argmax()) + 20 <= 44
 
 
-def test_neighbouring_onsets_are_no_negatives(takes: list[Take]) -> None:
-    batch = PairSource(takes[:1], FrontEnd(), Augmentation()).batch(60, 30, np.random.default_rng(0))
+def test_a_stretched_excerpt_reads_the_recording_at_its_tempo(pieces: list[Piece]) -> None:
+    """Without any change of tempo an excerpt is the recording, frame by frame, about an onset."""
+    front_end = FrontEnd(gain="none")
+    (excerpt,) = PairSource(pieces[:1], front_end, NO_AUGMENTATION).batch(1, 1, np.random.default_rng(3)).excerpts
+    wholes = [np.log10(1 + corpus.decoded()[played.codes("published")]) for played in pieces[0].recordings]
+    differences = [
+        np.abs(whole[:, start : start + 83] - excerpt[:, :83]).mean()
+        for whole in wholes
+        for start in range(whole.shape[1] - 83)
+    ]
+    assert min(differences) < 0.35 * np.median(differences)
+
+
+def test_neighbouring_onsets_are_no_negatives(pieces: list[Piece]) -> None:
+    batch = PairSource(pieces[:1], FrontEnd(), Augmentation()).batch(60, 30, np.random.default_rng(0))
     assert batch.ignored.any()
     assert np.array_equal(batch.ignored, batch.ignored.T)
     assert not batch.ignored.diagonal().any()
@@ -93,12 +140,13 @@ def test_a_training_leaves_weights_their_card_and_its_log(settings: CorpusSettin
     assert Encoder.load(weights).identity.name == "default"
     assert "Licence" in weights.with_suffix(".md").read_text()
     (line,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert (line["step"], line["takes"]) == (2, 2)
+    assert (line["step"], line["pairs_seen"], line["pieces"]) == (2, 32, 2)
 
 
-def test_a_missing_soundfont_is_told_before_anything_is_made(settings: CorpusSettings) -> None:
-    with pytest.raises(SettingsError, match=r"absent\.sf2: no such SoundFont"):
-        corpus.make(dataclasses.replace(settings, soundfonts=("absent.sf2",)), FrontEnd(), jobs=1)
+@pytest.mark.parametrize("setting", ["instruments", "responses", "noises"])
+def test_missing_sounds_are_told_before_anything_is_made(settings: CorpusSettings, setting: str) -> None:
+    with pytest.raises(SettingsError, match=r"the corpus cannot be played: .*absent"):
+        corpus.make(dataclasses.replace(settings, **{setting: "absent"}), FrontEnd(), jobs=1)
 
 
 def _write_csv(path: Path, columns: list[str], rows: list[tuple[str, str]]) -> None:

@@ -12,13 +12,14 @@ from engine.encoder import Encoder
 from engine.errors import SettingsError
 from engine.network import Architecture
 from indexer.training.configuration import Configuration, TrainingSettings
-from indexer.training.corpus import CorpusSettings, Take
+from indexer.training.corpus import CorpusSettings, Played, Print, save
 from indexer.training.pairs import NO_AUGMENTATION
 from indexer.training.train import train
 from indexer.training.trainer import Trainer
 
 PUBLISHED = Architecture(family="published", channels=(2, 3, 4, 4), head_channels=2)
-ARCHITECTURES = (Architecture(channels=(2, 4), head_channels=2), PUBLISHED)
+RESIDUAL = Architecture(family="residual", channels=(2, 4), blocks=(1,), head_channels=2)
+ARCHITECTURES = (Architecture(channels=(2, 4), head_channels=2), RESIDUAL, PUBLISHED)
 
 
 @pytest.fixture(autouse=True)
@@ -29,17 +30,22 @@ def few_background_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> CorpusSettings:
     folder, rng = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0)
-    for name in ("train/one", "train/two", "val/three"):
-        take = Take(
+    for split, name in (("train", "one"), ("train", "two"), ("val", "three")):
+        printed = Print(
             piece=name,
             quarters=np.arange(30.0),
             strip=rng.integers(0, 256, (88, 700), np.uint8),
             columns=np.linspace(60, 640, 30, dtype=np.float32),
-            spectrogram=rng.random((92, 700), np.float32).astype(np.float16),
-            frames=np.linspace(60, 640, 30, dtype=np.float32),
         )
-        (folder / name).parent.mkdir(exist_ok=True)
-        take.save(folder / f"{name}.npz")
+        played = Played(
+            piece=name,
+            beat_quarter=np.arange(30.0),
+            beat_frame=np.linspace(60, 640, 30, dtype=np.float32),
+            published=rng.integers(0, 256, (92, 700), np.uint8),
+            quarter_tone=np.empty((184, 0), np.uint8),
+        )
+        save(printed, folder / split / "prints" / f"{name}.0.npz")
+        save(played, folder / split / "recordings" / f"{name}.0.npz")
     return CorpusSettings(folder=folder)
 
 
@@ -56,7 +62,8 @@ def configuration(corpus: CorpusSettings, run: Path, architecture: Architecture,
             batch=8,
             loss="ranking" if published else "infonce",
             optimizer="adam" if published else "adamw",
-            schedule="plateau" if published else "cosine",
+            schedule={"published": "plateau", "residual": "trapezoid", "default": "cosine"}[architecture.family],
+            averaging=0.9 if architecture.family == "residual" else 0.0,
             warm_up_steps=100,
             patience=1,
             evaluate_every=2,
@@ -111,7 +118,7 @@ def test_a_loss_that_the_network_cannot_learn_by_is_refused(corpus: CorpusSettin
         Trainer(wrong)
 
 
-def test_training_without_takes_names_the_folder_that_lacks_them(corpus: CorpusSettings, tmp_path: Path) -> None:
+def test_training_without_a_corpus_names_the_folder_that_lacks_them(corpus: CorpusSettings, tmp_path: Path) -> None:
     bare = dataclasses.replace(corpus, folder=tmp_path / "nothing")
-    with pytest.raises(SettingsError, match=r"nothing/train: holds no takes"):
+    with pytest.raises(SettingsError, match=r"nothing/train: holds no piece in print and sound"):
         train(configuration(bare, tmp_path, PUBLISHED, steps=1))

@@ -1,0 +1,95 @@
+"""The ways to identify a piece that are compared, each a function of a collection and a query to costs.
+
+As published (Carvalho & Widmer, EUSIPCO 2021; their code where the text is silent):
+
+- `vote(k)`: 100 windows of the query, evenly spaced, whatever its length; each gives one vote to the piece of each of
+  its k nearest snippets. The text has k = 1, the code k = 25. The windows are the nearest ones of the grid of snippets,
+  at most 0.25 s or 25 px away.
+- `shazam`: fingerprints at one tempo (`engine.fingerprint.LITERAL`); the paper has one sentence on it.
+- `dtw`, `sdtw`: `engine.config.PUBLISHED_DTW` and `PUBLISHED_SDTW`.
+
+`shipped(method)` is what `scorefind query --method` does.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from bench.lib.queries import AMONG, LabelledQuery
+from engine import fingerprint, search
+from engine.collection import Collection
+from engine.config import SearchSettings
+from engine.fingerprint import LITERAL
+from engine.metrics import Ranks, ranks_by_cost
+from engine.search import Searcher
+from engine.values import Method
+from engine.voting import vote as votes
+
+WINDOWS = 100
+
+Costs = NDArray[np.floating]
+"""(documents,) of the kind searched, lower is better; infinite: not ranked."""
+Cost = Callable[[LabelledQuery], Costs]
+
+
+def vote(collection: Collection, neighbours: int, *, threads: int = 1) -> Cost:
+    """Minus the votes of each document."""
+
+    def cost(query: LabelledQuery) -> Costs:
+        kind = AMONG[query.direction]
+        windows = query.sequence.part(evenly_spaced(len(query.sequence)))
+        offsets = collection.packed(kind).offsets
+        return -votes(collection.index(kind), windows.embeddings, offsets, neighbours, threads=threads).counts.astype(
+            float
+        )
+
+    return cost
+
+
+def evenly_spaced(length: int) -> NDArray[np.int64]:
+    """int64 (WINDOWS,): which of so many snippets are the windows; a short query's stand more than once."""
+    return np.linspace(0, length - 1, WINDOWS).round().astype(np.int64)
+
+
+def shazam(collection: Collection, *, threads: int = 1) -> Cost:
+    """Minus what the highest bin of each document holds, at the tempo of one snippet a snippet."""
+
+    def cost(query: LabelledQuery) -> Costs:
+        kind = AMONG[query.direction]
+        offsets, index = collection.packed(kind).offsets, collection.index(kind)
+        found = fingerprint.offsets(index, query.sequence.embeddings, offsets, settings=LITERAL, threads=threads)
+        return -found.similarity
+
+    return cost
+
+
+def shipped(collection: Collection, method: Method, settings: SearchSettings) -> Cost:
+    """The costs of the matches; infinite for what is none."""
+    searcher = Searcher(collection, settings)
+    numbers = {kind: {id: number for number, id in enumerate(collection.ids(kind))} for kind in AMONG.values()}
+
+    def cost(query: LabelledQuery) -> Costs:
+        kind = AMONG[query.direction]
+        costs = np.full(len(numbers[kind]), np.inf)
+        found = searcher.ranking(search.Query(sequence=query.sequence, among=kind, method=method))
+        costs[[numbers[kind][id] for id in found.ids]] = found.keys
+        return costs
+
+    return cost
+
+
+def ranks(collection: Collection, asked: Sequence[LabelledQuery], cost: Cost, name: str = "") -> Ranks:
+    """The rank of each query's right document; infinite where the collection lacks it, or where it is no match.
+
+    Ties count against the right piece, and so do pieces without a vote: they share the last rank. (The published code
+    breaks ties by order, and ranks a piece without votes right after those that got some.)
+    asked: queries of one direction.
+    """
+    ids = collection.ids(AMONG[asked[0].direction])
+    numbers = {id: number for number, id in enumerate(ids)}
+    costs = np.stack([cost(query) for query in tqdm(asked, name, unit="query", disable=None, leave=False)])
+    missing = np.full((len(asked), 1), np.inf)
+    truths = np.array([numbers.get(query.truth, len(ids)) for query in asked])
+    return ranks_by_cost(np.hstack([costs, missing]), truths)

@@ -1,0 +1,84 @@
+"""Queries cut from documents of a collection: whole pieces, fragments of seconds, runs of systems."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from bench.lib.pieces import Piece
+from engine.audio import FRAME_RATE
+from engine.collection import Collection
+from engine.config import FrontEnd
+from engine.values import Kind, SnippetSequence
+
+Direction = Literal["A2S", "S2A"]
+
+AMONG: dict[Direction, Kind] = {"A2S": "score", "S2A": "recording"}
+"""What is searched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledQuery:
+    """One query and what it should find."""
+
+    direction: Direction
+    form: str
+    """What the row of the table is called: `whole`, `20 s`, `2 systems`."""
+    piece: str
+    truth: str
+    """Id of the one right document."""
+    sequence: SnippetSequence
+
+
+def whole(collection: Collection, found: Iterable[Piece]) -> Iterator[LabelledQuery]:
+    """Each piece's recording, asked among the scores, and its score, asked among the recordings.
+
+    Documents that could not be added are not asked for; asked of the other kind, they are not found.
+    """
+    held = {document.id for document in collection.documents}
+    for piece in found:
+        forms: dict[Direction, tuple[str, str]] = {
+            "A2S": (piece.recording_id, piece.id),
+            "S2A": (piece.id, piece.recording_id),
+        }
+        for direction, (asked, truth) in forms.items():
+            if asked in held:
+                sequence = collection.sequence(asked)
+                yield LabelledQuery(direction=direction, form="whole", piece=piece.id, truth=truth, sequence=sequence)
+
+
+def fragment(query: LabelledQuery, size: float, front_end: FrontEnd, rng: Generator) -> LabelledQuery:
+    """So many seconds of a recording (see `seconds`), or systems of a score (see `systems`), of a whole query."""
+    if query.direction == "A2S":
+        return replace(query, form=f"{size} s", sequence=seconds(query.sequence, size, front_end, rng))
+    count = int(size)
+    form = f"{count} system{'s'[: count > 1]}"
+    return replace(query, form=form, sequence=systems(query.sequence, count, rng))
+
+
+def seconds(sequence: SnippetSequence, length_s: float, front_end: FrontEnd, rng: Generator) -> SnippetSequence:
+    """The excerpts that a fragment of this length holds, from a random one on; all if the recording is shorter."""
+    frames = round(length_s * FRAME_RATE)
+    count = max(1, 1 + (frames - front_end.excerpt_frames) // front_end.excerpt_hop_frames)
+    first = int(rng.integers(max(1, len(sequence) - count + 1)))
+    return sequence.part(slice(first, first + count))
+
+
+def systems(sequence: SnippetSequence, count: int, rng: Generator) -> SnippetSequence:
+    """The snippets that lie wholly within `count` systems on end, from a random one on.
+
+    All of them if the score has fewer; of those runs that hold a snippet at all.
+    """
+    runs = list(_runs(sequence.places, count))
+    return sequence.part(runs[int(rng.integers(len(runs)))]) if runs else sequence
+
+
+def _runs(places: NDArray[Any], count: int) -> Iterator[slice]:
+    last = int(places["end_system"].max())
+    for system in range(int(places["system"].min()), last - count + 2):
+        inside = np.flatnonzero((places["system"] >= system) & (places["end_system"] < system + count))
+        if len(inside):
+            yield slice(int(inside[0]), int(inside[-1]) + 1)

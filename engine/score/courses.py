@@ -1,0 +1,183 @@
+"""Staff lines -> courses: the smooth ways across the page along which five lines at equal distances run."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.score.lines import Floats, Lines
+from engine.score.rejection import Reject, Rejection, ignore
+from engine.values import Box
+
+LINES = np.array([-2, -1, 0, 1, 2], np.float32)
+BETWEEN = np.array([-1.5, -0.5, 0.5, 1.5], np.float32)
+BEYOND = np.array([-3, 3], np.float32)
+"""Where a staff has lines and where it has none, in staff spaces from its middle line."""
+
+SIZES = (0.7, 0.8, 0.9, 1.0, 1.1)
+"""Staff spaces sought, relative to the commonest one: a singer's staff is often printed smaller."""
+BEYOND_WEIGHT = 0.2
+"""How much a line just above or below counts against a staff: ledger lines are there, too."""
+MOVE_COST = 0.02
+"""Evidence that a course must gain to move a row up or down: a level course costs nothing."""
+MIN_EVIDENCE = 0.3
+"""Least evidence (0..1) for a staff to go on in a place."""
+MIN_MEAN_EVIDENCE = 0.42
+"""Least mean evidence along a course."""
+MIN_LENGTH = 12
+"""Least length of a course and of a staff, in staff spaces: slurs and ledger lines are shorter."""
+MAX_BREAK = 8
+"""Longest break in a course that is bridged, in staff spaces: a run of chords is shorter."""
+MIN_SHARE_OF_STRONGEST = 0.08
+"""The search ends at a path with less evidence than this share of the strongest one's."""
+MAX_PATHS = 100
+"""No page has so many staves: the search ends there on pages of hatching."""
+EXPLAINED = 3.5
+"""Evidence up to this far from a course, in staff spaces, is the same staff's, and is not used again."""
+END_STRIPS = 2
+"""Evidence this far beyond the ends of a course, in staff spaces, is the same staff's, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """A curve across the page, in pixels."""
+
+    xs: Floats
+    """(k,) increasing columns, from the left end to the right end."""
+    ys: Floats
+    """(k,) the row there."""
+
+    @property
+    def x0(self) -> float:
+        return float(self.xs[0])
+
+    @property
+    def x1(self) -> float:
+        return float(self.xs[-1])
+
+    @property
+    def length(self) -> float:
+        return self.x1 - self.x0
+
+    @property
+    def y(self) -> float:
+        """The row at mid-length."""
+        return float(np.median(self.ys))
+
+    @property
+    def slope(self) -> float:
+        """Rows per column of the straight line closest to the curve."""
+        across = self.xs - self.xs.mean()
+        return float((across * (self.ys - self.ys.mean())).sum() / max(float((across * across).sum()), 1e-9))
+
+    def rows(self, columns: Floats | NDArray[np.float64]) -> Floats:
+        """float32, as many as columns: the rows there; beyond the ends the curve goes on straight."""
+        beyond = columns - np.clip(columns, self.xs[0], self.xs[-1])
+        return np.asarray(np.interp(columns, self.xs, self.ys) + self.slope * beyond, dtype=np.float32)
+
+
+def find_courses(lines: Lines, reject: Reject = ignore) -> Iterator[Course]:
+    """The courses of the middle lines of staves, strongest first.
+
+    Each is part of the best path across the page through the evidence that no course before it explains.
+    """
+    evidence = _staff_evidence(lines.seen, lines.space)
+    strip = lines.width / len(evidence)
+    reach = round(EXPLAINED * lines.space)
+    least = MIN_LENGTH * MIN_MEAN_EVIDENCE
+    for _ in range(MAX_PATHS):
+        path, total = _best_path(evidence)
+        if total < least:
+            reject(_rejection("evidence along the best path left", total, least, path, (0, len(path)), lines))
+            return
+        least = max(least, MIN_SHARE_OF_STRONGEST * total)
+        along = evidence[np.arange(len(path)), path]
+        runs = [run for run in _runs(along) if _accepted(along, path, run, lines, reject)]
+        for start, stop in runs:
+            sure = start + np.flatnonzero(along[start:stop] >= MIN_EVIDENCE)
+            strips = np.arange(start, stop)
+            ys = np.interp(strips, sure, path[sure])
+            yield Course(xs=((strips + 0.5) * strip).astype(np.float32), ys=smooth(ys))
+        for start, stop in runs or [(0, len(path))]:
+            for number in range(max(start - END_STRIPS, 0), min(stop + END_STRIPS, len(path))):
+                evidence[number, max(path[number] - reach, 0) : path[number] + reach + 1] = 0
+
+
+def _staff_evidence(seen: Floats, space: float) -> Floats:
+    """float32 (strips, h): how much a staff's middle line at row y of a strip of one space's width is seen, up to 1."""
+    height, width = seen.shape
+    strips = max(1, round(width / space))
+    shares = cv2.resize(seen, (strips, height), interpolation=cv2.INTER_AREA)
+    shares = np.asarray(cv2.blur(shares, (3, 1)).T, dtype=np.float32)
+    margin = round(4 * space * max(SIZES))
+    padded = np.pad(shares, ((0, 0), (margin, margin)))
+
+    def mean(places: Floats, size: float) -> Floats:
+        starts = [margin + round(float(place) * size) for place in places]
+        return np.asarray(sum(padded[:, start : start + height] for start in starts) / len(starts), dtype=np.float32)
+
+    best = np.zeros_like(shares)
+    for size in (space * scale for scale in SIZES):
+        best = np.maximum(best, mean(LINES, size) - mean(BETWEEN, size) - BEYOND_WEIGHT * mean(BEYOND, size))
+    return np.asarray(best, dtype=np.float32)
+
+
+def _best_path(evidence: Floats) -> tuple[NDArray[np.intp], float]:
+    """Row of each strip on the path of most evidence, which moves at most a row a strip (5.7 degrees); and its sum."""
+    strips, height = evidence.shape
+    cost = np.float32(MOVE_COST)
+    moves = np.zeros((strips, height), np.int8)
+    total = evidence[0].copy()
+    for strip in range(1, strips):
+        above, below = np.full(height, -1.0, np.float32), np.full(height, -1.0, np.float32)
+        above[1:], below[:-1] = total[:-1] - cost, total[1:] - cost
+        moves[strip] = np.where(above > total, -1, 0)
+        total = np.maximum(total, above)
+        moves[strip][below > total] = 1
+        total = np.maximum(total, below) + evidence[strip]
+    path = np.empty(strips, np.intp)
+    path[-1] = np.argmax(total)
+    for strip in range(strips - 1, 0, -1):
+        path[strip - 1] = path[strip] + moves[strip, path[strip]]
+    return path, float(total.max())
+
+
+def _runs(along: Floats) -> Iterator[tuple[int, int]]:
+    """Start and stop of the stretches of a path with evidence, breaks bridged."""
+    seen = np.flatnonzero(np.convolve(along, np.ones(3) / 3, "same") >= MIN_EVIDENCE)
+    for run in np.split(seen, np.flatnonzero(np.diff(seen) > MAX_BREAK) + 1):
+        if len(run):
+            yield int(run[0]), int(run[-1]) + 1
+
+
+def _accepted(along: Floats, path: NDArray[np.intp], run: tuple[int, int], lines: Lines, reject: Reject) -> bool:
+    """Whether a stretch of a path is long enough for a staff and holds enough evidence."""
+    start, stop = run
+    if stop - start < MIN_LENGTH:
+        reject(_rejection("length below MIN_LENGTH", stop - start, MIN_LENGTH, path, run, lines))
+        return False
+    mean = along[start:stop].mean()
+    if mean < MIN_MEAN_EVIDENCE:
+        reject(_rejection("evidence below MIN_MEAN_EVIDENCE", float(mean), MIN_MEAN_EVIDENCE, path, run, lines))
+        return False
+    return True
+
+
+def smooth(ys: Floats | NDArray[np.float64]) -> Floats:
+    """ys without the steps of whole rows and without single outliers."""
+    padded = np.pad(ys, 4, mode="edge").astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 9)
+    middle = np.sort(windows, axis=1)[:, 2:7].mean(axis=1)
+    return np.asarray(middle, dtype=np.float32)
+
+
+def _rejection(
+    reason: str, measured: float, threshold: float, path: NDArray[np.intp], run: tuple[int, int], lines: Lines
+) -> Rejection:
+    start, stop = run
+    y = path[(start + stop) // 2] / lines.width
+    reach = 2 * lines.space / lines.width
+    box = Box(x0=start / len(path), y0=float(y - reach), x1=stop / len(path), y1=float(y + reach))
+    return Rejection(stage="course", reason=reason, measured=measured, threshold=threshold, box=box)

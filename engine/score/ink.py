@@ -1,0 +1,111 @@
+"""Page image -> ink, at a size where a staff space is about ten pixels."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.score.pages import Grey
+from engine.score.rejection import Reject, Rejection, ignore
+from engine.values import Box
+
+WORKING_SPACE_PX = 10.0
+"""Staff space to which pages are resized: all that follows is independent of their resolution."""
+MIN_SPACE_PX, MAX_SPACE_PX = 7.5, 14.0
+"""Staff spaces between which a page keeps its size: resampling blurs thin lines."""
+MIN_WIDTH_PX = 1200
+"""Width below which a page is doubled before its staff space is measured: lines of small pages run together."""
+DARK_GREY = 110
+"""Grey level below which a pixel is ink, whatever lies round it."""
+MIN_STEP_GREY = 40
+"""Grey levels by which a thin line is darker than the paper on both sides, at least: such lines are ink if paler."""
+MIN_RUNS = 100
+"""Black runs down the columns of a page, at least: a page with fewer is blank."""
+MIN_LINE_DISTANCE_PX = 4
+"""Least distance of two staff lines: what lies closer is a printer's screen or noise."""
+MIN_PAGE_WIDTH, MAX_PAGE_WIDTH = 12, 250
+"""Width of a page in staff spaces: the distance of two lines is sought between the widths divided by these."""
+MIN_LARGEST_DISTANCE_PX = 40
+"""Distance of two lines up to which it is sought on narrow pages, of which a twelfth would be less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ink:
+    """The ink of a page: images of 0 (paper) and 1."""
+
+    pixels: Grey
+    """uint8 (h, w), at the working size."""
+    sharp: Grey
+    """The same at the page's own size where the page was reduced, else `pixels`: letters run together when reduced."""
+    space: float
+    """Commonest staff space, in px of `pixels`."""
+    scale: float
+    """Size of `pixels`, relative to the page."""
+
+
+def page_ink(page: Grey, reject: Reject = ignore) -> Ink | None:
+    """The ink of a page at the working size, or None if no distance of lines stands out.
+
+    page: uint8 (h, w), white 255, grey levels normalised.
+    """
+    enlarged = 2.0 if page.shape[1] < MIN_WIDTH_PX else 1.0
+    own = binarise(resize(page, enlarged))
+    enlarged_space = staff_space(own, reject)
+    if enlarged_space is None:
+        return None
+    space = enlarged_space / enlarged
+    scale = 1.0 if MIN_SPACE_PX <= space <= MAX_SPACE_PX else WORKING_SPACE_PX / space
+    pixels = own if scale == enlarged else binarise(resize(page, scale))
+    return Ink(pixels=pixels, sharp=own if scale < 1 else pixels, space=space * scale, scale=scale)
+
+
+def resize(page: Grey, scale: float) -> Grey:
+    """The page at another size, averaged when smaller, interpolated when larger."""
+    if scale == 1:
+        return page
+    size = (max(1, round(page.shape[1] * scale)), max(1, round(page.shape[0] * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(page, size, interpolation=interpolation), dtype=np.uint8)
+
+
+def binarise(page: Grey) -> Grey:
+    """Ink 1, paper 0: dark, or thin and darker than both sides, as the lines of small images are."""
+    thin = cv2.morphologyEx(page, cv2.MORPH_BLACKHAT, bar(5, 5))
+    return ((page < DARK_GREY) | (thin > MIN_STEP_GREY)).astype(np.uint8)
+
+
+def staff_space(pixels: Grey, reject: Reject = ignore) -> float | None:
+    """Commonest distance of two lines in px: the mode of black run + next white run down the columns; None if no ink.
+
+    Source: Cardoso & Rebelo, Robust staffline thickness and distance estimation (ICPR 2010).
+    """
+    height, width = pixels.shape
+    page = Box(x0=0.0, y0=0.0, x1=1.0, y1=height / width)
+    columns = np.pad(pixels[:, ::3].T, ((0, 0), (1, 1)))
+    edges = np.flatnonzero(np.diff(columns.ravel().view(np.int8)))
+    starts, ends = edges[::2], edges[1::2]
+    if len(starts) < MIN_RUNS:
+        reject(_rejection("black runs below MIN_RUNS", len(starts), MIN_RUNS, page))
+        return None
+    black, pair = (ends - starts)[:-1], np.diff(starts)
+    least = max(MIN_LINE_DISTANCE_PX, round(width / MAX_PAGE_WIDTH))
+    most = max(MIN_LARGEST_DISTANCE_PX, width // MIN_PAGE_WIDTH)
+    counts = np.bincount(pair[(2 * black < pair) & (pair < most)], minlength=most).astype(float)
+    counts[:least] = 0
+    smooth = np.convolve(counts, [0.5, 1.0, 0.5], "same")
+    mode = int(np.argmax(smooth))
+    if not smooth[mode]:
+        reject(_rejection("pairs of runs as far apart as lines", 0, 1, page))
+        return None
+    near = slice(max(mode - 1, 0), mode + 2)
+    return float(np.average(np.arange(most)[near], weights=counts[near] + 1e-9))
+
+
+def bar(width: float, height: float) -> NDArray[np.uint8]:
+    """A kernel of the nearest odd sizes: OpenCV shifts what it opens with an even one."""
+    return np.ones((2 * round((height - 1) / 2) + 1, 2 * round((width - 1) / 2) + 1), np.uint8)
+
+
+def _rejection(reason: str, measured: int, threshold: int, page: Box) -> Rejection:
+    return Rejection(stage="ink", reason=reason, measured=measured, threshold=threshold, box=page)
