@@ -6,11 +6,11 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from engine import __version__
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -59,13 +59,6 @@ def encoder_loader(weights: Path | None, threads: int = 1) -> Callable[[], "Enco
     from engine.encoder import Encoder
 
     return functools.partial(Encoder.load, weights, threads=threads)
-
-
-def _calibration_file(weights: Path | None) -> Path | None:
-    """Beside the weights; None is the shipped one, of the shipped weights."""
-    from engine.confidence import beside
-
-    return weights and beside(weights)
 
 
 def _log_to_stderr(verbose: int, formatter: logging.Formatter | None = None) -> None:
@@ -142,9 +135,10 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    from engine.confidence import beside
     from engine.doctor import report
 
-    _print_facts(report(encoder_loader(options.weights), _calibration_file(options.weights)), options.json)
+    _print_facts(report(encoder_loader(options.weights), beside(options.weights)), options.json)
     return 0
 
 
@@ -162,28 +156,27 @@ def _query(options: argparse.Namespace) -> int:
 def _asked_here(options: argparse.Namespace) -> dict[str, Any]:
     from engine import documents
     from engine.answers import told
-    from engine.collection import Collection
-    from engine.confidence import Calibration
     from engine.config import SearchSettings, load
-    from engine.search import Searcher
+    from engine.finder import Engine, Finder
     from engine.values import OTHER
 
     settings = load(SearchSettings(), section="search", path=options.config, flags=_search_flags(options))
     kind = options.kind or documents.kind_of(options.path)
     among = options.among or OTHER[kind]
     encoder = encoder_loader(options.weights, settings.threads)()
-    with Collection.open(options.collection, encoder.identity) as collection:
-        started = time.perf_counter()
-        asking, sequence = documents.embed(options.path, kind, encoder, options.start, options.end)
-        embed_ms = (time.perf_counter() - started) * 1000
-        calibration = Calibration.load(_calibration_file(options.weights), encoder.identity, settings.alignment)
-        answer = Searcher(collection, settings, calibration=calibration).query(
-            sequence, among, options.method, options.top, path=options.traced, systems=asking.systems
+    engine = Engine.load(options.weights, settings=settings, encoder=encoder)
+    with Finder(options.collection, engine) as finder:
+        answer = finder.query(
+            options.path,
+            kind=kind,
+            start_s=options.start,
+            end_s=options.end,
+            among=among,
+            method=options.method,
+            top=options.top,
+            path=options.traced,
         )
-        result = told(answer, kind, among, collection)
-    result["timings_ms"] = {"embed": embed_ms} | result["timings_ms"]
-    result["timings_ms"]["total"] += embed_ms
-    return result
+        return told(answer, kind, among, finder.collection)
 
 
 def _asked_of_server(options: argparse.Namespace) -> dict[str, Any]:
@@ -215,9 +208,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 async def _serving(options: argparse.Namespace) -> None:
-    from engine import alignment
-    from engine.confidence import Calibration
     from engine.config import SearchSettings, load
+    from engine.finder import Engine
     from server.address import Address
     from server.config import ServerSettings
     from server.server import require_token, serving, tls_context
@@ -229,18 +221,8 @@ async def _serving(options: argparse.Namespace) -> None:
     require_token(address, token)
     tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
     encoder = encoder_loader(options.weights, search.threads)()
-    calibration = Calibration.load(_calibration_file(options.weights), encoder.identity, search.alignment)
-    backend = alignment.choose(options.backend, threads=search.threads)
-    async with serving(
-        options.collection,
-        encoder,
-        settings,
-        search,
-        calibration=calibration,
-        backend=backend,
-        token=token,
-        open_reads=address.is_local,
-    ) as server:
+    engine = Engine.load(options.weights, settings=search, backend=options.backend, encoder=encoder)
+    async with serving(options.collection, engine, settings, token=token, open_reads=address.is_local) as server:
         if options.metrics_port is not None:
             monitor = server.monitor(Address(host=options.metrics_host, port=options.metrics_port))
             print(f"metrics and health on http://{monitor}", flush=True)
@@ -327,7 +309,7 @@ def _parser(*, remote: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scorefind", description="Find the sheet music of a recording, and the recordings of a page."
     )
-    parser.add_argument("--version", action="version", version=f"scorefind {_version()}")
+    parser.add_argument("--version", action="version", version=f"scorefind {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(
@@ -499,13 +481,6 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
     return value
-
-
-def _version() -> str:
-    try:
-        return metadata.version("scorefind")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

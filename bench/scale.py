@@ -42,9 +42,9 @@ from bench.lib.scale_plot import draw
 from engine import alignment, process, search
 from engine.collection import Collection
 from engine.collection.manifest import LMDB_NAME
-from engine.confidence import Calibration
 from engine.config import Alignment, SearchSettings
 from engine.encoder import Encoder
+from engine.finder import Engine
 from engine.metrics import summarise
 from engine.search import Searcher
 from engine.values import Embeddings, Kind, Method
@@ -82,8 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sources = {kind: _source(takes, ours, kind) for kind in AMONG.values()}
         bench = ScaleBench(
             asked=list(ask(ours, found)),
-            calibration=Calibration.load(None, encoder.identity, Alignment()),
-            threads=options.jobs,
+            engine=Engine.load(options.weights, settings=SearchSettings(threads=options.jobs), encoder=encoder),
         )
         measured = []
         for snippets in sizes(options.most or (QUICK_MAX_SNIPPETS if options.quick else MAX_SNIPPETS)):
@@ -177,15 +176,18 @@ class ScaleBench:
     """What is asked, and by what means."""
 
     asked: list[LabelledQuery]
-    calibration: Calibration | None
-    threads: int
+    engine: Engine
+
+    @property
+    def threads(self) -> int:
+        return self.engine.settings.threads
 
     def measure(self, path: Path, snippets: int, peers_in: Path | None, *, librosa: bool) -> dict[str, Any]:
         """All that is measured of a collection at one size; `results`: by method, direction and form."""
         opening = opened(path, self.asked[0], self.threads)
         results: list[dict[str, Any]] = []
         with Collection.open(path) as collection:
-            searcher = Searcher(collection, SearchSettings(threads=self.threads), calibration=self.calibration)
+            searcher = self.engine.searcher(collection)
             before = _resident_bytes()
             for (direction, form), group in members(self.asked).items():
                 for method in (*METHODS, "exhaustive"):

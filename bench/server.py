@@ -33,12 +33,10 @@ from tqdm import tqdm
 from bench.lib import load, pieces, random_collection, report
 from bench.lib.load import ClientQuery, Examples, Load, Sample, percentile
 from bench.lib.pieces import Piece, collect
-from engine import documents, process
-from engine.collection import Collection
-from engine.confidence import Calibration, beside
+from engine import process
 from engine.config import SearchSettings
 from engine.encoder import Encoder
-from engine.search import Searcher
+from engine.finder import Engine, Finder
 from engine.values import OTHER, Answer, Snippets
 from server.address import Address
 from server.client import AsyncClient
@@ -186,14 +184,11 @@ def overheads(
     address: Address, path: Path, asked: Examples, encoder: Encoder, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """What the server adds to each sort of query."""
-    settings = SearchSettings()
-    calibration = Calibration.load(options.weights and beside(options.weights), encoder.identity, settings.alignment)
-    rows = []
-    with Collection.open(path, encoder.identity) as collection, tempfile.TemporaryDirectory() as folder:
-        searcher = Searcher(collection, settings, calibration=calibration)
+    rows, engine = [], Engine.load(options.weights, encoder=encoder)
+    with Finder(path, engine) as finder, tempfile.TemporaryDirectory() as folder:
         for sort, examples in asked.items():
             files = [_written(one, Path(folder) / str(i)) for i, one in enumerate(examples)]
-            pairs = asyncio.run(_in_turns(address, examples, files, encoder, searcher, options.repeats))
+            pairs = asyncio.run(_in_turns(address, examples, files, finder, options.repeats))
             rows.append({"query": sort, **overhead_row(pairs)})
             shutil.rmtree(folder)
             Path(folder).mkdir()
@@ -214,8 +209,7 @@ async def _in_turns(
     address: Address,
     examples: Sequence[ClientQuery],
     files: Sequence[Path],
-    encoder: Encoder,
-    searcher: Searcher,
+    finder: Finder,
     repeats: int,
 ) -> list[tuple[float, Sample]]:
     """Pairs of what the engine alone took (s) and what came through the server; the first pair is left out."""
@@ -224,18 +218,16 @@ async def _in_turns(
         for i in range(repeats + 1):
             asked, file = examples[i % len(examples)], files[i % len(files)]
             started = time.perf_counter()
-            in_process(asked, file, encoder, searcher)
+            in_process(asked, file, finder)
             pairs.append((time.perf_counter() - started, await load.timed(client, asked)))
     return pairs[1:]
 
 
-def in_process(asked: ClientQuery, file: Path, encoder: documents.Encoder, searcher: Searcher) -> Answer:
+def in_process(asked: ClientQuery, file: Path, finder: Finder) -> Answer:
     """The answer of the engine without a server. file: holds what is asked, unless that is embeddings."""
-    among = OTHER[asked.kind]
     if isinstance(asked, Embedded):
-        return searcher.query(Snippets(kind=asked.kind, embeddings=asked.embeddings), among)
-    _, sequence = documents.embed(file, asked.kind, encoder)
-    return searcher.query(sequence, among)
+        return finder.searcher.query(Snippets(kind=asked.kind, embeddings=asked.embeddings), OTHER[asked.kind])
+    return finder.query(file, kind=asked.kind)
 
 
 def overhead_row(pairs: Sequence[tuple[float, Sample]]) -> dict[str, Any]:

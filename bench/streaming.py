@@ -31,10 +31,9 @@ from bench.lib import pieces, report
 from bench.lib.pieces import Piece, collect
 from engine import process
 from engine.audio import SAMPLE_RATE
-from engine.confidence import Calibration, beside
 from engine.config import SearchSettings
 from engine.encoder import Encoder
-from engine.search import Searcher
+from engine.finder import Engine
 from server.address import Address
 from server.answering import Answering, Push, Question
 from server.client import AsyncClient
@@ -94,17 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     encoder, work = Encoder.load(options.weights, threads=SearchSettings().threads), options.work / "dev"
     found = found[: 12 if options.quick else None]
     path = options.collection or collect(found, work, encoder.identity, load, options.jobs, fresh=False)[0]
-    calibration = Calibration.load(
-        options.weights and beside(options.weights), encoder.identity, SearchSettings().alignment
-    )
+    engine = Engine.load(options.weights, encoder=encoder)
     environment = report.environment()
     print(report.heading(environment))
     takes = [take for piece in found for take in takes_of(piece, work, options.longest)]
-    shelf = Shelf(path, encoder.identity, functools.partial(Searcher, calibration=calibration))
+    shelf = Shelf(path, engine)
     told, push_ms = hear(takes, shelf, encoder)
     shelf.close()
     heard = [judged(take, one) for take, one in zip(takes, told, strict=True)]
-    socket = asyncio.run(through_socket(takes[:CHECKED], told[:CHECKED], path, encoder, calibration))
+    socket = asyncio.run(through_socket(takes[:CHECKED], told[:CHECKED], path, engine))
     rows = rows_of(heard)
     print("", f"Seconds heard until the right score is first with {SURE:g}, of {path}", sep="\n")
     print(report.table([report.with_intervals(row) for row in rows]))
@@ -213,14 +210,13 @@ async def through_socket(
     takes: Iterable[PlayedExcerpt],
     told: Iterable[Sequence[Told]],
     path: Path,
-    encoder: Encoder,
-    calibration: Calibration | None,
+    engine: Engine,
 ) -> dict[str, float]:
     """How many answers a server gave one client, how many differ from those told, and how fast the last ones came."""
     differ = count = 0
     times_ms: list[float] = []
     async with (
-        serving(path, encoder, ServerSettings(), SearchSettings(), calibration=calibration) as server,
+        serving(path, engine, ServerSettings()) as server,
         AsyncClient(await server.listen(Address(port=0))) as client,
     ):
         for take, expected in zip(takes, told, strict=True):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -77,12 +78,33 @@ def read_recording(
 
     Raises AudioError as `read_audio` does, and if it is too short for an excerpt.
     """
-    samples = read_audio(path, start_s, end_s, limits)
+    return _recording(read_audio(path, start_s, end_s, limits), path, start_s or 0.0, front_end)
+
+
+def recording_of(samples: NDArray[Any], rate: int, front_end: FrontEnd) -> Recording:
+    """The recording that samples in memory make; at least one excerpt.
+
+    samples: float (n,) mono or (n, channels), in -1..1. rate: Hz.
+    Raises AudioError if they are too short, silent or not finite, or there is no such sampling rate.
+    """
+    path = "samples"
+    if rate not in RATES:
+        raise AudioError(path, f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {rate} Hz")
+    if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(path, f"expected float (n,) or (n, channels), got {samples.dtype} {samples.shape}")
+    mono = samples.astype(np.float32) if samples.ndim == 1 else samples.mean(axis=1, dtype=np.float32)
+    resampled = soxr.resample(mono, rate, SAMPLE_RATE)
+    _require_sound(resampled, path)
+    return _recording(resampled, path, 0.0, front_end)
+
+
+def _recording(samples: Samples, path: Path | str, start_s: float, front_end: FrontEnd) -> Recording:
+    """The recording of these samples; path: named in errors."""
     duration_s, least_s = len(samples) / SAMPLE_RATE, front_end.excerpt_frames / FRAME_RATE
     heard = spectrogram(samples, front_end.bands)
     if heard.shape[1] < front_end.excerpt_frames:
         raise AudioError(path, f"{duration_s:.1f} s of audio are too short; an excerpt takes {least_s:.1f} s")
-    return Recording(spectrogram=heard, start_s=start_s or 0.0, duration_s=duration_s)
+    return Recording(spectrogram=heard, start_s=start_s, duration_s=duration_s)
 
 
 def read_audio(
@@ -115,6 +137,12 @@ def read_audio(
     if len(samples) > limits.seconds * SAMPLE_RATE:
         raise AudioError(path, f"longer than {limits.seconds:g} s, the most that is taken")
     where = f" from {start:g} s on" if start else ""
+    _require_sound(samples, path, where)
+    return samples
+
+
+def _require_sound(samples: Samples, path: Path | str, where: str = "") -> None:
+    """Raises AudioError if there are no samples, or they are silent or not finite; where: named in it."""
     if not len(samples):
         raise AudioError(path, f"holds no audio{where}")
     peak = float(max(samples.max(), -samples.min()))  # no copy of what may be hours
@@ -122,7 +150,6 @@ def read_audio(
         raise AudioError(path, "holds samples that are not finite numbers")
     if peak < SILENCE:
         raise AudioError(path, f"is silent{where} (peak {peak:.1e} of full scale)")
-    return samples
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # has no types

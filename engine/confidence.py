@@ -133,8 +133,13 @@ class Calibration:
         return scale.probabilities(costs, others, snippets=len(query), documents=documents)
 
 
-def beside(weights: Path) -> Path:
-    """Where the calibration of a weights file lies: NAME.calibration.safetensors beside NAME.safetensors."""
+def beside(weights: Path | None) -> Path:
+    """Where the calibration of a weights file lies: NAME.calibration.safetensors beside NAME.safetensors.
+
+    weights: None is the shipped one.
+    """
+    if weights is None:
+        return DEFAULT_CALIBRATION
     return weights.with_name(f"{weights.stem}.calibration.safetensors")
 
 

@@ -125,12 +125,12 @@ def histograms(hits: Hits, starts: NDArray[np.int64], length: int, settings: Fin
     found = _Highest(counts=np.zeros(len(hit), np.int64), sums=np.zeros(len(hit), np.float32))
     _find_highest(
         borders,
-        _HitArrays(positions=positions, queries=hits.query[order], weights=weights),
+        tuple(_HitArrays(positions=positions, queries=hits.query[order], weights=weights)),
         (slopes / settings.bin_snippets).astype(np.float32),
         np.float32(1 / settings.bin_snippets),
         length,
-        _Bins(*np.zeros((3, bins), np.int64), *np.zeros((2, bins), np.float32)),
-        found,
+        (*np.zeros((3, bins), np.int64), *np.zeros((2, bins), np.float32)),
+        tuple(found),
     )
     votes.counts[hit], votes.similarity[hit] = found
     return votes
@@ -173,11 +173,16 @@ class _Highest(NamedTuple):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")  # a server calls it from many threads
-def _find_highest(borders, hits, slopes, bins_per_snippet, length, bins, found):  # type: ignore[no-untyped-def]
-    """Writes the highest bin of each document to `found`; its hits stand between two of `borders`.
+def _find_highest(  # type: ignore[no-untyped-def]
+    borders, hit_arrays, slopes, bins_per_snippet, length, scratch, highest
+):
+    """Writes the highest bin of each document to `highest`; its hits stand between two of `borders`.
 
+    hit_arrays, scratch, highest: plain tuples of what _HitArrays, _Bins and _Highest hold, for numba keeps no code for
+        arguments of a class that is renamed (`engine.alignment.kernels`).
     slopes: bins per query snippet. bins_per_snippet: bins per document snippet.
     """
+    hits, bins, found = _HitArrays(*hit_arrays), _Bins(*scratch), _Highest(*highest)
     stamp = 0
     for document in range(len(borders) - 1):
         for slope in slopes:

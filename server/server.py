@@ -1,7 +1,6 @@
 """The server: listens for connections, runs their sessions, and stops in order."""
 
 import asyncio
-import functools
 import logging
 import os
 import signal
@@ -13,11 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from engine.alignment import Backend
-from engine.confidence import Calibration
-from engine.config import SearchSettings
-from engine.documents import Encoder
-from engine.search import Searcher
+from engine.finder import Engine
 from server import messages
 from server.address import Address
 from server.config import Limits, ServerSettings
@@ -159,15 +154,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    path: Path,
-    encoder: Encoder,
-    settings: ServerSettings,
-    search: SearchSettings,
-    *,
-    calibration: Calibration | None = None,
-    backend: Backend | None = None,
-    token: str = "",
-    open_reads: bool = True,
+    path: Path, engine: Engine, settings: ServerSettings, *, token: str = "", open_reads: bool = True
 ) -> AsyncIterator[Server]:
     """Gives a server of the collection at `path`, ready to listen; leaving the `async with` block stops it.
 
@@ -175,9 +162,8 @@ async def serving(
     open_reads: whether all other requests are answered without the token.
     Raises CollectionError.
     """
-    searching = functools.partial(Searcher, settings=search, backend=backend, calibration=calibration)
-    shelf = Shelf(path, encoder.identity, searching)
-    service = Service(path, shelf, encoder, settings, threads=search.threads, token=token, open_reads=open_reads)
+    shelf, threads = Shelf(path, engine), engine.settings.threads
+    service = Service(path, shelf, engine.encoder, settings, threads=threads, token=token, open_reads=open_reads)
     async with Server(service, settings.limits) as server:
         await service.warm()
         yield server

@@ -2,14 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from engine.collection import Collection
 from engine.collection.manifest import Manifest
+from engine.finder import Engine
 from engine.search import Searcher
-from engine.values import NetworkIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +35,10 @@ class Shelf:
     Any thread may call its methods.
     """
 
-    def __init__(self, path: Path, network: NetworkIdentity, searching: Callable[[Collection], Searcher]) -> None:
-        """Opens the newest generation. searching: makes the searcher of a collection.
-
-        Raises CollectionError.
-        """
+    def __init__(self, path: Path, engine: Engine) -> None:
+        """Opens the newest generation. Raises CollectionError."""
         self._path = path
-        self._network = network
-        self._searching = searching
+        self._engine = engine
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._held = self._opened()
@@ -85,9 +81,9 @@ class Shelf:
 
     def _opened(self) -> Generation:
         """Opens the newest generation and loads all that queries need into memory."""
-        collection = Collection.open(self._path, self._network)
+        collection = Collection.open(self._path, self._engine.encoder.identity)
         try:
-            searcher = self._searching(collection)
+            searcher = self._engine.searcher(collection)
             searcher.load()
         except BaseException:
             collection.close()

@@ -5,7 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.config import FrontEnd
+from engine import alignment
+from engine.alignment import Backend
+from engine.config import FrontEnd, SearchSettings
+from engine.documents import Encoder
+from engine.finder import Engine
 from engine.values import DIMENSION, Embeddings, Kind, NetworkIdentity
 
 
@@ -29,6 +33,12 @@ class FakeEncoder:
 def fake_loader(*_: object) -> Callable[[], FakeEncoder]:
     """In the place of `scorefind.encoder_loader`."""
     return FakeEncoder
+
+
+def engine_of(encoder: Encoder, backend: Backend | None = None) -> Engine:
+    """An engine on one thread, without a calibration."""
+    backend = backend or alignment.choose("cpu", threads=1)
+    return Engine(encoder=encoder, settings=SearchSettings(threads=1), backend=backend, calibration=None)
 
 
 def _projected(pixels: NDArray[np.floating]) -> Embeddings:

@@ -22,10 +22,10 @@ from collection_samples import document, embeddings
 from engine import alignment
 from engine.alignment import Alignments, Backend
 from engine.collection import CollectionWriter
-from engine.config import Alignment, SearchSettings
+from engine.config import Alignment
 from engine.documents import Encoder
 from engine.values import SCORE_PLACE, Embeddings, Packed, SnippetSequence
-from fake_encoder import FakeEncoder
+from fake_encoder import FakeEncoder, engine_of
 from server.address import Address
 from server.client import AsyncClient
 from server.config import Limits, ServerSettings
@@ -197,10 +197,8 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A server in this process, by default on a free port, with the token TOKEN and the stand-in for the network."""
     settings = ServerSettings(workers=workers, batch=batch, limits=limits or Limits())
-    search = SearchSettings(threads=1)
-    async with serving(
-        collection, encoder or FakeEncoder(), settings, search, backend=backend, token=token, open_reads=open_reads
-    ) as server:
+    engine = engine_of(encoder or FakeEncoder(), backend)
+    async with serving(collection, engine, settings, token=token, open_reads=open_reads) as server:
         yield Running(server=server, address=await server.listen(address or Address(port=0), tls))
 
 

@@ -63,10 +63,9 @@ def align_many(
         part = slice(first, last)
         positions = -(-int(sizes[first]) // POSITIONS) * POSITIONS
         by_path = settings.normalise == "path"
-        paths = kernels.PathLengths(*(_vectors(positions) for _ in range(3))) if by_path else None
-        kernels.align_packs(
-            *arguments, begins[part], sizes[part], _scratch(positions, settings), paths, costs[:, part], ends[:, part]
-        )
+        paths = tuple(_vectors(positions) for _ in range(3)) if by_path else None
+        scratch = tuple(_scratch(positions, settings))
+        kernels.align_packs(*arguments, begins[part], sizes[part], scratch, paths, costs[:, part], ends[:, part])
 
     _share(align_some, sizes[::LANES], sum(map(len, queries)), threads)
     back = np.empty(len(order), dtype=np.int64)
@@ -80,7 +79,7 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
     document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, length], dtype=np.int64))
     arguments = _arguments([query], document, settings)
     ways, sources = np.zeros((len(query), length), dtype=np.uint8), np.empty(len(query), dtype=np.int32)
-    end = kernels.fill(*arguments, _path_scratch(length, settings), ways, sources) if length > 0 else -1
+    end = kernels.fill(*arguments, tuple(_path_scratch(length, settings)), ways, sources) if length > 0 else -1
     if end < 0:
         return NO_PATH
     traced = ways, sources, settings.steps == "classic", settings.whole, end
@@ -89,10 +88,8 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
     return cells
 
 
-def _arguments(
-    queries: Sequence[Embeddings], documents: Packed, settings: Alignment
-) -> tuple[kernels.Queries, kernels.DocumentArrays, kernels.Settings]:
-    """What the kernels take of queries, documents and settings."""
+def _arguments(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[tuple[Any, ...], ...]:
+    """What kernels.Queries, DocumentArrays and Settings hold, each as a plain tuple."""
     for query in queries:
         check_query(query)
     embeddings = np.ascontiguousarray(documents.embeddings)
@@ -107,7 +104,7 @@ def _arguments(
     halves = embeddings.dtype == np.float16
     weight = np.float32(settings.bias_weight)
     bias = documents.bias * weight if weight else np.empty(0, dtype=np.float32)
-    return (
+    named = (
         kernels.Queries(rows=_bytes(rows) if _packs_bytes(settings) else rows, counts=counts),
         kernels.DocumentArrays(words=embeddings.reshape(-1).view(np.uint32), halves=halves, bias=bias),
         kernels.Settings(
@@ -116,6 +113,7 @@ def _arguments(
             penalty=np.float32(settings.jump_penalty),
         ),
     )
+    return tuple(map(tuple, named))
 
 
 def _packs_bytes(settings: Alignment) -> bool:

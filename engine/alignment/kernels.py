@@ -116,28 +116,51 @@ class PathScratch(NamedTuple):
     """int64 (LANES,): first snippet and number of snippets of each piece."""
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # No NaN is made: an infinity is only ever added to a finite number or to its like. So nnan and nsz are safe; they
-    # let minima vectorise.
-    compiled: Callable[..., Any] = numba.njit(
-        nogil=True, cache=True, error_model="numpy", fastmath={"nnan", "nsz", "contract"}
-    )(function)
+# No NaN is made: an infinity is only ever added to a finite number or to its like. So nnan and nsz are safe; they let
+# minima vectorise.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "contract"}}
+
+
+def _entry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles a kernel that Python calls, and keeps the machine code on disk.
+
+    Its arguments must not be of a class of ours: numba's index of what it keeps names the types of arguments, and
+    cannot be read any more once a class that it names is renamed.
+    """
+    compiled: Callable[..., Any] = numba.njit(cache=True, **_OPTIONS)(function)
     return compiled
 
 
-@_compiled
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles what kernels call; the machine code becomes part of theirs."""
+    compiled: Callable[..., Any] = numba.njit(**_OPTIONS)(function)
+    return compiled
+
+
+@_entry
 def block_rows(positions):
     """Query rows whose costs are made together: each time the pack is read once."""
     return 8 if positions < LONG else 32
 
 
-@_compiled
+@_entry
 def align_packs(queries, documents, settings, begins, lengths, scratch, paths, costs, ends):
-    """Costs and ends of documents, in packs of 16, (Q, documents); infinity and -1 stand there already.
+    """Writes the costs and ends of documents, (Q, documents); infinity and -1 stand there already.
 
+    queries, documents, settings, scratch: plain tuples of what Queries, DocumentArrays, Settings and Scratch hold.
     begins, lengths: int64 (a multiple of 16,) first snippet and number of snippets of each document.
-    paths: PathLengths divides costs by the length of the path; None by the length of the query.
+    paths: what PathLengths holds, to divide costs by the length of the path; None divides by the length of the query.
     """
+    some = Queries(*queries), DocumentArrays(*documents), Settings(*settings), begins, lengths, Scratch(*scratch)
+    if paths is None:
+        fill_packs(*some, None, costs, ends)
+    else:
+        fill_packs(*some, PathLengths(*paths), costs, ends)
+
+
+@_compiled
+def fill_packs(queries, documents, settings, begins, lengths, scratch, paths, costs, ends):
+    """As `align_packs`, with what it is given by name."""
     rows, counts = queries.rows, queries.counts
     totals, carried = scratch.totals, scratch.carried
     for first in range(0, len(lengths), LANES):
@@ -320,24 +343,26 @@ def first_of_least(totals, positions, carried):
     store(carried, 0, end)
 
 
-@_compiled
+@_entry
 def fill(queries, documents, settings, scratch, ways, sources):
     """The end of the best path through the only document, of at least one snippet; -1 if there is none.
 
     It is cut into 16 pieces, which make a pack.
 
+    queries, documents, settings, scratch: plain tuples of what Queries, DocumentArrays, Settings and PathScratch hold.
     ways: uint8 (N, M) is given how each cell was reached; sources: int32 (N,) where the jumps into each row start.
     """
-    rows, (count, length) = queries.rows, ways.shape
-    steps, whole, penalty = settings.steps, settings.whole, settings.penalty
-    columns, base, block, costs = scratch.columns, scratch.base, scratch.block, scratch.costs
-    above, here, charges, far_charges = scratch.above, scratch.here, scratch.charges, scratch.far_charges
-    begins, lengths = scratch.begins, scratch.lengths
+    named, chosen = PathScratch(*scratch), Settings(*settings)
+    rows, (count, length) = Queries(*queries).rows, ways.shape
+    steps, whole, penalty = chosen.steps, chosen.whole, chosen.penalty
+    columns, base, block, costs = named.columns, named.base, named.block, named.costs
+    above, here, charges, far_charges = named.above, named.here, named.charges, named.far_charges
+    begins, lengths = named.begins, named.lengths
     piece = (length + LANES - 1) // LANES
     for lane in range(LANES):
         lengths[lane] = min(max(length - lane * piece, 0), piece)
         begins[lane] = lane * piece
-    positions = pack_columns(documents, begins, lengths, columns, base, scratch.starts)
+    positions = pack_columns(DocumentArrays(*documents), begins, lengths, columns, base, named.starts)
     height = block_rows(positions)
     jump, barrier = INFINITY, ZERO if steps == WIDE else INFINITY
     for i in range(count):
@@ -416,7 +441,7 @@ def first_of_least_in(row, length):
     return end
 
 
-@_compiled
+@_entry
 def trace(ways, sources, classic, whole, end, path):
     """How many cells the path to (N - 1, end) passes.
 

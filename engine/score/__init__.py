@@ -7,7 +7,7 @@ A module a stage: `pages` (file -> page images), then `ink`, `lines`, `courses`,
 from engine.score.detection import Explanation, explain, find_systems
 from engine.score.pages import Grey, normalise_grey, read_pages
 from engine.score.rejection import Rejection
-from engine.score.strips import Score, cut_strip, read_score, snippets, straight_course, strip_scale
+from engine.score.strips import Score, cut_strip, read_score, score_of, snippets, straight_course, strip_scale
 from engine.score.systems import FoundSystem, SystemCourse
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "normalise_grey",
     "read_pages",
     "read_score",
+    "score_of",
     "snippets",
     "straight_course",
     "strip_scale",

@@ -1,7 +1,7 @@
 """PDF, image file or folder of images -> page images in grey, one at a time."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -49,6 +49,20 @@ def read_pages(path: Path | str, limits: MediaLimits = GENEROUS) -> Iterator[Gre
             yield normalise_grey(page)
     if not pages:
         raise PageError(path, "no pages in it")
+
+
+def pages_of(images: Iterable[NDArray[np.uint8]]) -> Iterator[Grey]:
+    """The pages of a score that is in memory, as `read_pages` gives them.
+
+    images: uint8 (height, width), or (height, width, 3) in RGB.
+    Raises PageError if an array is no page.
+    """
+    for image in images:
+        is_page = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+        if image.dtype != np.uint8 or not is_page or min(image.shape[:2]) < MIN_SIDE_PX:
+            expected = f"uint8 (height, width) or (height, width, 3) of at least {MIN_SIDE_PX} px a side"
+            raise PageError("page image", f"expected {expected}, got {image.dtype} {image.shape}")
+        yield normalise_grey(_grey(Image.fromarray(image)))
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:

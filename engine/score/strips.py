@@ -1,5 +1,6 @@
 """Score file -> systems -> one unrolled strip -> snippets, each of which knows where on which page it lies."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import PageError
 from engine.score.detection import find_systems
-from engine.score.pages import Grey, read_pages
+from engine.score.pages import Grey, pages_of, read_pages
 from engine.score.systems import FoundSystem, SystemCourse
 from engine.values import SCORE_PLACE, System
 
@@ -42,10 +43,24 @@ def read_score(path: Path | str, front_end: FrontEnd = DEFAULT, limits: MediaLim
 
     Raises PageError if it cannot be decoded, shows no systems, or holds more than `limits` allow.
     """
+    return _unrolled(read_pages(path, limits), path, front_end)
+
+
+def score_of(images: Iterable[NDArray[np.uint8]], front_end: FrontEnd = DEFAULT) -> Score:
+    """The score that page images in memory show, unrolled.
+
+    images: uint8 (height, width), or (height, width, 3) in RGB.
+    Raises PageError if they are no pages, or show no systems.
+    """
+    return _unrolled(pages_of(images), "page images", front_end)
+
+
+def _unrolled(found: Iterable[Grey], path: Path | str, front_end: FrontEnd) -> Score:
+    """The score of these pages; path: named in errors."""
     pieces: list[_Piece] = []
     pages = 0
-    for pages, page in enumerate(read_pages(path, limits), start=1):
-        pieces += [_Piece(pages, found, cut_strip(page, found.course, front_end)) for found in find_systems(page)]
+    for pages, page in enumerate(found, start=1):
+        pieces += [_Piece(pages, system, cut_strip(page, system.course, front_end)) for system in find_systems(page)]
     if not pieces:
         raise PageError(path, f"expected staves of music, found none on {pages} page(s)")
     pieces = _without_examples(pieces)

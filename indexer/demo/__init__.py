@@ -103,21 +103,18 @@ def _add(out: Path, load_encoder: "LoadEncoder", jobs: int) -> None:
 def _query(
     out: Path, made: "Sequence[Files]", load_encoder: "LoadEncoder", jobs: int, stages: _Stages
 ) -> list[dict[str, Any]]:
-    from engine.collection import Collection
-    from engine.confidence import Calibration
     from engine.config import SearchSettings
-    from engine.search import Searcher
+    from engine.finder import Engine, Finder
     from indexer.demo import queries, report
 
-    settings = SearchSettings(threads=jobs)
     encoder = load_encoder()
-    with Collection.open(out / "collection", encoder.identity) as collection:
+    engine = Engine.load(settings=SearchSettings(threads=jobs), encoder=encoder)
+    with Finder(out / "collection", engine) as finder:
+        collection, searcher = finder.collection, finder.searcher
         with stages("cutting fragments", "Cutting fragments of about 20 seconds"):
             asked = queries.queries(collection, made, encoder)
         if not asked:
             raise DemoError(f"{out / 'collection'} holds no piece both as a score and as a recording")
-        calibration = Calibration.load(None, encoder.identity, settings.alignment)
-        searcher = Searcher(collection, settings, calibration=calibration)
         for query in asked[:4]:  # one of each sort: compiles the kernels and loads the indexes, which are not timed
             queries.ask(searcher, query, "refine")
         with stages("searching", f"Asking {len(asked)} queries, each with {' and '.join(queries.METHODS)}"):
@@ -139,7 +136,7 @@ def _query(
                 network=f"{encoder.identity.name} {encoder.identity.hash[:12]}",
                 stages_s=stages.seconds,
             )
-            report.write(out / "report.html", table, examples, facts, collection, settings.alignment)
+            report.write(out / "report.html", table, examples, facts, collection, engine.settings.alignment)
     return table
 
 

@@ -14,7 +14,7 @@ from bench.lib.queries import AMONG
 from bench.scale import ExhaustiveResult, ScaleBench
 from engine.collection import Collection
 from engine.values import Kind, NetworkIdentity
-from fake_encoder import FakeEncoder
+from fake_encoder import FakeEncoder, engine_of
 
 
 class PairedEncoder(FakeEncoder):
@@ -64,7 +64,7 @@ def test_each_method_has_a_row_a_size(
     tmp_path: Path, collection: Collection, sources: dict[Kind, DistractorSource]
 ) -> None:
     found = [paired_collection.piece(number) for number in range(4)]
-    bench = ScaleBench(asked=list(scale.ask(collection, found)), calibration=None, threads=1)
+    bench = ScaleBench(asked=list(scale.ask(collection, found)), engine=engine_of(FakeEncoder()))
     assert {form for _, form in scale.members(bench.asked)} == {"50 s", "10 s", "4 systems", "1 system"}
     measured: list[dict[str, Any]] = []
     for size in (600, 1200):

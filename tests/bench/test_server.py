@@ -7,11 +7,9 @@ import pytest
 from bench import server
 from bench.lib import load, random_collection
 from bench.lib.load import EMBEDDINGS, Load, Sample
-from engine.collection import Collection
-from engine.config import SearchSettings
 from engine.documents import read
-from engine.search import Searcher
-from fake_encoder import FakeEncoder
+from engine.finder import Finder
+from fake_encoder import FakeEncoder, engine_of
 from server.address import Address
 from server.config import ServerSettings
 from server.messages import Media
@@ -87,7 +85,7 @@ def test_clients_in_a_loop_and_at_random_times_get_their_replies(tmp_path: Path)
     asked = load.material([], tmp_path, path, FakeEncoder.identity)
 
     async def run() -> tuple[Load, Load]:
-        async with serving(path, FakeEncoder(), ServerSettings(workers=1), SearchSettings()) as serves:
+        async with serving(path, engine_of(FakeEncoder()), ServerSettings(workers=1)) as serves:
             address = await serves.listen(Address(port=0))
             closed = await load.closed_loop(address, asked[EMBEDDINGS], clients=3, seconds=0.05)
             return closed, await load.open_loop(address, asked[EMBEDDINGS], 100.0, 0.1, connections=2)
@@ -101,7 +99,5 @@ def test_clients_in_a_loop_and_at_random_times_get_their_replies(tmp_path: Path)
 def test_the_engine_alone_answers_the_same_query(tmp_path: Path) -> None:
     path = random_collection.made(tmp_path / "collection", FakeEncoder.identity, 2000)
     asked = load.material([], tmp_path, path, FakeEncoder.identity)[EMBEDDINGS][0]
-    with Collection.open(path) as collection:
-        searcher = Searcher(collection)
-        answer = server.in_process(asked, tmp_path, FakeEncoder(), searcher)
-    assert answer.matches
+    with Finder(path, engine_of(FakeEncoder())) as finder:
+        assert server.in_process(asked, tmp_path, finder).matches

@@ -11,8 +11,7 @@ from bench.lib import load, random_collection
 from bench.lib.load import Served
 from bench.lib.traffic import Actor, Traffic
 from bench.soak import MEASURES, Look
-from engine.config import SearchSettings
-from fake_encoder import FakeEncoder
+from fake_encoder import FakeEncoder, engine_of
 from server.address import Address
 from server.config import ServerSettings
 from server.server import serving
@@ -55,7 +54,7 @@ def test_each_actor_meets_with_what_is_expected(tmp_path: Path) -> None:
     cheap = ("info", "metrics", "stream left", "reload", "no token", "no request", "no frame", "vanishes")
 
     async def act() -> Traffic:
-        async with serving(path, FakeEncoder(), ServerSettings(workers=1), SearchSettings(), token="t") as server:
+        async with serving(path, engine_of(FakeEncoder()), ServerSettings(workers=1), token="t") as server:
             monitor = server.monitor(Address(port=0))
             address = await server.listen(Address(port=0))
             traffic = Traffic(Served(address=address, pid=os.getpid(), monitor=f"http://{monitor}"), "t", asked)

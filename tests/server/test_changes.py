@@ -1,6 +1,5 @@
 """Changes are durable, become one generation, and are served; what cannot be made is left out and told."""
 
-import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,9 @@ import pytest
 from engine import documents
 from engine.audio import Recording, spectrogram
 from engine.collection import Collection, CollectionWriter
-from engine.config import SearchSettings
 from engine.errors import CollectionLockedError
-from engine.search import Searcher
 from engine.values import Document
-from fake_encoder import FakeEncoder
+from fake_encoder import FakeEncoder, engine_of
 from server import changes
 from server.changes import Addition
 from server.errors import DocumentExists, DocumentMissing
@@ -36,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shelf(path: Path) -> Iterator[Shelf]:
-    shelf = Shelf(path, ENCODER.identity, functools.partial(Searcher, settings=SearchSettings(threads=1)))
+    shelf = Shelf(path, engine_of(ENCODER))
     yield shelf
     shelf.close()
 
