@@ -15,7 +15,7 @@ from engine import __version__
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from engine.documents import Encoder
+    from engine.embedding.documents import Encoder
 
 logger = logging.getLogger("scorefind")
 
@@ -56,7 +56,7 @@ def entry() -> None:
 
 def encoder_loader(weights: Path | None, threads: int = 1) -> Callable[[], "Encoder"]:
     """What loads the encoder, here or in a worker process."""
-    from engine.encoder import Encoder
+    from engine.embedding.encoder import Encoder
 
     return functools.partial(Encoder.load, weights, threads=threads)
 
@@ -104,8 +104,8 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from engine.answers import contents
     from engine.collection import Collection
+    from engine.search.answers import contents
 
     with Collection.open(options.collection) as collection:
         facts = {"path": str(options.collection), **contents(collection, list_documents=options.list)}
@@ -135,15 +135,15 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from engine.confidence import beside
     from engine.doctor import report
+    from engine.search.confidence import beside
 
     _print_facts(report(encoder_loader(options.weights), beside(options.weights)), options.json)
     return 0
 
 
 def _query(options: argparse.Namespace) -> int:
-    from engine.answers import table
+    from engine.search.answers import table
 
     answer = _asked_of_server(options) if options.server else _asked_here(options)
     if options.json:
@@ -154,10 +154,10 @@ def _query(options: argparse.Namespace) -> int:
 
 
 def _asked_here(options: argparse.Namespace) -> dict[str, Any]:
-    from engine import documents
-    from engine.answers import told
     from engine.config import SearchSettings, load
+    from engine.embedding import documents
     from engine.finder import Engine, Finder
+    from engine.search.answers import told
     from engine.values import OTHER
 
     settings = load(SearchSettings(), section="search", path=options.config, flags=_search_flags(options))
@@ -180,7 +180,7 @@ def _asked_here(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _asked_of_server(options: argparse.Namespace) -> dict[str, Any]:
-    from engine import documents
+    from engine.embedding import documents
     from server.client import Client
 
     kind = options.kind or documents.kind_of(options.path)

@@ -21,7 +21,7 @@ from bench.lib import pairs, passages, report
 from bench.lib.pairs import Pairs
 from engine import process
 from engine.config import Bands, FrontEnd
-from engine.encoder import Encoder
+from engine.embedding.encoder import Encoder
 from indexer.training import corpus
 from indexer.training.configuration import Configuration, load_configuration
 from indexer.training.corpus import CorpusSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.lib import takes
 from engine import process
 from engine.collection import Collection
-from engine.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 
 
 def main() -> None:

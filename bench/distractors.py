@@ -25,8 +25,8 @@ from engine import alignment, process
 from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import Alignment
-from engine.documents import Encoder as AnyEncoder
-from engine.encoder import Encoder
+from engine.embedding.documents import Encoder as AnyEncoder
+from engine.embedding.encoder import Encoder
 from engine.metrics import ranks_by_cost, summarise
 from engine.values import Kind, Packed
 

@@ -32,8 +32,8 @@ from bench.lib.pairs import Material, Pairs
 from engine import config, process
 from engine.audio import BANDS
 from engine.config import FrontEnd
-from engine.documents import Encoder as AnyEncoder
-from engine.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.embedding.documents import Encoder as AnyEncoder
+from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
 from indexer.training import corpus
 

@@ -239,7 +239,7 @@ class GpuBench:
 
     def encoder(self) -> Rows:
         from engine.audio import BANDS
-        from engine.encoder import Encoder
+        from engine.embedding.encoder import Encoder
 
         on_gpu, on_cpu = Encoder.load(device="cuda"), Encoder.load(device="cpu", threads=16)
         front_end, count = on_gpu.identity.front_end, 2048 if self.quick else 16384

@@ -28,9 +28,9 @@ from bench.lib.truth import Truth
 from engine import process
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
-from engine.encoder import Encoder
+from engine.embedding.encoder import Encoder
 from engine.metrics import RESAMPLES, Estimate
-from engine.search import Searcher
+from engine.search.searcher import Searcher
 from engine.values import Document, Match, PathPoint, RecordingPosition, ScorePosition, SnippetSequence, System
 
 SEARCHED = {"mozart": "dev", "joplin": "joplin"}

@@ -38,9 +38,9 @@ from bench.lib.queries import AMONG, Direction, LabelledQuery
 from bench.lib.takes import collect as collect_takes
 from engine import alignment, config, process
 from engine.collection import Collection
-from engine.confidence import IN_COLLECTION, Calibration, Scale, beside, features
 from engine.config import SearchSettings
-from engine.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.search.confidence import IN_COLLECTION, Calibration, Scale, beside, features
 from engine.values import DIMENSION, Kind, Packed
 from indexer.training.calibrate import Asked, Searched, draw
 

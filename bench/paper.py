@@ -27,7 +27,7 @@ from bench.lib.queries import AMONG, Direction, LabelledQuery
 from engine import process
 from engine.collection import Collection
 from engine.config import SearchSettings
-from engine.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
 
 RECALLS = (1, 5, 10)

@@ -37,10 +37,10 @@ from bench.lib.visits import Visit
 from engine import alignment, process
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings, StepSet
-from engine.encoder import Encoder
+from engine.embedding.encoder import Encoder
 from engine.files import replacing
-from engine.location import Ruler, points
 from engine.metrics import summarise
+from engine.search.location import Ruler, points
 from engine.values import Document, PathPoint, Position, RecordingPosition, ScorePosition, SnippetSequence
 
 LENGTHS_S = (20, 40, 80)

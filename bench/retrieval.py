@@ -27,12 +27,13 @@ from tqdm import tqdm
 from bench.lib import pieces, queries, report
 from bench.lib.pieces import Piece, collect, collection_sizes
 from bench.lib.queries import AMONG, LabelledQuery
-from engine import config, documents, process
+from engine import config, process
 from engine.collection import Collection
 from engine.config import SearchSettings
-from engine.encoder import Encoder
+from engine.embedding import documents
+from engine.embedding.encoder import Encoder
 from engine.metrics import ranks_of, summarise
-from engine.search import Searcher
+from engine.search.searcher import Searcher
 from engine.values import Kind, Method
 
 LENGTHS_S = (10, 20, 40)

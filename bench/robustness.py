@@ -27,16 +27,17 @@ from bench.lib.pairs import Material, Pairs
 from engine import config, process
 from engine.audio import FRAME_RATE, SAMPLE_RATE, spectrogram
 from engine.config import Bands, FrontEnd
-from engine.documents import Encoder as AnyEncoder
-from engine.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.embedding.documents import Encoder as AnyEncoder
+from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
 from engine.score import cut_strip, normalise_grey, straight_course
 from engine.values import Embeddings, System
 from engine.workers import Failure, each
-from indexer.training import corpus, degrade
-from indexer.training.engrave import EngravedPage, Engraver, EngravingError, Layout, ScoreNotes
-from indexer.training.perform import perform, random_style, to_midi
-from indexer.training.synthesise import default_soundfont, synthesise
+from indexer.synthesis import degrade
+from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, Layout, ScoreNotes
+from indexer.synthesis.perform import perform, random_style, to_midi
+from indexer.synthesis.synthesise import default_soundfont, synthesise
+from indexer.training import corpus
 
 PAIRS, QUICK_PAIRS = 1000, 200
 SCORES, QUICK_SCORES = 16, 4

@@ -39,14 +39,14 @@ from bench.lib.made_documents import DistractorSource
 from bench.lib.pieces import Piece, collect
 from bench.lib.queries import AMONG, Direction, LabelledQuery
 from bench.lib.scale_plot import draw
-from engine import alignment, process, search
+from engine import alignment, process
 from engine.collection import Collection
 from engine.collection.manifest import LMDB_NAME
 from engine.config import Alignment, SearchSettings
-from engine.encoder import Encoder
+from engine.embedding.encoder import Encoder
 from engine.finder import Engine
 from engine.metrics import summarise
-from engine.search import Searcher
+from engine.search.searcher import Query, Searcher
 from engine.values import Embeddings, Kind, Method
 from engine.workers import Worker
 from indexer.ingest import LoadEncoder
@@ -273,7 +273,7 @@ def by_search(searcher: Searcher, group: Sequence[LabelledQuery], method: Method
     ranked: Ranked = []
     stages: list[dict[str, float]] = []
     for query in [group[0], *group]:
-        asked = search.Query(sequence=query.sequence, among=AMONG[query.direction], method=method)
+        asked = Query(sequence=query.sequence, among=AMONG[query.direction], method=method)
         found = searcher.ranking(asked)
         rank = found.ids.index(query.truth) + 1 if query.truth in found.ids else float("inf")
         ranked.append((found.ids[0], rank, sum(found.timings_ms.values())))

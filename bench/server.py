@@ -35,7 +35,7 @@ from bench.lib.load import ClientQuery, Examples, Load, Sample, percentile
 from bench.lib.pieces import Piece, collect
 from engine import process
 from engine.config import SearchSettings
-from engine.encoder import Encoder
+from engine.embedding.encoder import Encoder
 from engine.finder import Engine, Finder
 from engine.values import OTHER, Answer, Snippets
 from server.address import Address

@@ -10,9 +10,9 @@ the recordings (S2A), from random places that a seed fixes.
 R@K is the share of queries for which a document is among the first K of the shortlist: the right one (`truth`), or the
 one that aligning all documents puts first (`winner`), right or wrong. Times are milliseconds of one core a query.
 
-- vote: documents by the number of their snippets among the k nearest of each query snippet (`engine.voting`).
+- vote: documents by the number of their snippets among the k nearest of each query snippet (`engine.search.voting`).
 - literal, tempo-robust: offset histograms of the nearest snippets, with slope 1 alone or a grid of slopes
-  (`engine.fingerprint`); merged: the documents of vote (k = 25) and tempo-robust in turns.
+  (`engine.search.fingerprint`); merged: the documents of vote (k = 25) and tempo-robust in turns.
 - align all: what the ways to a shortlist have to beat in time.
 """
 
@@ -34,14 +34,15 @@ from tqdm import tqdm
 from bench.lib import pieces, queries, report, takes
 from bench.lib.pieces import Piece, collect, collection_sizes
 from bench.lib.queries import AMONG, Direction, LabelledQuery
-from engine import alignment, fingerprint, process, voting
+from engine import alignment, process
 from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import Alignment
-from engine.encoder import Encoder
-from engine.fingerprint import LITERAL, FingerprintSettings
+from engine.embedding.encoder import Encoder
 from engine.metrics import Ranks, summarise
 from engine.neighbours import Index
+from engine.search import fingerprint, voting
+from engine.search.fingerprint import LITERAL, FingerprintSettings
 from engine.values import Embeddings, Kind, Packed
 
 LENGTHS_S = (10, 20, 50)

@@ -35,7 +35,7 @@ from bench.lib.pieces import collect
 from bench.lib.traffic import Actor, Traffic
 from engine import process
 from engine.collection.manifest import LMDB_NAME
-from engine.encoder import Encoder
+from engine.embedding.encoder import Encoder
 from server.client import AsyncClient
 
 TOKEN = "token of the soak"

@@ -32,7 +32,7 @@ from bench.lib.pieces import Piece, collect
 from engine import process
 from engine.audio import SAMPLE_RATE
 from engine.config import SearchSettings
-from engine.encoder import Encoder
+from engine.embedding.encoder import Encoder
 from engine.finder import Engine
 from server.address import Address
 from server.answering import Answering, Push, Question

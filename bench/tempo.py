@@ -3,7 +3,7 @@
     python -m bench.tempo --data DIR [--quick] [--json FILE]
 
 Real: the performances of val_asap, by `measure_times.csv` and their MIDI files. Synthetic: the same scores played in
-random styles of `indexer.training.perform`, measured in the same way. A measure's tempo is its length in quarters over
+random styles of `indexer.synthesis.perform`, measured in the same way. A measure's tempo is its length in quarters over
 its seconds, as a logarithm about the performance's median: 0.1 is ten per cent faster. The first and the last measure
 are left out, whose times are not those of bars. Each row shows the 10th, 50th and 90th percentile over performances.
 """
@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from bench.lib import report
 from engine import process
-from indexer.training.engrave import ScoreNotes
-from indexer.training.perform import perform, random_style
+from indexer.synthesis.engrave import ScoreNotes
+from indexer.synthesis.perform import perform, random_style
 
 SYNTHETIC_EACH = 3
 """Synthetic performances for each real one."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.config import Alignment, SearchSettings
     from engine.errors import EngineError
     from engine.finder import Engine, Finder, open
-    from engine.search import Query, Searcher
+    from engine.search.searcher import Query, Searcher
     from engine.values import Answer, Document, Match, Place, Plan
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ _MODULES = {
     "config": ("Alignment", "SearchSettings"),
     "errors": ("EngineError",),
     "finder": ("Engine", "Finder", "open"),
-    "search": ("Query", "Searcher"),
+    "search.searcher": ("Query", "Searcher"),
     "values": ("Answer", "Document", "Match", "Place", "Plan"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}

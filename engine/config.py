@@ -93,7 +93,7 @@ class SearchSettings:
     """Nearest document snippets that vote for each query snippet."""
     shortlist: int = 0
     """Documents that are aligned. 0: all, as long as they are so few that this takes less time than to find the nearest
-    snippets exactly, else as many as take about as long whatever the query's length (`engine.search`)."""
+    snippets exactly, else as many as take about as long whatever the query's length (`engine.search.searcher`)."""
     alignment: Alignment = Alignment()
     threads: int = 2
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import Alignment
-from engine.documents import Encoder
+from engine.embedding.documents import Encoder
 from engine.errors import EngineError
 
 NEEDED = (
@@ -76,7 +76,7 @@ def _cuda() -> str:
 
 
 def _network(load_encoder: Callable[[], Encoder], calibration: Path | None) -> dict[str, str]:
-    from engine.confidence import Calibration
+    from engine.search.confidence import Calibration
 
     try:
         encoder = load_encoder()

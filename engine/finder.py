@@ -16,16 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import alignment, audio, documents, score
+from engine import alignment, audio, score
 from engine.alignment import Backend, BackendName
 from engine.collection import Collection, CollectionWriter
 from engine.collection.identity import Status
 from engine.collection.manifest import NAME
-from engine.confidence import Calibration, beside
 from engine.config import FrontEnd, SearchSettings
-from engine.documents import Encoder, Medium
+from engine.embedding import documents
+from engine.embedding.documents import Encoder, Medium
 from engine.score import Score
-from engine.search import Searcher
+from engine.search.confidence import Calibration, beside
+from engine.search.searcher import Searcher
 from engine.values import OTHER, Answer, Document, Kind, Method
 
 
@@ -57,7 +58,7 @@ class Engine:
         """
         settings, weights = settings or SearchSettings(), None if weights is None else Path(weights)
         if encoder is None:
-            from engine import encoder as network  # imports torch
+            from engine.embedding import encoder as network  # imports torch
 
             encoder = network.Encoder.load(weights, threads=settings.threads)
         return cls(
@@ -102,7 +103,7 @@ class Finder:
         kind: what `source` is; by default judged by its name.
         start_s, end_s: the part of a recording that is asked for, in seconds.
         among: the kind of documents searched, by default the other one.
-        top, path: as those of `engine.search.Query`.
+        top, path: as those of `engine.search.searcher.Query`.
         Raises MediaError if the file cannot be read or holds nothing to search for.
         """
         source, started = Path(source), time.perf_counter()

@@ -240,7 +240,7 @@ class Match:
     """Hits counted for the document: pairs of a query snippet and one of its nearest neighbours. `vote` counts all of
     them, a fingerprint those in line, at most one for each query snippet. None if no neighbours were looked up."""
     confidence: float | None = None
-    """Probability that this document is the piece (`engine.confidence`); None if there is no calibration for it."""
+    """Probability that this document is the piece (`engine.search.confidence`); None without a calibration."""
     place: Place = Place()
     """Where the match lies. In a recording: the passage in which the query starts."""
     parts: tuple[Part, ...] = ()
@@ -251,7 +251,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How one query is answered, and why (`engine.plan`)."""
+    """How one query is answered, and why (`engine.search.plan`)."""
 
     method: Method
     backend: str

@@ -8,7 +8,7 @@ import numpy as np
 from engine.collection import Collection, CollectionWriter
 from engine.collection.manifest import KINDS, Contents
 from engine.neighbours import exact, nearest
-from engine.plan import affordable
+from engine.search.plan import affordable
 from engine.values import OTHER, Embeddings, Kind
 
 ASKED = 256

@@ -12,10 +12,10 @@ from typing import Never
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from engine import documents
 from engine.collection import CollectionWriter
 from engine.collection.identity import Status
-from engine.documents import Encoder
+from engine.embedding import documents
+from engine.embedding.documents import Encoder
 from engine.errors import DocumentExistsError, EngineError, MediaError
 from engine.values import Document, SnippetSequence
 from engine.workers import Failure, each

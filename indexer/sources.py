@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import documents
+from engine.embedding import documents
 from engine.errors import MediaError
 from engine.score import pages
 from engine.values import Kind

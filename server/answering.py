@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import documents, search
-from engine.answers import told
 from engine.audio import Recording
 from engine.collection import Collection
-from engine.documents import Encoder, Medium
+from engine.embedding import documents
+from engine.embedding.documents import Encoder, Medium
 from engine.score import Score
+from engine.search.answers import told
+from engine.search.searcher import Query
 from engine.values import Answer, Kind, Snippets
 from server.messages import Embedded, Wanted
 from server.shelf import Shelf
@@ -96,11 +97,11 @@ def _is_due(question: Question, sequence: Snippets) -> bool:
     return not isinstance(question.source, Push) or (question.source.answer and len(sequence) > 0)
 
 
-def _query(question: Question, sequence: Snippets) -> search.Query:
+def _query(question: Question, sequence: Snippets) -> Query:
     """Makes the engine's query for a question."""
     wanted, source = question.wanted, question.source
     systems = source.systems if isinstance(source, Score) else ()
-    return search.Query(
+    return Query(
         sequence=sequence,
         among=wanted.among,
         method=wanted.method,

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import documents
 from engine.collection import CollectionWriter
-from engine.documents import Encoder, Medium
+from engine.embedding import documents
+from engine.embedding.documents import Encoder, Medium
 from engine.errors import DocumentExistsError
 from engine.values import Document
 from server.errors import DocumentExists, DocumentMissing, ServerError

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import documents
+from engine.embedding import documents
 from engine.errors import MediaError
 from engine.values import Embeddings, Kind, Method
 from server import messages

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import documents
 from engine.config import FrontEnd, MediaLimits
-from engine.documents import Medium
+from engine.embedding import documents
+from engine.embedding.documents import Medium
 from engine.errors import MediaError
 from engine.values import Kind
 from engine.workers import Failure, Worker

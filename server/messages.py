@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import documents
 from engine.audio import RATES
+from engine.embedding import documents
 from engine.score import pages
 from engine.values import DIMENSION, OTHER, Embeddings, Kind, Method
 from server.errors import RequestError, ServerError, VersionError

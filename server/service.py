@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from engine.answers import contents
 from engine.audio import BANDS
-from engine.documents import Encoder
+from engine.embedding.documents import Encoder
+from engine.search.answers import contents
 from engine.values import OTHER, Embeddings, Kind
 from server import changes
 from server.answering import Answering, Push, Question, Reply

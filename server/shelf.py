@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.collection import Collection
 from engine.collection.manifest import Manifest
 from engine.finder import Engine
-from engine.search import Searcher
+from engine.search.searcher import Searcher
 
 logger = logging.getLogger(__name__)
 

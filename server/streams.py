@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import documents
 from engine.audio import FRAME_RATE
+from engine.audio.listening import Listener
 from engine.config import FrontEnd
-from engine.documents import Encoder
-from engine.listening import Listener
+from engine.embedding import documents
+from engine.embedding.documents import Encoder
 from engine.values import DIMENSION, Embeddings, SnippetSequence
 from server.errors import RequestError
 from server.messages import OpenStream, Wanted

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from engine import alignment
 from engine.alignment import Backend
 from engine.config import FrontEnd, SearchSettings
-from engine.documents import Encoder
+from engine.embedding.documents import Encoder
 from engine.finder import Engine
 from engine.values import DIMENSION, Embeddings, Kind, NetworkIdentity
 

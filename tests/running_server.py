@@ -23,7 +23,7 @@ from engine import alignment
 from engine.alignment import Alignments, Backend
 from engine.collection import CollectionWriter
 from engine.config import Alignment
-from engine.documents import Encoder
+from engine.embedding.documents import Encoder
 from engine.values import SCORE_PLACE, Embeddings, Packed, SnippetSequence
 from fake_encoder import FakeEncoder, engine_of
 from server.address import Address

@@ -21,10 +21,10 @@ MAY_IMPORT = {
 }
 TORCH = (
     "engine/process.py",
-    "engine/network.py",
-    "engine/published.py",
-    "engine/projection.py",
-    "engine/encoder.py",
+    "engine/embedding/encoder.py",
+    "engine/embedding/network.py",
+    "engine/embedding/projection.py",
+    "engine/embedding/published.py",
     "indexer/training/",
     "bench/",
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SHARED = {"Encoder"}
-"""The protocol in engine/documents.py, and the class with the network that fulfils it."""
+"""The protocol in engine/embedding/documents.py, and the class with the network that fulfils it."""
 
 
 def test_no_two_public_classes_have_the_same_name() -> None:

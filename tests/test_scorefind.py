@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import scorefind
-from engine.encoder import DEFAULT_WEIGHTS
+from engine.embedding.encoder import DEFAULT_WEIGHTS
 from fake_encoder import fake_loader
 from media import write_page, write_recording
 from running_server import serving_process

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from engine.workers import Failure, each
 from indexer.demo.pieces import PIECES, DemoPiece, corpus
 from indexer.demo.two_staves import two_staves
-from indexer.training.degrade import degrade_page
-from indexer.training.engrave import EngravedPage, Engraver, EngravingError, random_layout
+from indexer.synthesis.degrade import degrade_page
+from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, random_layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

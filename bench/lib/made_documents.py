@@ -15,7 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from bench.lib.random_collection import document
-from engine.documents import Encoder as AnyEncoder
+from engine.embedding.documents import Encoder as AnyEncoder
 from engine.values import DIMENSION, Document, Embeddings, Kind, Packed, SnippetSequence
 
 PASSAGE = (40, 160)

@@ -5,7 +5,7 @@ As published (Carvalho & Widmer, EUSIPCO 2021; their code where the text is sile
 - `vote(k)`: 100 windows of the query, evenly spaced, whatever its length; each gives one vote to the piece of each of
   its k nearest snippets. The text has k = 1, the code k = 25. The windows are the nearest ones of the grid of snippets,
   at most 0.25 s or 25 px away.
-- `shazam`: fingerprints at one tempo (`engine.fingerprint.LITERAL`); the paper has one sentence on it.
+- `shazam`: fingerprints at one tempo (`engine.search.fingerprint.LITERAL`); the paper has one sentence on it.
 - `dtw`, `sdtw`: `engine.config.PUBLISHED_DTW` and `PUBLISHED_SDTW`.
 
 `shipped(method)` is what `scorefind query --method` does.
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench.lib.queries import AMONG, LabelledQuery
-from engine import fingerprint, search
 from engine.collection import Collection
 from engine.config import SearchSettings
-from engine.fingerprint import LITERAL
 from engine.metrics import Ranks, ranks_by_cost
-from engine.search import Searcher
+from engine.search import fingerprint
+from engine.search.fingerprint import LITERAL
+from engine.search.searcher import Query, Searcher
+from engine.search.voting import vote as votes
 from engine.values import Method
-from engine.voting import vote as votes
 
 WINDOWS = 100
 
@@ -73,7 +73,7 @@ def shipped(collection: Collection, method: Method, settings: SearchSettings) ->
     def cost(query: LabelledQuery) -> Costs:
         kind = AMONG[query.direction]
         costs = np.full(len(numbers[kind]), np.inf)
-        found = searcher.ranking(search.Query(sequence=query.sequence, among=kind, method=method))
+        found = searcher.ranking(Query(sequence=query.sequence, among=kind, method=method))
         costs[[numbers[kind][id] for id in found.ids]] = found.keys
         return costs
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.audio import BANDS, levelled
 from engine.config import FrontEnd
-from engine.documents import Encoder
+from engine.embedding.documents import Encoder
 from engine.metrics import Ranks, ranks_by_cost
 from engine.values import Embeddings
 

@@ -32,9 +32,9 @@ from engine.audio import FRAME_RATE, spectrogram
 from engine.config import Bands, FrontEnd
 from engine.files import replacing
 from engine.score import read_score
-from indexer.training import engrave, perform, synthesise
+from indexer.synthesis import engrave, perform, synthesise
+from indexer.synthesis.synthesise import default_soundfont
 from indexer.training.corpus import distinct_onsets
-from indexer.training.synthesise import default_soundfont
 
 SPACING_POWER = 0.6
 """A note's room grows with its length to this power; Verovio's `spacingNonLinear`."""

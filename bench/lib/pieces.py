@@ -20,9 +20,9 @@ from engine.files import replacing
 from engine.values import NetworkIdentity
 from indexer import ingest
 from indexer.sources import Source
-from indexer.training.engrave import Engraver
-from indexer.training.perform import Performance, perform, random_style, to_midi
-from indexer.training.synthesise import default_soundfont, synthesise
+from indexer.synthesis.engrave import Engraver
+from indexer.synthesis.perform import Performance, perform, random_style, to_midi
+from indexer.synthesis.synthesise import default_soundfont, synthesise
 
 SETS = {
     "dev": ("dev_scans_mozart", "dev_scans_bach_haydn"),

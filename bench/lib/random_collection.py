@@ -8,9 +8,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from engine import documents
 from engine.collection import CollectionWriter
 from engine.config import FrontEnd
+from engine.embedding import documents
 from engine.files import replacing
 from engine.values import (
     DIMENSION,

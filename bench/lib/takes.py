@@ -15,7 +15,7 @@ from tqdm import tqdm
 from engine import audio, score
 from engine.collection import Collection, CollectionWriter
 from engine.config import FrontEnd
-from engine.documents import Encoder
+from engine.embedding.documents import Encoder
 from engine.files import replacing
 from engine.score import Score
 from engine.values import RECORDING_PLACE, Box, Document, NetworkIdentity, SnippetSequence, System

@@ -50,7 +50,7 @@ def run(
     except ImportError as exc:
         raise DemoError(f"the demo needs more packages ({exc}): pip install 'scorefind[demo]'") from exc
     if load_encoder is None:
-        from engine.encoder import Encoder
+        from engine.embedding.encoder import Encoder
 
         load_encoder = functools.partial(Encoder.load, None, threads=1)
     corpus = corpus or installed_corpus()

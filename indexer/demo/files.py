@@ -18,10 +18,10 @@ from engine.files import replacing
 from engine.workers import Failure, each
 from indexer.demo.pieces import DemoError, DemoPiece
 from indexer.demo.two_staves import two_staves
-from indexer.training.degrade import degrade_audio, degrade_page
-from indexer.training.engrave import Engraver, EngravingError, ScoreNotes, random_layout
-from indexer.training.perform import perform, random_style, to_midi
-from indexer.training.synthesise import PIANOS, default_soundfont, synthesise
+from indexer.synthesis.degrade import degrade_audio, degrade_page
+from indexer.synthesis.engrave import Engraver, EngravingError, ScoreNotes, random_layout
+from indexer.synthesis.perform import perform, random_style, to_midi
+from indexer.synthesis.synthesise import PIANOS, default_soundfont, synthesise
 
 logger = logging.getLogger(__name__)
 

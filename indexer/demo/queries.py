@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine import documents, metrics
+from engine import metrics
 from engine.collection import Collection
-from engine.documents import Encoder
-from engine.search import Searcher
+from engine.embedding import documents
+from engine.embedding.documents import Encoder
+from engine.search.searcher import Searcher
 from engine.values import OTHER, Document, Kind, Method, SnippetSequence, System
 from indexer.demo.files import Files, recording_id, score_id
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import verovio
 
 from indexer.demo.pieces import Staves
-from indexer.training.engrave import EngravingError
+from indexer.synthesis.engrave import EngravingError
 
 _NAMESPACE = "http://www.music-encoding.org/ns/mei"
 _MEI = f"{{{_NAMESPACE}}}"

@@ -1,4 +1,4 @@
-"""Costs of right and wrong answers -> the calibration of a network's confidence (`engine.confidence`).
+"""Costs of right and wrong answers -> the calibration of a network's confidence (`engine.search.confidence`).
 
     python -m indexer.training.calibrate --pieces DIR [DIR ...] --crowd DIR [--weights FILE] [--config FILE]
 
@@ -25,9 +25,9 @@ from scipy.special import expit
 from engine import alignment, config, process
 from engine.alignment import Backend
 from engine.collection import Collection
-from engine.confidence import Calibration, Costs, Scale, background_costs, beside, features
 from engine.config import Alignment, SearchSettings
-from engine.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.search.confidence import Calibration, Costs, Scale, background_costs, beside, features
 from engine.values import Document, Embeddings, Kind, Packed
 
 BACKGROUND = 64

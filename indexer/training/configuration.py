@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from engine import config
 from engine.config import FrontEnd
+from engine.embedding.network import Architecture
 from engine.errors import SettingsError
-from engine.network import Architecture
 from indexer.training.corpus import CorpusSettings
 from indexer.training.pairs import Augmentation
 

@@ -29,14 +29,14 @@ from engine.files import replacing
 from engine.score import SystemCourse, cut_strip, normalise_grey, strip_scale
 from engine.values import System
 from engine.workers import Failure, each
-from indexer.training import instruments, lilypond
-from indexer.training.acoustics import Acoustics, acoustics
-from indexer.training.degrade import DegradedPage, degrade_audio, degrade_page
-from indexer.training.engrave import EngravedPage, Engraver, EngravingError, ScoreNotes, random_layout
-from indexer.training.instruments import random_condition
-from indexer.training.lilypond import LilyPondEngraver
-from indexer.training.perform import perform, random_style
-from indexer.training.synthesise import default_soundfont
+from indexer.synthesis import instruments, lilypond
+from indexer.synthesis.acoustics import Acoustics, acoustics
+from indexer.synthesis.degrade import DegradedPage, degrade_audio, degrade_page
+from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, ScoreNotes, random_layout
+from indexer.synthesis.instruments import random_condition
+from indexer.synthesis.lilypond import LilyPondEngraver
+from indexer.synthesis.perform import perform, random_style
+from indexer.synthesis.synthesise import default_soundfont
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from engine import process
 from engine.workers import Failure, each
+from indexer.synthesis.engrave import EngravingError, ScoreNotes
 from indexer.training.corpus import engraver
-from indexer.training.engrave import EngravingError, ScoreNotes
 
 LENGTH = 10
 """Intervals of a phrase that is looked up."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.encoder import Background, save_weights
+from engine.embedding.encoder import Background, save_weights
 from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, corpus

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from engine.encoder import Background, build
+from engine.embedding.encoder import Background, build
+from engine.embedding.network import Network
 from engine.errors import SettingsError
 from engine.files import replacing
-from engine.network import Network
 from indexer.training.configuration import Configuration
 from indexer.training.losses import pairwise_ranking, symmetric_infonce
 from indexer.training.pairs import Batch

@@ -7,7 +7,7 @@ import pytest
 
 from bench import open_set
 from engine.collection import Collection
-from engine.confidence import Scale
+from engine.search.confidence import Scale
 from engine.values import Packed
 from indexer.training.calibrate import Asked
 from paired_collection import piece

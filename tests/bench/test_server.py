@@ -7,7 +7,7 @@ import pytest
 from bench import server
 from bench.lib import load, random_collection
 from bench.lib.load import EMBEDDINGS, Load, Sample
-from engine.documents import read
+from engine.embedding.documents import read
 from engine.finder import Finder
 from fake_encoder import FakeEncoder, engine_of
 from server.address import Address

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import documents
 from engine.audio import Recording, spectrogram
 from engine.collection import Collection, CollectionWriter
+from engine.embedding import documents
 from engine.errors import CollectionLockedError
 from engine.values import Document
 from fake_encoder import FakeEncoder, engine_of

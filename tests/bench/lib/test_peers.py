@@ -8,8 +8,8 @@ from bench.lib import peers
 from bench.lib.peers import KNOWN, NEIGHBOURS, Peer
 from bench.lib.random_collection import unit_rows
 from engine.metrics import ranks_by_cost
+from engine.search.voting import Votes, ranking
 from engine.values import Embeddings, Packed
-from engine.voting import Votes, ranking
 
 LENGTHS = (60, 0, 45, 80, 30, 5, 70, 0, 90, 40, 33, 77)
 """Snippets of the documents; two have none."""

@@ -8,7 +8,7 @@ import pytest
 from four_parts import write_four_parts
 from indexer.demo.pieces import FOUR_PARTS, PIANO
 from indexer.demo.two_staves import two_staves
-from indexer.training.engrave import Engraver, EngravingError
+from indexer.synthesis.engrave import Engraver, EngravingError
 
 MEI = "{http://www.music-encoding.org/ns/mei}"
 

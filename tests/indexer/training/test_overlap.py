@@ -4,7 +4,7 @@ import mido
 import numpy as np
 import pytest
 
-from indexer.training.engrave import EngravingError, ScoreNotes
+from indexer.synthesis.engrave import EngravingError, ScoreNotes
 from indexer.training.overlap import compare, performed_notes, phrases, top_line
 
 

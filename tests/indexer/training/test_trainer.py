@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from engine.config import FrontEnd
-from engine.encoder import Encoder
+from engine.embedding.encoder import Encoder
+from engine.embedding.network import Architecture
 from engine.errors import SettingsError
-from engine.network import Architecture
 from indexer.training.configuration import Configuration, TrainingSettings
 from indexer.training.corpus import CorpusSettings, Played, Print, save
 from indexer.training.pairs import NO_AUGMENTATION

@@ -1,0 +1,43 @@
+"""Sound: files -> samples -> spectrogram -> excerpts, of whole recordings and of those that are still going on."""
+
+from engine.audio.decoding import RATES, SILENCE, read_audio
+from engine.audio.recording import Recording, read_recording, recording_of
+from engine.audio.spectrograms import (
+    BANDS,
+    FRAME_RATE,
+    FRAME_SAMPLES,
+    HOP_SAMPLES,
+    SAMPLE_RATE,
+    Samples,
+    Spectrogram,
+    compressed,
+    excerpts,
+    filterbank,
+    frames,
+    levelled,
+    reach,
+    spectrogram,
+)
+
+__all__ = [
+    "BANDS",
+    "FRAME_RATE",
+    "FRAME_SAMPLES",
+    "HOP_SAMPLES",
+    "RATES",
+    "SAMPLE_RATE",
+    "SILENCE",
+    "Recording",
+    "Samples",
+    "Spectrogram",
+    "compressed",
+    "excerpts",
+    "filterbank",
+    "frames",
+    "levelled",
+    "reach",
+    "read_audio",
+    "read_recording",
+    "recording_of",
+    "spectrogram",
+]

@@ -1,0 +1,175 @@
+"""Samples -> log-frequency spectrogram -> excerpts.
+
+There are two spectrograms. `published` is the one of the published systems, to the bin: Dorfer et al., "Learning
+Audio-Sheet Music Correspondences for Cross-Modal Retrieval and Piece Identification" (TISMIR 2018), section 4.
+`quarter_tone` keeps neighbouring keys apart in the low octaves, which the published one cannot: one of its bins spans
+four semitones at 55 Hz.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from engine.config import Bands, FrontEnd
+
+Samples = NDArray[np.float32]
+Spectrogram = NDArray[np.float32]
+
+SAMPLE_RATE = 22050
+FRAME_RATE = 20
+FRAME_SAMPLES = 2048
+HOP_SAMPLES = SAMPLE_RATE / FRAME_RATE
+"""1102.5: frame i starts at sample int(1102.5 * i) and looks forward."""
+BANDS: dict[Bands, int] = {"published": 92, "quarter_tone": 184}
+
+QUARTER_TONE_WINDOWS = ((8192, 220.0), (4096, 880.0), (2048, np.inf))
+"""Samples of each Fourier transform of `quarter_tone`, and the frequency in Hz up to which its bands are taken."""
+LOWEST_HERTZ = 27.5 * 2 ** (-0.25 / 12)
+"""Middle of the lowest quarter-tone band: the lower half of A0's semitone."""
+
+MEAN_MAGNITUDE = 0.5
+MAX_GAIN = 1000.0
+"""An excerpt is not amplified more than this (60 dB), so that near-silence stays near silence."""
+
+_BLOCK_FRAMES = 512
+
+
+@cache
+def filterbank() -> NDArray[np.float32]:
+    """float32 (1024, 92): a column a band, triangles over FFT bins spaced 16 to the octave, each of sum 1."""
+    hertz = 440.0 * 2.0 ** (np.arange(-80, 80) / 16)
+    hertz = hertz[(hertz >= 30) & (hertz <= 6000)]
+    bins = np.unique(np.rint(hertz * FRAME_SAMPLES / SAMPLE_RATE).astype(int))
+    bank = np.zeros((FRAME_SAMPLES // 2, len(bins) - 2), np.float32)
+    for band, (start, centre, stop) in enumerate(zip(bins[:-2], bins[1:-1], bins[2:], strict=True)):
+        bank[start:centre, band] = np.linspace(0, 1, centre - start, endpoint=False)
+        bank[centre:stop, band] = np.linspace(1, 0, stop - centre, endpoint=False)
+    bank /= bank.sum(axis=0)
+    bank.setflags(write=False)  # the cache hands the same array to every caller
+    return bank
+
+
+@dataclass(frozen=True, slots=True)
+class _Transform:
+    """A Fourier transform and the bands that are read from it."""
+
+    window: NDArray[np.float32]
+    """(samples,)."""
+    bank: NDArray[np.float32]
+    """(samples / 2, bands)."""
+
+
+@cache
+def _transforms(bands: Bands) -> tuple[_Transform, ...]:
+    """The transforms of a spectrogram, from its lowest bands to its highest."""
+    if bands == "published":
+        return (_Transform(np.hanning(FRAME_SAMPLES).astype(np.float32), filterbank()),)
+    centres = LOWEST_HERTZ * 2.0 ** (np.arange(-1, BANDS[bands] + 1) / 24)
+    found, first = [], 0
+    for samples, up_to in QUARTER_TONE_WINDOWS:
+        stop = min(BANDS[bands], int(np.searchsorted(centres[1:-1], up_to)))
+        # All windows have the same sum, so that a tone is about as loud in each transform.
+        window = np.hanning(samples) * (FRAME_SAMPLES / samples)
+        found.append(_Transform(window.astype(np.float32), _triangles(centres[first : stop + 2], samples)))
+        first = stop
+    return tuple(found)
+
+
+def _triangles(centres: NDArray[np.float64], samples: int) -> NDArray[np.float32]:
+    """float32 (samples / 2, len(centres) - 2): a column a band, from its lower to its upper neighbour, of sum 1.
+
+    A band narrower than a bin is widened to reach the bins about its centre.
+    """
+    bins = np.arange(samples // 2)
+    at = centres * samples / SAMPLE_RATE
+    lower, middle, upper = at[:-2], at[1:-1], at[2:]
+    below, above = np.maximum(middle - lower, 1.0), np.maximum(upper - middle, 1.0)
+    offset = bins[:, None] - middle
+    bank = np.maximum(0.0, 1 - np.where(offset < 0, -offset / below, offset / above))
+    bank /= bank.sum(axis=0)
+    bank.setflags(write=False)
+    return np.asarray(bank, np.float32)
+
+
+def spectrogram(samples: Samples, bands: Bands = "published") -> Spectrogram:
+    """float32 (bands, frames): log10(1 + magnitude) in bands of log frequency, 20 frames a second.
+
+    samples: float32 (n,) mono at 22050 Hz in -1..1. frames = ceil(n / 1102.5); beyond both ends lies silence.
+    """
+    return frames(samples, int(np.ceil(len(samples) / HOP_SAMPLES)), bands)
+
+
+def frames(samples: Samples, count: int, bands: Bands, first: int = 0) -> Spectrogram:
+    """float32 (bands, count): the frames that start at sample `first` and every 1102.5 from there; see `spectrogram`.
+
+    The transforms of a frame have one middle, that of the published frame, which looks forward from its start.
+    """
+    middles = first + (np.arange(count) * HOP_SAMPLES).astype(np.int64) + FRAME_SAMPLES // 2
+    result = np.empty((BANDS[bands], count), np.float32)
+    top = 0
+    for transform in _transforms(bands):
+        length, rows = len(transform.window), slice(top, top + transform.bank.shape[1])
+        top = rows.stop
+        for begin in range(0, count, _BLOCK_FRAMES):
+            starts = middles[begin : begin + _BLOCK_FRAMES] - length // 2
+            part = _padded(samples, int(starts[0]), int(starts[-1]) + length)
+            framed = np.lib.stride_tricks.sliding_window_view(part, length)[starts - starts[0]] * transform.window
+            magnitude = np.abs(scipy.fft.rfft(framed)[:, : length // 2])  # NumPy's transforms take twice the time
+            result[rows, begin : begin + len(starts)] = np.log10(1 + magnitude @ transform.bank).T
+    return result
+
+
+def reach(bands: Bands) -> tuple[int, int]:
+    """How many samples before its start, and after it, a frame is made of."""
+    longest = max(len(transform.window) for transform in _transforms(bands))
+    return (longest - FRAME_SAMPLES) // 2, (longest + FRAME_SAMPLES) // 2
+
+
+def _padded(samples: Samples, start: int, stop: int) -> Samples:
+    """The samples from `start` to `stop`, zeros where there are none."""
+    part = samples[max(0, start) : max(0, stop)]
+    before = max(0, -start)
+    return np.pad(part, (before, stop - start - before - len(part)))
+
+
+def excerpts(spectrogram: Spectrogram, front_end: FrontEnd) -> NDArray[np.float32]:
+    """float32 (n, bands, excerpt_frames): windows of the spectrogram, one every `excerpt_hop_frames`.
+
+    Each has the gain and the compression of `front_end`. Shorter than one excerpt gives n = 0.
+    """
+    length = front_end.excerpt_frames
+    if spectrogram.shape[1] < length:
+        return np.empty((0, len(spectrogram), length), np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(spectrogram, length, axis=1)
+    cut = np.ascontiguousarray(windows[:, :: front_end.excerpt_hop_frames].transpose(1, 0, 2))
+    return levelled(cut, front_end)
+
+
+def levelled(excerpts: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.float32]:
+    """float32 (n, bands, frames): log10(1 + c m), c the front end's compression, m the magnitude after its gain.
+
+    excerpts: log10(1 + magnitude), float32 (n, bands, frames). With the gain `excerpt` the mean of m is 0.5 in each;
+    nothing is amplified more than a thousandfold.
+    """
+    if front_end.gain == "none" and front_end.compression == 1.0:
+        return excerpts
+    result = np.empty_like(excerpts)
+    for first in range(0, len(excerpts), 64):  # in the cache, and no second copy of a long recording
+        magnitude = np.expm1(excerpts[first : first + 64] * np.float32(np.log(10)))
+        result[first : first + 64] = compressed(magnitude, front_end)
+    return result
+
+
+def compressed(magnitude: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.float32]:
+    """float32 (n, bands, frames): what `levelled` returns, from magnitudes, which it overwrites."""
+    gain = np.full((len(magnitude), 1, 1), front_end.compression, np.float32)
+    if front_end.gain == "excerpt":
+        mean = magnitude.mean(axis=(1, 2), keepdims=True)
+        gain *= MEAN_MAGNITUDE / np.maximum(mean, MEAN_MAGNITUDE / MAX_GAIN)
+    magnitude *= gain
+    np.log1p(magnitude, out=magnitude)
+    magnitude *= np.float32(1 / np.log(10))
+    return magnitude

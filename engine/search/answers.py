@@ -1,0 +1,134 @@
+"""An answer as maps and lists of plain values, which `query --json` prints and the server sends, and as a table."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from engine.collection import Collection
+from engine.search.confidence import IN_COLLECTION
+from engine.values import Answer, Kind, Match, Place, System
+
+_HEADER = ("rank", "id", "title", "cost", "votes", "confidence", "where")
+_OPTIONAL = ("cost", "votes", "confidence")
+"""Columns that are left out if no match has them."""
+
+
+def told(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
+    """What README.md describes: `direction`, `in_collection`, `matches`, `plan`, `timings_ms`, `collection`.
+
+    kind, among: of the query, and of the documents searched.
+    """
+    return {
+        # A2S, S2A, or A2A and S2S where like is searched among like
+        "direction": "2".join("A" if one == "recording" else "S" for one in (kind, among)),
+        "in_collection": answer.in_collection,
+        "matches": [_match(match) for match in answer.matches],
+        "plan": None if answer.plan is None else dataclasses.asdict(answer.plan),
+        "timings_ms": {stage: float(took) for stage, took in answer.timings_ms.items()},
+        "collection": holding(collection),
+    }
+
+
+def holding(collection: Collection) -> dict[str, int]:
+    """Which generation a collection is, and how much it holds."""
+    return {"generation": collection.generation, "documents": collection.count, "snippets": collection.snippets}
+
+
+def contents(collection: Collection, *, list_documents: bool) -> dict[str, Any]:
+    """What `info` tells of a collection; its documents too, if they are asked for."""
+    kinds = collection.manifest.kinds.items()
+    facts: dict[str, Any] = {
+        **holding(collection),
+        "kinds": {kind: {"documents": held.documents, "snippets": held.snippets} for kind, held in kinds},
+        "network": dataclasses.asdict(collection.network),
+    }
+    if list_documents:
+        facts["ids"] = {document.id: f"{document.kind}, {document.title}" for document in collection.documents}
+    return facts
+
+
+def table(answer: dict[str, Any]) -> str:
+    """What was told, for people: the matches under a header, in columns, and what follows if none is likely right."""
+    rows = [_row(match) for match in answer["matches"]]
+    lines = _columns(rows) if rows else ["no matches"]
+    if answer["in_collection"] is False:
+        lines.append(f"likely not in this collection: no match has a confidence of {IN_COLLECTION:g}")
+    return "\n".join(lines)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Numbers stand to the right."""
+    cells = dict(zip(_HEADER, zip(*rows, strict=True), strict=True))
+    cells = {name: column for name, column in cells.items() if name not in _OPTIONAL or any(column)}
+    columns = []
+    for name, column in cells.items():
+        width = max(len(cell) for cell in (name, *column))
+        right = name in ("rank", *_OPTIONAL)
+        columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in (name, *column)])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+
+
+def _match(match: Match) -> dict[str, Any]:
+    document = match.document
+    fields = {
+        "rank": match.rank,
+        "id": document.id,
+        "title": document.title,
+        "composer": document.composer,
+        "kind": document.kind,
+        "cost": match.cost,
+        "confidence": match.confidence,
+        "votes": match.votes,
+        "boxes": [_box(system) for system in match.place.systems],
+        **_place(match.place),
+        "parts": [{"share": part.share, **_place(part.place)} for part in match.parts],
+    }
+    if match.path:
+        fields["path"] = [dataclasses.asdict(point) for point in match.path]
+    return fields
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return {
+        "pages": list(place.pages),
+        "systems": [system.number for system in place.systems],
+        "start_x": place.start_x,
+        "end_x": place.end_x,
+        "start_s": place.start_s,
+        "end_s": place.end_s,
+    }
+
+
+def _box(system: System) -> dict[str, Any]:
+    box = system.box
+    return {"page": system.page, "system": system.number, "x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
+
+
+def _row(match: dict[str, Any]) -> tuple[str, ...]:
+    if match["start_s"] is not None:
+        where = f"{_clock(match['start_s'])}-{_clock(match['end_s'])}"
+    elif systems := match["systems"]:
+        where = f"p. {_ranges(match['pages'])}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
+    else:
+        where = ""
+    cost = "" if match["cost"] is None else f"{round(match['cost'], 3) + 0.0:.3f}"
+    votes = str(match["votes"]) if match["cost"] is None else ""  # what ranked, in the place of costs
+    confidence = "" if match["confidence"] is None else f"{match['confidence']:.2f}"
+    return (str(match["rank"]), match["id"], match["title"], cost, votes, confidence, where)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Runs of numbers in the order they come: `1-3, 7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(map(str, run)) for run in runs)

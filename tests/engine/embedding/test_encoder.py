@@ -1,0 +1,150 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from engine.config import FrontEnd
+from engine.embedding.encoder import DEFAULT_WEIGHTS, Background, Encoder, save_weights
+from engine.embedding.network import Architecture, TwoPathways
+from engine.errors import DeviceError, WeightsError
+from engine.values import Embeddings
+
+
+def unit(count: int, seed: int) -> Embeddings:
+    rows = np.random.default_rng(seed).standard_normal((count, 32)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained network."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    network = TwoPathways(Architecture(channels=(4, 8), head_channels=4), FrontEnd())
+    save_weights(path, network, Background(score=unit(50, 0), recording=unit(60, 1)), "small", {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoder(weights: Path) -> Encoder:
+    return Encoder.load(weights, threads=1)
+
+
+def test_embeddings_are_unit_vectors_whatever_the_batch(encoder: Encoder) -> None:
+    rng = np.random.default_rng(0)
+    snippets = rng.integers(0, 256, (130, 160, 200), np.uint8)
+    excerpts = rng.random((130, 92, 84), np.float32)
+    for embed, inputs in ((encoder.score, snippets), (encoder.recording, excerpts)):
+        embeddings = embed(inputs)  # type: ignore[operator]
+        assert embeddings.dtype == np.float32
+        assert np.linalg.norm(embeddings, axis=1) == pytest.approx(1, abs=1e-5)
+        assert embed(inputs[127:130]) == pytest.approx(embeddings[127:130], abs=1e-4)  # type: ignore[operator]
+
+
+def test_threads_share_the_work_and_keep_its_order(weights: Path) -> None:
+    snippets = np.random.default_rng(0).integers(0, 256, (70, 160, 200), np.uint8)
+    alone, shared = (Encoder.load(weights, threads=threads).score(snippets) for threads in (1, 3))
+    np.testing.assert_allclose(shared, alone, atol=1e-4)
+    assert torch.get_num_threads() == 1
+
+
+def test_a_full_gpu_gets_smaller_batches_and_a_lost_one_is_told_of(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, snippets = Encoder.load(weights, threads=1), np.full((100, 160, 200), 255, np.uint8)
+    expected, embed, sizes = encoder.score(snippets), encoder._embed_batch, []
+
+    def with_room_for_thirty(inputs: torch.Tensor, forward: Callable[[torch.Tensor], torch.Tensor]) -> Embeddings:
+        sizes.append(len(inputs))
+        if len(inputs) > 30:
+            raise torch.cuda.OutOfMemoryError("full")
+        return embed(inputs, forward)
+
+    monkeypatch.setattr(encoder, "_embed_batch", with_room_for_thirty)
+    np.testing.assert_allclose(encoder.score(snippets), expected, atol=1e-5)
+    assert sizes == [32, 16, 16, 16, 16, 16, 16, 4]
+    encoder._device = torch.device("cuda")
+    monkeypatch.setattr(encoder, "_embed_batch", lambda *_: (_ for _ in ()).throw(RuntimeError("gone")))
+    with pytest.raises(DeviceError, match="the GPU failed while it embedded: gone"):
+        encoder.score(snippets)
+
+
+def test_nothing_embeds_to_nothing(encoder: Encoder) -> None:
+    assert encoder.score(np.empty((0, 160, 200), np.uint8)).shape == (0, 32)
+
+
+def test_inputs_of_another_shape_are_refused_by_both_shapes(encoder: Encoder) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8 \(n, 160, 200\), got uint8 \(3, 80, 100\)"):
+        encoder.score(np.zeros((3, 80, 100), np.uint8))
+
+
+def test_the_identity_names_the_weights_file(weights: Path, encoder: Encoder) -> None:
+    assert encoder.identity == Encoder.load(weights).identity
+    assert encoder.identity.name == "small"
+    assert len(encoder.identity.hash) == 64
+
+
+def test_a_snippet_that_resembles_the_background_has_a_higher_bias(encoder: Encoder) -> None:
+    hub, loner = unit(60, 1).mean(axis=0), -unit(60, 1).mean(axis=0)
+    rows = np.stack([hub, loner]) / np.linalg.norm(hub)
+    bias = encoder.bias(rows.astype(np.float32), "score")
+    assert bias.dtype == np.float32
+    assert bias[0] > bias[1]
+
+
+def test_the_bias_is_the_soft_maximum_of_the_similarities(weights: Path) -> None:
+    encoder, row = Encoder.load(weights), unit(1, 5)
+    background = unit(50, 0).astype(np.float16).astype(np.float32)
+    temperature = np.exp(-np.float16(2.7).astype(np.float64))
+    expected = temperature * np.log(np.mean(np.exp(row @ background.T / temperature)))
+    assert encoder.bias(row, "recording")[0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_file_from_before_there_were_families_holds_a_default_network(
+    weights: Path, encoder: Encoder, tmp_path: Path
+) -> None:
+    with safe_open(weights, framework="pt") as file:
+        settings = json.loads(file.metadata()["settings"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    settings["architecture"] = {name: settings["architecture"][name] for name in ("channels", "head_channels")}
+    metadata = {"format": "scorefind-network", "version": "1", "settings": json.dumps(settings)}
+    save_file(tensors, tmp_path / "old.safetensors", metadata)
+    excerpts = np.random.default_rng(0).random((3, 92, 84), np.float32)
+    assert np.array_equal(Encoder.load(tmp_path / "old.safetensors").recording(excerpts), encoder.recording(excerpts))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda data: data[: len(data) // 2], "damaged"),
+        (lambda data: b"nonsense" * 10, "damaged"),
+        (lambda data: data.replace(b"scorefind-network", b"another-networks!"), "expected format"),
+        (lambda data: data.replace(b'"version":"1"', b'"version":"9"'), "expected format version 1, got 9"),
+        (lambda data: data.replace(b"head_channels", b"head_channel_"), "do not fit together"),
+        (lambda data: data.replace(b'\\"default\\"', b'\\"defunct\\"'), "do not fit together: 'defunct'"),
+    ],
+    ids=["truncated", "no safetensors", "another format", "newer", "unknown setting", "unknown family"],
+)
+def test_a_spoilt_weights_file_is_refused(weights: Path, tmp_path: Path, spoil, match: str) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "spoilt.safetensors"
+    path.write_bytes(spoil(weights.read_bytes()))
+    with pytest.raises(WeightsError, match=match):
+        Encoder.load(path)
+
+
+def test_a_missing_weights_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"absent\.safetensors: no such weights file"):
+        Encoder.load(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.skipif(not DEFAULT_WEIGHTS.exists(), reason="the network is not trained yet")
+def test_the_shipped_network_loads_and_knows_its_background() -> None:
+    encoder = Encoder.load(threads=1)
+    assert encoder.identity.name == "default"
+    assert np.isfinite(encoder.bias(unit(5, 0), "score")).all()
+    assert DEFAULT_WEIGHTS.with_suffix(".md").exists()

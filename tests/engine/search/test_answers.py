@@ -1,0 +1,58 @@
+"""How an answer is told."""
+
+import pytest
+
+from engine.search import answers
+
+MATCH = {
+    "rank": 1,
+    "id": "op1",
+    "title": "Étude",
+    "cost": 0.25,
+    "votes": 7,
+    "confidence": 0.991,
+    "start_s": None,
+    "end_s": None,
+}
+IN_SCORE = MATCH | {"pages": [1, 2], "systems": [3, 4, 5, 2]}
+IN_RECORDING = MATCH | {
+    "rank": 2,
+    "id": "b",
+    "cost": -0.0001,
+    "start_s": 3.0,
+    "end_s": 63.6,
+    "pages": [],
+    "systems": [],
+}
+
+
+@pytest.mark.parametrize(("numbers", "text"), [((7,), "7"), ((7, 8, 9), "7-9"), ((1, 2, 7, 3), "1-2, 7, 3")])
+def test_numbers_are_told_as_runs(numbers: tuple[int, ...], text: str) -> None:
+    assert answers._ranges(numbers) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(31.4, "0:31"), (59.7, "1:00"), (3723.0, "1:02:03")])
+def test_seconds_are_told_as_a_clock_does(seconds: float, text: str) -> None:
+    assert answers._clock(seconds) == text
+
+
+def test_matches_stand_in_columns_numbers_to_the_right() -> None:
+    assert answers.table({"matches": [IN_SCORE, IN_RECORDING], "in_collection": True}).splitlines() == [
+        "rank  id   title   cost  confidence  where",
+        "   1  op1  Étude  0.250        0.99  p. 1-2, systems 3-5, 2",
+        "   2  b    Étude  0.000        0.99  0:03-1:04",
+    ]
+
+
+def test_what_was_not_aligned_shows_its_votes_in_the_place_of_costs() -> None:
+    votes = answers.table({"matches": [IN_SCORE | {"cost": None, "confidence": None}], "in_collection": None})
+    assert votes.splitlines()[0].split() == ["rank", "id", "title", "votes", "where"]
+    assert votes.splitlines()[1].split()[:4] == ["1", "op1", "Étude", "7"]
+
+
+def test_confidence_has_a_column_only_if_it_is_known_and_doubt_is_told() -> None:
+    unknown = answers.table({"matches": [IN_SCORE | {"confidence": None}], "in_collection": None})
+    assert "confidence" not in unknown
+    doubt = answers.table({"matches": [IN_SCORE], "in_collection": False})
+    assert doubt.endswith("likely not in this collection: no match has a confidence of 0.5")
+    assert answers.table({"matches": [], "in_collection": None}) == "no matches"

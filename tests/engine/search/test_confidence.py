@@ -1,0 +1,157 @@
+"""Confidence: what it grows with, what it must not depend on, and the file it comes from."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import alignment
+from engine.config import Alignment, FrontEnd
+from engine.embedding.encoder import DEFAULT_WEIGHTS
+from engine.errors import WeightsError
+from engine.search.confidence import CALIBRATED_DOCUMENTS, Calibration, Scale, background_costs, features
+from engine.values import Embeddings, NetworkIdentity, Packed
+
+NETWORK = NetworkIdentity(name="test", hash="0" * 64, front_end=FrontEnd())
+SETTINGS = Alignment()
+BACKGROUND_COSTS = np.linspace(1.0, 1.2, 9, dtype=np.float32)
+
+
+def unit_rows(count: int, rng: np.random.Generator) -> Embeddings:
+    rows = rng.standard_normal((count, 32))
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+
+def scale() -> Scale:
+    rng = np.random.default_rng(0)
+    embeddings = unit_rows(120, rng).astype(np.float16)
+    offsets = np.arange(0, 121, 20, dtype=np.int64)
+    background = Packed(embeddings=embeddings, bias=np.zeros(120, np.float32), offsets=offsets)
+    return Scale(background=background, coefficients=np.array([8.0, -14.0, -24.0, 0.6, -0.4, -2.0, 0.1]))
+
+
+def probabilities(*costs: float, snippets: int = 32, documents: int = 10) -> list[float]:
+    given = scale().probabilities(np.array(costs, np.float32), BACKGROUND_COSTS, snippets=snippets, documents=documents)
+    return [float(one) for one in given]
+
+
+def calibration() -> Calibration:
+    return Calibration(network=NETWORK, alignment=SETTINGS, scales={"score": scale(), "recording": scale()})
+
+
+def test_the_gap_is_to_the_fifth_cheapest_of_the_others_and_the_background() -> None:
+    costs = np.array([0.5, 0.9, 1.0, 1.3], np.float32)
+    others = np.array([1.0, 1.1, 1.2, 1.4], np.float32)  # with the costs: 0.5, 0.9, 1, 1, 1.1, 1.2, 1.3, 1.4
+    given = features(costs, others, snippets=20, documents=4)
+    np.testing.assert_allclose(given[:, 0], costs)
+    np.testing.assert_allclose(given[:, 1], [0.5 - 1.2, 0.9 - 1.2, 1.0 - 1.2, 1.3 - 1.1], rtol=1e-5)
+
+
+def test_length_and_number_enter_as_logarithms_and_products() -> None:
+    (given,) = features(np.array([0.5], np.float32), BACKGROUND_COSTS, snippets=20, documents=4)
+    n, b = np.log(20), np.log(4)
+    np.testing.assert_allclose(given[2:], [n, b, n * given[1], n * b])
+
+
+def test_the_effect_of_the_number_ends_where_calibrations_do() -> None:
+    few, most, more = (probabilities(0.7, documents=n)[0] for n in (100, CALIBRATED_DOCUMENTS, 100_000))
+    assert few > most == more
+
+
+def test_a_cheaper_match_is_surer() -> None:
+    given = probabilities(0.6, 0.7, 0.8, 0.9, 1.1)
+    assert given == sorted(given, reverse=True)
+    assert given[0] > 0.9
+    assert given[-1] < 0.1
+
+
+def test_the_order_of_the_documents_does_not_matter() -> None:
+    assert probabilities(0.6, 0.8, 1.1) == probabilities(1.1, 0.8, 0.6)[::-1]
+
+
+def test_a_collection_of_one_document_has_a_confidence() -> None:
+    assert probabilities(0.6, documents=1)[0] > 0.9
+    assert probabilities(1.1, documents=1)[0] < 0.1
+
+
+def test_dear_documents_do_not_change_the_confidence_of_a_match() -> None:
+    assert probabilities(0.6)[0] == probabilities(0.6, *np.linspace(1.3, 1.5, 50))[0]
+
+
+def test_many_cheap_documents_make_a_match_doubtful() -> None:
+    assert probabilities(0.8)[0] > 0.9
+    assert probabilities(0.8, 0.81, 0.82, 0.83, 0.84, 0.85)[0] < 0.7
+
+
+def test_five_editions_of_the_piece_take_nothing_from_each_other() -> None:
+    given = probabilities(*[0.6] * 5, 1.3)
+    assert given[:5] == pytest.approx([probabilities(0.6)[0]] * 5, abs=0.02)
+
+
+def test_a_document_that_cannot_be_aligned_is_not_the_piece() -> None:
+    assert probabilities(0.6, np.inf)[1] == 0
+
+
+def test_an_empty_collection_has_no_probabilities() -> None:
+    assert probabilities() == []
+
+
+def test_too_few_costs_to_compare_with_are_refused() -> None:
+    with pytest.raises(ValueError, match="more than 5 costs"):
+        features(np.array([0.5], np.float32), BACKGROUND_COSTS[:4], snippets=20, documents=1)
+
+
+def test_a_calibration_aligns_the_query_with_its_background() -> None:
+    query = unit_rows(10, np.random.default_rng(1))
+    backend = alignment.choose("definition")
+    costs = np.array([0.3, 0.9], np.float32)
+    null = background_costs(query, scale().background, SETTINGS, backend)
+    given = calibration().probabilities(query, "score", costs, backend, documents=7)
+    np.testing.assert_array_equal(given, scale().probabilities(costs, null, snippets=10, documents=7))
+
+
+def test_a_saved_calibration_is_the_same_when_loaded(tmp_path: Path) -> None:
+    calibration().save(tmp_path / "c.safetensors", {})
+    loaded = Calibration.load(tmp_path / "c.safetensors", NETWORK, SETTINGS)
+    assert loaded is not None
+    for kind, kept in loaded.scales.items():
+        given = calibration().scales[kind]
+        np.testing.assert_array_equal(kept.coefficients, given.coefficients)
+        np.testing.assert_array_equal(kept.background.embeddings, given.background.embeddings)
+        np.testing.assert_array_equal(kept.background.offsets, given.background.offsets)
+
+
+@pytest.mark.parametrize(
+    ("network", "settings", "said"),
+    [
+        (replace(NETWORK, hash="1" * 64), SETTINGS, "made for the network"),
+        (NETWORK, replace(SETTINGS, jump_penalty=7.0), "made for the alignment"),
+    ],
+)
+def test_another_network_or_alignment_has_no_confidence(
+    network: NetworkIdentity, settings: Alignment, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calibration().save(tmp_path / "c.safetensors", {})
+    with caplog.at_level(logging.WARNING):
+        assert Calibration.load(tmp_path / "c.safetensors", network, settings) is None
+    assert said in caplog.text
+
+
+def test_a_missing_calibration_is_no_confidence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert Calibration.load(tmp_path / "c.safetensors", NETWORK, SETTINGS) is None
+    assert "is missing" in caplog.text
+
+
+def test_a_damaged_calibration_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(b"not a safetensors file")
+    with pytest.raises(WeightsError, match="damaged"):
+        Calibration.load(path, NETWORK, SETTINGS)
+
+
+def test_a_file_of_weights_is_not_a_calibration() -> None:
+    with pytest.raises(WeightsError, match="scorefind-calibration"):
+        Calibration.load(DEFAULT_WEIGHTS, NETWORK, SETTINGS)
