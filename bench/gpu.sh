@@ -45,7 +45,7 @@ nvidia-smi --query-gpu=name,memory.total,memory.used,driver_version,clocks.max.s
 
 # A warning of a library's is no failure there.
 within 150 "$python" -m pytest -q -W default -p no:cacheprovider -rs --continue-on-collection-errors \
-    tests/engine/test_gpu.py tests/engine/test_alignment.py tests/engine/test_index.py \
+    tests/engine/test_gpu.py tests/engine/test_alignment.py tests/engine/test_neighbours.py \
     -k "gpu_equals or gpu_finds or (test_alignment and gpu)"
 within 420 "$python" -m bench.gpu --json "$out/gpu.json" "$@"
 
