@@ -11,7 +11,7 @@ run.mkdir(parents=True, exist_ok=True)
 splits = ["val" if number % 10 == 0 else "train" for number in range(len(files))]
 (run / "scores.csv").write_text("id,path\n" + "".join(f"{path.stem},{path}\n" for path in files))
 (run / "splits.csv").write_text("id,split\n" + "".join(f"{p.stem},{s}\n" for p, s in zip(files, splits, strict=True)))
-settings = [f"corpus.data={run}", 'corpus.manifests=["scores.csv"]', "front_end.bands=quarter_tone"]
+settings = [f"corpus.data={run}", 'corpus.manifests=["scores.csv"]']
 settings += ["corpus.instruments=", "corpus.responses=", "corpus.noises="]  # none but what a package carries
 settings += [f"corpus.folder={run / 'corpus'}", f"training.run={run}", *sys.argv[3:]]
 if __name__ == "__main__":  # its processes import this file again

@@ -72,7 +72,7 @@ def load_configuration(path: Path, overrides: Iterable[str] = ()) -> Configurati
     """The configuration in a TOML file, with `overrides` (each `table.name=value`, the value as in TOML) over it.
 
     A value that is no TOML is text: `training.run=runs/trial`.
-    Raises SettingsError for an unknown table or name, or a value of the wrong type.
+    Raises SettingsError for an unknown table or name, a value of the wrong type, or bands that the corpus lacks.
     """
     flags: dict[str, dict[str, Any]] = {field.name: {} for field in dataclasses.fields(Configuration)}
     for override in overrides:
@@ -81,13 +81,19 @@ def load_configuration(path: Path, overrides: Iterable[str] = ()) -> Configurati
         if not equals or not setting or table not in flags:
             raise SettingsError(f"--set {override}: expected TABLE.NAME=VALUE, TABLE one of {', '.join(flags)}")
         flags[table][setting] = _value(text.strip())
-    return Configuration(
+    configuration = Configuration(
         corpus=config.load(CorpusSettings(), section="corpus", path=path, flags=flags["corpus"]),
         front_end=config.load(FrontEnd(), section="front_end", path=path, flags=flags["front_end"]),
         augmentation=config.load(Augmentation(), section="augmentation", path=path, flags=flags["augmentation"]),
         architecture=config.load(Architecture(), section="architecture", path=path, flags=flags["architecture"]),
         training=config.load(TrainingSettings(), section="training", path=path, flags=flags["training"]),
     )
+    bands, kept = configuration.front_end.bands, configuration.corpus.bands
+    if bands not in kept:
+        raise SettingsError(
+            f"front_end.bands is {bands!r}, but corpus.bands keeps {', '.join(kept)} alone: add it there"
+        )
+    return configuration
 
 
 def _value(text: str) -> Any:

@@ -2,13 +2,14 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from engine.embedding.encoder import Background, build
 from engine.embedding.network import Network
@@ -22,6 +23,16 @@ from indexer.training.schedule import Plateau, finished, learning_rate
 logger = logging.getLogger(__name__)
 
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+
+
+def _averaged(share: float, average: Sequence[Tensor], now: Sequence[Tensor], steps: Tensor | int) -> None:
+    """Moves the average towards the weights of now. Early on it keeps less than `share`, to forget its random start."""
+    kept = min(share, (1 + int(steps)) / (10 + int(steps)))
+    for mean, value in zip(average, now, strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - kept)
+        else:
+            mean.copy_(value)
 
 
 class Trainer:
@@ -46,8 +57,9 @@ class Trainer:
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         # Averaged weights are ahead of those that learn by about what a falling rate would gain.
-        mean = get_ema_multi_avg_fn(settings.averaging)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.network, multi_avg_fn=mean, use_buffers=True)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=partial(_averaged, settings.averaging), use_buffers=True
+        )
         self._judged = cast(Network, self.average.module)
         self.step = 0
         self.plateau = Plateau()
