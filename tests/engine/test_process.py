@@ -13,8 +13,8 @@ from PIL import Image
 def switches(): return Image.MAX_IMAGE_PIXELS, faiss.cvar.distance_compute_blas_threshold, torch.get_num_threads()
 torch.set_num_threads(2)
 before = switches()
-import engine.collection, engine.documents, engine.encoder, engine.search
-engine.encoder.Encoder.load()
+import engine.collection, engine.embedding.documents, engine.embedding.encoder, engine.search
+engine.embedding.encoder.Encoder.load()
 """
 
 
