@@ -24,7 +24,7 @@ from engine.values import DIMENSION, Embeddings, Kind, NetworkIdentity
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default.safetensors"
+DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
 
 FORMAT = "scorefind-network"
 FORMAT_VERSION = 1
