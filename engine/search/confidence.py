@@ -32,7 +32,7 @@ from engine.values import Embeddings, Kind, NetworkIdentity, Packed
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_CALIBRATION = Path(__file__).parent / "weights" / "default.calibration.safetensors"
+DEFAULT_CALIBRATION = Path(__file__).parents[1] / "weights" / "default.calibration.safetensors"
 
 FORMAT = "scorefind-calibration"
 FORMAT_VERSION = 1
