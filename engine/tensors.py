@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -41,6 +42,7 @@ def write(path: Path, format: str, version: int, settings: dict[str, Any], array
     settings: JSON.
     """
     metadata = {"format": format, "version": str(version), "settings": json.dumps(settings)}
-    data = save(arrays, metadata)
+    # safetensors writes memory as it lies: an array in another order than C would be read back scrambled.
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
     with replacing(path, durable=True) as unfinished:
         unfinished.write_bytes(data)

@@ -80,21 +80,8 @@ class Encoder:
         Raises WeightsError if the file is missing, damaged, or of another format.
         """
         path = Path(path or DEFAULT_WEIGHTS)
-        if not path.is_file():
-            raise WeightsError(f"{path}: no such weights file; `scorefind train` makes one")
-        settings, arrays = tensors.read(path, FORMAT, FORMAT_VERSION)
-        try:
-            front_end = FrontEnd(**settings["front_end"])
-            architecture = settings["architecture"]
-            network = build(Architecture(**architecture | {"channels": tuple(architecture["channels"])}), front_end)
-            background = Background(
-                score=arrays.pop(f"{_BACKGROUND}score").astype(np.float32),
-                recording=arrays.pop(f"{_BACKGROUND}recording").astype(np.float32),
-            )
-            network.load_state_dict({name: torch.tensor(array).float() for name, array in arrays.items()})
-        except (KeyError, TypeError, RuntimeError) as exc:
-            raise WeightsError(f"{path}: settings and tensors do not fit together: {exc}") from exc
-        identity = NetworkIdentity(name=settings["name"], hash=_hash(path), front_end=front_end)
+        network, background, name = load_network(path)
+        identity = NetworkIdentity(name=name, hash=_hash(path), front_end=network.front_end)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(network, background, identity, device=torch.device(device), threads=threads)
 
@@ -182,6 +169,27 @@ class Encoder:
 def build(architecture: Architecture, front_end: FrontEnd) -> Network:
     """A network with random weights, of the family that the architecture names. Raises KeyError if it is unknown."""
     return _FAMILIES[architecture.family](architecture, front_end)
+
+
+def load_network(path: Path) -> tuple[Network, Background, str]:
+    """The network of a weights file, its background and its name.
+
+    Raises WeightsError if the file is missing, damaged, or of another format.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file; `scorefind train` makes one")
+    settings, arrays = tensors.read(path, FORMAT, FORMAT_VERSION)
+    try:
+        lists = {name: tuple(value) for name, value in settings["architecture"].items() if isinstance(value, list)}
+        network = build(Architecture(**settings["architecture"] | lists), FrontEnd(**settings["front_end"]))
+        background = Background(
+            score=arrays.pop(f"{_BACKGROUND}score").astype(np.float32),
+            recording=arrays.pop(f"{_BACKGROUND}recording").astype(np.float32),
+        )
+        network.load_state_dict({name: torch.tensor(array).float() for name, array in arrays.items()})
+    except (KeyError, TypeError, RuntimeError) as exc:
+        raise WeightsError(f"{path}: settings and tensors do not fit together: {exc}") from exc
+    return network, background, settings["name"]
 
 
 def halved(snippets: Tensor) -> Tensor:

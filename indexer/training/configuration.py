@@ -11,6 +11,7 @@ from engine import config
 from engine.config import FrontEnd
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
+from engine.values import Kind
 from indexer.training.corpus import CorpusSettings
 from indexer.training.pairs import Augmentation
 
@@ -21,6 +22,11 @@ class TrainingSettings:
 
     name: str = "default"
     run: Path = Path("runs/default")
+    start: str = ""
+    """Weights file to start from, `shipped` for the one that comes with scorefind; none: random weights. The file's
+    architecture and front end must be those of this configuration."""
+    learns: tuple[Kind, ...] = ("score", "recording")
+    """Pathways that learn; the weights of the others stay as they started."""
     steps: int = 3000
     """At most."""
     batch: int = 256

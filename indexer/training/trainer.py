@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from engine.embedding.encoder import Background, build
+from engine.embedding.encoder import DEFAULT_WEIGHTS, Background, build, load_network
 from engine.embedding.network import Network
 from engine.errors import SettingsError
 from engine.files import replacing
@@ -22,6 +22,7 @@ from indexer.training.schedule import Plateau, finished, learning_rate
 
 logger = logging.getLogger(__name__)
 
+PATHWAYS = ("score", "recording")
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
@@ -35,6 +36,21 @@ def _averaged(share: float, average: Sequence[Tensor], now: Sequence[Tensor], st
             mean.copy_(value)
 
 
+def _started(configuration: Configuration) -> Network:
+    """The network that a training starts with. Raises SettingsError if its weights are of another kind of network."""
+    start, architecture, front_end = configuration.training.start, configuration.architecture, configuration.front_end
+    if not start:
+        return build(architecture, front_end)
+    network, _, name = load_network(DEFAULT_WEIGHTS if start == "shipped" else Path(start))
+    for setting, found, wanted in (
+        ("architecture", network.architecture, architecture),
+        ("front_end", network.front_end, front_end),
+    ):
+        if found != wanted:
+            raise SettingsError(f"training.start: network {name!r} has the {setting} {found}, expected {wanted}")
+    return network
+
+
 class Trainer:
     """Raises SettingsError if the network cannot learn by the loss that is set."""
 
@@ -46,15 +62,19 @@ class Trainer:
         self._half = self.device.type == "cuda" or torch.cpu._is_amx_tile_supported()
         torch.set_num_threads(settings.threads)
         torch.manual_seed(settings.seed)
-        network = build(configuration.architecture, configuration.front_end)
+        network = _started(configuration)
+        self._fixed = [network.get_submodule(f"{name}_pathway") for name in PATHWAYS if name not in settings.learns]
+        for pathway in self._fixed:
+            pathway.requires_grad_(False)
         if settings.loss == "infonce" and network.log_scale is None:
             family = configuration.architecture.family
             raise SettingsError(
                 f"training.loss: networks of family {family!r} have no temperature; set it to 'ranking'"
             )
         self.network: Network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        learning = [weights for weights in self.network.parameters() if weights.requires_grad]
         self.optimizer = _OPTIMIZERS[settings.optimizer](
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            learning, lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         # Averaged weights are ahead of those that learn by about what a falling rate would gain.
         self.average = AveragedModel(
@@ -102,6 +122,8 @@ class Trainer:
     def learn(self, batch: Batch) -> float:
         """One step on one batch; returns its loss."""
         self.network.train()
+        for pathway in self._fixed:
+            pathway.eval()  # statistics of batches would change the embeddings of weights that do not learn
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, self.step, self.plateau)
         score, recording = self._embed(batch, self.network)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from engine.config import FrontEnd
-from engine.embedding.encoder import Encoder
+from engine.embedding.encoder import Encoder, load_network
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
 from indexer.training.configuration import Configuration, TrainingSettings
@@ -122,3 +123,26 @@ def test_training_without_a_corpus_names_the_folder_that_lacks_them(corpus: Corp
     bare = dataclasses.replace(corpus, folder=tmp_path / "nothing")
     with pytest.raises(SettingsError, match=r"nothing/train: holds no piece in print and sound"):
         train(configuration(bare, tmp_path, PUBLISHED, steps=1))
+
+
+def test_a_training_starts_from_a_weights_file_and_leaves_the_pathway_alone_that_does_not_learn(
+    corpus: CorpusSettings, tmp_path: Path
+) -> None:
+    first = configuration(corpus, tmp_path / "first", RESIDUAL, steps=2)
+    weights = train(first)
+    training = dataclasses.replace(first.training, run=tmp_path / "second", start=str(weights), learns=("recording",))
+    trainer = Trainer(dataclasses.replace(first, training=training))
+    before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+    saved = load_network(weights)[0].state_dict()
+    assert all(torch.equal(before[name], saved[name]) for name in before)
+    train(dataclasses.replace(first, training=training))
+    after = load_network(tmp_path / "second" / "default.safetensors")[0].state_dict()
+    moved = [name for name, tensor in after.items() if not torch.allclose(tensor, before[name], atol=1e-6)]
+    assert {name.split(".")[0] for name in moved} == {"recording_pathway"}
+
+
+def test_weights_of_another_front_end_are_no_start(corpus: CorpusSettings, tmp_path: Path) -> None:
+    first = configuration(corpus, tmp_path, RESIDUAL, steps=1)
+    training = dataclasses.replace(first.training, start="shipped")
+    with pytest.raises(SettingsError, match=r"training\.start: network 'default' has the architecture"):
+        Trainer(dataclasses.replace(first, training=training))
