@@ -7,7 +7,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from engine import audio
-from engine.audio import SAMPLE_RATE, excerpts, filterbank, levelled, read_audio, spectrogram
+from engine.audio import SAMPLE_RATE, decoding, excerpts, filterbank, levelled, read_audio, spectrogram
 from engine.config import Bands, FrontEnd, MediaLimits
 from engine.errors import AudioError
 
@@ -196,7 +196,7 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
 def test_a_recording_longer_than_a_block_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.flac", tone(3, rate=44100), 44100)
     at_once = read_audio(tmp_path / "a.flac")
-    monkeypatch.setattr(audio, "_BLOCK_VALUES", 5000)
+    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 5000)
     np.testing.assert_allclose(read_audio(tmp_path / "a.flac"), at_once, atol=1e-4)
 
 
