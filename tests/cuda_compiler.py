@@ -1,4 +1,4 @@
-"""Compiles CUDA for a GPU that need not be there, by NVRTC (as CuPy does) or else by nvcc, whichever is installed."""
+"""Compiles CUDA without a GPU, by NVRTC (like CuPy) or, if NVRTC is not installed, by nvcc."""
 
 import ctypes
 import importlib.util
@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 def compiler() -> str | None:
-    """The library or the program."""
+    """Path of the NVRTC library or of the program nvcc; None if neither is installed."""
     return _nvrtc() or shutil.which("nvcc")
 
 
 def compile_cuda(source: Path, architecture: str, options: Sequence[str]) -> bytes:
-    """Machine code for an architecture such as `sm_90`.
+    """The machine code of a source file for an architecture such as `sm_90`.
 
-    Raises ValueError, with what the compiler says, if it refuses.
+    Raises ValueError with the compiler's messages if the source does not compile.
     """
     options = ["-std=c++17", f"-arch={architecture}", *options]
     library = _nvrtc()
@@ -25,7 +25,7 @@ def compile_cuda(source: Path, architecture: str, options: Sequence[str]) -> byt
 
 
 def _nvrtc() -> str | None:
-    """The library in a wheel of NVIDIA's, or on the linker's path."""
+    """Path of the NVRTC library in one of NVIDIA's wheels, or on the linker's path; None if there is none."""
     for package in ("nvidia.cuda_nvrtc", "nvidia.cu13"):
         try:
             spec = importlib.util.find_spec(package)
@@ -45,8 +45,8 @@ def _nvrtc() -> str | None:
 def _by_nvrtc(nvrtc: ctypes.CDLL, source: Path, options: Sequence[str]) -> bytes:
     program = ctypes.c_void_p()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), source.name.encode(), 0, None, None)
-    given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-    failed = nvrtc.nvrtcCompileProgram(program, len(options), given)
+    arguments = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    failed = nvrtc.nvrtcCompileProgram(program, len(options), arguments)
     if failed:
         raise ValueError(_got(nvrtc, "ProgramLog", program).decode())
     return _got(nvrtc, "CUBIN", program)

@@ -1,8 +1,9 @@
-// CUDA's words for a C++ compiler, so that a test can run engine/alignment/gpu.cu without a GPU.
+// Defines CUDA's functions and types for a C++ compiler, so that a test can run engine/alignment/gpu.cu without a GPU.
 //
-// The threads of a block are fibers of one thread, run in turn until they meet, in every other block from the last one
-// down: of a barrier that is missing, one of the two orders mostly shows it. What a warp exchanges is laid down by each
-// lane, and read once all have.
+// The threads of a block are fibers of one thread. Each fiber runs until it reaches a barrier. Even blocks run their
+// fibers
+// in rising order and odd blocks in falling order: if a barrier is missing, one of the two orders usually fails. When a
+// warp exchanges values, each lane stores its value, and all lanes read the values after every lane has stored.
 #include <ucontext.h>
 
 #include <algorithm>
@@ -17,7 +18,7 @@
 #define __device__
 #define __forceinline__
 #define __launch_bounds__(n)
-#define __shared__ thread_local  // static, and may be said together with extern
+#define __shared__ thread_local  // has static storage, and may be combined with extern
 
 struct uint2 { unsigned x, y; };
 struct uint4 { unsigned x, y, z, w; };
@@ -59,11 +60,11 @@ struct Half {
     operator float() const { return single(bits); }
 };
 
-constexpr int MOST_THREADS = 256;
+constexpr int MAX_THREADS = 256;
 static Index threadIdx, blockIdx, blockDim;
 thread_local float2 shared[1 << 14];
 
-// Where some threads meet.
+// A barrier that some threads wait at.
 struct Meeting {
     int members = 0, arrived = 0;
     long generation = 0;
@@ -74,10 +75,10 @@ struct Laid {
     int number;
 };
 
-static ucontext_t fibers[MOST_THREADS], scheduler;
-static bool done[MOST_THREADS];
-static Meeting block_meeting, warp_meetings[MOST_THREADS / 32];
-static Laid laid[2][MOST_THREADS];
+static ucontext_t fibers[MAX_THREADS], scheduler;
+static bool done[MAX_THREADS];
+static Meeting block_meeting, warp_meetings[MAX_THREADS / 32];
+static Laid laid[2][MAX_THREADS];
 
 static void meet(Meeting& meeting) {
     const long generation = meeting.generation;
@@ -96,8 +97,8 @@ static void meet(Meeting& meeting) {
 static void __syncthreads() { meet(block_meeting); }
 static void __syncwarp() { meet(warp_meetings[threadIdx.x / 32]); }
 
-// Lays down what this lane has; returns what all lanes of its warp have. A lane cannot come to the exchange after next
-// before all have read of this one, so two places are enough.
+// Stores the values of this lane; returns the values of all lanes of the warp. No lane reaches the exchange after next
+// before all lanes have read the values of this exchange, so two places are enough.
 static const Laid* exchange(const Laid& own) {
     Meeting& meeting = warp_meetings[threadIdx.x / 32];
     Laid* const place = laid[meeting.generation % 2] + threadIdx.x / 32 * 32;
@@ -123,7 +124,7 @@ static int __reduce_min_sync(unsigned, int value) {
     return least;
 }
 
-// Element k of a row whose numbers, `Number`s, lie in words that lanes hold as the instruction's reference has it.
+// Element k of a word that holds several numbers of type Number.
 template <typename Number>
 static float element(const unsigned* words, int k) {
     Number numbers[4 / sizeof(Number)];
@@ -131,10 +132,11 @@ static float element(const unsigned* words, int k) {
     return numbers[k];
 }
 
-// PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type" and "for mma.m16n8k32".
+// The product of tensor cores. Source: PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type" and "for
+// mma.m16n8k32".
 template <typename Number, typename Sum>
 static void multiply_as(Sum (&c)[4], const Laid& own) {
-    constexpr int EACH = 4 / sizeof(Number);  // numbers a word
+    constexpr int EACH = 4 / sizeof(Number);  // numbers per word
     const Laid* all = exchange(own);
     const int group = threadIdx.x % 32 / 4, place = threadIdx.x % 4;
     for (int n = 0; n < 4; n++) {
@@ -164,7 +166,7 @@ static void run_fiber() {
     kernel(kernel_arguments);
     done[self] = true;
     for (Meeting* meeting : {&block_meeting, &warp_meetings[self / 32]}) {
-        // Those that wait for the rest at a barrier need not wait for a thread that has returned.
+        // Threads at a barrier do not wait for a thread that has returned.
         if (--meeting->members > 0 && meeting->arrived == meeting->members) {
             meeting->arrived = 0;
             meeting->generation++;
@@ -175,13 +177,13 @@ static void run_fiber() {
 
 static void launch(void (*function)(void**), unsigned blocks_x, unsigned blocks_y, unsigned threads, void** arguments) {
     constexpr size_t STACK = 1 << 16;
-    static std::vector<char> stacks(STACK * MOST_THREADS);
+    static std::vector<char> stacks(STACK * MAX_THREADS);
     kernel = function;
     kernel_arguments = arguments;
     blockDim = {threads, 1};
     for (unsigned block = 0; block < blocks_x * blocks_y; block++) {
         blockIdx = {block % blocks_x, block / blocks_x};
-        memset(shared, 0xff, sizeof shared);  // NaN: what is read was written
+        memset(shared, 0xff, sizeof shared);  // NaN, so that a read of memory that nothing wrote changes the results
         block_meeting = {(int)threads, 0, 0};
         for (unsigned warp = 0; warp < (threads + 31) / 32; warp++) warp_meetings[warp] = {32, 0, 0};
         for (unsigned n = 0; n < threads; n++) {
@@ -217,7 +219,7 @@ static void call(void (*function)(Arguments...), void** arguments) {
 
 #include GPU_SOURCE
 
-// What CUDA's driver would do: arguments are the addresses of the kernel's.
+// Launches a kernel, as CUDA's driver does. arguments: the addresses of the kernel's arguments.
 #ifdef WORDS
 extern "C" void run_fused(unsigned x, unsigned y, unsigned threads, void** arguments) {
     launch([](void** given) { call(fused, given); }, x, y, threads, arguments);

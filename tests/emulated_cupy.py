@@ -1,7 +1,7 @@
-"""What `engine.alignment.gpu` uses of CuPy, on the CPU: its kernels, compiled as C++, and NumPy's arrays.
+"""A stand-in for CuPy on the CPU: the parts that `engine.alignment.gpu` uses, with NumPy's arrays.
 
-The kernels are the real ones; `cuda_on_cpu.cpp` says what a GPU is made of. Whether the compiler for GPUs takes them it
-cannot tell, nor find every race.
+The kernels are the real ones, compiled as C++ with the definitions of `cuda_on_cpu.cpp`. The stand-in cannot tell
+whether a compiler for GPUs accepts the kernels, and it does not find every race.
 """
 
 import ctypes
@@ -25,11 +25,11 @@ class DeviceFailure(Exception):
 
 
 class OutOfMemory(Exception):
-    """Stands for CuPy's."""
+    """Stands for CuPy's error when the GPU's memory is full."""
 
 
 class RawModule:
-    """Kernels of one source and one set of options."""
+    """The kernels of one source, compiled with one set of options."""
 
     def __init__(self, *, code: str, options: Sequence[str]) -> None:
         self._library = _compiled(code, tuple(option for option in options if option.startswith("-D")))
@@ -50,15 +50,17 @@ class Kernel:
     ) -> None:
         assert shared_mem <= self.max_dynamic_shared_size_bytes
         values = [
-            ctypes.c_void_p(one.ctypes.data) if isinstance(one, np.ndarray) else np.ctypeslib.as_ctypes(np.asarray(one))
-            for one in arguments
+            ctypes.c_void_p(each.ctypes.data)
+            if isinstance(each, np.ndarray)
+            else np.ctypeslib.as_ctypes(np.asarray(each))
+            for each in arguments
         ]
         addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         self._function(*(*grid, 1)[:2], *block, addresses)
 
 
 class EmulatedCupy:
-    """The module `cupy`; `fails` is raised by whatever takes memory."""
+    """The module `cupy`. If `fails` is set, every function that allocates memory raises it."""
 
     RawModule = RawModule
     cuda = SimpleNamespace(
@@ -71,7 +73,7 @@ class EmulatedCupy:
     def __init__(self) -> None:
         self.fails: Exception | None = None
         self.sent = 0
-        """Arrays that were sent to the GPU."""
+        """Number of arrays that were sent to the GPU."""
 
     def asarray(self, array: NDArray[Any]) -> NDArray[Any]:
         assert array.flags.c_contiguous
@@ -79,7 +81,7 @@ class EmulatedCupy:
         return self.full(array.shape, array, array.dtype)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        return self.full(shape, np.nan, dtype)  # so that what nothing wrote is seen
+        return self.full(shape, np.nan, dtype)  # NaN shows results that nothing has written
 
     def full(self, shape: tuple[int, ...], value: Any, dtype: Any) -> NDArray[Any]:
         if self.fails is not None:

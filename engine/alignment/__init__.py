@@ -1,4 +1,4 @@
-"""Alignment of a query with many documents: what both backends take and return, and the choice between them."""
+"""Alignment of a query with many documents: the interface of every backend (`Backend`), and their choice (`choose`)."""
 
 import functools
 import logging
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 BackendName = Literal["auto", "cpu", "gpu", "definition"]
 
 Path = NDArray[np.int32]
-"""int32 (L, 2): query and document index of each cell passed, in order; a jump shows as a change of document index
-that no step makes."""
+"""Cells of a path in order, int32 (L, 2): the query index and the document index of each cell. A jump shows as a change
+of the document index that no step makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,60 +27,60 @@ class Alignments:
     """The best alignment of one query with each of B documents."""
 
     costs: NDArray[np.float32]
-    """(B,), lower is better; infinite where no path exists."""
+    """Cost of each alignment, (B,). Lower is better; infinity means that no path exists."""
     ends: NDArray[np.int32]
-    """(B,) snippet of the document at which the path ends; -1 where no path exists."""
+    """Index of the document snippet at which each path ends, (B,); -1 means that no path exists."""
 
 
 AlignMany = Callable[[Sequence[Embeddings], Packed, Alignment], tuple[Alignments, ...]]
+"""A function that aligns each of several queries with all documents, and returns one `Alignments` per query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """One implementation of the alignment; `engine.alignment.definition` says what each function computes."""
+    """One implementation of the alignment. `engine.alignment.definition` says what each function computes."""
 
     name: str
     reason: str
-    """Why it was chosen."""
+    """Why this backend was chosen, for the log and `scorefind doctor`."""
     align: Callable[[Embeddings, Packed, Alignment], Alignments]
     align_many: AlignMany
-    """Several queries in one go, which takes less time than one by one."""
+    """Aligns several queries in one call, which takes less time than one call per query."""
     path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
     max_resident: int = 4_000_000
-    """Document snippets kept in memory, 68 bytes each."""
+    """Maximum number of document snippets kept in memory, 68 bytes each."""
     max_exhaustive_cells: int = 40_000_000
-    """A search aligns every document if query snippets x document snippets is at most this; above it, making a
-    shortlist is faster. So ten seconds are aligned with three million snippets."""
+    """Maximum number of query snippets x document snippets up to which a search aligns every document; above it, making
+    a shortlist is faster. The default lets a query of ten seconds be aligned with three million snippets."""
 
 
 GPU_MAX_RESIDENT, GPU_MAX_EXHAUSTIVE_CELLS = 50_000_000, 5_000_000_000
-"""The limits of a GPU: at the speed expected, some milliseconds a query."""
+"""`max_resident` and `max_exhaustive_cells` of a GPU: at the expected speed, a query takes a few milliseconds."""
 
 
 def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
-    """The backend to use from here on, logged with the reason. `auto` is a GPU that works, or else the CPU.
+    """The backend of the given name, logged with the reason for it. `auto` takes a GPU that works, or else the CPU.
 
-    threads: how many documents are aligned at once (cpu).
-
-    Raises ValueError if there is no backend of this name, DeviceError if `gpu` was asked for and none works.
+    threads: number of threads that align documents on the CPU.
+    Raises ValueError if no backend has this name, and DeviceError if `name` is `gpu` and no GPU works.
     """
     if name == "definition":
         from engine.alignment import definition
 
         backend = Backend(
             name="definition",
-            reason="asked for; meant for tests, some thousand times slower",
+            reason="requested; meant for tests, some thousand times slower",
             align=definition.align,
             align_many=definition.align_many,
             path=definition.path,
         )
     elif name == "cpu":
-        backend = _cpu("asked for", threads)
+        backend = _cpu("requested", threads)
     elif name == "gpu":
-        backend = _gpu("asked for", threads)
+        backend = _gpu("requested", threads)
     elif name == "auto":
         try:
-            backend = _gpu("the fastest there is", threads)
+            backend = _gpu("the fastest backend", threads)
         except DeviceError as exc:
             backend = _cpu(str(exc), threads)
     else:
@@ -90,6 +90,7 @@ def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
 
 
 def _cpu(reason: str, threads: int) -> Backend:
+    """The backend that aligns on CPU threads."""
     from engine.alignment import cpu
 
     return Backend(
@@ -102,7 +103,7 @@ def _cpu(reason: str, threads: int) -> Backend:
 
 
 def _gpu(reason: str, threads: int) -> Backend:
-    """Raises DeviceError if there is none that works."""
+    """The backend that aligns on a GPU. Raises DeviceError if no GPU works."""
     from engine.alignment import cpu, gpu
 
     device = gpu.open_gpu(functools.partial(cpu.align_many, threads=threads))
@@ -118,6 +119,6 @@ def _gpu(reason: str, threads: int) -> Backend:
 
 
 def check_query(query: Embeddings) -> None:
-    """Raises ValueError if `query` is not what every backend takes: float32 (N, 32) with N >= 1."""
+    """Raises ValueError if the query is not float32 (N, 32) with N >= 1, which every backend requires."""
     if query.dtype != np.float32 or query.ndim != 2 or query.shape[1] != DIMENSION or len(query) == 0:
         raise ValueError(f"query must be float32 (N, {DIMENSION}) with N >= 1, got {query.dtype} {query.shape}")

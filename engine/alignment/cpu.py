@@ -1,17 +1,17 @@
-"""The definition on CPU, compiled by numba: 16 documents side by side, no row of D but the last is kept, no GIL.
+"""The CPU backend, compiled by numba: aligns 16 documents side by side, keeps only the last row of D, needs no GIL.
 
-What it does differently:
-- Documents of about the same length stand side by side, one in each of 16 SIMD lanes. All values of D in 16 documents
-  at one place are then one vector, and so is what is carried along a row: the least value for jumps, the left
-  neighbour of classic steps, the lengths of paths where the cost is divided by these.
-- Local costs are made by a product of our own that keeps its sums in registers (`lanes.product`), for a few query
-  rows at a time. It is as fast as a BLAS, starts no threads, and leaves the costs as the rows of D need them.
-- The charged step (2, 1) is carried as one more row, `charges[j] = D[i-2, j-1] + C[i-1, j]`, made while row i - 1 is;
-  step (3, 1) as another one, made of that.
-- Embeddings rounded to bytes are multiplied as bytes, four to an instruction, where the CPU can; their sums are exact.
-- Threads are plain Python threads over runs of documents. numba's own must not be entered from two threads at once
-  where neither OpenMP nor TBB is installed, which a server would do.
-- Paths keep one byte a cell, the step that led there.
+What this module does differently from `definition`:
+- 16 documents of about the same length are aligned together, one in each SIMD lane. The values of D at one position in
+  the 16 documents form one vector. So do the values carried along a row: the minimum for jumps, the left neighbour for
+  classic steps, and the path lengths if the cost is divided by them.
+- `lanes.product` computes local costs for a few query rows at a time and keeps its sums in registers. It is as fast as
+  a BLAS, starts no threads, and leaves the costs in the order in which the rows of D need them.
+- The charged step (2, 1) is carried as an additional row, `charges[j] = D[i-2, j-1] + C[i-1, j]`, computed together
+  with row i - 1. Step (3, 1) is carried as another row, computed from this one.
+- Embeddings rounded to bytes are multiplied as bytes, four per instruction, if the CPU can do so. Their sums are exact.
+- Plain Python threads share the documents. Without OpenMP or TBB, numba's own threads must not be started from two
+  threads at once, which a server would do.
+- A traced path needs one byte per cell: the step that led to the cell.
 """
 
 import itertools
@@ -30,27 +30,31 @@ from engine.config import Alignment
 from engine.values import DIMENSION, Embeddings, Packed
 
 RUNS_PER_THREAD = 4
-"""Runs of documents a thread gets, so that one that started late or was held up evens out."""
+"""Runs of documents per thread. With several runs, other threads take over the work of a thread that is delayed."""
 CELLS_PER_RUN = 500_000
-"""A fraction of a millisecond of work: with less a thread costs more than it saves."""
+"""Minimum number of cells per run, a fraction of a millisecond of work; for less, a thread costs more than it saves."""
 
 MULTIPLIES_BYTES: bool = "+avx512vnni" in cpu_target.target_context.codegen().magic_tuple()[2]
-"""Whether numba compiles for a CPU that sums products of bytes; others take the rounded embeddings as floats."""
+"""Whether the CPU has an instruction that sums products of bytes; without it, rounded embeddings are used as floats."""
 
 NO_PATH: Path = np.empty((0, 2), dtype=np.int32)
+"""The path without cells."""
 
 Floats = NDArray[np.float32]
 
 
 def align(query: Embeddings, documents: Packed, settings: Alignment, *, threads: int = 1) -> Alignments:
-    """As `definition.align`, on `threads` threads."""
+    """The cheapest alignment of the query with each document (`definition.align`), computed by `threads` threads."""
     return align_many([query], documents, settings, threads=threads)[0]
 
 
 def align_many(
     queries: Sequence[Embeddings], documents: Packed, settings: Alignment, *, threads: int = 1
 ) -> tuple[Alignments, ...]:
-    """As `definition.align_many`; each pack of documents is made once for all queries."""
+    """The cheapest alignment of each query with each document (`definition.align_many`).
+
+    Each pack of documents is made once and serves all queries.
+    """
     arguments = _arguments(queries, documents, settings)
     lengths = np.diff(documents.offsets)
     order = np.argsort(-lengths, kind="stable")
@@ -74,7 +78,7 @@ def align_many(
 
 
 def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Alignment) -> Path:
-    """As `definition.path`."""
+    """The cheapest path through one document (`definition.path`)."""
     length = len(embeddings)
     document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, length], dtype=np.int64))
     arguments = _arguments([query], document, settings)
@@ -89,7 +93,7 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
 
 
 def _arguments(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[tuple[Any, ...], ...]:
-    """What kernels.Queries, DocumentArrays and Settings hold, each as a plain tuple."""
+    """The fields of `kernels.Queries`, `DocumentArrays` and `Settings` as plain tuples (see `kernels._entry`)."""
     for query in queries:
         check_query(query)
     embeddings = np.ascontiguousarray(documents.embeddings)
@@ -117,25 +121,29 @@ def _arguments(queries: Sequence[Embeddings], documents: Packed, settings: Align
 
 
 def _packs_bytes(settings: Alignment) -> bool:
+    """Whether the kernels multiply bytes, not floats."""
     return settings.int8 and MULTIPLIES_BYTES
 
 
 def _bytes(rows: Floats) -> NDArray[np.int32]:
-    """int32 (n, 9): of each row its bytes, and what sums of products start from, since documents count 0 as 128."""
+    """The rows as `lanes.product` takes bytes, int32 (n, 9): 8 words of bytes, and the start of the sums.
+
+    The sums start below 0 because the bytes of documents are unsigned: they store 0 as 128.
+    """
     signed = (rows * QUANTA).astype(np.int8)
     start = -int(QUANTA) * signed.sum(axis=1, dtype=np.int32, keepdims=True)
     return np.hstack([signed.view(np.int32), start])
 
 
 def _vectors(count: int) -> Floats:
-    """Memory for so many vectors, each at a multiple of 64 bytes: those that lie across two such take twice as long."""
+    """Memory for `count` vectors, aligned to 64 bytes: a vector that crosses a cache line takes twice as long."""
     floats = np.empty((count + 1) * LANES, dtype=np.float32)
     start = -floats.ctypes.data // floats.itemsize % LANES
     return floats[start : start + count * LANES]
 
 
 def _scratch(positions: int, settings: Alignment) -> kernels.Scratch:
-    """Memory for a pack of so many positions."""
+    """Memory for aligning a pack of `positions` positions."""
     columns, base, block = _pack_memory(positions, settings)
     return kernels.Scratch(
         columns=columns,
@@ -149,7 +157,7 @@ def _scratch(positions: int, settings: Alignment) -> kernels.Scratch:
 
 
 def _path_scratch(length: int, settings: Alignment) -> kernels.PathScratch:
-    """Memory for the path through a document of so many snippets."""
+    """Memory for tracing the path through a document of `length` snippets."""
     columns, base, block = _pack_memory(-(-length // (LANES * POSITIONS)) * POSITIONS, settings)
     costs, above, here, charges, far_charges = (
         np.full(length + kernels.PADDING, np.inf, dtype=np.float32) for _ in range(5)
@@ -171,7 +179,7 @@ def _path_scratch(length: int, settings: Alignment) -> kernels.PathScratch:
 
 
 def _pack_memory(positions: int, settings: Alignment) -> tuple[NDArray[Any], Floats, Floats]:
-    """Memory for the columns of a pack, their base costs, and a block of local costs."""
+    """Memory for the embeddings of a pack (columns), their base costs, and a block of local costs."""
     columns: NDArray[Any] = _vectors(positions * (WORDS if _packs_bytes(settings) else DIMENSION))
     if _packs_bytes(settings):
         columns = columns.view(np.int32)
@@ -179,13 +187,14 @@ def _pack_memory(positions: int, settings: Alignment) -> tuple[NDArray[Any], Flo
 
 
 def _share(align: Callable[[int, int], None], longest: NDArray[np.int64], rows: int, threads: int) -> None:
-    """Calls align(first, last) for runs of packs of about as many cells each, as many as are worth it.
+    """Calls align(first, last) for consecutive runs of documents, each with about the same number of cells, on threads.
 
-    longest: (packs,) snippets of the longest document of each pack.
+    longest: length in snippets of the longest document of each pack, (packs,).
+    rows: number of query snippets.
     """
     done = np.concatenate([[0], np.cumsum(longest)])
-    wanted = min(threads * RUNS_PER_THREAD, int(done[-1]) * LANES * rows // CELLS_PER_RUN) if threads > 1 else 1
-    marks = np.arange(1, wanted) * done[-1] // max(1, wanted)
+    runs = min(threads * RUNS_PER_THREAD, int(done[-1]) * LANES * rows // CELLS_PER_RUN) if threads > 1 else 1
+    marks = np.arange(1, runs) * done[-1] // max(1, runs)
     borders = (np.unique(np.concatenate([[0], np.searchsorted(done, marks), [len(longest)]])) * LANES).tolist()
     if len(borders) <= 2:
         for first, last in itertools.pairwise(borders):

@@ -1,19 +1,21 @@
-// What engine/alignment/gpu.py compiles; engine/alignment/definition.py says what it computes.
+// The kernels that engine/alignment/gpu.py compiles. engine/alignment/definition.py defines what they compute.
 //
-// `fused` is compiled for each number of WORDS, with
-//   WORDS  words of a row of D that a thread holds, 3 or more; a word is a cell or, with HALVES, two
-//   WIDE   1: wide steps, 0: slope steps
-//   BYTES  1: embeddings are int8, rounded to multiples of 1/128; 0: float16
-//   JUMPS  0: the penalty is infinite
-//   THREE  1: minima of three by whole numbers, in one instruction from compute capability 9.0 on; 0: by floats
-//   HALVES 1: totals are multiples of 1/4096 of 16 bits; needs jumps, and that a document may start and end anywhere
-// `local_costs` and `simple` need none of these but BYTES.
+// `fused` is compiled once for each combination of these macros that a launch needs:
+//   WORDS  number of words of a row of D in each thread, 3 or more; a word is one cell or, with HALVES, two cells
+//   WIDE   1: wide steps; 0: slope steps
+//   BYTES  1: embeddings are int8, rounded to multiples of 1/128; 0: embeddings are float16
+//   JUMPS  1: the penalty is finite; 0: the penalty is infinite
+//   THREE  1: minima compare the bits of floats as integers (one instruction for three values from compute capability
+//          9.0 on); 0: minima compare floats
+//   HALVES 1: totals are 16-bit multiples of 1/4096, which needs jumps, and paths that start and end anywhere;
+//          0: totals are float32
+// `local_costs` and `simple` need only BYTES.
 //
-// Nothing is included, so that NVRTC needs no folder of headers. EMULATED leaves out what is no C++: a test compiles
-// this file for the CPU and brings its own.
+// The file includes no headers, so that NVRTC needs none. EMULATED leaves out everything that is not C++: a test
+// compiles this file for the CPU and defines the missing functions itself (tests/cuda_on_cpu.cpp).
 
 #ifndef EMULATED
-// c += a b: 16 x 16 by 16 x 8 of float16.
+// c += a b, for float16 matrices of 16 x 16 and 16 x 8.
 __device__ __forceinline__ void multiply(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
                                          unsigned b0, unsigned b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -22,7 +24,7 @@ __device__ __forceinline__ void multiply(float (&c)[4], unsigned a0, unsigned a1
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// c += a b: 16 x 32 by 32 x 8 of int8.
+// c += a b, for int8 matrices of 16 x 32 and 32 x 8.
 __device__ __forceinline__ void multiply(int (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3,
                                          unsigned b0, unsigned b1) {
     asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -31,6 +33,7 @@ __device__ __forceinline__ void multiply(int (&c)[4], unsigned a0, unsigned a1, 
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+// The float32 with the value of the bits of a float16.
 __device__ __forceinline__ float single(unsigned short half) {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(half));
@@ -45,68 +48,70 @@ __device__ __forceinline__ float single(unsigned short half) {
 #define INFINITE __int_as_float(0x7f800000)
 constexpr int DIMENSION = 32;
 constexpr int LANES = 32;
-constexpr int ROWS = 8;  // query rows whose costs are made together
+constexpr int ROWS = 8;  // query rows whose costs are computed together
 constexpr unsigned ALL = 0xffffffffu;
 
 #if BYTES
 typedef uint2 Eighth;  // 8 dimensions of an embedding
 typedef signed char Value;
 typedef int Sum;
-constexpr int PARTS = 1;  // of each eighth of a query row
+constexpr int PARTS = 1;  // parts of each eighth of a query row: all its digits
 #else
 typedef uint4 Eighth;
 typedef unsigned short Value;
 typedef float Sum;
-constexpr int PARTS = 2;  // the upper half of the digits, then the lower one
+constexpr int PARTS = 2;  // parts of each eighth of a query row: the upper digits, then the lower digits
 #endif
 
 #ifdef WORDS
-// A block aligns a document, each thread WORDS neighbouring snippets of it, with query `blockIdx.y`. The document's
-// embeddings stay in registers as operands of the tensor cores, and so do the last row of D and its charges. Eight
-// query rows at a time are multiplied; the products come out with a lane holding two rows of some cells, and go through
-// shared memory to come back with a lane holding every row of its own cells. Within a row cells do not wait for each
-// other; a row waits for the least of the row above (jumps), and for its neighbours' last three cells.
+// A block aligns one document with query `blockIdx.y`; each thread handles WORDS neighbouring snippets. The document's
+// embeddings stay in registers as operands of the tensor cores. The last row of D and its charges also stay there. The
+// tensor cores multiply eight query rows at a time. A lane of their result holds two rows of some cells; the products
+// go through shared memory, after which a lane holds every row of its own cells. The cells of a row do not wait for
+// each other. A row waits for the minimum of the row above (for jumps), and for the last three cells of the thread on
+// the left.
 //
-// With HALVES a word holds a snippet of the first half of the block's places (its lower 16 bits) and the one as far into
-// the second half. Words are added and subtracted as whole numbers, upper 65536 + lower, where a part may be negative on
-// the way: no part of what is stored is, nor is it above 65535. For that, row i is less the least of row i - 1, which is
-// taken off its costs. With p the penalty and c the largest cost, all in 1/4096: a total is then at most p + c, for a
-// jump comes from that least. A snippet past the end costs `beyond`, more than p + c, so it never is a row's least, and
-// its far charge, the largest number there is, is at most 4 p + 3 c. What stands for infinity, being no better than a
-// jump, is 2 p before the first row and 2 p more than a jump left of the first snippet.
+// With HALVES, the lower 16 bits of a word hold a snippet of the first half of the block's places, and the upper 16
+// bits hold the snippet at the same place of the second half. Words are added and subtracted as integers, upper 65536 +
+// lower. A part may be negative in an intermediate result, but each part of a stored word is in 0..65535. To keep it
+// there, the minimum of row i - 1 is subtracted from the costs of row i. Let p be the penalty and c the largest cost,
+// in units of 1/4096. Then a total is at most p + c, because a jump starts at that minimum. A snippet past the
+// document's end costs `beyond`, which is more than p + c, so this snippet is never the minimum of a row. Its far
+// charge is the largest number, at most 4 p + 3 c. Infinity is replaced by a number that never beats a jump: 2 p before
+// the first row, and 2 p more than a jump left of the first snippet.
 
 #ifndef HALVES
 #define HALVES 0
 #endif
 
-constexpr int WARPS = 8;  // of a block, at most
-constexpr int REACH = 3;  // cells to the left that a step comes from
-constexpr int PLACES = LANES * WORDS;  // of a warp, for a word each
+constexpr int WARPS = 8;  // maximum number of warps in a block
+constexpr int REACH = 3;  // a step comes from at most this many cells to the left
+constexpr int PLACES = LANES * WORDS;  // words in a warp
 constexpr int PAIRS = ROWS / 2;
-constexpr int TILES = (HALVES ? 4 : 2) * WORDS;  // of 16 snippets, of a warp
+constexpr int TILES = (HALVES ? 4 : 2) * WORDS;  // tiles of 16 snippets in a warp
 
 #if HALVES
 typedef unsigned Total;
 typedef uint2 Pair;
 typedef uint4 Border;
 constexpr float SCALE = 4096;
-constexpr unsigned BOTH = 0x10001u;  // times a number: in both halves
+constexpr unsigned BOTH = 0x10001u;  // n * BOTH has n in both halves
 #if BYTES
-constexpr int DIGITS = 2;  // that products, multiples of 2^-14, lose
-constexpr Sum START = 1 << (DIGITS - 1);  // so that they are rounded to the nearest
+constexpr int DIGITS = 2;  // bits that products, multiples of 2^-14, lose to become multiples of 1/4096
+constexpr Sum START = 1 << (DIGITS - 1);  // makes the shift round to the nearest multiple
 constexpr unsigned OFFSET = 0;
 #else
 constexpr Sum START = 0;
 constexpr float MAGIC = 3072;  // added to a product, it leaves the product's multiples of 1/4096 in the lowest bits
-constexpr unsigned OFFSET = 0x45400000u;  // its own bits, which base costs are less
+constexpr unsigned OFFSET = 0x45400000u;  // the bits of MAGIC, which base costs subtract again
 #endif
 
-__device__ __forceinline__ Total least(Total a, Total b) { return __vminu2(a, b); }
-__device__ __forceinline__ Total least(Total a, Total b, Total c) { return __vimin3_u16x2(a, b, c); }
+__device__ __forceinline__ Total minimum(Total a, Total b) { return __vminu2(a, b); }
+__device__ __forceinline__ Total minimum(Total a, Total b, Total c) { return __vimin3_u16x2(a, b, c); }
 
 __device__ __forceinline__ int key_of(Total total) { return min((int)(total % 0x10000), (int)(total >> 16)); }
 
-// A word of the products of two snippets with the same query row.
+// The word that holds the products of two snippets with the same query row.
 __device__ __forceinline__ Total word(Sum lower, Sum upper) {
 #if BYTES
     return ((unsigned)(upper >> DIGITS) << 16) + (unsigned)(lower >> DIGITS);
@@ -124,40 +129,40 @@ typedef float2 Pair;
 typedef float4 Border;
 constexpr Sum START = 0;
 
-// Totals are never negative (`shift`), so they are in the order of their bits as whole numbers.
+// Totals are never negative (see `shift`), so their bits, read as integers, have the same order.
 __device__ __forceinline__ int key_of(Total total) { return __float_as_int(total); }
 
-__device__ __forceinline__ Total least(Total a, Total b) {
+__device__ __forceinline__ Total minimum(Total a, Total b) {
     return THREE ? __int_as_float(min(key_of(a), key_of(b))) : fminf(a, b);
 }
 
-__device__ __forceinline__ Total least(Total a, Total b, Total c) { return least(least(a, b), c); }
+__device__ __forceinline__ Total minimum(Total a, Total b, Total c) { return minimum(minimum(a, b), c); }
 #endif
 
-constexpr int MOST = 0x7f800000;  // as a key: infinity, and more than 16 bits
+constexpr int MAX_KEY = 0x7f800000;  // the key of infinity, above every 16-bit key
 
 struct Row {
     Total total[WORDS];       // D[i-1, j]
-    Total charge[WORDS];      // D[i-2, j-1] + C[i-1, j], what step (2, 1) costs before (i, j)
-    Total far_charge[WORDS];  // D[i-3, j-1] + C[i-2, j] + C[i-1, j], and step (3, 1)
-    Total left[REACH];        // D[i-1, j] of the cells left of this thread's, the nearest first
-    Total jump;               // what a jump into row i costs before it
+    Total charge[WORDS];      // D[i-2, j-1] + C[i-1, j], the cost of step (2, 1) before (i, j)
+    Total far_charge[WORDS];  // D[i-3, j-1] + C[i-2, j] + C[i-1, j], the cost of step (3, 1) before (i, j)
+    Total left[REACH];        // D[i-1, j] of the cells left of this thread's cells, the nearest first
+    Total jump;               // cost of a jump before it enters row i
 #if HALVES
-    unsigned lowest;  // the least of row i - 1, by which row i will be less than it
-    unsigned taken;   // by how much row i - 1 is less than D[i-1]
+    unsigned lowest;  // minimum of row i - 1, which the costs of row i subtract
+    unsigned taken;   // sum of all minima subtracted up to row i - 1: D[i-1] is the stored total plus this
 #endif
 };
 
 struct Exchange {
-    Border border[2][WARPS + 1];  // the last three totals of warp w - 1, the nearest first; left of warp 0 is nothing
-    int4 least[2][WARPS / 4];
+    Border border[2][WARPS + 1];  // [w]: last three totals of warp w - 1, the nearest first
+    int4 minima[2][WARPS / 4];       // keys of the minima of all warps
 };
 
 __device__ __forceinline__ Total above(const Row& row, int cell) {
     return cell >= 0 ? row.total[cell] : row.left[-1 - cell];
 }
 
-// base: the cost of a snippet whose product is 0.
+// The cost of a cell. base: the cost of a snippet whose product is 0.
 template <typename Product>
 __device__ __forceinline__ Total cost_of(const Row& row, Total base, Product product) {
 #if HALVES
@@ -167,19 +172,19 @@ __device__ __forceinline__ Total cost_of(const Row& row, Total base, Product pro
 #endif
 }
 
-// common: the least of the ways into the cell but those of its diagonal and its charges.
+// Updates one cell. common: the minimum of all ways into the cell except the diagonal and the charges.
 __device__ __forceinline__ void pass(Row& row, int cell, Total cost, Total common, Total diagonal) {
-    Total best = least(common, diagonal, row.charge[cell]);
+    Total best = minimum(common, diagonal, row.charge[cell]);
     if (WIDE) {
-        best = least(best, row.far_charge[cell]);
+        best = minimum(best, row.far_charge[cell]);
         row.far_charge[cell] = row.charge[cell] + cost;
     }
     row.charge[cell] = diagonal + cost;
     row.total[cell] = cost + best;
 }
 
-// The next row of D, from the last cell down, so that what lies left of a cell is still the row above. Neighbouring
-// cells share most of what both can come from: cell e can from e - 1, e - 2 and, by wide steps, e - 3.
+// Computes the next row of D. It starts at the last cell, so that the cells on the left still hold the row above. Cell
+// e is reached from e - 1, e - 2 and, by wide steps, e - 3, so neighbouring cells share most of their minima.
 __device__ __forceinline__ void advance(Row& row, const Total (&cost)[WORDS]) {
 #if HALVES
     row.taken += row.lowest;
@@ -187,13 +192,13 @@ __device__ __forceinline__ void advance(Row& row, const Total (&cost)[WORDS]) {
 #pragma unroll
     for (int e = WORDS - 1; e >= 0; e -= 2) {
         const Total second = above(row, e - 2);
-        const Total both = WIDE ? least(second, above(row, e - 3), row.jump) : least(second, row.jump);
+        const Total both = WIDE ? minimum(second, above(row, e - 3), row.jump) : minimum(second, row.jump);
         pass(row, e, cost[e], both, above(row, e - 1));
-        if (e > 0) pass(row, e - 1, cost[e - 1], least(both, above(row, e - (WIDE ? 4 : 3))), second);
+        if (e > 0) pass(row, e - 1, cost[e - 1], minimum(both, above(row, e - (WIDE ? 4 : 3))), second);
     }
 }
 
-// Row 0 of whole alignment: only the document's first snippet starts a path.
+// Sets row 0 for whole alignment, where a path starts only at the document's first snippet.
 __device__ __forceinline__ void keep_start(Row& row, bool starts) {
 #if !HALVES
 #pragma unroll
@@ -201,31 +206,31 @@ __device__ __forceinline__ void keep_start(Row& row, bool starts) {
 #endif
 }
 
-__device__ __forceinline__ int least_of(int4 keys) { return min(min(keys.x, keys.y), min(keys.z, keys.w)); }
+__device__ __forceinline__ int minimum_of(int4 keys) { return min(min(keys.x, keys.y), min(keys.z, keys.w)); }
 
-// Gives the row below its neighbours on the left and its jump.
+// Sets what the row below needs from other threads: the totals left of this thread's cells, and the cost of a jump.
 __device__ __forceinline__ void hand_on(Row& row, Exchange& exchange, int parity, Total penalty) {
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, warps = blockDim.x / LANES;
     int key = 0;
     if (JUMPS) {
         Total lowest = row.total[0];
 #pragma unroll
-        for (int e = WORDS - 1; e > 0; e -= 2) lowest = least(lowest, row.total[e], row.total[e - 1]);
+        for (int e = WORDS - 1; e > 0; e -= 2) lowest = minimum(lowest, row.total[e], row.total[e - 1]);
         key = __reduce_min_sync(ALL, key_of(lowest));
     }
-    if (warps > 1) {  // two parities, so that a warp may write while another still reads of the row before
+    if (warps > 1) {  // two parities: one warp may write while another still reads the previous row
         if (lane == LANES - 1) {
             const Total* last = row.total + WORDS - 1;
             exchange.border[parity][warp + 1] = Border{last[0], last[-1], last[-2], 0};
-            if (JUMPS) ((int*)exchange.least[parity])[warp] = key;
+            if (JUMPS) ((int*)exchange.minima[parity])[warp] = key;
         }
         __syncthreads();
-        if (JUMPS) key = min(least_of(exchange.least[parity][0]), least_of(exchange.least[parity][1]));
+        if (JUMPS) key = min(minimum_of(exchange.minima[parity][0]), minimum_of(exchange.minima[parity][1]));
     }
 #if HALVES
     row.lowest = key;
     row.jump = key * BOTH + penalty;
-    // Left of the second half's first snippet is the first half's last one, which the block's last lane has.
+    // The snippet left of the second half's first snippet is the last one of the first half, in the block's last lane.
     const Border border = exchange.border[parity][warp > 0 ? warp : warps];
 #else
     row.jump = JUMPS ? __int_as_float(key) + penalty : INFINITE;
@@ -236,7 +241,7 @@ __device__ __forceinline__ void hand_on(Row& row, Exchange& exchange, int parity
     for (int n = 0; n < REACH; n++) {
         const Total last = row.total[WORDS - 1 - n];
 #if HALVES
-        const Total neighbour = __shfl_sync(ALL, last, lane + LANES - 1);  // from the last lane to the first
+        const Total neighbour = __shfl_sync(ALL, last, lane + LANES - 1);  // lane 0 reads the last lane
         row.left[n] = lane > 0 || warps == 1 ? neighbour : borders[n];
         if (threadIdx.x == 0) row.left[n] = (row.left[n] << 16) + (row.jump + 2 * penalty) % 0x10000;
 #else
@@ -246,13 +251,13 @@ __device__ __forceinline__ void hand_on(Row& row, Exchange& exchange, int parity
     }
 }
 
-// Where in shared memory, in pairs of rows, a snippet's products with query rows 2 pair and 2 pair + 1 lie. The rows of
-// a warp's 32 lanes, and of the lanes that write, fall into all banks alike.
+// Index in shared memory of a snippet's products with query rows 2 pair and 2 pair + 1. The XOR spreads the accesses of
+// a warp evenly over all banks, for reading lanes and for writing lanes.
 __device__ __forceinline__ int place(int cell, int lane, int pair) {
     return (cell * LANES + lane) * PAIRS + (pair ^ (lane / 4 % PAIRS));
 }
 
-// The products of ROWS query rows, in eighths, with the warp's snippets.
+// Writes the products of ROWS query rows with the warp's snippets. A lane holds an eighth of a row's dimensions.
 __device__ __forceinline__ void produce(const Eighth (&documents)[TILES][2], const Eighth* queries,
                                         Pair* products) {
     const int lane = threadIdx.x % LANES, group = lane / 4, eighth = lane % 4;
@@ -265,7 +270,8 @@ __device__ __forceinline__ void produce(const Eighth (&documents)[TILES][2], con
     for (int tile = 0; tile < TILES; tile++) {
         const Eighth a = documents[tile][0], b = documents[tile][1];
         Sum c[4] = {START, START, START, START};
-        // The order of dimensions is the same in both factors, so any will do: a lane's eighth comes in one load.
+        // Both factors order the dimensions alike, so any order is right. In this order a lane reads its eighth in one
+        // load.
         multiply(c, a.x, b.x, a.y, b.y, upper.x, upper.y);
 #if !BYTES
         multiply(c, a.z, b.z, a.w, b.w, upper.z, upper.w);
@@ -273,10 +279,10 @@ __device__ __forceinline__ void produce(const Eighth (&documents)[TILES][2], con
         multiply(c, a.z, b.z, a.w, b.w, lower.z, lower.w);
 #endif
 #if HALVES
-        // The tile's 16 snippets are both halves of the same word of 8 lanes.
+        // The 16 snippets of the tile are both halves of the same word in 8 lanes.
         places[tile % 2][(tile / 4 * LANES + tile % 4 / 2 * 16) * PAIRS] = Pair{word(c[0], c[2]), word(c[1], c[3])};
 #else
-        // The tile's 16 snippets are the same cell of 16 lanes.
+        // The 16 snippets of the tile are the same cell in 16 lanes.
         const int offset = (tile / 2 * LANES + tile % 2 * 16) * PAIRS;
         places[0][offset] = Pair{c[0], c[1]};
         places[1][offset] = Pair{c[2], c[3]};
@@ -284,12 +290,13 @@ __device__ __forceinline__ void produce(const Eighth (&documents)[TILES][2], con
     }
 }
 
-// embeddings: of all documents; document b has snippets offsets[b] to offsets[b + 1], and bias likewise.
-// documents: the one of each block.
-// queries: embeddings negated and filled up to a multiple of ROWS; query q has rows[q] rows from row first_rows[q] on.
-// shift: added to each local cost, so that none is negative, and taken off in the end; every path passes every row once.
-// beyond: what a snippet past a document's end costs.
-// costs, ends: (queries, count).
+// Aligns every query with the documents of one launch.
+// embeddings, bias: snippets of all documents; document b has snippets offsets[b] to offsets[b + 1].
+// documents: the document of each block.
+// queries: negated embeddings, padded to a multiple of ROWS; query q has rows[q] rows from row first_rows[q] on.
+// shift: added to each local cost, so that no cost is negative, and subtracted at the end, once per query row.
+// beyond: the cost of a snippet past a document's end.
+// costs, ends: results, (queries, count).
 extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     fused(const Eighth* embeddings, const float* bias, const long long* offsets, const int* documents,
           const Eighth* queries, const int* first_rows, const int* rows, float bias_weight, float penalty, float shift,
@@ -300,11 +307,11 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     const int document = documents[blockIdx.x], count_rows = rows[blockIdx.y];
     const long long first = offsets[document];
     const int length = (int)(offsets[document + 1] - first);
-    const int own = (warp * LANES + lane) * WORDS;  // the thread's first cell
+    const int own = (warp * LANES + lane) * WORDS;  // first cell of the thread
     Pair* const products = (Pair*)shared + warp * PLACES * PAIRS;
     const auto base_cost = [=](int cell) { return cell < length ? 1 + bias_weight * bias[first + cell] + shift : beyond; };
 #if HALVES
-    const int half = blockDim.x * WORDS;  // the first cell of the second half
+    const int half = blockDim.x * WORDS;  // first cell of the second half
     const auto whole_base = [=](int cell) { return (unsigned)(SCALE * base_cost(cell) + 0.5f); };
     const Total step = BOTH * (unsigned)(SCALE * penalty + 0.5f), nothing = 2 * step;
 #else
@@ -337,13 +344,13 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     }
 #pragma unroll
     for (int n = 0; n < REACH; n++) row.left[n] = nothing;
-    row.jump = 0;  // into row 0, from nowhere
+    row.jump = 0;  // paths start in row 0 free of charge
 #if HALVES
     row.lowest = row.taken = 0;
 #endif
     if (threadIdx.x < 2) {
         exchange.border[threadIdx.x][0] = Border{nothing, nothing, nothing, 0};
-        for (int n = 0; n < WARPS; n++) ((int*)exchange.least[threadIdx.x])[n] = MOST;
+        for (int n = 0; n < WARPS; n++) ((int*)exchange.minima[threadIdx.x])[n] = MAX_KEY;
     }
     __syncthreads();
 
@@ -374,8 +381,8 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
         __syncwarp();
     }
 
-    // The first of the least, or the last snippet's, in the row that is left.
-    int key = MOST, end = 0x7fffffff;
+    // The end of the path: the first minimum of the last row, or the last snippet for whole alignment.
+    int key = MAX_KEY, end = 0x7fffffff;
 #if HALVES
 #pragma unroll
     for (int e = 0; e < 2 * WORDS; e++) {
@@ -409,7 +416,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
             end = first_ends[other];
         }
     }
-    const bool found = key < MOST;
+    const bool found = key < MAX_KEY;
 #if HALVES
     const float total = (row.taken + key) / SCALE;
 #else
@@ -420,7 +427,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
 }
 #endif
 
-// C of one query against the snippets first to last; costs: (rows, last - first). query: float32 (rows, 32), negated.
+// Writes C of one query against the snippets first to last, (rows, last - first). query: float32 (rows, 32), negated.
 extern "C" __global__ void local_costs(const Value* embeddings, const float* bias, long long first, long long last,
                                        const float* query, int rows, float bias_weight, float* costs) {
     const long long width = last - first, column = (long long)blockIdx.x * blockDim.x + threadIdx.x;
@@ -444,7 +451,7 @@ extern "C" __global__ void local_costs(const Value* embeddings, const float* bia
     }
 }
 
-// A way to a cell: what it costs and how many cells it passes.
+// A way to a cell: its cost, and the number of cells it passes.
 struct Way {
     float cost;
     int cells;
@@ -458,25 +465,25 @@ __device__ __forceinline__ Way at(const Way* row, int cell) { return cell >= 0 ?
 
 __device__ __forceinline__ Way passed(Way way, float cost) { return Way{way.cost + cost, way.cells + 1}; }
 
-// The first of the least of a row, which every thread of the block learns.
-__device__ __forceinline__ int first_of_least(const Way* row, int length, float* leasts, int* places) {
-    float least = INFINITE;
+// The index of the first minimum of a row, returned to every thread of the block.
+__device__ __forceinline__ int first_minimum(const Way* row, int length, float* minima, int* places) {
+    float minimum = INFINITE;
     int found = 0x7fffffff;
     for (int j = threadIdx.x; j < length; j += blockDim.x) {
-        if (row[j].cost < least) {
-            least = row[j].cost;
+        if (row[j].cost < minimum) {
+            minimum = row[j].cost;
             found = j;
         }
     }
-    leasts[threadIdx.x] = least;
+    minima[threadIdx.x] = minimum;
     places[threadIdx.x] = found;
     __syncthreads();
     for (unsigned half = blockDim.x / 2; half > 0; half /= 2) {
         if (threadIdx.x < half) {
             const unsigned other = threadIdx.x + half;
-            const bool before = leasts[other] == leasts[threadIdx.x] && places[other] < places[threadIdx.x];
-            if (leasts[other] < leasts[threadIdx.x] || before) {
-                leasts[threadIdx.x] = leasts[other];
+            const bool before = minima[other] == minima[threadIdx.x] && places[other] < places[threadIdx.x];
+            if (minima[other] < minima[threadIdx.x] || before) {
+                minima[threadIdx.x] = minima[other];
                 places[threadIdx.x] = places[other];
             }
         }
@@ -487,14 +494,15 @@ __device__ __forceinline__ int first_of_least(const Way* row, int length, float*
     return result;
 }
 
-// Any steps, any length, by the letter: a block a document, rows of D in memory, costs from `local_costs`. The order of
-// ways is that in which ties prefer them. With classic steps a cell waits for its left neighbour, so one thread walks.
-// steps: 0 classic, 1 slope, 2 wide. first: the snippet that column 0 of `costs` (rows, width) belongs to.
-// memory: 4 ways a column. blockDim.x: a power of two, at most 128.
+// Aligns one document per block, with any steps and any length. Rows of D lie in memory, and `local_costs` has computed
+// the costs. Ways are compared in the order in which ties prefer them. With classic steps a cell waits for its left
+// neighbour, so a single thread computes the rest of the row.
+// steps: 0 classic, 1 slope, 2 wide. first: the snippet of column 0 of `costs` (rows, width).
+// memory: 4 ways per column. blockDim.x: a power of two, at most 128.
 extern "C" __global__ void simple(const float* costs, long long first, long long width, const long long* offsets,
                                   const int* documents, int rows, float penalty, int steps, int whole, int by_path,
                                   Way* memory, float* found_costs, int* found_ends) {
-    __shared__ float leasts[128];
+    __shared__ float minima[128];
     __shared__ int places[128];
     const int document = documents[blockIdx.x];
     const long long start = offsets[document] - first;
@@ -535,13 +543,13 @@ extern "C" __global__ void simple(const float* costs, long long first, long long
             }
         }
         __syncthreads();
-        const int least = first_of_least(row, length, leasts, places);
-        jump = least < length ? Way{row[least].cost + penalty, row[least].cells} : none;
+        const int source = first_minimum(row, length, minima, places);
+        jump = source < length ? Way{row[source].cost + penalty, row[source].cells} : none;
         Way* const swapped = above;
         above = row;
         row = swapped;
     }
-    const int end = whole ? length - 1 : first_of_least(above, length, leasts, places);
+    const int end = whole ? length - 1 : first_minimum(above, length, minima, places);
     if (threadIdx.x > 0) return;
     const bool found = end < length && above[end].cost < INFINITE;
     found_costs[document] = found ? above[end].cost / (by_path ? above[end].cells : rows) : INFINITE;

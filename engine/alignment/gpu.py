@@ -1,17 +1,17 @@
-"""The definition on an NVIDIA GPU, by kernels of our own (`gpu.cu`) that CuPy compiles for the GPU it finds.
+"""The GPU backend: kernels of our own (`gpu.cu`), which CuPy compiles for the NVIDIA GPU it finds.
 
-What this module does differently:
-- Embeddings lie in the GPU's memory as one array, float16 or, with `int8`, bytes. Each `Packed` is sent once and stays
-  there until the `Packed` is forgotten here. Rounding float32 to float16 changes costs by about 1e-5.
-- The kernel `fused` computes local costs on tensor cores and uses them before they leave the chip, so nothing of D is
-  stored. A block of threads aligns one document, and each thread has a few neighbouring snippets. Each query row is
-  split into two float16 rows whose products add up to those of float32. Documents that need as many threads and cells
-  a thread share a launch. A few documents of one size join the next larger size, because a launch of few takes as long
-  as a launch of many.
-- With `int8` newer GPUs hold totals in 16 bits, two to a register: multiples of 1/4096, relative to the minimum of the
-  row above. Costs then differ by up to 3e-4. This needs jumps, whose penalty bounds how far totals lie apart, and a
-  document that may start and end anywhere; otherwise totals are float32.
-- The kernel `simple` handles what `fused` does not: classic steps, costs divided by the length of the path, and
+What this module does differently from `definition`:
+- Embeddings lie in the GPU's memory as one array of float16 or, with `int8`, of bytes. Each `Packed` is sent once and
+  stays there until Python frees the `Packed`. Rounding float32 to float16 changes costs by about 1e-5.
+- The kernel `fused` computes local costs on tensor cores and uses them before they leave the chip; D is never stored.
+  A block of threads aligns one document, and each thread handles a few neighbouring snippets. Each query row is split
+  into two float16 rows whose products add up to the float32 product. Documents that need the same number of threads and
+  of cells per thread share a launch. If few documents have one size, they join the next larger size, because a launch
+  with few documents takes as long as a launch with many.
+- With `int8` newer GPUs store totals in 16 bits, two per register, as multiples of 1/4096 above the minimum of the row
+  above. Costs then differ by up to 3e-4. 16 bits need jumps, because the penalty bounds the differences between totals,
+  and paths that may start and end anywhere in the document; otherwise totals are float32.
+- The kernel `simple` handles what `fused` cannot: classic steps, costs divided by the length of the path, and
   documents of more than 2560 snippets (5120 as bytes). Its local costs go through memory, so it is about ten times
   slower.
 - Several queries share one launch per size. Paths are traced on the CPU: a search needs only about ten of them.
@@ -43,50 +43,53 @@ DeviceArray = Any
 """A cupy.ndarray, which has no types."""
 
 LANES = 32
+"""Threads in a warp."""
 WARPS = 8
 """Maximum number of warps in a block; with this many, a thread may use 255 registers."""
 MIN_WORDS = 3
 MAX_WORDS = {(False, False): 10, (True, False): 14, (False, True): 6, (True, True): 10}
 """Minimum and maximum number of words that a thread holds. The maximum depends on whether embeddings are bytes and
-whether a word holds the totals of two cells; it is what the compiler fits into 255 registers."""
+whether a word holds the totals of two cells; with more words the compiler needs more than 255 registers."""
 HALVES_UNIT = 4096
 """Totals of 16 bits are multiples of 1 / HALVES_UNIT."""
 ROWS = 8
-"""Query rows whose costs `fused` computes together; a query is padded to a multiple."""
-FEW = 264
-"""Number of documents too small to fill a GPU: two for each multiprocessor of an H100."""
+"""Query rows whose costs `fused` computes together; a query is padded to a multiple of ROWS."""
+MIN_LAUNCH = 264
+"""Minimum number of documents that fill a GPU: two for each multiprocessor of an H100."""
 CHUNK_BYTES = 1 << 28
-"""Memory that `simple` uses for the costs of some documents."""
+"""Memory for the local costs of the documents that `simple` aligns in one launch."""
 BLOCK_ROWS = 1 << 20
 """Number of embeddings converted to float32 at a time."""
 THREADS = 128
+"""Threads in a block of `local_costs` and `simple`."""
 MIN_CAPABILITY = 80
 """Lowest compute capability whose tensor cores have the product that `gpu.cu` uses: 8.0."""
-PAIRWISE = 90
+MIN_PAIRWISE_CAPABILITY = 90
 """Lowest compute capability with one instruction that compares two pairs of 16-bit numbers; older GPUs need several."""
 TOLERANCE, HALVES_TOLERANCE = 1e-4, 3e-4
-"""Tolerated difference from the definition's costs: float32 sums in another order and float16 documents; for totals of
-16 bits also the rounding of each local cost."""
+"""Tolerated differences from the definition's costs. TOLERANCE covers float32 sums in another order and float16
+documents; HALVES_TOLERANCE also covers local costs rounded to 16 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Size:
-    """Documents that `fused` aligns in one launch."""
+    """The documents of one launch of `fused`, and the shape of its blocks."""
 
     warps: int
+    """Warps in each block."""
     words: int
-    """Words of a row of D that each thread holds."""
+    """Words of a row of D in each thread."""
     documents: DeviceArray
-    """int32 (k,), numbers of documents."""
+    """Indexes of the documents, int32 (k,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Launches:
-    """All documents of a `Packed`, by the launch that aligns them."""
+    """All documents of a `Packed`, grouped by the launch that aligns them."""
 
     sizes: tuple[_Size, ...]
     long: NDArray[np.int64]
-    """Documents too long for `fused`."""
+    """Indexes of the documents too long for `fused`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,17 +100,17 @@ class _Resident:
     bias: DeviceArray
     offsets: DeviceArray
     lengths: NDArray[np.int64]
-    """Lengths of the documents in snippets, in the host's memory."""
+    """Lengths of the documents in snippets, (documents,), in the host's memory."""
     launches: dict[bool, _Launches]
-    """The launches, by whether a word holds two cells."""
+    """The launches, keyed by whether a word holds two cells."""
     longest: float
-    """Length of the longest embedding; 1 up to rounding."""
+    """Euclidean length of the longest embedding; 1 up to rounding."""
     bias_range: NDArray[np.float32]
-    """Minimum and maximum of the bias."""
+    """Minimum and maximum of the bias, (2,)."""
 
 
 class Gpu:
-    """One GPU. Any number of threads may call its methods; it works for one of them at a time."""
+    """Alignment on one GPU. Any number of threads may call the methods; a lock admits one thread at a time."""
 
     def __init__(
         self,
@@ -121,12 +124,12 @@ class Gpu:
     ) -> None:
         """Reads the kernels; they are compiled when they are first used.
 
-        cupy: the module.
-        fallback: aligns what the GPU cannot.
-        kernel: `simple` uses that kernel for everything, to measure what `fused` gains.
-        max_words: maximum number of words that a thread holds, MIN_WORDS or more; None: as many as registers hold.
-        three_way: compute minima of three values at once, else of two.
-        halves: use totals of 16 bits where possible; None: if embeddings are bytes.
+        cupy: the module `cupy`, or a stand-in for it in tests.
+        fallback: aligns the documents on the CPU if the GPU fails.
+        kernel: `simple` aligns everything with the kernel `simple`, to measure the gain of `fused`.
+        max_words: maximum number of words in a thread, MIN_WORDS or more; None: MAX_WORDS.
+        three_way: whether one instruction computes the minimum of three values; otherwise of two.
+        halves: whether to use totals of 16 bits where possible; None: only if embeddings are bytes.
         """
         self._cupy, self._fallback = cupy, fallback
         self._fuses, self._max_words = kernel == "fused", max_words
@@ -138,13 +141,13 @@ class Gpu:
         self._lost = False
 
     def align(self, query: Embeddings, documents: Packed, settings: Alignment) -> Alignments:
-        """Aligns a query with all documents, like `definition.align`."""
+        """The cheapest alignment of the query with each document (`definition.align`)."""
         return self.align_many([query], documents, settings)[0]
 
     def align_many(
         self, queries: Sequence[Embeddings], documents: Packed, settings: Alignment
     ) -> tuple[Alignments, ...]:
-        """As `definition.align_many`."""
+        """The cheapest alignment of each query with each document (`definition.align_many`)."""
         for query in queries:
             check_query(query)
         cuda = self._cupy.cuda
@@ -155,10 +158,10 @@ class Gpu:
                     return self._align(queries, documents, settings)
             except cuda.memory.OutOfMemoryError as exc:
                 self._cupy.get_default_memory_pool().free_all_blocks()
-                logger.warning("%d documents are aligned on the CPU: %s", len(documents), exc)
+                logger.warning("the GPU has too little memory; the CPU aligns %d documents: %s", len(documents), exc)
             except failures as exc:
                 self._lost = True
-                logger.error("the GPU failed; from here on the CPU aligns: %s", exc)
+                logger.error("the GPU failed; from now on the CPU aligns: %s", exc)
         return self._fallback(queries, documents, settings)
 
     def _align(self, queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
@@ -171,10 +174,10 @@ class Gpu:
         else:
             rest = np.flatnonzero(np.diff(documents.offsets) > 0)
         for first, last in _runs(rest, documents.offsets, CHUNK_BYTES // (4 * max(map(len, queries)))):
-            for query, *found in zip(queries, costs, ends, strict=True):
-                self._simple(query, resident, documents.offsets, (first, last), settings, *found)
-        found_costs, found_ends = self._cupy.asnumpy(costs), self._cupy.asnumpy(ends)
-        return tuple(Alignments(costs=c, ends=e) for c, e in zip(found_costs, found_ends, strict=True))
+            for query, *results in zip(queries, costs, ends, strict=True):
+                self._simple(query, resident, documents.offsets, (first, last), settings, *results)
+        rows = zip(self._cupy.asnumpy(costs), self._cupy.asnumpy(ends), strict=True)
+        return tuple(Alignments(costs=row_costs, ends=row_ends) for row_costs, row_ends in rows)
 
     def _fused(
         self,
@@ -184,7 +187,10 @@ class Gpu:
         costs: DeviceArray,
         ends: DeviceArray,
     ) -> NDArray[np.int64]:
-        """Puts costs and ends, (queries, documents), where they are known; returns the documents that are left."""
+        """Aligns the documents that `fused` can, and returns the indexes of the others.
+
+        costs, ends: results, (queries, documents); the rows of the other documents are left as they are.
+        """
         rows = np.array([len(query) for query in queries], dtype=np.int32)
         filled = -(-rows // ROWS) * ROWS
         factors = np.zeros((filled.sum(), DIMENSION), dtype=np.float32)
@@ -192,25 +198,25 @@ class Gpu:
         for first, query in zip(first_rows, queries, strict=True):
             factors[first : first + len(query)] = -(rounded(query) if settings.int8 else query)
         asarray = self._cupy.asarray
-        asked = asarray(_factors(factors, settings.int8)), asarray(first_rows), asarray(rows)
+        operands = asarray(_factors(factors, settings.int8)), asarray(first_rows), asarray(rows)
         product = float(np.linalg.norm(factors, axis=1).max()) * resident.longest
         bias = settings.bias_weight * resident.bias_range
         shift = _shift(product, bias)
-        dearest = 1 + product + float(bias.max()) + shift
-        wanted = settings.int8 if self._halves is None else self._halves
-        halves = wanted and not settings.whole and _fit_halves(settings.jump_penalty, dearest)
+        max_cost = 1 + product + float(bias.max()) + shift
+        allowed = settings.int8 if self._halves is None else self._halves
+        halves = allowed and not settings.whole and _fit_halves(settings.jump_penalty, max_cost)
         flags = {"WIDE": settings.steps == "wide", "JUMPS": np.isfinite(settings.jump_penalty), "BYTES": settings.int8}
         flags |= {"THREE": self._three_way, "HALVES": halves}
-        beyond = settings.jump_penalty + dearest + 4 / HALVES_UNIT if halves else np.inf
+        beyond = settings.jump_penalty + max_cost + 4 / HALVES_UNIT if halves else np.inf
         launches = self._launches(resident, settings.int8, halves)
-        for size in reversed(launches.sizes):  # the largest take longest
+        for size in reversed(launches.sizes):  # the launch of the longest documents takes longest, so it starts first
             options = [f"-DWORDS={size.words}", *(f"-D{name}={int(flag)}" for name, flag in flags.items())]
             shared = size.warps * size.words * LANES * ROWS * 4
             self._kernel("fused", options, WARPS * size.words * LANES * ROWS * 4)(
                 (len(size.documents), len(queries)),
                 (size.warps * LANES,),
                 (
-                    *(resident.embeddings, resident.bias, resident.offsets, size.documents, *asked),
+                    *(resident.embeddings, resident.bias, resident.offsets, size.documents, *operands),
                     *map(np.float32, (settings.bias_weight, settings.jump_penalty, shift, beyond)),
                     *(np.int32(settings.whole), np.int64(costs.shape[1]), costs, ends),
                 ),
@@ -228,7 +234,7 @@ class Gpu:
         costs: DeviceArray,
         ends: DeviceArray,
     ) -> None:
-        """Puts costs and ends, (documents,), of those from run[0] up to run[1]."""
+        """Aligns documents run[0] up to run[1] with one query; writes their `costs` and `ends`, (documents,)."""
         cupy, (first, last) = self._cupy, offsets[list(run)]
         width, options = int(last - first), [f"-DBYTES={int(settings.int8)}"]
         negated = cupy.asarray(-(rounded(query) if settings.int8 else query))
@@ -254,6 +260,7 @@ class Gpu:
         )
 
     def _kernel(self, name: str, options: Sequence[str], shared_bytes: int = 0) -> Any:
+        """The kernel of this name, compiled with the options on its first use."""
         key = name, tuple(options)
         if key not in self._kernels:
             module = self._cupy.RawModule(code=self._source, options=("-std=c++17", *options))
@@ -263,6 +270,7 @@ class Gpu:
         return self._kernels[key]
 
     def _resident(self, documents: Packed, int8: bool) -> _Resident:
+        """The arrays of the documents in the GPU's memory, sent there on their first use."""
         key = id(documents), int8
         if key not in self._residents:
             asarray = self._cupy.asarray
@@ -281,7 +289,7 @@ class Gpu:
         return self._residents[key]
 
     def _bytes(self, documents: Packed) -> DeviceArray:
-        """Returns the embeddings rounded like `definition.rounded`, in the GPU's memory: int8 (n, 32)."""
+        """The embeddings as `definition.rounded` rounds them, in the GPU's memory, int8 (n, 32)."""
         stored = self._cupy.full(documents.embeddings.shape, 0, dtype=np.int8)
         for start in range(0, len(stored), BLOCK_ROWS):
             part = self._cupy.asarray(_float16(documents.embeddings[start : start + BLOCK_ROWS])).astype(np.float32)
@@ -289,23 +297,24 @@ class Gpu:
         return stored
 
     def _launches(self, resident: _Resident, int8: bool, halves: bool) -> _Launches:
+        """The launches that align the documents, computed on their first use."""
         if halves not in resident.launches:
             asarray = self._cupy.asarray
             words = -(-resident.lengths // 2) if halves else resident.lengths
-            most = self._max_words or MAX_WORDS[int8, halves]
-            some = (
-                _Size(warps=warps, words=each, documents=asarray(numbers))
-                for warps, each, numbers in sizes(words, most)
+            max_words = self._max_words or MAX_WORDS[int8, halves]
+            launches = (
+                _Size(warps=warps, words=thread_words, documents=asarray(numbers))
+                for warps, thread_words, numbers in sizes(words, max_words)
             )
-            long = np.flatnonzero(words > LANES * WARPS * most)
-            resident.launches[halves] = _Launches(sizes=tuple(some), long=long)
+            long = np.flatnonzero(words > LANES * WARPS * max_words)
+            resident.launches[halves] = _Launches(sizes=tuple(launches), long=long)
         return resident.launches[halves]
 
 
 def open_gpu(fallback: AlignMany) -> Gpu:
-    """Returns the first GPU that CuPy finds, after a small trial alignment on it gave the right costs.
+    """The first GPU that CuPy finds, after a small trial alignment on it gave the right costs.
 
-    fallback: aligns what the GPU cannot.
+    fallback: aligns the documents on the CPU if the GPU fails.
     Raises DeviceError if no GPU works.
     """
     try:
@@ -316,8 +325,8 @@ def open_gpu(fallback: AlignMany) -> Gpu:
         capability = int(cupy.cuda.Device(0).compute_capability)
         if capability < MIN_CAPABILITY:
             raise DeviceError(f"expected compute capability {MIN_CAPABILITY / 10} or more, got {capability / 10}")
-        halves = None if capability >= PAIRWISE else False
-        _try(Gpu(cupy, _refuse, halves=halves))
+        halves = None if capability >= MIN_PAIRWISE_CAPABILITY else False
+        _try(Gpu(cupy, _no_fallback, halves=halves))
     except DeviceError:
         raise
     except Exception as exc:  # drivers, compilers and libraries that do not fit each other fail in many ways
@@ -326,7 +335,7 @@ def open_gpu(fallback: AlignMany) -> Gpu:
 
 
 def name_of_gpu() -> str:
-    """Describes the GPU that `open_gpu` has found, for people: name, memory, version of CuPy."""
+    """A description of the GPU that `open_gpu` returns, for people: name, memory, version of CuPy."""
     import cupy
 
     properties = cupy.cuda.runtime.getDeviceProperties(0)
@@ -335,9 +344,10 @@ def name_of_gpu() -> str:
 
 
 def sizes(lengths: NDArray[np.int64], max_words: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
-    """Warps, words a thread and the documents of each launch of `fused`, the least first.
+    """Warps in a block, words in a thread, and document indexes of each launch of `fused`, the smallest blocks first.
 
-    lengths: int64 (B,) words of each document; those without any, and those too long, are left out.
+    lengths: length of each document in words, int64 (B,). Documents that are empty or too long for a block are skipped.
+    max_words: maximum number of words in a thread.
     """
     warps = -(-lengths // (LANES * max_words))
     words = np.maximum(MIN_WORDS, -(-lengths // (LANES * np.maximum(warps, 1))))
@@ -346,24 +356,30 @@ def sizes(lengths: NDArray[np.int64], max_words: int) -> Iterator[tuple[int, int
     borders = np.searchsorted(keys[order], np.unique(keys[keys > 0]), side="right").tolist()
     start = int(np.count_nonzero(keys == 0))
     for border in borders:
-        if border - start >= FEW or border == len(keys):
+        if border - start >= MIN_LAUNCH or border == len(keys):
             last = order[border - 1]
             yield int(warps[last]), int(words[last]), order[start:border]
             start = border
 
 
-def _runs(numbers: NDArray[np.int64], offsets: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
-    """Ranges of neighbouring documents, of at most so many snippets or of one, that hold the given ones, which rise."""
+def _runs(numbers: NDArray[np.int64], offsets: NDArray[np.int64], max_snippets: int) -> Iterator[tuple[int, int]]:
+    """Ranges of consecutive documents that cover the given ones; each has at most `max_snippets`, or one document.
+
+    numbers: indexes of documents, in rising order.
+    """
     for run in np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1):
         while len(run) > 0:
-            taken = max(1, int(np.searchsorted(offsets[run + 1], offsets[run[0]] + most, side="right")))
-            yield int(run[0]), int(run[taken - 1]) + 1
-            run = run[taken:]
+            count = max(1, int(np.searchsorted(offsets[run + 1], offsets[run[0]] + max_snippets, side="right")))
+            yield int(run[0]), int(run[count - 1]) + 1
+            run = run[count:]
 
 
 def _factors(rows: Embeddings, int8: bool) -> NDArray[Any]:
-    """The rows, `rounded` for int8, as `fused` multiplies them: int8 (n, 32), or float16 (n, 4, 2, 8): of each eighth
-    both halves of it."""
+    """The rows as `fused` multiplies them: int8 (n, 32), or float16 (n, 4, 2, 8).
+
+    The float16 array holds 8 dimensions of a row at a time: their upper digits, then their lower digits.
+    rows: float32 (n, 32), for int8 already `rounded`.
+    """
     if int8:
         return (rows * QUANTA).astype(np.int8)
     upper = rows.astype(np.float16)
@@ -376,7 +392,7 @@ def _float16(embeddings: NDArray[Any]) -> NDArray[np.float16]:
 
 
 def _longest(embeddings: DeviceArray) -> float:
-    """The length of the longest, computed where they lie."""
+    """Euclidean length of the longest embedding, computed on the GPU."""
     lengths = [0.0]
     for start in range(0, len(embeddings), BLOCK_ROWS):
         part = embeddings[start : start + BLOCK_ROWS].astype(np.float32)
@@ -385,18 +401,18 @@ def _longest(embeddings: DeviceArray) -> float:
 
 
 def _shift(largest_product: float, weighted_bias: NDArray[np.floating]) -> float:
-    """What makes every local cost positive; a multiple of 1/4, so that sums that were exact stay so."""
-    least = 1 - largest_product + float(weighted_bias.min())
-    return max(0.0, float(np.ceil(4 * (1e-3 - least)) / 4))
+    """A number that makes every local cost positive when added; a multiple of 1/4, so that exact sums stay exact."""
+    min_cost = 1 - largest_product + float(weighted_bias.min())
+    return max(0.0, float(np.ceil(4 * (1e-3 - min_cost)) / 4))
 
 
-def _fit_halves(penalty: float, dearest: float) -> bool:
-    """Whether 16 bits hold all totals and charges; `gpu.cu` counts them."""
-    return 4 * penalty + 3 * dearest < (1 << 16) / HALVES_UNIT - 0.01
+def _fit_halves(penalty: float, max_cost: float) -> bool:
+    """Whether 16 bits hold all totals and charges; a comment in `gpu.cu` derives the bound."""
+    return 4 * penalty + 3 * max_cost < (1 << 16) / HALVES_UNIT - 0.01
 
 
 def _try(gpu: Gpu) -> None:
-    """Raises DeviceError if a kernel, or `fused` with totals of 16 bits, aligns otherwise than the definition."""
+    """Raises DeviceError if costs of `fused`, `simple`, or `fused` with 16-bit totals differ from the definition's."""
     rng = np.random.default_rng(0)
     values = rng.standard_normal((40, DIMENSION)).astype(np.float32)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
@@ -406,10 +422,11 @@ def _try(gpu: Gpu) -> None:
         offsets=np.array([0, 30, len(values)]),
     )
     for settings in (Alignment(), Alignment(steps="classic"), Alignment(int8=True)):
-        found, expected = (align(values[5:14], documents, settings).costs for align in (gpu.align, definition.align))
-        if not np.allclose(found, expected, atol=HALVES_TOLERANCE if settings.int8 else TOLERANCE):
-            raise DeviceError(f"expected costs {expected} of a trial alignment, got {found}")
+        costs, expected = (align(values[5:14], documents, settings).costs for align in (gpu.align, definition.align))
+        if not np.allclose(costs, expected, atol=HALVES_TOLERANCE if settings.int8 else TOLERANCE):
+            raise DeviceError(f"expected costs {expected} of a trial alignment, got {costs}")
 
 
-def _refuse(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
+def _no_fallback(queries: Sequence[Embeddings], documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
+    """Raises DeviceError: a trial alignment must not fall back to the CPU."""
     raise DeviceError("the GPU failed in a trial alignment; the log says how")

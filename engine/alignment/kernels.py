@@ -1,10 +1,12 @@
-"""What `cpu` compiles. Nothing is allocated here: numba's own array functions take longest to compile.
+"""The kernels of the CPU backend, compiled by numba.
 
-A *pack* is 16 sequences side by side, one a lane, filled up with snippets of infinite cost to a common number of
-positions, a multiple of POSITIONS. All arrays of a pack are flat, with a vector of 16 floats a position.
+A *pack* is 16 sequences side by side, one per lane. Snippets of infinite cost pad them to a common number of positions,
+a multiple of POSITIONS. All arrays of a pack are flat and have one vector of 16 floats per position.
+
+Kernels allocate no arrays, because numba's own array functions take longest to compile.
 """
 
-# The kernels' types are numba's to find, and so is the first argument of an intrinsic.
+# numba infers the types of the kernels, and adds the first argument of an intrinsic.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg, var-annotated"
 
 from collections.abc import Callable
@@ -13,154 +15,161 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from engine.alignment.lanes import LANES, POSITIONS, ROWS, least, load, pack, plus, product, splat, store, where_less
+from engine.alignment.lanes import LANES, POSITIONS, ROWS, load, minimum, pack, plus, product, splat, store, where_less
 from engine.values import DIMENSION
 
 LONG = 1000
-"""Positions from which on a pack lies outside the second cache (2 MiB) and must be read less often."""
+"""Minimum number of positions of a pack that exceeds the second-level cache (2 MiB), and must be read less often."""
 
 STEPS = ("classic", "slope", "wide")
+"""Names of the step sets; the kernels use the positions of the names."""
 CLASSIC, SLOPE, WIDE = 0, 1, 2
 
 DIAGONAL, ROW, COLUMN, FAR_ROW, FAR_COLUMN, JUMP = (np.uint8(way) for way in range(6))
-"""How a cell was reached, in the order ties prefer. Of classic steps ROW is (1, 0) and COLUMN (0, 1), of the others
-(2, 1) and (1, 2); FAR_ROW is (3, 1) and FAR_COLUMN (1, 3)."""
+"""Ways into a cell, in the order in which ties prefer them. ROW and COLUMN are the classic steps (1, 0) and (0, 1), or
+the slope and wide steps (2, 1) and (1, 2). FAR_ROW is (3, 1), and FAR_COLUMN is (1, 3)."""
 
 PADDING = 3
-"""Places before the first column of a row in `fill`, as far as a step reaches."""
+"""Elements before the first column of a row in `fill`: a step comes from at most 3 columns to the left."""
 
 INFINITY = np.float32(np.inf)
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
 class Queries(NamedTuple):
-    """Several queries, one after the other."""
+    """Several queries, their rows in one array."""
 
     rows: Any
-    """Their embeddings negated, as `lanes.product` takes them; each query is filled up to a multiple of ROWS."""
+    """Negated embeddings, as `lanes.product` takes them; each query is padded to a multiple of ROWS rows."""
     counts: Any
-    """int64 (Q,): how many rows of each query are real."""
+    """Number of rows of each query without the padding, int64 (Q,)."""
 
 
 class DocumentArrays(NamedTuple):
     """The snippets of all documents."""
 
     words: Any
-    """uint32: the bits of all embeddings."""
+    """Bits of all embeddings, uint32 (n,)."""
     halves: bool
     """Whether the embeddings are float16."""
     bias: Any
-    """float32 (T,), weighted; empty if it does not count."""
+    """Weighted bias of each snippet, float32 (T,); empty if the weight is 0."""
 
 
 class Settings(NamedTuple):
-    """What of `config.Alignment` the kernels need."""
+    """The fields of `config.Alignment` that the kernels need."""
 
     steps: int
     """CLASSIC, SLOPE or WIDE."""
     whole: bool
+    """Whether documents are aligned from their first to their last snippet."""
     penalty: np.float32
     """Cost of a jump."""
 
 
 class Scratch(NamedTuple):
-    """Memory for a pack; a vector a position unless it says otherwise."""
+    """Memory for aligning a pack; each array has one vector per position unless its docstring says otherwise."""
 
     columns: Any
-    """The pack's embeddings, DIMENSION (as bytes: WORDS) vectors a position."""
+    """Embeddings of the pack, DIMENSION vectors per position, or WORDS vectors of bytes."""
     base: Any
-    """Cost of each snippet before the product."""
+    """Cost of each snippet without the product."""
     block: Any
-    """Local costs of `block_rows` query rows."""
+    """Local costs of `block_rows` query rows, one vector per position and row."""
     totals: Any
-    """The last row of D."""
+    """Last row of D."""
     charges: Any
-    """Twice a vector a position: what steps (2, 1) and (3, 1) have cost before they arrive."""
+    """Two vectors per position: the cost of steps (2, 1) and of steps (3, 1) before they enter their last cell."""
     carried: Any
-    """Two vectors that one row hands to the next: the least total, and the length of its path."""
+    """Two vectors that one row passes to the next: the minimum total, and the length of its path."""
     starts: Any
-    """int64 (LANES,): where in `DocumentArrays.words` the snippet being packed starts."""
+    """Index in `DocumentArrays.words` at which the current snippet of each lane starts, int64 (LANES,)."""
 
 
 class PathLengths(NamedTuple):
-    """Lengths of paths, in cells; a vector a position each."""
+    """Lengths of paths, in cells; each array has one vector per position."""
 
     totals: Any
-    """The lengths of the paths behind `Scratch.totals` ..."""
+    """Lengths of the paths behind `Scratch.totals`."""
     charges: Any
-    """... and behind the charges of step (2, 1) ..."""
+    """Lengths of the paths behind the charges of step (2, 1)."""
     far_charges: Any
-    """... and of step (3, 1)."""
+    """Lengths of the paths behind the charges of step (3, 1)."""
 
 
 class PathScratch(NamedTuple):
-    """Memory for `fill`, which cuts one document into 16 pieces that make a pack."""
+    """Memory for `fill`, which cuts one document into 16 pieces and packs them."""
 
     columns: Any
+    """Embeddings of the pack, like `Scratch.columns`."""
     base: Any
+    """Cost of each snippet without the product, like `Scratch.base`."""
     block: Any
-    """These three are as in `Scratch`."""
+    """Local costs of `block_rows` query rows, like `Scratch.block`."""
     costs: Any
-    """Local costs of one query row; this and the next four are float32 (length + PADDING,)."""
+    """Local costs of one query row, float32 (length + PADDING,)."""
     above: Any
-    """A row of D ..."""
+    """Previous row of D after PADDING elements, float32 (length + PADDING,)."""
     here: Any
-    """... and the row after it."""
+    """Current row of D after PADDING elements, float32 (length + PADDING,)."""
     charges: Any
+    """Cost of step (2, 1) into each column before it enters its last cell, float32 (length + PADDING,)."""
     far_charges: Any
-    """What steps (2, 1) and (3, 1) have cost before they arrive."""
+    """Cost of step (3, 1) into each column before it enters its last cell, float32 (length + PADDING,)."""
     starts: Any
-    """As in `Scratch`."""
+    """Index at which the current snippet of each lane starts, like `Scratch.starts`."""
     begins: Any
+    """First snippet of each piece, int64 (LANES,)."""
     lengths: Any
-    """int64 (LANES,): first snippet and number of snippets of each piece."""
+    """Number of snippets of each piece, int64 (LANES,)."""
 
 
-# No NaN is made: an infinity is only ever added to a finite number or to its like. So nnan and nsz are safe; they let
-# minima vectorise.
+# nnan and nsz let minima vectorise. Both are safe, because no kernel makes a NaN: an infinity is only added to a finite
+# number or to an infinity of the same sign.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "contract"}}
 
 
 def _entry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a kernel that Python calls, and keeps the machine code on disk.
+    """Compiles a kernel that Python calls, and caches the machine code on disk.
 
-    Its arguments must not be of a class of ours: numba's index of what it keeps names the types of arguments, and
-    cannot be read any more once a class that it names is renamed.
+    Arguments must not be instances of our classes. numba's cache index names the types of the arguments, and becomes
+    unreadable once one of these classes is renamed.
     """
     compiled: Callable[..., Any] = numba.njit(cache=True, **_OPTIONS)(function)
     return compiled
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles what kernels call; the machine code becomes part of theirs."""
+    """Compiles a function that only kernels call; its machine code becomes part of theirs."""
     compiled: Callable[..., Any] = numba.njit(**_OPTIONS)(function)
     return compiled
 
 
 @_entry
 def block_rows(positions):
-    """Query rows whose costs are made together: each time the pack is read once."""
+    """Number of query rows whose costs are computed in one pass over the pack."""
     return 8 if positions < LONG else 32
 
 
 @_entry
 def align_packs(queries, documents, settings, begins, lengths, scratch, paths, costs, ends):
-    """Writes the costs and ends of documents, (Q, documents); infinity and -1 stand there already.
+    """Aligns documents, and writes their `costs` and `ends`, (Q, documents).
 
-    queries, documents, settings, scratch: plain tuples of what Queries, DocumentArrays, Settings and Scratch hold.
-    begins, lengths: int64 (a multiple of 16,) first snippet and number of snippets of each document.
-    paths: what PathLengths holds, to divide costs by the length of the path; None divides by the length of the query.
+    queries, documents, settings, scratch: fields of Queries, DocumentArrays, Settings and Scratch, as plain tuples.
+    begins, lengths: int64 (a multiple of 16,), first snippet and number of snippets of each document.
+    paths: fields of PathLengths, to divide costs by the length of the path; None divides by the length of the query.
+    costs, ends: infinity and -1 on entry, and left so where there is no path.
     """
-    some = Queries(*queries), DocumentArrays(*documents), Settings(*settings), begins, lengths, Scratch(*scratch)
+    named = Queries(*queries), DocumentArrays(*documents), Settings(*settings), begins, lengths, Scratch(*scratch)
     if paths is None:
-        fill_packs(*some, None, costs, ends)
+        fill_packs(*named, None, costs, ends)
     else:
-        fill_packs(*some, PathLengths(*paths), costs, ends)
+        fill_packs(*named, PathLengths(*paths), costs, ends)
 
 
 @_compiled
 def fill_packs(queries, documents, settings, begins, lengths, scratch, paths, costs, ends):
-    """As `align_packs`, with what it is given by name."""
+    """Aligns documents like `align_packs`, whose tuples arrive here with named fields."""
     rows, counts = queries.rows, queries.counts
     totals, carried = scratch.totals, scratch.carried
     for first in range(0, len(lengths), LANES):
@@ -180,7 +189,7 @@ def fill_packs(queries, documents, settings, begins, lengths, scratch, paths, co
 
 @_compiled
 def last_row(rows, count, positions, settings, scratch, paths):
-    """Leaves the last row of D of one query in `totals` and, of parts of documents, in `carried` where it is least."""
+    """Writes the last row of D of one query to `totals` and, unless paths are whole, its first minimum to `carried`."""
     steps, whole, penalty = settings.steps, settings.whole, settings.penalty
     block, totals, charges, carried = scratch.block, scratch.totals, scratch.charges, scratch.carried
     height = block_rows(positions)
@@ -197,15 +206,12 @@ def last_row(rows, count, positions, settings, scratch, paths):
         else:
             classic_row(block, place, positions, penalty, totals, carried, paths)
     if not whole:
-        first_of_least(totals, positions, carried)
+        first_minimum(totals, positions, carried)
 
 
 @_compiled
 def pack_columns(documents, begins, lengths, columns, base, starts):
-    """Packs 16 sequences into `columns`, and into `base` what each snippet costs before the product.
-
-    Returns the number of positions.
-    """
+    """Packs 16 sequences into `columns`, writes base costs to `base`, and returns the number of positions."""
     words, halves, bias = documents.words, documents.halves, documents.bias
     longest = 0
     for lane in range(LANES):
@@ -224,7 +230,7 @@ def pack_columns(documents, begins, lengths, columns, base, starts):
 
 @_compiled
 def block_costs(rows, first, height, columns, base, positions, block):
-    """Costs of `height` query rows from `first` on."""
+    """Writes the local costs of `height` query rows from `first` on to `block`."""
     last = min(first + height, len(rows))
     for position in range(0, positions, POSITIONS):
         for row in range(first, last, ROWS):
@@ -234,7 +240,7 @@ def block_costs(rows, first, height, columns, base, positions, block):
 
 @_compiled
 def first_row(costs, positions, steps, whole, totals, charges, carried, paths):
-    """Row 0 of D."""
+    """Writes row 0 of D to `totals`, and infinite charges, because no step (2, 1) or (3, 1) ends in row 1."""
     total, cells = splat(ZERO), splat(ZERO)
     lowest, lowest_cells = splat(INFINITY), splat(ZERO)
     for at in range(0, positions * LANES, LANES):
@@ -253,19 +259,20 @@ def first_row(costs, positions, steps, whole, totals, charges, carried, paths):
             store(paths.charges, at, cells)
             store(paths.far_charges, at, cells)
             lowest_cells = where_less(total, lowest, cells, lowest_cells)
-        lowest = least(total, lowest)
+        lowest = minimum(total, lowest)
     store(carried, 0, lowest)
     store(carried, LANES, lowest_cells)
 
 
 @_compiled
 def slope_row(costs, place, positions, penalty, far, totals, charges, carried, paths):
-    """The next row of D into `totals`, where the one above it stands.
+    """Writes row i of D to `totals`, which holds row i - 1 on entry, for slope or wide steps.
 
-    far: None for slope steps; for wide ones where in `charges` those of step (3, 1) begin.
-    charges: charges[j] = D[i-2, j-1] + C[i-1, j], which step (2, 1) has cost before (i, j), and from `far` on
-        D[i-3, j-1] + C[i-2, j] + C[i-1, j]; the next row's are left.
-    carried: the least of the row above and the length of its path; this row's are left.
+    place: index in `costs` at which the local costs of row i start.
+    far: None for slope steps; for wide steps the index in `charges` at which the charges of step (3, 1) start.
+    charges: charges[j] = D[i-2, j-1] + C[i-1, j], the cost of step (2, 1) before (i, j), and from `far` on
+        D[i-3, j-1] + C[i-2, j] + C[i-1, j]; on return, the charges of row i + 1.
+    carried: the minimum of row i - 1 and the length of its path; on return, those of row i.
     paths: PathLengths, or None.
     """
     jump, jump_cells = plus(load(carried, 0), splat(penalty)), load(carried, LANES)
@@ -273,22 +280,22 @@ def slope_row(costs, place, positions, penalty, far, totals, charges, carried, p
     diagonal_cells = column_cells = far_column_cells = lowest_cells = splat(ZERO)
     for at in range(0, positions * LANES, LANES):
         cost, above, charge = load(costs, place + at), load(totals, at), load(charges, at)
-        best = least(charge, diagonal)
+        best = minimum(charge, diagonal)
         if paths is not None:
             charge_cells = load(paths.charges, at)
             cells = where_less(charge, diagonal, charge_cells, diagonal_cells)
             cells = where_less(column, best, column_cells, cells)
-        best = least(column, best)
+        best = minimum(column, best)
         if far is not None:
             far_charge = load(charges, far + at)
             if paths is not None:
                 cells = where_less(far_charge, best, load(paths.far_charges, at), cells)
-                cells = where_less(far_column, least(far_charge, best), far_column_cells, cells)
+                cells = where_less(far_column, minimum(far_charge, best), far_column_cells, cells)
                 store(paths.far_charges, at, plus(charge_cells, splat(ONE)))
-            best = least(least(far_charge, far_column), best)
+            best = minimum(minimum(far_charge, far_column), best)
             store(charges, far + at, plus(charge, cost))
             far_column, far_column_cells = column, column_cells
-        total = plus(cost, least(best, jump))
+        total = plus(cost, minimum(best, jump))
         if paths is not None:
             cells = plus(where_less(jump, best, jump_cells, cells), splat(ONE))
             lowest_cells = where_less(total, lowest, cells, lowest_cells)
@@ -298,7 +305,7 @@ def slope_row(costs, place, positions, penalty, far, totals, charges, carried, p
             column_cells, diagonal_cells = diagonal_cells, above_cells
         store(totals, at, total)
         store(charges, at, plus(diagonal, cost))
-        lowest = least(total, lowest)
+        lowest = minimum(total, lowest)
         column, diagonal = diagonal, above
     store(carried, 0, lowest)
     store(carried, LANES, lowest_cells)
@@ -306,51 +313,51 @@ def slope_row(costs, place, positions, penalty, far, totals, charges, carried, p
 
 @_compiled
 def classic_row(costs, place, positions, penalty, totals, carried, paths):
-    """As `slope_row`, with classic steps."""
+    """Writes row i of D to `totals`, which holds row i - 1 on entry, for classic steps. Arguments: see `slope_row`."""
     jump, jump_cells = plus(load(carried, 0), splat(penalty)), load(carried, LANES)
     diagonal = left = lowest = splat(INFINITY)
     diagonal_cells = left_cells = lowest_cells = splat(ZERO)
     for at in range(0, positions * LANES, LANES):
         cost, above = load(costs, place + at), load(totals, at)
-        best = least(above, diagonal)
+        best = minimum(above, diagonal)
         if paths is not None:
             above_cells = load(paths.totals, at)
             cells = where_less(above, diagonal, above_cells, diagonal_cells)
             cells = where_less(left, best, left_cells, cells)
-            cells = where_less(jump, least(left, best), jump_cells, cells)
+            cells = where_less(jump, minimum(left, best), jump_cells, cells)
             left_cells = plus(cells, splat(ONE))
             store(paths.totals, at, left_cells)
             diagonal_cells = above_cells
-        # So grouped, the next cell waits for one minimum and one sum of this one only.
-        left = plus(cost, least(left, least(best, jump)))
+        # In this grouping, the next cell waits for only one minimum and one sum of this cell.
+        left = plus(cost, minimum(left, minimum(best, jump)))
         if paths is not None:
             lowest_cells = where_less(left, lowest, left_cells, lowest_cells)
         store(totals, at, left)
-        lowest = least(left, lowest)
+        lowest = minimum(left, lowest)
         diagonal = above
     store(carried, 0, lowest)
     store(carried, LANES, lowest_cells)
 
 
 @_compiled
-def first_of_least(totals, positions, carried):
-    """Leaves in `carried` the first position of each lane's least value, or -1 where all are infinite."""
+def first_minimum(totals, positions, carried):
+    """Writes the position of each lane's first minimum to `carried`, or -1 where all values are infinite."""
     lowest, end = splat(INFINITY), splat(np.float32(-1))
     for position in range(positions):
         total = load(totals, position * LANES)
         end = where_less(total, lowest, splat(np.float32(position)), end)
-        lowest = least(total, lowest)
+        lowest = minimum(total, lowest)
     store(carried, 0, end)
 
 
 @_entry
 def fill(queries, documents, settings, scratch, ways, sources):
-    """The end of the best path through the only document, of at least one snippet; -1 if there is none.
+    """The end of the best path of one query through one document of at least one snippet; -1 if there is no path.
 
-    It is cut into 16 pieces, which make a pack.
-
-    queries, documents, settings, scratch: plain tuples of what Queries, DocumentArrays, Settings and PathScratch hold.
-    ways: uint8 (N, M) is given how each cell was reached; sources: int32 (N,) where the jumps into each row start.
+    The document is cut into 16 pieces, which form a pack.
+    queries, documents, settings, scratch: fields of Queries, DocumentArrays, Settings and PathScratch, as plain tuples.
+    ways: uint8 (N, M); receives the way into each cell.
+    sources: int32 (N,); receives the column from which jumps into each row start.
     """
     named, chosen = PathScratch(*scratch), Settings(*settings)
     rows, (count, length) = Queries(*queries).rows, ways.shape
@@ -379,15 +386,15 @@ def fill(queries, documents, settings, scratch, ways, sources):
             fill_slope(costs, length, jump, barrier, above, here, charges, far_charges, ways[i])
         above, here = here, above
         if i + 1 < count:
-            sources[i + 1] = first_of_least_in(above, length)
+            sources[i + 1] = first_minimum_of(above, length)
             jump = above[sources[i + 1] + PADDING] + penalty
-    end = length - 1 if whole else first_of_least_in(above, length)
+    end = length - 1 if whole else first_minimum_of(above, length)
     return end if above[end + PADDING] < INFINITY else -1
 
 
 @_compiled
 def fill_first(costs, length, steps, whole, here, charges, far_charges, ways):
-    """Row 0 of D, and of the charges for row 1."""
+    """Writes row 0 of D to `here`, and the charges for row 1."""
     for j in range(length):
         here[j + PADDING] = costs[j] if j == 0 or not whole else INFINITY
         charges[j] = far_charges[j] = INFINITY
@@ -398,7 +405,11 @@ def fill_first(costs, length, steps, whole, here, charges, far_charges, ways):
 
 @_compiled
 def fill_slope(costs, length, jump, barrier, above, here, charges, far_charges, ways):
-    """The next row of D, by selections alone, so that vectors do it; an infinite `barrier` forbids far steps."""
+    """Writes the next row of D to `here`, for slope or wide steps.
+
+    The loop only selects and never branches, so that LLVM vectorises it.
+    barrier: infinity forbids steps (3, 1) and (1, 3); 0 allows them.
+    """
     for j in range(length):
         cost, diagonal, charge = costs[j], above[j + PADDING - 1], charges[j]
         column, far_charge, far_column = above[j + PADDING - 2], far_charges[j] + barrier, above[j] + barrier
@@ -418,7 +429,7 @@ def fill_slope(costs, length, jump, barrier, above, here, charges, far_charges, 
 
 @_compiled
 def fill_classic(costs, length, jump, above, here, ways):
-    """As `fill_slope`, with classic steps; each cell waits for its left neighbour."""
+    """Writes the next row of D to `here`, for classic steps. Each cell waits for its left neighbour."""
     for j in range(length):
         best, way = above[j + PADDING - 1], DIAGONAL
         if above[j + PADDING] < best:
@@ -432,8 +443,8 @@ def fill_classic(costs, length, jump, above, here, ways):
 
 
 @_compiled
-def first_of_least_in(row, length):
-    """The first column of the least of a row's `length` values, which stand behind the padding."""
+def first_minimum_of(row, length):
+    """The column of the first minimum among the `length` values after the padding of a row."""
     end = 0
     for j in range(1, length):
         if row[j + PADDING] < row[end + PADDING]:
@@ -443,9 +454,9 @@ def first_of_least_in(row, length):
 
 @_entry
 def trace(ways, sources, classic, whole, end, path):
-    """How many cells the path to (N - 1, end) passes.
+    """The number of cells of the path to (N - 1, end).
 
-    path: int32 (that many, 2) is given the cells, in order, if it has rows.
+    path: int32 (number of cells, 2); receives the cells in order. An array without rows receives nothing.
     """
     i, j, cells, skipped = len(ways) - 1, end, 0, 0
     while True:

@@ -1,10 +1,10 @@
-"""Vectors of 16 floats for numba, and two kernels that live in registers: a product and a transposition.
+"""Vectors of 16 floats for numba, and two operations that stay in registers: a product and a transposition.
 
-numba compiles loops over arrays, but keeps in memory the sums of a product, and what one step of a recurrence hands to
-the next. Here a variable of a kernel can hold 16 floats; LLVM gives it one register of AVX-512, two of AVX2, or four of
-NEON.
+numba compiles loops over arrays, but it keeps the sums of a product in memory, and also the values that one step of a
+recurrence passes to the next. Here a variable of a kernel holds 16 floats. LLVM puts the variable into one register of
+AVX-512, two of AVX2, or four of NEON.
 
-numba's cache looks at the file of the kernel it compiled, not at this one: after a change here, touch `kernels.py`.
+numba's cache checks only the file of the compiled kernel, not this file. After a change here, touch `kernels.py`.
 """
 
 # numba's extension interface is untyped.
@@ -21,23 +21,24 @@ from engine.alignment.definition import QUANTA
 from engine.values import DIMENSION
 
 LANES = 16
+"""Floats in a vector."""
 WORDS = DIMENSION // 4
-"""32-bit words that an embedding of bytes takes."""
+"""Number of 32-bit words in an embedding of bytes."""
 ROWS, POSITIONS = 4, 2
-"""What `product` makes at a time: 8 vectors of sums keep the multipliers busy, and AVX2 has no registers for more."""
+"""Query rows and positions per `product`: 8 vectors of sums keep the multipliers busy and fit AVX2's 16 registers."""
 
 _FLOAT, _WORD, _INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _WORDS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_WORD, LANES)
 _KNOWN_ALIGNMENT = 4
-"""Bytes. That vectors lie at multiples of 64 makes them fast, but is not relied upon."""
+"""Guaranteed alignment of vectors in bytes. An alignment of 64 makes loads fast, but is not required."""
 _HALF_TO_SINGLE = 2.0**112
-"""float16 counts its exponent from 15, float32 from 127."""
+"""Factor that corrects the exponent bias from 15 (float16) to 127 (float32)."""
 _ROUNDER = 1.5 * 2.0**23
-"""A float32 so large that its last bit counts ones."""
+"""A float32 whose last bit has the value 1, so that adding it rounds to a whole number."""
 
 
 class Lanes(types.Type):
-    """numba's type of a variable that holds 16 floats."""
+    """The numba type of a variable that holds 16 floats."""
 
     def __init__(self) -> None:
         super().__init__(name="Lanes")
@@ -54,7 +55,7 @@ _lanes = Lanes()
 
 @intrinsic
 def load(typing_context, array, at):
-    """The elements at, at + 1, ... at + 15 of a float32 array."""
+    """Elements at, at + 1, ..., at + 15 of a float32 array."""
 
     def make(context, builder, signature, arguments):
         return _load(builder, _data(context, builder, signature, arguments, 0), arguments[1])
@@ -64,7 +65,7 @@ def load(typing_context, array, at):
 
 @intrinsic
 def store(typing_context, array, at, vector):
-    """Puts the vector where `load` reads it."""
+    """Writes the vector to elements at, at + 1, ..., at + 15 of a float32 array."""
 
     def make(context, builder, signature, arguments):
         _store(builder, _data(context, builder, signature, arguments, 0), arguments[1], arguments[2])
@@ -75,19 +76,19 @@ def store(typing_context, array, at, vector):
 
 @intrinsic
 def splat(typing_context, number):
-    """The float32 in all lanes."""
+    """A vector with the float32 `number` in all lanes."""
     return _lanes(types.float32), lambda context, builder, signature, arguments: _splat(builder, arguments[0])
 
 
 @intrinsic
 def plus(typing_context, a, b):
-    """a + b, lane by lane."""
+    """The sum a + b, lane by lane."""
     return _lanes(_lanes, _lanes), lambda context, builder, signature, arguments: builder.fadd(*arguments)
 
 
 @intrinsic
-def least(typing_context, a, b):
-    """The lesser one, lane by lane; b where they are equal."""
+def minimum(typing_context, a, b):
+    """The smaller of a and b, lane by lane; b where they are equal."""
 
     def make(context, builder, signature, arguments):
         return builder.select(builder.fcmp_ordered("<", *arguments), *arguments)
@@ -97,7 +98,7 @@ def least(typing_context, a, b):
 
 @intrinsic
 def where_less(typing_context, a, b, then, other):
-    """`then` where a < b, else `other`, lane by lane."""
+    """The value `then` where a < b, and `other` elsewhere, lane by lane."""
 
     def make(context, builder, signature, arguments):
         return builder.select(builder.fcmp_ordered("<", *arguments[:2]), *arguments[2:])
@@ -107,12 +108,12 @@ def where_less(typing_context, a, b, then, other):
 
 @intrinsic
 def product(typing_context, rows, row, columns, base, position, out, place, stride):
-    """base + rows . columns of ROWS rows and POSITIONS positions.
+    """Writes base + rows . columns to `out`, for ROWS rows and POSITIONS positions.
 
-    rows, columns: as `pack` makes columns, float32 (n, 32) and float32; or int32 (n, 9), of a row its 32 signed bytes
-        and what its sums start from, and int32.
-    base: float32 (a vector a position).
-    out: float32, given the vectors of row `row` from element `place` on, those of the next one `stride` farther on.
+    rows: float32 (n, 32); or int32 (n, 9), 32 signed bytes of a row and the start of its sums.
+    columns: output of `pack`, float32; or int32 if `rows` is.
+    base: float32, one vector per position.
+    out: float32; receives the vectors of row `row` at element `place`, and those of each next row `stride` further on.
     """
 
     def make(context, builder, signature, arguments):
@@ -154,11 +155,14 @@ def product(typing_context, rows, row, columns, base, position, out, place, stri
 
 @intrinsic
 def pack(typing_context, words, starts, halves, out, position):
-    """The embeddings of 16 snippets side by side: a vector of their values of dimension 0, one of dimension 1, ...
+    """Writes the embeddings of 16 snippets side by side to `out`: a vector of dimension 0, a vector of dimension 1, ...
 
-    words: uint32, the bits of all embeddings; starts: int64 (16,) where those of each snippet start in it.
-    halves: whether they are float16.
-    out: float32, given 32 vectors; or int32, given 8 of four dimensions each, rounded to unsigned bytes, 128 for 0.
+    words: bits of all embeddings, uint32.
+    starts: index in `words` at which the embedding of each snippet starts, int64 (16,).
+    halves: whether the embeddings are float16.
+    out: float32, receives 32 vectors; or int32, receives 8 vectors of four dimensions each, rounded to unsigned bytes
+        that store 0 as 128.
+    position: position in `out`.
     """
 
     def make(context, builder, signature, arguments):
@@ -189,7 +193,7 @@ def pack(typing_context, words, starts, halves, out, position):
 
 
 def _data(context, builder, signature, arguments, number):
-    """Address of the first element of the array that is argument `number`."""
+    """The address of the first element of the array that is argument `number`."""
     return context.make_array(signature.args[number])(context, builder, arguments[number]).data
 
 
@@ -224,7 +228,7 @@ def _splat(builder, number):
 
 
 def _transposed(builder, vectors):
-    """16 vectors as columns instead of rows: squares off the diagonal swap, of side 8, then 4, 2 and 1."""
+    """The transpose of 16 vectors, by swapping the off-diagonal squares of side 8, then 4, 2 and 1."""
     for side in (8, 4, 2, 1):
         swapped = list(vectors)
         for i in range(LANES):
@@ -241,10 +245,10 @@ def _transposed(builder, vectors):
 
 
 def _singles(builder, pairs):
-    """The lower and the upper float16 of each word, as float32; by integers, for not every CPU converts them."""
+    """The lower and the upper float16 of each word, as float32. Not every CPU converts float16, so integers do it."""
 
     def single(word):
-        # Three copies of the sign come between it and the exponent, and are cleared.
+        # The shift leaves three copies of the sign before the exponent, and the mask clears them.
         bits = builder.and_(builder.ashr(word, _each(_WORDS, 3)), _each(_WORDS, 0x8FFF_E000))
         return builder.fmul(builder.bitcast(bits, _FLOATS), _each(_FLOATS, _HALF_TO_SINGLE))
 
@@ -252,10 +256,10 @@ def _singles(builder, pairs):
 
 
 def _quantised(builder, values):
-    """Four vectors of floats as one of bytes, the first one lowest; rounded as np.rint does."""
+    """Four vectors of floats as one vector of bytes, rounded like `np.rint`; the first one becomes the lowest bytes."""
     packed = None
     for number, value in enumerate(values):
-        # To a float of this size a whole number is added exactly, and stands in its lowest bits.
+        # Adding _ROUNDER rounds the value to a whole number, which the lowest bits of the sum hold.
         shifted = _call(builder, f"llvm.fmuladd.v{LANES}f32", value, _each(_FLOATS, QUANTA), _each(_FLOATS, _ROUNDER))
         for sign, bound in (("<", _ROUNDER + QUANTA - 1), (">", _ROUNDER - QUANTA + 1)):
             limit = _each(_FLOATS, bound)

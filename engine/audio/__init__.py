@@ -1,4 +1,4 @@
-"""Sound: files -> samples -> spectrogram -> excerpts, of whole recordings and of those that are still going on."""
+"""Sound: files -> samples -> spectrogram -> excerpts, for whole recordings and for recordings that still arrive."""
 
 from engine.audio.decoding import RATES, SILENCE, read_audio
 from engine.audio.recording import Recording, read_recording, recording_of

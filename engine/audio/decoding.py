@@ -1,4 +1,4 @@
-"""Any sound file -> mono samples at 22050 Hz."""
+"""Sound files -> mono samples at 22050 Hz."""
 
 import logging
 import shutil
@@ -18,13 +18,13 @@ from engine.errors import AudioError
 log = logging.getLogger(__name__)
 
 RATES = range(2000, 768001)
-"""Sampling rates taken for real, Hz: a file that claims less would grow out of memory when brought to 22050 Hz."""
+"""Accepted sampling rates in Hz. Resampled to 22050 Hz, a file that claims a lower rate could exceed the memory."""
 
 SILENCE = 1e-4
-"""A peak below this part of full scale is silence; the last bit of 16 is 3e-5."""
+"""Peak amplitude, relative to full scale, below which samples are silent. The last bit of 16-bit samples is 3e-5."""
 
 _BLOCK_VALUES = 1 << 16
-"""Samples decoded at a time; where a file breaks off, the rest of its block is lost, at most 3 s."""
+"""Samples decoded at a time. If a file breaks off, the rest of the current block is lost, at most 3 s."""
 
 
 def read_audio(
@@ -33,14 +33,14 @@ def read_audio(
     end_s: float | None = None,
     limits: MediaLimits = GENEROUS,
 ) -> Samples:
-    """The recording, or what lies from `start_s` to `end_s` of it, as float32 (n,) mono at 22050 Hz in -1..1.
+    """The samples of a recording, or of its part from `start_s` to `end_s`: float32 (n,), mono, 22050 Hz, in -1..1.
 
-    WAV, FLAC, OGG, MP3, AIFF and the like are decoded by libsndfile, all else by the ffmpeg program where it is on
-    the PATH. A file that breaks off is read as far as it goes, with a warning. Files are decoded block by block: what
-    is held is the result, 318 MB an hour.
+    libsndfile decodes WAV, FLAC, OGG, MP3, AIFF and similar formats; the ffmpeg program, if it is on the PATH, decodes
+    all others. A file that breaks off is read up to that point, with a warning. Files are decoded block by block, so
+    memory holds only the result: 318 MB per hour.
 
-    Raises AudioError if the file cannot be decoded, holds no samples in the range asked for, is silent there, has
-    samples that are not finite, or is longer than `limits` allow.
+    Raises AudioError if the file cannot be decoded or is longer than `limits` allow, or if the part has no samples, is
+    silent, or has samples that are not finite.
     """
     path, start = Path(path), 0.0 if start_s is None else start_s
     if not path.is_file():
@@ -49,23 +49,26 @@ def read_audio(
         raise AudioError(path, "is an empty file")
     if not 0 <= start < (np.inf if end_s is None else end_s):
         raise AudioError(path, f"expected a fragment with 0 <= start < end, got {start:g} s to {end_s} s")
-    longest_s = limits.seconds + 1  # so that one too long is told from one that is just as long
+    longest_s = limits.seconds + 1  # one second more shows whether the file is longer than the limit
     if np.isfinite(longest_s) and (end_s is None or end_s > start + longest_s):
         end_s = start + longest_s
     blocks = list(_decode(path, start, end_s))
     samples = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
     if len(samples) > limits.seconds * SAMPLE_RATE:
-        raise AudioError(path, f"longer than {limits.seconds:g} s, the most that is taken")
+        raise AudioError(path, f"longer than {limits.seconds:g} s, the maximum")
     where = f" from {start:g} s on" if start else ""
     require_sound(samples, path, where)
     return samples
 
 
 def require_sound(samples: Samples, path: Path | str, where: str = "") -> None:
-    """Raises AudioError if there are no samples, or they are silent or not finite; where: named in it."""
+    """Raises AudioError if there are no samples, or if they are silent or not finite.
+
+    where: the part of the file, for the message.
+    """
     if not len(samples):
         raise AudioError(path, f"holds no audio{where}")
-    peak = float(max(samples.max(), -samples.min()))  # no copy of what may be hours
+    peak = float(max(samples.max(), -samples.min()))  # np.abs would copy samples of possibly hours
     if not np.isfinite(peak):
         raise AudioError(path, "holds samples that are not finite numbers")
     if peak < SILENCE:
@@ -73,10 +76,10 @@ def require_sound(samples: Samples, path: Path | str, where: str = "") -> None:
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # has no types
-    """A sound file that is read on end.
+    """A sound file that is read from beginning to end without seeking.
 
-    soundfile seeks after each read of a seekable file; an MP3 decoder starts anew there, which changes samples (by up
-    to 0.008) and fills stderr with its complaints.
+    soundfile seeks after each read of a seekable file. An MP3 decoder restarts there, which changes samples by up to
+    0.008 and fills stderr with warnings.
     """
 
     def seekable(self) -> bool:
@@ -84,7 +87,7 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # has no types
 
 
 def _decode(path: Path, start_s: float, end_s: float | None) -> Iterator[Samples]:
-    """Blocks of mono samples at 22050 Hz by whichever decoder knows the format."""
+    """Blocks of mono samples at 22050 Hz, from libsndfile if it knows the format, otherwise from ffmpeg."""
     try:
         file = _Stream(path)
     except (soundfile.LibsndfileError, OSError, TypeError) as exc:  # TypeError: headerless .raw
@@ -100,6 +103,7 @@ def _decode(path: Path, start_s: float, end_s: float | None) -> Iterator[Samples
 def _decode_by_libsndfile(
     file: soundfile.SoundFile, path: Path, start_s: float, end_s: float | None
 ) -> Iterator[Samples]:
+    """Blocks of mono samples at 22050 Hz that libsndfile decodes."""
     rate = file.samplerate
     if rate not in RATES:
         raise AudioError(path, f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {rate} Hz")
@@ -110,11 +114,12 @@ def _decode_by_libsndfile(
     try:
         file.seek(first)
         while True:
-            most = max(1, _BLOCK_VALUES // file.channels)
-            block = file.read(most if left is None else min(most, left), dtype="float32", always_2d=True)
+            block_frames = max(1, _BLOCK_VALUES // file.channels)
+            count = block_frames if left is None else min(block_frames, left)
+            block = file.read(count, dtype="float32", always_2d=True)
             decoded += len(block)
             left = None if left is None else left - len(block)
-            ended = len(block) < most
+            ended = len(block) < block_frames
             yield resampler.resample_chunk(np.ascontiguousarray(block.mean(axis=1)), last=ended)
             if ended:
                 break
@@ -126,8 +131,9 @@ def _decode_by_libsndfile(
 
 
 def _decode_by_ffmpeg(path: Path, start_s: float, end_s: float | None) -> Iterator[Samples]:
+    """Blocks of mono samples at 22050 Hz that the ffmpeg program decodes."""
     until = [] if end_s is None else ["-t", f"{end_s - start_s:.6f}"]
-    # `file:` and the whitelist keep names and playlists from opening anything but local files.
+    # `file:` and the whitelist allow only local files: neither a file name nor a playlist can open a URL.
     source = ["-protocol_whitelist", "file", "-ss", f"{start_s:.6f}", "-i", f"file:{path.resolve()}"]
     sink = ["-vn", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "pipe:1"]
     command = ["ffmpeg", "-nostdin", "-v", "error", *source, *until, *sink]

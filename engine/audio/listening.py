@@ -1,4 +1,4 @@
-"""A recording that is still going on: excerpts as they become complete."""
+"""Excerpts of a recording that still arrives, each as soon as its samples are complete."""
 
 import numpy as np
 import soxr
@@ -9,40 +9,45 @@ from engine.audio import BANDS, HOP_SAMPLES, RATES, SAMPLE_RATE, SILENCE, Sample
 from engine.config import FrontEnd
 
 PAIR_SAMPLES = round(2 * HOP_SAMPLES)
-"""Every other frame starts at a whole multiple of this, so frames are made two at a time."""
+"""Samples of two hops, 2205. One hop is no whole number of samples, but two are, so frames are computed in pairs."""
 
 
 class Listener:
-    """Turns samples, as they come, into the excerpts that the whole recording has (`audio.excerpts`) but for its end.
+    """Turns arriving samples into the same excerpts as `audio.excerpts` of the whole recording, except at its end.
 
-    Silence before the first sound is left out: as excerpts it would be asked for too.
+    Silence before the first sound is left out, because otherwise it would become part of the query.
     """
 
     def __init__(self, rate: int, front_end: FrontEnd) -> None:
-        """rate: of the samples, Hz. Raises ValueError if it is none that recordings have."""
+        """Starts an empty recording.
+
+        rate: sampling rate of the samples, Hz.
+        Raises ValueError if the rate is not in `RATES`.
+        """
         if rate not in RATES:
             raise ValueError(f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {rate}")
         self.silent_s = 0.0
-        """Silence left out so far."""
+        """Length of the silence left out so far, in seconds."""
         self.heard_s = 0.0
-        """All that was heard, that silence included."""
+        """Length of all samples so far, in seconds, including the silence left out."""
         self._front_end = front_end
         self._rate = rate
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
         self._sounding = False
         self._before, self._after = audio.reach(front_end.bands)
         self._samples: Samples = np.zeros(self._before, np.float32)
-        """All that the next frame and those after it are made of."""
+        """Samples that the next frame and later frames need, at 22050 Hz."""
         self._frames = np.empty((BANDS[front_end.bands], 0), np.float32)
-        """From the start of the next excerpt on."""
+        """Frames from the start of the next excerpt on, float32 (bands, frames)."""
 
     def hear(self, samples: Samples) -> NDArray[np.float32]:
-        """The excerpts that these samples complete, float32 (k, bands, excerpt_frames), k often 0.
+        """The excerpts that these samples complete, float32 (k, bands, excerpt_frames); k is often 0.
 
-        samples: float32 (n,), mono, in -1..1. Raises ValueError if they are not finite.
+        samples: float32 (n,), mono, in -1..1.
+        Raises ValueError if a sample is not finite.
         """
         if not np.isfinite(samples).all():
-            raise ValueError("expected samples that are finite numbers")
+            raise ValueError("expected finite samples, got NaN or infinity")
         self.heard_s += len(samples) / self._rate
         if not self._sounding:
             first = int(np.argmax(np.abs(samples) >= SILENCE)) if len(samples) else 0
@@ -58,7 +63,7 @@ class Listener:
         return excerpts
 
     def _new_frames(self) -> NDArray[np.float32]:
-        """The frames whose samples are all there."""
+        """The frames whose samples have all arrived, float32 (bands, frames)."""
         ready = len(self._samples) - self._before - self._after - int(HOP_SAMPLES)
         pairs = max(0, ready // PAIR_SAMPLES + 1)
         stop = self._before + (pairs - 1) * PAIR_SAMPLES + int(HOP_SAMPLES) + self._after

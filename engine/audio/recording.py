@@ -1,4 +1,4 @@
-"""A recording, or a fragment of one, as the embedding hears it."""
+"""Recordings as spectrograms, from files and from samples in memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,13 @@ from engine.errors import AudioError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A recording, or a fragment of one, as the embedding hears it."""
+    """The spectrogram of a recording, or of a part of it, and its place in the file."""
 
     spectrogram: Spectrogram
     start_s: float
-    """Where in its file it starts."""
+    """Start of the part in its file, in seconds."""
     duration_s: float
+    """Length of the part, in seconds."""
 
 
 def read_recording(
@@ -31,18 +32,19 @@ def read_recording(
     end_s: float | None = None,
     limits: MediaLimits = GENEROUS,
 ) -> Recording:
-    """The recording, or what lies from `start_s` to `end_s` of it; at least one excerpt.
+    """The recording in a file, or its part from `start_s` to `end_s`, which holds at least one excerpt.
 
-    Raises AudioError as `read_audio` does, and if it is too short for an excerpt.
+    Raises AudioError if `read_audio` does, or if the part is too short for an excerpt.
     """
     return _recording(read_audio(path, start_s, end_s, limits), path, start_s or 0.0, front_end)
 
 
 def recording_of(samples: NDArray[Any], rate: int, front_end: FrontEnd) -> Recording:
-    """The recording that samples in memory make; at least one excerpt.
+    """The recording of samples in memory, which hold at least one excerpt.
 
-    samples: float (n,) mono or (n, channels), in -1..1. rate: Hz.
-    Raises AudioError if they are too short, silent or not finite, or there is no such sampling rate.
+    samples: float (n,) mono or (n, channels), in -1..1.
+    rate: sampling rate of the samples, Hz.
+    Raises AudioError if the samples are too short, silent or not finite, or if the rate is not in `RATES`.
     """
     path = "samples"
     if rate not in RATES:
@@ -56,9 +58,12 @@ def recording_of(samples: NDArray[Any], rate: int, front_end: FrontEnd) -> Recor
 
 
 def _recording(samples: Samples, path: Path | str, start_s: float, front_end: FrontEnd) -> Recording:
-    """The recording of these samples; path: named in errors."""
-    duration_s, least_s = len(samples) / SAMPLE_RATE, front_end.excerpt_frames / FRAME_RATE
-    heard = spectrogram(samples, front_end.bands)
-    if heard.shape[1] < front_end.excerpt_frames:
-        raise AudioError(path, f"{duration_s:.1f} s of audio are too short; an excerpt takes {least_s:.1f} s")
-    return Recording(spectrogram=heard, start_s=start_s, duration_s=duration_s)
+    """The recording of samples at 22050 Hz.
+
+    path: name of the recording, for errors.
+    """
+    duration_s, min_s = len(samples) / SAMPLE_RATE, front_end.excerpt_frames / FRAME_RATE
+    bands = spectrogram(samples, front_end.bands)
+    if bands.shape[1] < front_end.excerpt_frames:
+        raise AudioError(path, f"{duration_s:.1f} s of audio are too short; an excerpt takes {min_s:.1f} s")
+    return Recording(spectrogram=bands, start_s=start_s, duration_s=duration_s)

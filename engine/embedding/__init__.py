@@ -1,4 +1,4 @@
-"""Snippets and excerpts -> embeddings: the networks, their weights, and the embedding of whole documents.
+"""Snippets and excerpts -> embeddings: the networks, their weights files, and the embedding of whole documents.
 
 `encoder`, `network`, `published` and `projection` import torch; `documents` does not.
 """

@@ -1,4 +1,4 @@
-"""From a file, or a folder of pages, to an embedded document: the front ends and the network put together."""
+"""Files and folders of pages -> embedded documents, by the front ends and the network."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -19,11 +19,11 @@ from engine.values import RECORDING_PLACE, Document, Embeddings, Kind, NetworkId
 RECORDING_SUFFIXES = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .m4a .aac .aif .aiff .wma .mp4 .mka .webm .au .caf .wv .ape".split()
 )
-"""What is taken for a recording by its name; of another name it is read when the kind is given."""
+"""Suffixes of files that count as recordings. A file with another suffix is read only if the caller names its kind."""
 
 
 class Encoder(Protocol):
-    """What embeds snippets: `engine.embedding.encoder.Encoder`, or a small stand-in for tests."""
+    """An object that embeds snippets: `engine.embedding.encoder.Encoder`, or a small stand-in for tests."""
 
     @property
     def identity(self) -> NetworkIdentity: ...
@@ -39,9 +39,9 @@ class Encoder(Protocol):
 
 
 def kind_of(path: Path) -> Kind:
-    """What a file or folder holds, judged by names alone.
+    """The kind of document that a file or folder holds, judged only by names.
 
-    Raises MediaError for a path that does not exist, or whose names say nothing.
+    Raises MediaError if the path does not exist, or if its names do not show the kind.
     """
     if path.is_dir():
         if page_files(path):
@@ -52,22 +52,22 @@ def kind_of(path: Path) -> Kind:
     suffix = path.suffix.lower()
     kind = kind_by_suffix(suffix)
     if kind is None:
-        what = f"neither a score nor a recording by its name ({suffix or 'no suffix'})"
-        raise MediaError(path, f"{what}; say which with --kind")
+        cause = f"neither a score nor a recording by its name ({suffix or 'no suffix'})"
+        raise MediaError(path, f"{cause}; give the kind with --kind")
     return kind
 
 
 def kind_by_suffix(suffix: str) -> Kind | None:
-    """What a file with a name of this suffix, in small letters, holds; None if that says nothing."""
+    """The kind of document in files with this suffix (lower case); None if the suffix does not show the kind."""
     if suffix in pages.SUFFIXES:
         return "score"
     return "recording" if suffix in RECORDING_SUFFIXES else None
 
 
 def page_files(folder: Path) -> list[Path]:
-    """The page images of a folder in their order, if these (no other media, no folders) are what it holds, else none.
+    """The page images of a folder in page order; empty if the folder also holds other media or folders.
 
-    Hidden files, and files that are no media at all (notes, lists), do not count.
+    Hidden files and files that are not media (notes, lists) are ignored.
     """
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     media = [path for path in visible if is_media(path)]
@@ -77,20 +77,20 @@ def page_files(folder: Path) -> list[Path]:
 
 
 def is_media(path: Path) -> bool:
-    """Whether the name is that of a score or a recording."""
+    """Whether the suffix of a path is that of a score or a recording."""
     return kind_by_suffix(path.suffix.lower()) is not None
 
 
 def name_of(path: Path) -> str:
-    """What a document is called if nobody says else: the file's stem, or the folder's name."""
+    """The default name of a document: the stem of the file, or the name of the folder."""
     path = path.absolute()
     return path.name if path.is_dir() else path.stem
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 (hex) over the bytes of a file, or over the page files of a folder in their order.
+    """The SHA-256 (hex) of the bytes of a file, or of the page files of a folder in page order.
 
-    Raises MediaError if a byte of it cannot be read.
+    Raises MediaError if a file cannot be read.
     """
     try:
         return hash_of(_blocks(page_files(path) if path.is_dir() else [path]))
@@ -99,7 +99,7 @@ def content_hash(path: Path) -> str:
 
 
 def hash_of(blocks: Iterable[bytes]) -> str:
-    """SHA-256 (hex) over blocks of bytes, one after the other."""
+    """The SHA-256 (hex) of consecutive blocks of bytes."""
     digest = hashlib.sha256()
     for block in blocks:
         digest.update(block)
@@ -107,13 +107,14 @@ def hash_of(blocks: Iterable[bytes]) -> str:
 
 
 def _blocks(files: Iterable[Path]) -> Iterator[bytes]:
+    """The bytes of all files, in blocks of at most 1 MiB."""
     for file in files:
         with file.open("rb") as stream:
-            yield from iter(lambda: stream.read(1 << 20), b"")  # read before the next file is opened
+            yield from iter(lambda: stream.read(1 << 20), b"")  # reads the whole file before `with` closes it
 
 
 Medium = Score | Recording
-"""What was read of a file, before it is embedded."""
+"""A file or folder that was read and is not embedded yet."""
 
 
 def read(
@@ -124,24 +125,24 @@ def read(
     end_s: float | None = None,
     limits: MediaLimits = GENEROUS,
 ) -> Medium:
-    """A file or folder, read up to where the network begins.
+    """The score or recording in a file or folder, ready to be cut into snippets and embedded.
 
-    start_s, end_s: the part of a recording that is read, in seconds; a score takes none.
-    Raises MediaError if it cannot be read, holds nothing to embed or more than `limits` allow, or has no such part.
+    start_s, end_s: the part of a recording to read, in seconds; for a score, both must be None.
+    Raises MediaError if the path cannot be read, has nothing to embed, exceeds `limits`, or has no such part.
     """
     if kind == "recording":
         return read_recording(path, front_end, start_s, end_s, limits)
     if start_s is not None or end_s is not None:
-        raise PageError(path, "a part in seconds was asked of a score; only recordings have seconds")
+        raise PageError(path, "expected a whole score, got a part in seconds; only recordings have seconds")
     return read_score(path, front_end, limits)
 
 
 def embed(
     path: Path, kind: Kind, encoder: Encoder, start_s: float | None = None, end_s: float | None = None
 ) -> tuple[Document, SnippetSequence]:
-    """A file or folder as a document, with `name_of` it for id and title, and its embedded snippets.
+    """The document in a file or folder, and its embedded snippets. Its id and title are `name_of` the path.
 
-    The arguments and errors are those of `read`.
+    Arguments and errors are those of `read`.
     """
     medium = read(path, kind, encoder.identity.front_end, start_s, end_s)
     name, (sequence,) = name_of(path), sequences([medium], encoder)
@@ -149,7 +150,7 @@ def embed(
 
 
 def described(document: Document, medium: Medium, sequence: SnippetSequence) -> Document:
-    """The document with what its medium and snippets tell of it."""
+    """The document with its number of snippets, and its pages and systems or its duration, filled in."""
     document = replace(document, snippets=len(sequence))
     if isinstance(medium, Score):
         return replace(document, pages=medium.pages, systems=medium.systems)
@@ -157,16 +158,16 @@ def described(document: Document, medium: Medium, sequence: SnippetSequence) -> 
 
 
 def sequences(media: Iterable[Medium], encoder: Encoder) -> list[SnippetSequence]:
-    """The embedded snippets of each medium; all scores go through the network together, and so do all recordings."""
+    """The embedded snippets of each medium. One call embeds all scores, and another call embeds all recordings."""
     media, front_end = list(media), encoder.identity.front_end
-    seen = [score.snippets(medium, front_end) for medium in media if isinstance(medium, Score)]
-    heard = [_excerpts(medium, front_end) for medium in media if isinstance(medium, Recording)]
-    scores, recordings = _embedded(seen, encoder, "score"), _embedded(heard, encoder, "recording")
+    score_windows = [score.snippets(medium, front_end) for medium in media if isinstance(medium, Score)]
+    excerpts = [_excerpts(medium, front_end) for medium in media if isinstance(medium, Recording)]
+    scores, recordings = _embedded(score_windows, encoder, "score"), _embedded(excerpts, encoder, "recording")
     return [next(scores if isinstance(medium, Score) else recordings) for medium in media]
 
 
 def recording_sequence(embeddings: Embeddings, start_s: float, front_end: FrontEnd) -> SnippetSequence:
-    """The excerpts of a recording that only asks, heard from `start_s` on; they need no bias, so it is 0."""
+    """The embedded excerpts of a query recording that starts at `start_s`. A query needs no bias, so the bias is 0."""
     places = recording_places(start_s, len(embeddings), front_end)
     return SnippetSequence(
         kind="recording", embeddings=embeddings, places=places, bias=np.zeros(len(embeddings), dtype=np.float32)
@@ -174,7 +175,7 @@ def recording_sequence(embeddings: Embeddings, start_s: float, front_end: FrontE
 
 
 def recording_places(start_s: float, count: int, front_end: FrontEnd) -> NDArray[Any]:
-    """(count,) of RECORDING_PLACE: where the excerpts of a recording lie that is heard from `start_s` on."""
+    """The places of the excerpts of a recording that starts at `start_s`: (count,) of RECORDING_PLACE."""
     places = np.empty(count, dtype=RECORDING_PLACE)
     places["start_s"] = start_s + np.arange(count) * (front_end.excerpt_hop_frames / audio.FRAME_RATE)
     places["end_s"] = places["start_s"] + front_end.excerpt_frames / audio.FRAME_RATE
@@ -182,12 +183,16 @@ def recording_places(start_s: float, count: int, front_end: FrontEnd) -> NDArray
 
 
 def _excerpts(recording: Recording, front_end: FrontEnd) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The excerpts of a recording and their places."""
     excerpts = audio.excerpts(recording.spectrogram, front_end)
     return excerpts, recording_places(recording.start_s, len(excerpts), front_end)
 
 
 def _embedded(cut: list[tuple[NDArray[Any], NDArray[Any]]], encoder: Encoder, kind: Kind) -> Iterator[SnippetSequence]:
-    """cut: of each medium its windows and their places."""
+    """The embedded snippets of each medium.
+
+    cut: windows (snippets or excerpts) and places of each medium.
+    """
     if not cut:
         return
     windows = cut[0][0] if len(cut) == 1 else np.concatenate([windows for windows, _ in cut])

@@ -1,4 +1,4 @@
-"""Snippets and excerpts -> embeddings, by the network of one weights file."""
+"""Snippets and excerpts -> embeddings, by the network of one weights file, which this module also reads and writes."""
 
 import hashlib
 import logging
@@ -35,18 +35,18 @@ _FAMILIES: dict[Family, type[Network]] = {
     "published": PublishedNetwork,
 }
 _BATCH = {"cpu": 32, "cuda": 4096}
-"""Inputs at a time, by device; fewer where the device's memory does not hold so many."""
-_SHARE = 16
-"""Inputs that are worth a thread."""
+"""Inputs per batch, by device type. The encoder halves the number if the device runs out of memory."""
+_MIN_SHARE = 16
+"""Minimum number of inputs for each thread."""
 _BIAS_ROWS = 512
-"""At a time: what they are multiplied to should stay in the cache."""
+"""Rows whose bias is computed at a time, so that their products with the background stay in the cache."""
 _BACKGROUND = "background."
-"""Prefix of the background's tensors, which lie beside the network's."""
+"""Prefix of the names of the background's tensors in a weights file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Background:
-    """Embeddings of music at large, to tell how readily a snippet resembles anything at all."""
+    """Embeddings of music at large, with which the encoder measures how much a snippet resembles any music."""
 
     score: Embeddings
     recording: Embeddings
@@ -73,11 +73,11 @@ class Encoder:
 
     @classmethod
     def load(cls, path: Path | str | None = None, *, threads: int = 1, device: str | None = None) -> "Encoder":
-        """The encoder of a weights file, the shipped one by default.
+        """The encoder of a weights file; by default, of the shipped weights file.
 
-        threads: that embed side by side on a CPU. torch should have one of its own (`engine.process.prepare`).
-        device: as torch names it; None is a CUDA device, if there is one.
-        Raises WeightsError if the file is missing, damaged, or of another format.
+        threads: number of threads that embed on a CPU. torch should use one thread (`engine.process.prepare`).
+        device: torch's name of the device; None takes a CUDA device if there is one, and the CPU otherwise.
+        Raises WeightsError if the file is missing, damaged, or in another format.
         """
         path = Path(path or DEFAULT_WEIGHTS)
         network, background, name = load_network(path)
@@ -87,38 +87,38 @@ class Encoder:
 
     @property
     def device(self) -> str:
-        """Where it computes, and why."""
-        found = "a CUDA device" if self._device.type == "cuda" else "no CUDA device"
-        return f"{self._device.type}: torch {torch.__version__} finds {found}"
+        """The device that computes, and the reason, for people."""
+        devices = "a CUDA device" if self._device.type == "cuda" else "no CUDA device"
+        return f"{self._device.type}: torch {torch.__version__} finds {devices}"
 
     def score(self, snippets: NDArray[np.uint8]) -> Embeddings:
-        """Embeddings of sheet snippets.
+        """The embeddings of sheet-music snippets, float32 (n, 32), rows of unit length.
 
         snippets: uint8 (n, strip_rows, snippet_px) at the working scale, white = 255.
-        Returns float32 (n, 32), unit rows. Raises ValueError for another shape or dtype.
+        Raises ValueError for another shape or dtype.
         """
         front_end = self.identity.front_end
         _require(snippets, np.uint8, (front_end.strip_rows, front_end.snippet_px))
         return self._embed(snippets, lambda batch: self._network.score(halved(batch)))
 
     def recording(self, excerpts: NDArray[np.float32]) -> Embeddings:
-        """Embeddings of audio excerpts.
+        """The embeddings of audio excerpts, float32 (n, 32), rows of unit length.
 
-        excerpts: float32 (n, bands, excerpt_frames), gain and compression as the front end has them.
-        Returns float32 (n, 32), unit rows. Raises ValueError for another shape or dtype.
+        excerpts: float32 (n, bands, excerpt_frames), with the gain and the compression of the front end.
+        Raises ValueError for another shape or dtype.
         """
         front_end = self.identity.front_end
         _require(excerpts, np.float32, (BANDS[front_end.bands], front_end.excerpt_frames))
         return self._embed(excerpts, lambda batch: self._network.recording(batch.unsqueeze(1)))
 
     def bias(self, embeddings: Embeddings, kind: Kind) -> NDArray[np.float32]:
-        """How readily each snippet of a document resembles queries at large, in units of cost.
+        """How much each snippet of a document resembles queries at large, float32 (n,), in units of cost.
 
-        embeddings: float32 (n, 32) of a document of this kind; the background is of the other kind.
-        Returns float32 (n,): t log mean exp(similarity / t) over the background, t the network's temperature. With it
-        the local cost `1 - similarity + bias` is, up to t and a constant, minus the logarithm of the likelihood ratio
-        of "this query snippet goes with this document snippet" against "it is any music", as the network was trained
-        to tell. A network without a temperature has learnt no such ratio: zeros.
+        The bias is t log mean exp(similarity / t) over the background, where t is the network's temperature. With the
+        bias, the local cost `1 - similarity + bias` is, up to the factor t and a constant, the negative logarithm of a
+        likelihood ratio: "the query snippet matches this document snippet" against "the query snippet is any music".
+        The network was trained to estimate this ratio. A network without a temperature was not, so its bias is 0.
+        embeddings: float32 (n, 32), of a document of this kind; the background is of the other kind.
         """
         background = self._background.recording if kind == "score" else self._background.score
         temperature = self._network.temperature
@@ -131,14 +131,15 @@ class Encoder:
         return np.asarray(temperature * (sums - np.log(np.float32(len(background)))), np.float32)
 
     def _embed(self, inputs: NDArray[Any], forward: Callable[[Tensor], Tensor]) -> Embeddings:
-        """Raises DeviceError if a CUDA device fails."""
-        shares = min(self._threads, len(inputs) // _SHARE)
+        """The embeddings of inputs, computed by several threads on a CPU. Raises DeviceError if a CUDA device fails."""
+        shares = min(self._threads, len(inputs) // _MIN_SHARE)
         if shares <= 1:
             return self._embed_share(inputs, forward)
         with ThreadPoolExecutor(shares) as pool:
             return np.concatenate(list(pool.map(self._embed_share, np.array_split(inputs, shares), repeat(forward))))
 
     def _embed_share(self, inputs: NDArray[Any], forward: Callable[[Tensor], Tensor]) -> Embeddings:
+        """The embeddings of one thread's inputs, in batches that shrink if the GPU runs out of memory."""
         parts: list[Embeddings] = []
         done = 0
         while done < len(inputs):
@@ -151,7 +152,7 @@ class Encoder:
                     raise DeviceError(f"the GPU has no memory for a single snippet: {exc}") from exc
                 self._batch = max(1, min(self._batch, len(part)) // 2)
                 torch.cuda.empty_cache()
-                logger.info("the GPU has memory for less: from here on %d snippets at a time", self._batch)
+                logger.info("the GPU ran out of memory; from now on a batch has %d snippets", self._batch)
             except RuntimeError as exc:
                 if self._device.type == "cpu":
                     raise
@@ -159,7 +160,8 @@ class Encoder:
         return np.concatenate(parts) if parts else np.empty((0, DIMENSION), np.float32)
 
     def _embed_batch(self, inputs: Tensor, forward: Callable[[Tensor], Tensor]) -> Embeddings:
-        # bfloat16 holds whatever float32 does, if with 8 digits; the network makes unit rows in float32.
+        """The embeddings of one batch."""
+        # bfloat16 has the range of float32 and 8 bits of precision. The network normalises rows in float32.
         cuda = self._device.type == "cuda"
         with torch.inference_mode(), torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=cuda):
             embeddings: Embeddings = forward(inputs.to(self._device)).float().cpu().numpy()
@@ -167,14 +169,14 @@ class Encoder:
 
 
 def build(architecture: Architecture, front_end: FrontEnd) -> Network:
-    """A network with random weights, of the family that the architecture names. Raises KeyError if it is unknown."""
+    """A network with random weights. Raises KeyError if the family of the architecture is unknown."""
     return _FAMILIES[architecture.family](architecture, front_end)
 
 
 def load_network(path: Path) -> tuple[Network, Background, str]:
     """The network of a weights file, its background and its name.
 
-    Raises WeightsError if the file is missing, damaged, or of another format.
+    Raises WeightsError if the file is missing, damaged, or in another format.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; `scorefind train` makes one")
@@ -193,14 +195,17 @@ def load_network(path: Path) -> tuple[Network, Background, str]:
 
 
 def halved(snippets: Tensor) -> Tensor:
-    """uint8 (n, h, w), white = 255 -> float (n, 1, h / 2, w / 2) in 0..1: means of 2 x 2 pixels."""
+    """Snippets at half resolution, float (n, 1, h / 2, w / 2) in 0..1: means of 2 x 2 pixels.
+
+    snippets: uint8 (n, h, w), white = 255.
+    """
     return nn.functional.avg_pool2d(snippets.unsqueeze(1).float() / 255.0, 2)
 
 
 def save_weights(path: Path, network: Network, background: Background, name: str, record: dict[str, Any]) -> None:
-    """Writes a weights file; float32 tensors as float16, which costs less than 1e-3 of an embedding.
+    """Writes a weights file. float32 tensors are stored as float16, which changes embeddings by less than 1e-3.
 
-    record: what should be remembered of the training (commit, settings, metrics); JSON.
+    record: facts about the training (commit, settings, metrics) as JSON values.
     """
     arrays = {key: tensor.detach().cpu().numpy() for key, tensor in network.state_dict().items()}
     arrays |= {f"{_BACKGROUND}score": background.score, f"{_BACKGROUND}recording": background.recording}
@@ -215,10 +220,12 @@ def save_weights(path: Path, network: Network, background: Background, name: str
 
 
 def _hash(path: Path) -> str:
+    """The SHA-256 (hex) of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _require(array: NDArray[Any], dtype: type, shape: tuple[int, int]) -> None:
+    """Raises ValueError if the array has another dtype, or another shape than (n, *shape)."""
     if array.dtype != dtype or array.shape[1:] != shape:
         raise ValueError(
             f"expected {np.dtype(dtype)} (n, {shape[0]}, {shape[1]}), got {array.dtype} {tuple(array.shape)}"

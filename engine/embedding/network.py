@@ -1,6 +1,7 @@
-"""The two-pathway embedding networks: a sheet snippet and an audio excerpt -> points of one space.
+"""The two-pathway embedding networks: a sheet snippet and an audio excerpt -> points in one space.
 
-What every network can do, and the default one; `engine.embedding.published` has the published ones.
+This module holds the interface of all networks (`Network`), and the families `default` and `residual`. The family
+`published` is in `engine.embedding.published`.
 """
 
 import abc
@@ -21,28 +22,29 @@ Family = Literal["default", "residual", "published"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """What a network is built like; stored with its weights. Files older than a setting mean its default."""
+    """The structure of a network, stored with its weights. A file without one of the settings has its default."""
 
     family: Family = "default"
     channels: tuple[int, ...] = (24, 48, 96, 128)
-    """Of each stage. Between two stages of the default family, and after each of the published, the maps are halved."""
+    """Number of channels of each stage. The default family halves the maps between two stages, and the published family
+    halves them after each stage."""
     head_channels: int = 32
-    """Channels left for the dense layer at the end."""
+    """Number of channels before the dense layer at the end."""
     attention: bool = True
     """Whether the recording pathway attends over time."""
     blocks: tuple[int, ...] = (1, 2, 1)
-    """Residual blocks of each stage after the first; of the residual family alone."""
+    """Number of residual blocks in each stage after the first; used only by the residual family."""
 
 
 class Network(nn.Module, abc.ABC):
-    """What embeds, of any family.
+    """A network of any family, which embeds snippets and excerpts.
 
     Snippets: float (n, 1, strip_rows / 2, snippet_px / 2) in 0..1, white = 1.
-    Excerpts: float (n, 1, bands, excerpt_frames), gain and compression as the front end has them.
+    Excerpts: float (n, 1, bands, excerpt_frames), with the gain and the compression of the front end.
     """
 
     log_scale: nn.Parameter | None
-    """Logarithm of the inverse temperature of the loss, where the network has learnt one."""
+    """Logarithm of the inverse temperature of the loss, shape (); None if the network learns no temperature."""
 
     def __init__(self, architecture: Architecture, front_end: FrontEnd) -> None:
         super().__init__()
@@ -53,30 +55,31 @@ class Network(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def score(self, snippets: Tensor) -> Tensor:
-        """float32 (n, 32), unit rows."""
+        """The embeddings of snippets, float32 (n, 32), rows of unit length."""
 
     @abc.abstractmethod
     def recording(self, excerpts: Tensor) -> Tensor:
-        """float32 (n, 32), unit rows."""
+        """The embeddings of excerpts, float32 (n, 32), rows of unit length."""
 
     def pair(self, snippets: Tensor, excerpts: Tensor) -> tuple[Tensor, Tensor]:
-        """Both embeddings of n pairs; how to embed in training, where a network may need to see the halves together."""
+        """The embeddings of n snippets and of their n excerpts. Training needs them together for some networks."""
         return self.score(snippets), self.recording(excerpts)
 
     def refit(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> bool:
-        """Fits anew, to many batches of pairs, what has a closed form; whether the network has such a part."""
+        """Fits the part of the network with a closed form, if any, to batches of pairs; returns whether it exists."""
         return False
 
     @property
     def temperature(self) -> float | None:
+        """The temperature of the loss; None if the network learns no temperature."""
         return None if self.log_scale is None else float(torch.exp(-self.log_scale.detach()))
 
 
 class TwoPathways(Network):
-    """The first default network: a small CNN a modality with a dense head, the audio one attending over time.
+    """The network of the family `default`: for each modality a small CNN with a dense head; audio also has attention.
 
-    A dense head and attention are what the published family gained most from (Balke et al., ISMIR 2019); the
-    strided stem makes it several times faster than the published VGG trunk.
+    The published family gained most from a dense head and from attention (Balke et al., ISMIR 2019). The strided stem
+    makes this network several times faster than the published VGG trunk.
     """
 
     def __init__(self, architecture: Architecture, front_end: FrontEnd) -> None:
@@ -93,10 +96,10 @@ class TwoPathways(Network):
 
 
 class ResidualNetwork(TwoPathways):
-    """The default network: as `TwoPathways`, with residual trunks that leave the full resolution early.
+    """The network of the family `residual`: `TwoPathways` with residual trunks that reduce the resolution early.
 
-    Where maps are large, normalisation and pooling cost more than convolution: the stem has neither, and stages are
-    entered by strided convolutions. Twice the width then costs the same time.
+    On large maps, normalisation and pooling take longer than convolution. So the stem has neither, and each stage
+    starts with a strided convolution. Twice the width then takes the same time.
     Source: He et al., "Deep Residual Learning" (CVPR 2016), section 3.
     """
 
@@ -110,7 +113,7 @@ class ResidualNetwork(TwoPathways):
 
 
 class Pathway(nn.Module):
-    """float (n, 1, height, width) -> float (n, 32) of unit length."""
+    """One modality of a network: float (n, 1, height, width) -> float (n, 32), rows of unit length."""
 
     def __init__(
         self,
@@ -138,6 +141,7 @@ class Pathway(nn.Module):
 
 
 def _trunk(channels: tuple[int, ...]) -> nn.Sequential:
+    """The convolutions of a pathway of the family `default`."""
     layers: list[nn.Module] = [_block(1, channels[0], kernel=5, stride=2), _block(channels[0], channels[0])]
     for before, after in itertools.pairwise(channels):
         layers += [nn.MaxPool2d(2), _block(before, after), _block(after, after)]
@@ -145,7 +149,11 @@ def _trunk(channels: tuple[int, ...]) -> nn.Sequential:
 
 
 def _residual_trunk(architecture: Architecture, shape: tuple[int, int]) -> nn.Sequential:
-    """Maps of 1/16 of the shape; tall inputs (quarter tones) are brought to whole tones by the stem."""
+    """The convolutions of a pathway of the family `residual`, whose output has 1/16 of the input's height and width.
+
+    shape: height and width of the input. Inputs of more than 128 rows (quarter tones) have another stem, which reduces
+        four rows to one; their output has 1/32 of the height.
+    """
     first, *others = architecture.channels
     rows = 4 if shape[0] > 128 else 2
     layers: list[nn.Module] = [
@@ -160,7 +168,7 @@ def _residual_trunk(architecture: Architecture, shape: tuple[int, int]) -> nn.Se
 
 
 class Residual(nn.Module):
-    """float (n, channels, h, w) -> the same shape: two convolutions around which the input is carried."""
+    """A residual block: two convolutions whose output is added to the input, float (n, channels, h, w)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -172,6 +180,7 @@ class Residual(nn.Module):
 
 
 def _block(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """A convolution with batch normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),

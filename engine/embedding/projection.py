@@ -1,4 +1,4 @@
-"""Canonical correlation analysis: two linear maps after which paired vectors correlate as much as they can."""
+"""Canonical correlation analysis: two linear maps that maximise the correlation of paired vectors."""
 
 from typing import Any, NamedTuple, cast
 
@@ -6,14 +6,19 @@ import torch
 from torch import Tensor, nn
 
 REGULARISER = 1e-3
-"""Added to the diagonal of both covariances."""
+"""Number added to the diagonal of both covariances."""
 
 _BROADENING = 1e-12
-"""Keeps the gradient finite where squared correlations coincide; exact where they differ by much more than 1e-6."""
+"""Number that keeps the gradient finite if squared correlations coincide. The gradient stays exact if they differ by
+much more than 1e-6."""
 
 
 class Bases(NamedTuple):
-    """`(score - score_mean) @ score` and `(recording - recording_mean) @ recording` correlate column by column."""
+    """Means and bases of both halves of the pairs, `score` and `recording`.
+
+    Centred vectors times their basis correlate column by column, the most correlated columns first.
+    Means: (d,). Bases: (d, d).
+    """
 
     score_mean: Tensor
     recording_mean: Tensor
@@ -22,14 +27,14 @@ class Bases(NamedTuple):
 
 
 def canonical_bases(score: Tensor, recording: Tensor) -> Bases:
-    """The means and bases of n pairs of vectors, most correlated directions first; float64, differentiable.
+    """The means and bases of n pairs of vectors, with the most correlated directions first; float64, differentiable.
 
-    score, recording: float (n, d), row i of both being one pair; n > 1.
+    score, recording: float (n, d), row i of both is one pair; n > 1.
 
-    With covariances S11, S22 (regularised) and S12, the bases U, V are those with U' S11 U = V' S22 V = I and U' S12 V
-    diagonal and positive. The original takes them from the eigenvectors of T T' and T' T, T = S11^-1/2 S12 S22^-1/2,
-    and then makes the signs agree; the singular vectors of T agree by themselves, and Cholesky factors in the place of
-    square roots turn T but not U and V.
+    With the covariances S11, S22 (both regularised) and S12, the bases U, V satisfy U' S11 U = V' S22 V = I, and
+    U' S12 V is diagonal and positive. The original computes them from the eigenvectors of T T' and T' T, where
+    T = S11^-1/2 S12 S22^-1/2, and then makes the signs agree. The signs of the singular vectors of T already agree.
+    Cholesky factors instead of square roots rotate T, but do not change U and V.
     Source: Hotelling 1936; Dorfer et al., TISMIR 2018, section 3 (in a network).
     """
     score, recording = score.double(), recording.double()
@@ -45,7 +50,7 @@ def canonical_bases(score: Tensor, recording: Tensor) -> Bases:
 
 
 class Projection(nn.Module):
-    """The bases a network embeds with, float64: those it was last fitted with."""
+    """The means and bases of the last fit, float64, by which a network projects its vectors."""
 
     score_mean: Tensor
     recording_mean: Tensor
@@ -59,13 +64,15 @@ class Projection(nn.Module):
             self.register_buffer(f"{half}_basis", torch.eye(dimension, dtype=torch.float64))
 
     def score(self, latents: Tensor) -> Tensor:
+        """The projections of score vectors, float64 (n, d)."""
         return (latents.double() - self.score_mean) @ self.score_basis
 
     def recording(self, latents: Tensor) -> Tensor:
+        """The projections of recording vectors, float64 (n, d)."""
         return (latents.double() - self.recording_mean) @ self.recording_basis
 
     def fit(self, score: Tensor, recording: Tensor) -> tuple[Tensor, Tensor]:
-        """Fits and keeps the bases of these pairs; returns the pairs projected, with gradients through the fit."""
+        """Fits the bases to these pairs and keeps them; returns the projected pairs, differentiable through the fit."""
         bases = canonical_bases(score, recording)
         self.score_mean.copy_(bases.score_mean.detach())
         self.recording_mean.copy_(bases.recording_mean.detach())
@@ -74,16 +81,18 @@ class Projection(nn.Module):
         return (score - bases.score_mean) @ bases.score, (recording - bases.recording_mean) @ bases.recording
 
 
-def _covariance(one: Tensor, other: Tensor) -> Tensor:
-    return one.T @ other / (len(one) - 1)
+def _covariance(left: Tensor, right: Tensor) -> Tensor:
+    """The covariance of centred vectors, (d, d)."""
+    return left.T @ right / (len(left) - 1)
 
 
 def _singular_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The left and right singular vectors of a matrix, in columns; differentiable."""
     return cast(tuple[Tensor, Tensor], _SingularVectors.apply(matrix))  # type: ignore[no-untyped-call]
 
 
 class _SingularVectors(torch.autograd.Function):
-    """(d, d) -> left and right singular vectors in columns, with a gradient that stays finite for equal values."""
+    """The singular vectors of a matrix, with a gradient that stays finite if singular values are equal."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
-"""The published networks, to be trained on the same corpus as the default one and compared with it.
+"""The published networks, for a comparison with the default network after training on the same corpus.
 
-A VGG-like trunk a modality with a dense head and, optionally, soft attention over the excerpt (Balke et al., ISMIR
-2019), joined by a layer of canonical correlation analysis (Dorfer et al., TISMIR 2018).
+Each modality has a VGG-like trunk with a dense head; the audio modality optionally has soft attention over the excerpt
+(Balke et al., ISMIR 2019). A layer of canonical correlation analysis joins both (Dorfer et al., TISMIR 2018).
 """
 
 import itertools
@@ -18,7 +18,10 @@ from engine.values import DIMENSION
 
 
 class PublishedNetwork(Network):
-    """Trunk, dense head, canonical correlation, unit length. Without a temperature: it learns by a ranking loss."""
+    """The network of the family `published`: trunk, dense head, canonical correlation analysis, unit length.
+
+    The network has no temperature, because it is trained with a ranking loss.
+    """
 
     def __init__(self, architecture: Architecture, front_end: FrontEnd) -> None:
         super().__init__(architecture, front_end)
@@ -30,37 +33,42 @@ class PublishedNetwork(Network):
         self.apply(_initialise)
 
     def score(self, snippets: Tensor) -> Tensor:
-        """With the projection as it was fitted last."""
+        """The embeddings of snippets under the last fitted projection, float32 (n, 32), rows of unit length."""
         return _unit(self.projection.score(self.score_pathway(snippets)))
 
     def recording(self, excerpts: Tensor) -> Tensor:
-        """With the projection as it was fitted last."""
-        return _unit(self.projection.recording(self._hear(excerpts)))
+        """The embeddings of excerpts under the last fitted projection, float32 (n, 32), rows of unit length."""
+        return _unit(self.projection.recording(self._latents(excerpts)))
 
     def pair(self, snippets: Tensor, excerpts: Tensor) -> tuple[Tensor, Tensor]:
-        """In training the projection is fitted to these very pairs, and gradients flow through the fit."""
+        """The embeddings of n pairs. Training fits the projection to these pairs, with gradients through the fit."""
         if not self.training:
             return super().pair(snippets, excerpts)
-        score, recording = self.projection.fit(self.score_pathway(snippets), self._hear(excerpts))
+        score, recording = self.projection.fit(self.score_pathway(snippets), self._latents(excerpts))
         return _unit(score), _unit(recording)
 
     @torch.no_grad()
     def refit(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> bool:
-        """Fits the projection to all pairs: 100 pairs of mere noise show a correlation of 0.9, 25,000 one of 0.07."""
+        """Fits the projection to all pairs, and returns True.
+
+        A fit needs many pairs: in pure noise, a fit to 100 pairs finds a correlation of 0.9, and a fit to 25,000 pairs
+        finds 0.07.
+        """
         self.eval()
-        latents = [(self.score_pathway(snippets), self._hear(excerpts)) for snippets, excerpts in pairs]
+        latents = [(self.score_pathway(snippets), self._latents(excerpts)) for snippets, excerpts in pairs]
         score, recording = (torch.cat(half) for half in zip(*latents, strict=True))
         self.projection.fit(score, recording)
         return True
 
-    def _hear(self, excerpts: Tensor) -> Tensor:
+    def _latents(self, excerpts: Tensor) -> Tensor:
+        """The vectors of excerpts before the projection, float32 (n, 32)."""
         if self.attention is not None:
             excerpts = excerpts * self.attention(excerpts)
         return cast(Tensor, self.recording_pathway(excerpts))
 
 
 class PublishedPathway(nn.Module):
-    """float (n, 1, height, width) -> float32 (n, 32), neither activated nor normalised."""
+    """One modality before the projection: float (n, 1, height, width) -> float32 (n, 32), any length."""
 
     def __init__(self, architecture: Architecture, shape: tuple[int, int], *, normalised_head: bool) -> None:
         super().__init__()
@@ -79,7 +87,7 @@ class PublishedPathway(nn.Module):
 
 
 class Attention(nn.Module):
-    """Excerpts float (n, 1, 92, T) -> float (n, 1, 1, T), the weight of each frame, 1 on average."""
+    """Soft attention, the weight of each frame, 1 on average: float (n, 1, 92, T) -> float (n, 1, 1, T)."""
 
     def __init__(self, architecture: Architecture, frames: int) -> None:
         super().__init__()
@@ -92,6 +100,7 @@ class Attention(nn.Module):
 
 
 def _trunk(channels: tuple[int, ...]) -> nn.Sequential:
+    """Two convolutions and a pooling per stage."""
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise((1, *channels)):
         layers += [*_convolution(before, after), *_convolution(after, after), nn.MaxPool2d(2)]
@@ -99,16 +108,19 @@ def _trunk(channels: tuple[int, ...]) -> nn.Sequential:
 
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
+    """A convolution with batch normalisation and ELU."""
     return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), _normalisation(outputs), nn.ELU(inplace=True)]
 
 
 def _normalisation(channels: int) -> nn.BatchNorm2d:
-    # The original averages 1 / standard deviation over batches, this the variance; they agree where batches do.
+    """The batch normalisation of the published networks."""
+    # The original averages 1 / standard deviation over batches, and torch averages the variance. Both agree if all
+    # batches have the same variance.
     return nn.BatchNorm2d(channels, eps=1e-4, momentum=0.1)
 
 
 def _initialise(module: nn.Module) -> None:
-    """He's uniform distribution with gain 1, biases 0."""
+    """Initialises weights by He's uniform distribution with gain 1, and biases with 0."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_uniform_(module.weight, nonlinearity="linear")
         if module.bias is not None:
@@ -116,4 +128,5 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _unit(rows: Tensor) -> Tensor:
+    """The rows at unit length, float32."""
     return nn.functional.normalize(rows, dim=1).float()

@@ -1,12 +1,12 @@
-"""Which document snippets are nearest to those of a query? Indexes by inner product, one type a module.
+"""Nearest-neighbour indexes: find the document snippets with the largest inner products with query snippets.
 
-    interface.py    what every index does (`Index`), and a search shared among threads (`nearest`)
-    flat.py         compares every row: up to a quarter of a million
-    cells.py        an inverted file: searches a few cells of many rows, from disk
-    gpu.py          a copy of either on a GPU
-    amended.py      an older index, with what was added since beside it and what was removed since skipped
+    interface.py    the interface of every index (`Index`), and a search by several threads (`nearest`)
+    flat.py         the index that compares every row, for up to 250,000 rows
+    cells.py        the index of more rows: an inverted file on disk, of which a search reads a few cells
+    gpu.py          a copy of either index on a GPU
+    amended.py      an older index that skips removed documents, with an index of added documents beside it
     centroids.py    the centroids of cells
-    blocks.py       documents read in blocks, for those that build
+    blocks.py       documents read in blocks while an index is built
     files.py        index files
 
 Row i of an index is snippet i of the documents packed one after the other.
@@ -45,9 +45,9 @@ __all__ = [
 
 
 def build(documents: Documents, *, threads: int) -> FlatIndex | CellIndex:
-    """An index of the type that the number of snippets asks for.
+    """A new index of the documents: flat for up to 250,000 snippets, with cells for more.
 
-    Documents are read in blocks, and memory holds 128 bytes a snippet (flat) or 41 (cells) meanwhile.
+    Documents are read in blocks. While the index is built, memory holds 128 bytes per snippet (flat) or 41 (cells).
     """
     if cell_count(int(documents.offsets[-1] - documents.offsets[0])) == 0:
         return flat.build(documents)

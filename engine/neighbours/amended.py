@@ -1,4 +1,4 @@
-"""An older index that serves the current documents: removed ones are skipped, new ones are searched beside it."""
+"""An index made of several: an older index that skips removed documents, and indexes of documents added since."""
 
 from dataclasses import dataclass
 
@@ -11,22 +11,25 @@ from engine.values import Embeddings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """Some documents in an index of their own, and where they start among the current documents."""
+    """An index of some documents, and the positions of these documents among all current documents."""
 
     index: Index
     offsets: NDArray[np.int64]
-    """(documents + 1,): the row at which each document starts in this index."""
+    """Row at which each document starts in this index, (documents + 1,)."""
     starts: NDArray[np.int64]
-    """(documents,): the row at which each document starts among all current ones; -1: it was removed."""
+    """Row at which each document starts among all current documents, (documents,); -1 for a removed document."""
 
     def search(self, query: Embeddings, k: int, probes: int) -> Neighbours:
-        """As `Index.search`, with the rows of the current documents."""
+        """The k nearest rows of each query snippet, numbered among all current documents; see `Index.search`.
+
+        A row of a removed document becomes row -1 with similarity -inf.
+        """
         similarities, rows = self.index.search(query, max(1, min(k, self.index.ntotal)), probes)
         documents = np.searchsorted(self.offsets, rows, side="right") - 1
         starts = self.starts[np.maximum(documents, 0)]
-        here = (rows >= 0) & (starts >= 0)
-        now = np.where(here, starts + rows - self.offsets[np.maximum(documents, 0)], -1)
-        return np.where(here, similarities, np.float32(-np.inf)), now
+        kept = (rows >= 0) & (starts >= 0)
+        current = np.where(kept, starts + rows - self.offsets[np.maximum(documents, 0)], -1)
+        return np.where(kept, similarities, np.float32(-np.inf)), current
 
 
 class AmendedIndex:
@@ -39,11 +42,11 @@ class AmendedIndex:
 
     @property
     def ntotal(self) -> int:
-        """The rows of all segments, those of removed documents included."""
+        """The number of rows of all segments, including rows of removed documents."""
         return sum(segment.index.ntotal for segment in self._segments)
 
     def search(self, query: Embeddings, k: int, probes: int = PROBES) -> Neighbours:
-        """As `Index.search`."""
+        """The k nearest rows of each query snippet in all segments; see `Index.search`."""
         return merged([segment.search(query, k, probes) for segment in self._segments], k)
 
     def describe(self) -> str:

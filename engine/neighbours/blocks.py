@@ -1,4 +1,4 @@
-"""The snippets of many documents, read in blocks, so that memory holds the index alone while it is built."""
+"""The snippets of many documents, read in blocks, so that memory holds only the index while it is built."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import numpy as np
 from engine.values import Documents, Embeddings
 
 BLOCK_ROWS = 1 << 18
-"""Rows turned to float32 at a time."""
+"""Number of rows converted to float32 at a time, about."""
 
 
 def blocks(documents: Documents) -> Iterator[Embeddings]:
@@ -21,11 +21,11 @@ def blocks(documents: Documents) -> Iterator[Embeddings]:
 
 
 def sample(documents: Documents, rows: int) -> Embeddings:
-    """About `rows` snippets, of documents drawn at random; the same ones each time."""
+    """About `rows` snippets of randomly drawn documents, float32 (n, 32). Each call draws the same snippets."""
     rng = np.random.default_rng(0)
     lengths = np.diff(documents.offsets)
     order = rng.permutation(len(lengths))
-    enough = int(np.searchsorted(np.cumsum(lengths[order]), rows)) + 1
-    drawn = documents.take(np.sort(order[:enough])).embeddings
+    count = int(np.searchsorted(np.cumsum(lengths[order]), rows)) + 1
+    drawn = documents.take(np.sort(order[:count])).embeddings
     chosen = np.sort(rng.choice(len(drawn), min(len(drawn), rows), replace=False))
     return np.ascontiguousarray(drawn[chosen], dtype=np.float32)

@@ -1,8 +1,8 @@
-"""The index of many rows: an inverted file, of whose cells a search reads a fixed number.
+"""The index of many rows: an inverted file, of which a search reads a fixed number of cells.
 
-Rows lie in cells of some 300, each the rows nearest to one centroid. A graph over the centroids (HNSW) finds the cells
-to search, so a search takes the same time however many rows there are. A row takes 41 bytes: 8 bits a number and its
-id. The index lies on disk, and a search reads the cells that it needs.
+A cell has about 300 rows: the rows nearest to the cell's centroid. A graph over the centroids (HNSW) finds the cells to
+search, so the time of a search does not depend on the number of rows. A row takes 41 bytes: 8 bits per dimension, 8
+bytes of id, and its share of the graph. The index lies on disk, and a search reads only the cells that it needs.
 """
 
 from typing import Any, TypeGuard
@@ -18,19 +18,19 @@ from engine.neighbours.interface import PROBES, Neighbours, nearest
 from engine.values import DIMENSION, Documents, Embeddings
 
 EXACT_ROWS = 250_000
-"""Up to so many rows the index is flat, and no file is kept: the index is the embeddings."""
+"""Maximum number of rows of a flat index. A flat index needs no file, because it consists of the embeddings."""
 CELL_ROWS = 300
-"""Rows of a cell, about. The number of cells is a power of two."""
+"""Mean number of rows in a cell, about: the number of cells is a power of two."""
 SAMPLE_ROWS = 40
-"""Rows a centroid is learnt from."""
+"""Number of rows that each centroid is learnt from, on average."""
 ASSIGN_PROBES = 4
-"""First-level cells in which a row's cell is sought: nine in ten rows come into the one whose centroid is nearest."""
+"""First-level cells searched for the cell of a row. With 4, nine in ten rows get the cell with the nearest centroid."""
 GRAPH_DEGREE, GRAPH_EFFORT = 16, 80
-"""The graph over the centroids: links of a node, and nodes held in view while it is built."""
+"""Links per node of the graph over the centroids, and candidate nodes (efConstruction) while the graph is built."""
 
 
 class CellIndex:
-    """An index that compares the rows of a few cells."""
+    """An index that compares each query snippet with the rows of a few cells."""
 
     concurrent = True
 
@@ -43,7 +43,7 @@ class CellIndex:
         return int(self.raw.ntotal)
 
     def search(self, query: Embeddings, k: int, probes: int = PROBES) -> Neighbours:
-        """As `Index.search`."""
+        """The k nearest rows of each query snippet among the rows of `probes` cells; see `Index.search`."""
         faiss.omp_set_num_threads(1)  # see `FlatIndex.search`
         parameters: Any = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
         if _has_graph(self.raw):
@@ -53,9 +53,9 @@ class CellIndex:
         return similarities, rows
 
     def movable(self) -> Any:
-        """The FAISS index in a form that a GPU can hold: FAISS has no graphs there, so a search compares all centroids.
+        """The FAISS index in a form that a GPU can hold. Rows are not copied.
 
-        Rows are not copied.
+        FAISS has no graphs on a GPU, so a search compares the query with all centroids there.
         """
         if not _has_graph(self.raw):
             return self.raw
@@ -71,12 +71,12 @@ class CellIndex:
 
 
 def cell_count(rows: int) -> int:
-    """The number of cells of an index of so many rows; 0 for a flat index."""
+    """The number of cells of an index of `rows` rows; 0 for a flat index."""
     return 0 if rows <= EXACT_ROWS else 1 << max(0, round(np.log2(rows / CELL_ROWS)))
 
 
 def build(documents: Documents, *, threads: int) -> CellIndex:
-    """The index of more than EXACT_ROWS snippets; memory holds the index alone while it is built."""
+    """A new index of documents with more than EXACT_ROWS snippets. While it is built, memory holds only the index."""
     faiss.omp_set_num_threads(threads)
     count = cell_count(int(documents.offsets[-1] - documents.offsets[0]))
     centroids, assigning = learn(sample(documents, SAMPLE_ROWS * count), count)
@@ -84,7 +84,7 @@ def build(documents: Documents, *, threads: int) -> CellIndex:
     graph.hnsw.efConstruction = GRAPH_EFFORT
     graph.add(centroids)
     raw = _empty(graph, len(centroids))
-    raw.quantizer_trains_alone = 2  # its centroids are there
+    raw.quantizer_trains_alone = 2  # the quantizer already has its centroids
     raw.train(sample(documents, SAMPLE_ROWS * DIMENSION))
     first_level = CellIndex(assigning)
     for block in blocks(documents):
@@ -93,10 +93,12 @@ def build(documents: Documents, *, threads: int) -> CellIndex:
 
 
 def extend(index: CellIndex, rows: NDArray[np.int64], new: Documents, *, threads: int) -> CellIndex:
-    """The index of the current documents, made from an older one whose cells stay, which takes seconds.
+    """An index of the current documents, made from an older index in seconds, because the cells stay the same.
 
-    index: holds as many cells as the current number of rows asks for (`extendable`).
-    rows: int64 (index.ntotal,), which row each of its rows is now; those that stay come before all new ones. -1: gone.
+    index: older index, whose number of cells suits the current number of rows (`extendable`).
+    rows: int64 (index.ntotal,), current row of each row of the older index; -1 for a removed row. Rows that stay come
+        before all new rows.
+    new: documents added since.
     """
     faiss.omp_set_num_threads(threads)
     old = index.raw
@@ -119,16 +121,17 @@ def extend(index: CellIndex, rows: NDArray[np.int64], new: Documents, *, threads
 
 
 def extendable(index: FlatIndex | CellIndex, rows: int) -> TypeGuard[CellIndex]:
-    """Whether an index has as many cells as one of so many rows."""
+    """Whether an index has the same number of cells as a new index of `rows` rows, so that `extend` can extend it."""
     return isinstance(index, CellIndex) and 1 << round(np.log2(index.raw.nlist)) == cell_count(rows)
 
 
 def _has_graph(raw: Any) -> bool:
+    """Whether a graph over the centroids finds the cells of a FAISS index."""
     return isinstance(faiss.downcast_index(raw.quantizer), faiss.IndexHNSW)
 
 
 def _empty(quantizer: Any, count: int) -> Any:
-    """An empty FAISS inverted file of `count` cells, whose centroids are those of the quantizer."""
+    """An empty FAISS inverted file of `count` cells, which has the centroids of the quantizer."""
     raw = faiss.IndexIVFScalarQuantizer(
         quantizer, DIMENSION, count, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
     )
@@ -137,6 +140,9 @@ def _empty(quantizer: Any, count: int) -> Any:
 
 
 def _put(raw: Any, block: Embeddings, cell: NDArray[np.int64]) -> None:
-    """Adds rows, each to the cell given for it, int64 (rows, 1)."""
+    """Adds each row of a block to its cell.
+
+    cell: int64 (rows, 1), number of the cell of each row.
+    """
     numbers = np.arange(raw.ntotal, raw.ntotal + len(block), dtype=np.int64)
     raw.add_core(len(block), *(faiss.swig_ptr(array) for array in (block, numbers, cell)))

@@ -1,6 +1,7 @@
-"""The centroids of cells, learnt by k-means of k-means: 65,536 at once would take hours, two levels take a minute.
+"""The centroids of cells, learnt by two levels of k-means.
 
-(`faiss.contrib.clustering` has two levels too, with 25 rounds at the second one, and fails where a cluster is empty.)
+One level would take hours for 65,536 centroids; two levels take a minute. `faiss.contrib.clustering` also has two
+levels, but with 25 iterations at the second level, and it fails if a cluster is empty.
 """
 
 from typing import Any
@@ -12,11 +13,11 @@ from engine.neighbours.interface import gpus
 from engine.values import DIMENSION, Embeddings
 
 COARSE_ROUNDS, FINE_ROUNDS = 8, 6
-"""Rounds of k-means at the first and at the second level."""
+"""Iterations of k-means at the first and at the second level."""
 
 
 def learn(sample: Embeddings, count: int) -> tuple[Embeddings, Any]:
-    """About `count` centroids of the sample, and a FAISS index that finds the centroid nearest to a row."""
+    """About `count` centroids of the sample, and a FAISS index that finds the nearest centroid of a row."""
     coarse = _means(sample, 1 << (count.bit_length() - 1) // 2, COARSE_ROUNDS)
     first_level = faiss.IndexFlatIP(DIMENSION)
     first_level.add(coarse)
@@ -26,7 +27,7 @@ def learn(sample: Embeddings, count: int) -> tuple[Embeddings, Any]:
     shares = np.maximum(1, np.round(sizes / len(sample) * count).astype(np.int64)).tolist()
     centroids = np.concatenate([_means(group, share, FINE_ROUNDS) for group, share in zip(groups, shares, strict=True)])
     first_level = faiss.IndexFlatIP(DIMENSION)
-    first_level.add(coarse[present])  # those alone that hold centroids, so that each row finds one
+    first_level.add(coarse[present])  # only first-level cells with centroids, so that each row finds a centroid
     assigning: Any = faiss.IndexIVFFlat(first_level, DIMENSION, len(present), faiss.METRIC_INNER_PRODUCT)
     assigning.is_trained = True
     assigning.add(centroids)
@@ -34,7 +35,7 @@ def learn(sample: Embeddings, count: int) -> tuple[Embeddings, Any]:
 
 
 def _means(rows: Embeddings, count: int, rounds: int) -> Embeddings:
-    """At most `count` centroids by spherical k-means; the rows themselves where there are no more."""
+    """At most `count` centroids by spherical k-means; the rows themselves if there are at most `count` rows."""
     if count >= len(rows):
         return rows
     learner = faiss.Kmeans(

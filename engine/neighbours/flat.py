@@ -1,4 +1,4 @@
-"""The flat index: each query snippet is compared with every row, so what it finds is exact."""
+"""The flat index: compares each query snippet with every row, so its results are exact."""
 
 from typing import Any
 
@@ -11,12 +11,15 @@ from engine.values import DIMENSION, Documents, Embeddings
 
 
 class FlatIndex:
-    """An index that compares every row. 128 bytes a row."""
+    """An index that compares each query snippet with every row. A row takes 128 bytes."""
 
     concurrent = True
 
     def __init__(self, raw: Any = None) -> None:
-        """raw: a FAISS index that is searched as it is; by default an empty one over embeddings."""
+        """Wraps a FAISS index, by default a new and empty index over embeddings.
+
+        raw: any FAISS index whose search needs no parameters.
+        """
         self.raw: Any = faiss.IndexFlatIP(DIMENSION) if raw is None else raw
 
     @property
@@ -24,9 +27,9 @@ class FlatIndex:
         return int(self.raw.ntotal)
 
     def search(self, query: Embeddings, k: int, probes: int = 0) -> Neighbours:
-        """As `Index.search`; there are no cells, so `probes` changes nothing."""
-        # FAISS's own threads spin while they wait for each other, which took a hundred times as long on a busy machine.
-        faiss.omp_set_num_threads(1)  # holds for the calling thread alone, so it is set before each search
+        """The k nearest rows of each query snippet; see `Index.search`. Without cells, `probes` has no effect."""
+        # FAISS's own threads spin while they wait; on a busy machine, a search took a hundred times longer.
+        faiss.omp_set_num_threads(1)  # affects only the calling thread, so every search sets it
         similarities, rows = self.raw.search(np.ascontiguousarray(query), k, params=None)
         return similarities, rows
 
@@ -39,7 +42,7 @@ class FlatIndex:
 
 
 def build(documents: Documents) -> FlatIndex:
-    """The flat index of the documents."""
+    """A new flat index of the documents."""
     index = FlatIndex()
     for block in blocks(documents):
         index.raw.add(block)
@@ -47,13 +50,13 @@ def build(documents: Documents) -> FlatIndex:
 
 
 def exact(documents: Documents, query: Embeddings, k: int, *, threads: int) -> Neighbours:
-    """The nearest snippets by comparing all of them, block after block: the truth that recall is measured against."""
-    found: list[Neighbours] = []
+    """The k nearest snippets of each query snippet, by comparing all snippets: the reference for measuring recall."""
+    best: list[Neighbours] = []
     done = 0
     for block in blocks(documents):
         flat = FlatIndex()
         flat.raw.add(block)
         similarities, rows = nearest(flat, query, k, threads=threads)
-        found = [merged([*found, (similarities, rows + done)], k)]
+        best = [merged([*best, (similarities, rows + done)], k)]
         done += len(block)
-    return found[0]
+    return best[0]

@@ -1,4 +1,4 @@
-"""The index on a GPU, a copy of one in memory."""
+"""An index on a GPU: a copy of an index on the CPU."""
 
 import logging
 import threading
@@ -13,25 +13,25 @@ from engine.values import Embeddings
 logger = logging.getLogger(__name__)
 
 MIN_ROWS = 100_000
-"""Below so many rows a CPU finds the nearest before a GPU has its first answer."""
+"""Minimum number of rows for a GPU; with fewer rows, the CPU finishes a search before a GPU would."""
 MAX_BYTES = 8 << 30
-"""GPU memory for one index; alignment and other processes need some too."""
+"""Maximum GPU memory of one index; alignment and other processes need GPU memory too."""
 SCRATCH_BYTES = 256 << 20
-"""GPU memory for a search; FAISS would take 1.5 GiB."""
+"""GPU memory for the intermediate results of a search; FAISS would reserve 1.5 GiB."""
 MAX_K = 2048
-"""Most neighbours that FAISS finds on a GPU for a query snippet, and most cells that it searches."""
+"""Maximum number of neighbours per query snippet, and of cells to search, that FAISS supports on a GPU."""
 
 
 class GpuIndex:
-    """An index on the first GPU, for any number of threads; it works for one at a time.
+    """An index on the first GPU. Any number of threads may search; a lock admits one thread at a time.
 
-    Once the GPU fails, the index that it was copied from answers instead.
+    Once the GPU fails, the original index on the CPU answers all searches.
     """
 
     concurrent = False
 
     def __init__(self, original: FlatIndex | CellIndex) -> None:
-        """Raises RuntimeError if the GPU has no room for the index, or cannot hold one of its type."""
+        """Copies an index to the GPU. Raises RuntimeError if the GPU lacks memory or cannot hold its type."""
         self._resources = faiss.StandardGpuResources()
         self._resources.setTempMemory(SCRATCH_BYTES)
         self._original = original
@@ -43,7 +43,7 @@ class GpuIndex:
         return self._original.ntotal
 
     def search(self, query: Embeddings, k: int, probes: int = PROBES) -> Neighbours:
-        """As `Index.search`."""
+        """The k nearest rows of each query snippet; see `Index.search`. Above MAX_K, the CPU searches."""
         if max(k, probes) > MAX_K:
             return self._original.search(query, k, probes)
         with self._lock:
@@ -51,7 +51,7 @@ class GpuIndex:
                 try:
                     return self._copy.search(query, k, probes)
                 except RuntimeError as exc:
-                    logger.warning("FAISS on the GPU failed, so the CPU finds neighbours from here on: %s", exc)
+                    logger.warning("FAISS failed on the GPU; from now on the CPU finds neighbours: %s", exc)
                     self._copy = None
         return self._original.search(query, k, probes)
 
@@ -60,15 +60,18 @@ class GpuIndex:
 
 
 def on_gpu(index: FlatIndex | CellIndex, *, budget_bytes: int = MAX_BYTES) -> Index:
-    """A copy of the index on a GPU, where that pays and there is room; else the index itself. The log says why."""
-    needed = index.ntotal * (index.raw.sa_code_size() + 8)
+    """A copy of the index on a GPU, or the index itself if no GPU helps or has room. The log gives the reason.
+
+    budget_bytes: maximum GPU memory of the copy.
+    """
+    needed_bytes = index.ntotal * (index.raw.sa_code_size() + 8)
     cause = None
     if gpus() == 0:
         cause = "FAISS finds no GPU"
     elif index.ntotal < MIN_ROWS:
         cause = f"it has fewer than {MIN_ROWS} rows"
-    elif needed > budget_bytes:
-        cause = f"it needs {needed / 2**30:.1f} GiB of the {budget_bytes / 2**30:.1f} GiB it may have on the GPU"
+    elif needed_bytes > budget_bytes:
+        cause = f"it needs {needed_bytes / 2**30:.1f} GiB of GPU memory, and {budget_bytes / 2**30:.1f} GiB are allowed"
     chosen: Index = index
     if cause is None:
         try:

@@ -1,1 +1,1 @@
-"""The shipped networks: safetensors files, each with a model card beside it."""
+"""The shipped networks: safetensors files of weights, each with a model card beside it."""

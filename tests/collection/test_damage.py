@@ -129,7 +129,10 @@ def test_a_large_collection_is_verified_by_check_alone(path: Path, monkeypatch: 
 def test_a_large_index_that_cannot_be_read_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "VERIFY_BYTES", 0)
     flip(path / "scores-000001.faiss", 0)
-    with Collection.open(path) as collection, pytest.raises(CollectionDamagedError, match="FAISS cannot read it"):
+    with (
+        Collection.open(path) as collection,
+        pytest.raises(CollectionDamagedError, match="FAISS cannot read the index"),
+    ):
         collection.index("score")
 
 

@@ -1,4 +1,4 @@
-"""Every backend computes what the definition says."""
+"""Every alignment backend computes what `engine.alignment.definition` computes."""
 
 import itertools
 from collections.abc import Iterator
@@ -41,12 +41,12 @@ SETTINGS = [
     )
 ]
 MULLER = np.abs(np.subtract.outer([3, 0, 6], [2, 4, 0, 4, 0, 0, 5, 2])).astype(np.float32)
-"""|x - y| of X = (3, 0, 6) and Y = (2, 4, 0, 4, 0, 0, 5, 2); Müller, section 7.2."""
+"""Local costs |x - y| of X = (3, 0, 6) and Y = (2, 4, 0, 4, 0, 0, 5, 2); Müller, section 7.2."""
 CLASSIC = Alignment(steps="classic", jump_penalty=np.inf)
 SLOPE = Alignment(steps="slope", jump_penalty=np.inf)
 PUBLISHED_DTW = Alignment(steps="classic", whole=True, normalise="path", jump_penalty=np.inf, bias_weight=0.0)
 LENGTHS = [3, 0, 1, 7, 17, 2, 4, 5, 1, 12, 6, 0, 8, 9, 2, 10, 3, 11, 37, 5]
-"""Of documents: more than fill the lanes once, none a multiple of another."""
+"""Lengths of documents in snippets. There are more documents than SIMD lanes, and their number is no multiple of 16."""
 
 Floats = NDArray[np.float32]
 
@@ -71,7 +71,7 @@ def settings(request: pytest.FixtureRequest) -> Alignment:
 
 
 def with_costs(costs: NDArray[np.floating]) -> tuple[Floats, Floats]:
-    """A query and a document whose local costs (no bias) are the given ones exactly, if they are small integers."""
+    """A query and a document with exactly the given local costs (without bias), which must be small integers."""
     query = np.eye(len(costs), DIMENSION, dtype=np.float32)
     document = np.zeros((costs.shape[1], DIMENSION), dtype=np.float32)
     document[:, : len(costs)] = 1 - costs.T
@@ -88,7 +88,7 @@ def packed(*documents: Floats) -> Packed:
 
 
 def random_pairs(lengths: list[int], rows: int, *, ties: bool, half: bool) -> tuple[Floats, Packed]:
-    """A query and documents; with `ties` every number is a small multiple of 1/4, so that sums are exact."""
+    """A query and documents of random embeddings; with `ties` numbers are multiples of 1/4, so sums are exact."""
     rng = np.random.default_rng(0)
 
     def embeddings(count: int) -> Floats:
@@ -109,7 +109,7 @@ def random_pairs(lengths: list[int], rows: int, *, ties: bool, half: bool) -> tu
 def paths(
     rows: int, columns: int, steps: StepSet, jumps: bool, whole: bool
 ) -> Iterator[tuple[list[tuple[int, int]], int]]:
-    """Every path through a small matrix that enters no cell twice: the cells it passes, and how many jumps it makes."""
+    """Every path through a small matrix that enters no cell twice: the cells it passes, and its number of jumps."""
 
     def grow(path: list[tuple[int, int]], jumped: int) -> Iterator[tuple[list[tuple[int, int]], int]]:
         i, j = path[-1]

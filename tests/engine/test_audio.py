@@ -112,7 +112,7 @@ def test_compression_acts_on_what_the_gain_left() -> None:
 
 
 def quarter_tone_band(pitch: float) -> float:
-    """Where a MIDI pitch lies among the bands: A0 between the first two."""
+    """The position of a MIDI pitch among the bands; A0 lies between the first two."""
     return 2 * (pitch - 21) + 0.5
 
 
@@ -226,7 +226,7 @@ def test_a_recording_too_long_is_refused(tmp_path: Path) -> None:
     assert len(read_audio(tmp_path / "a.wav", limits=MediaLimits(seconds=3.0))) == 3 * SAMPLE_RATE
     assert len(read_audio(tmp_path / "a.wav", 0.5, 2.0, MediaLimits(seconds=1.5))) == 1.5 * SAMPLE_RATE
     for part in ((None, None), (0.1, 3.0), (0.1, None)):
-        with pytest.raises(AudioError, match=r"a\.wav: longer than 2 s, the most that is taken"):
+        with pytest.raises(AudioError, match=r"a\.wav: longer than 2 s, the maximum"):
             read_audio(tmp_path / "a.wav", *part, MediaLimits(seconds=2.0))
 
 

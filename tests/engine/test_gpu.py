@@ -1,4 +1,4 @@
-"""The GPU's alignment: its kernels on the CPU, what the compiler says of them, and, where there is a GPU, on that."""
+"""The GPU backend: its kernels emulated on the CPU, their compilation, and their results on a GPU if there is one."""
 
 import itertools
 import logging
@@ -34,7 +34,7 @@ emulated = pytest.mark.skipif(COMPILER is None, reason="there is no g++ to compi
 
 
 def sequences(lengths: list[int], rng: np.random.Generator, *, ties: bool) -> Packed:
-    """Random embeddings; with `ties` small multiples of 1/4, so that sums are exact and many are equal."""
+    """Documents of random embeddings; with `ties` numbers are multiples of 1/4: sums are exact, and many tie."""
     count = sum(lengths)
     if ties:
         values = (rng.integers(-1, 2, (count, DIMENSION)) / 2).astype(np.float32)
@@ -52,18 +52,18 @@ def queries(lengths: list[int], rng: np.random.Generator, *, ties: bool) -> list
     return np.split(packed.embeddings.astype(np.float32), packed.offsets[1:-1])
 
 
-def refuse(asked: object, documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
-    raise AssertionError("the CPU was asked")
+def fail(queries: object, documents: Packed, settings: Alignment) -> tuple[Alignments, ...]:
+    raise AssertionError("the GPU backend fell back to the CPU")
 
 
 def emulation(
     max_words: int = 4, cupy: EmulatedCupy | None = None, *, three_way: bool = True, halves: bool | None = None
 ) -> gpu.Gpu:
-    return gpu.Gpu(cupy or EmulatedCupy(), refuse, max_words=max_words, three_way=three_way, halves=halves)
+    return gpu.Gpu(cupy or EmulatedCupy(), fail, max_words=max_words, three_way=three_way, halves=halves)
 
 
 def assert_same(found: Alignments, expected: Alignments, *, exact: bool, tolerance: float = gpu.TOLERANCE) -> None:
-    """Costs alike, and the same ends, unless another is as cheap within the tolerance (random costs do not tie)."""
+    """Asserts that costs are equal (within a tolerance, unless `exact`) and ends too; random costs do not tie."""
     if exact:
         np.testing.assert_array_equal(found.costs, expected.costs)
     else:
@@ -103,7 +103,7 @@ def test_documents_of_any_length_equal_the_cpus_whatever_a_thread_holds(words: i
 
 
 def quarters(lengths: list[int], rng: np.random.Generator, *, opposed: bool) -> Packed:
-    """Unit embeddings whose products are multiples of 1/4, so that sums are exact; `opposed`: they are 1 or -1."""
+    """Documents of unit embeddings whose products are multiples of 1/4, so sums are exact; `opposed`: 1 or -1."""
     values = np.zeros((sum(lengths), DIMENSION), dtype=np.float16)
     signs = rng.choice([-0.5, 0.5], (len(values), 1 if opposed else 4))
     places = np.tile(np.arange(4), (len(values), 1)) if opposed else np.argsort(rng.random(values.shape), axis=1)[:, :4]
@@ -228,7 +228,7 @@ def test_each_document_is_in_one_launch_that_holds_it() -> None:
     launches, longest = list(gpu.sizes(lengths, most)), gpu.LANES * gpu.WARPS * most
     for warps, words, documents in launches:
         assert lengths[documents].max() <= warps * words * gpu.LANES <= longest
-        assert len(documents) >= gpu.FEW or (warps, words) == launches[-1][:2]
+        assert len(documents) >= gpu.MIN_LAUNCH or (warps, words) == launches[-1][:2]
     found = np.sort(np.concatenate([documents for _, _, documents in launches]))
     np.testing.assert_array_equal(found, np.flatnonzero((lengths > 0) & (lengths <= longest)))
 
@@ -263,7 +263,7 @@ def test_the_gpu_equals_the_cpu_on_many_documents(settings: Alignment) -> None:
     for query, found in zip(asked, backend.align_many(asked, documents, settings), strict=True):
         expected = cpu.align(query, documents, settings, threads=4)
         same = np.isclose(found.costs, expected.costs, rtol=1e-5, atol=tolerance_of(settings))
-        # Of ways alike to the seventh digit either is taken: it may end elsewhere, or pass another number of cells.
+        # Rounding decides between paths whose costs differ in the seventh digit; their ends and lengths may differ.
         assert np.count_nonzero(~same) <= (8 if settings.normalise == "path" else 0)
         assert np.count_nonzero(found.ends != expected.ends) <= (20 if settings.int8 else 4)
 

@@ -1,4 +1,4 @@
-"""Indexes of snippets: exact while it is small, whole on disk, refused when it is not."""
+"""Indexes of snippets: small ones are exact, large ones are searched on disk, and damaged files are refused."""
 
 import logging
 from pathlib import Path
@@ -21,7 +21,7 @@ def stored(tmp_path: Path) -> Path:
 
 
 def on_disk(made: FlatIndex | CellIndex, folder: Path) -> FlatIndex | CellIndex:
-    """The index written, and mapped from a file whose name is gone."""
+    """The index, saved and mapped from a file that has lost its name."""
     path = folder / "mapped.faiss"
     neighbours.save(made, path)
     with path.open("rb") as file:
@@ -30,7 +30,7 @@ def on_disk(made: FlatIndex | CellIndex, folder: Path) -> FlatIndex | CellIndex:
 
 
 def test_threads_share_the_query_without_changing_the_result() -> None:
-    built, query = neighbours.build(packed(embeddings(500)), threads=1), embeddings(3 * interface.SHARE + 1, 1)
+    built, query = neighbours.build(packed(embeddings(500)), threads=1), embeddings(3 * interface.MIN_SHARE + 1, 1)
     for one, three in zip(*(neighbours.nearest(built, query, 5, threads=threads) for threads in (1, 3)), strict=True):
         np.testing.assert_allclose(one, three, atol=1e-6)
 
@@ -70,7 +70,7 @@ def test_a_large_index_compares_a_part_and_finds_most(monkeypatch: pytest.Monkey
     assert np.mean(neighbours.nearest(built, rows[:500], 1, threads=1, probes=4)[1][:, 0] == np.arange(500)) > 0.95
     near = neighbours.nearest(built, rows[:20], 25, threads=1)[
         1
-    ]  # all 64 cells: what is missing, rounding to bytes takes
+    ]  # all 64 cells: only rounding to bytes loses neighbours
     truth = np.argsort(-rows[:20] @ rows.T, axis=1)[:, :25]
     assert np.mean([len(np.intersect1d(*pair)) / 25 for pair in zip(near, truth, strict=True)]) > 0.95
 
@@ -137,7 +137,7 @@ def test_an_amended_index_finds_what_an_index_of_the_documents_as_they_are_finds
     rows, query = embeddings(100), embeddings(5, 1)
     was, new = packed(rows[:60]), packed(rows[60:])
     segments = (
-        # Of six documents of ten snippets the second and the fifth are gone; four of ten are new.
+        # Six documents of ten snippets; the second and the fifth are removed, and four documents are added.
         Segment(
             index=neighbours.build(was, threads=1),
             offsets=np.arange(0, 61, 10),
@@ -170,7 +170,7 @@ def test_saving_tells_size_and_checksum(tmp_path: Path) -> None:
 
 
 def test_saving_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="FAISS cannot write it"):
+    with pytest.raises(OSError, match="FAISS cannot write the index"):
         neighbours.save(neighbours.build(packed(embeddings(2)), threads=1), tmp_path / "none" / "index.faiss")
 
 
@@ -178,12 +178,12 @@ def test_saving_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
 def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
     path = stored(tmp_path)
     path.write_bytes(path.read_bytes()[:keep])
-    with path.open("rb") as file, pytest.raises(ValueError, match="FAISS cannot read it"):
+    with path.open("rb") as file, pytest.raises(ValueError, match="FAISS cannot read the index"):
         neighbours.load(file)
 
 
 class FailingCopy:
-    """A copy of an index on a GPU that is lost."""
+    """A copy of an index on a GPU that has failed."""
 
     def search(self, query: object, k: int, params: object) -> None:
         raise RuntimeError("the GPU is gone")
@@ -191,11 +191,11 @@ class FailingCopy:
 
 @pytest.fixture
 def emulated_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """FAISS with one GPU; what it makes of an index, or raises, is `copy`, what it was given is `given`."""
+    """FAISS with one GPU. It copies an index to `copy`, or raises `copy`; `original` is the index that it copied."""
     emulated: dict[str, Any] = {"copy": None}
 
     def copied(resources: object, device: int, original: Any) -> Any:
-        emulated["given"] = original
+        emulated["original"] = original
         if isinstance(emulated["copy"], Exception):
             raise emulated["copy"]
         return emulated["copy"] or original
@@ -226,7 +226,7 @@ def test_cells_are_found_without_a_graph_on_the_gpu(
     query = embeddings(30, 1)
     mapped = on_disk(neighbours.build(packed(embeddings(5000)), threads=1), tmp_path)
     card = neighbours.on_gpu(mapped)
-    assert isinstance(faiss.downcast_index(emulated_gpu["given"].quantizer), faiss.IndexFlat)
+    assert isinstance(faiss.downcast_index(emulated_gpu["original"].quantizer), faiss.IndexFlat)
     on_card, on_cpu = (neighbours.nearest(one, query, 25, threads=1, probes=16) for one in (card, mapped))
     for one, other in zip(on_card, on_cpu, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -86,7 +86,7 @@ def test_what_cannot_be_read_is_told_by_the_clients_own_name(
 ) -> None:
     with pytest.raises(MediaRefused, match=r"^mine\.png: not a PDF, PNG, JPEG or TIFF file$"):
         read(decoders, loop, media("mine.png", b"hello"))
-    with pytest.raises(MediaRefused, match=r"^a\.flac: longer than 5 s, the most that is taken$"):
+    with pytest.raises(MediaRefused, match=r"^a\.flac: longer than 5 s, the maximum$"):
         read(decoders, loop, media("a.flac", recording), limits=MediaLimits(seconds=5.0))
     assert not leftovers(decoders)
 

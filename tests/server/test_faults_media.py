@@ -162,7 +162,7 @@ def test_bombs_are_refused_and_memory_stays_flat(
             png(side, bytes((1 + side // 8) * side)),
             r"deep\.png: takes more than the 64 MiB that are allowed",
         ),
-        "long.flac": (silent.read_bytes(), r"long\.flac: longer than 60 s, the most that is taken"),
+        "long.flac": (silent.read_bytes(), r"long\.flac: longer than 60 s, the maximum"),
     }
     limits = Limits(decode_bytes=64 * MIB, query_media=MediaLimits(seconds=60.0, pixels=100_000_000))
 

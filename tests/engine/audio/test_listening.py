@@ -1,4 +1,4 @@
-"""What is heard piece by piece is what is read at once."""
+"""A recording that arrives in pieces gives the same excerpts as the whole recording."""
 
 import numpy as np
 import pytest

@@ -8,7 +8,7 @@ from engine.embedding.projection import REGULARISER, Projection, canonical_bases
 
 
 def correlated(count: int, dimension: int) -> tuple[Tensor, Tensor]:
-    """Pairs that share half of what they are, each mixed, scaled and moved in its own way."""
+    """Pairs of vectors that share half of their components; each half is mixed, scaled and shifted differently."""
     rng = np.random.default_rng(0)
     shared = rng.standard_normal((count, dimension))
     halves = []

@@ -28,7 +28,7 @@ def inputs(count: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
     [(42, False, 702_992, 707_297), (42, True, 1_034_930, 1_040_299), (84, True, 1_054_364, 1_059_733)],
 )
 def test_it_is_as_large_as_the_published_networks(frames: int, attention: bool, learned: int, stored: int) -> None:
-    """The original with attention over 42 frames has 1.04 million, its statistics included."""
+    """The original network with attention over 42 frames has 1.04 million parameters, including its statistics."""
     made = network(frames, attention)
     assert sum(parameter.numel() for parameter in made.parameters()) == learned
     assert sum(tensor.numel() for tensor in made.state_dict().values()) == stored
