@@ -157,7 +157,7 @@ def _asked_here(options: argparse.Namespace) -> dict[str, Any]:
     from engine.config import SearchSettings, load
     from engine.embedding import documents
     from engine.finder import Engine, Finder
-    from engine.search.answers import told
+    from engine.search.answers import as_dict
     from engine.values import OTHER
 
     settings = load(SearchSettings(), section="search", path=options.config, flags=_search_flags(options))
@@ -176,7 +176,7 @@ def _asked_here(options: argparse.Namespace) -> dict[str, Any]:
             top=options.top,
             path=options.traced,
         )
-        return told(answer, kind, among, finder.collection)
+        return as_dict(answer, kind, among, finder.collection)
 
 
 def _asked_of_server(options: argparse.Namespace) -> dict[str, Any]:
