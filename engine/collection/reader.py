@@ -153,14 +153,14 @@ class Collection:
         """
         with self._lock:
             if kind not in self._indexes:
-                file = self.manifest.kinds[kind].index
-                if file is None:
+                index_file = self.manifest.kinds[kind].index
+                if index_file is None:
                     if cell_count(self.manifest.kinds[kind].snippets) > 0:
                         message = "%s: no index of the %ss on disk; building one in memory; `scorefind build` writes it"
                         logger.warning(message, self.path, kind)
                     self._indexes[kind] = on_gpu(build(self.packed(kind), threads=1))
                 else:
-                    self._indexes[kind] = self._amended(kind, file)
+                    self._indexes[kind] = self._amended(kind, index_file)
             return self._indexes[kind]
 
     def check(self) -> None:
@@ -203,13 +203,13 @@ class Collection:
         """Returns the entries of the documents of one kind, in the order of addition."""
         return [entry for entry in self.entries if entry.kind == kind]
 
-    def _amended(self, kind: Kind, file: IndexFile) -> Index:
+    def _amended(self, kind: Kind, index_file: IndexFile) -> Index:
         """Returns the index of a file, amended to search the documents of this generation.
 
         Documents added since the file was written get a second index. Documents removed since then are skipped.
         """
-        old = self._txn.entries(file.generation, kind)
-        index = on_gpu(self._load_index(kind, file, old))
+        old = self._txn.entries(index_file.generation, kind)
+        index = on_gpu(self._load_index(kind, index_file, old))
         current = self._entries_of(kind)
         if old == current:
             return index
@@ -237,8 +237,8 @@ class Collection:
 
     def _index_size(self, kind: Kind) -> int:
         """Returns the size of the index file of a kind in bytes; 0 if there is none."""
-        file = self.manifest.kinds[kind].index
-        return file.size if file else 0
+        index_file = self.manifest.kinds[kind].index
+        return index_file.size if index_file else 0
 
     def _lmdb_size(self) -> int:
         """Returns the size of the LMDB file in bytes.
@@ -254,24 +254,24 @@ class Collection:
             raise CollectionDamagedError(self.path, f"{LMDB_NAME}: expected {expected}, got {size}")
         return size
 
-    def _load_index(self, kind: Kind, file: IndexFile, entries: list[Entry]) -> FlatIndex | CellIndex:
+    def _load_index(self, kind: Kind, index_file: IndexFile, entries: list[Entry]) -> FlatIndex | CellIndex:
         """Returns the index in a file. Raises CollectionDamagedError if it does not fit the documents of `entries`."""
         try:
             index = load(self._index_files[kind])
         except ValueError as exc:
-            raise CollectionDamagedError(self.path, f"{file.file}: {exc}") from exc
+            raise CollectionDamagedError(self.path, f"{index_file.file}: {exc}") from exc
         expected = sum(entry.snippets for entry in entries)
         if index.ntotal != expected:
-            cause = f"{file.file}: expected {expected} snippets, got {index.ntotal}"
+            cause = f"{index_file.file}: expected {expected} snippets, got {index.ntotal}"
             raise CollectionDamagedError(self.path, cause)
         return index
 
     def _verify_contents(self) -> None:
         """Raises CollectionDamagedError if a checksum or a count does not match."""
-        for kind, opened in self._index_files.items():
-            file = self.manifest.kinds[kind].index
-            if file is not None and checksum(opened) != file.sha256:
-                raise CollectionDamagedError(self.path, f"{file.file} does not match its checksum")
+        for kind, file in self._index_files.items():
+            index_file = self.manifest.kinds[kind].index
+            if index_file is not None and checksum(file) != index_file.sha256:
+                raise CollectionDamagedError(self.path, f"{index_file.file} does not match its checksum")
         for entry in self.entries:
             self._txn.verify(entry)
         if digest(self.entries) != self.manifest.digest:
