@@ -1,4 +1,4 @@
-"""The command line: one thin door. Each command parses, opens, calls one method, and prints."""
+"""The command line. Each command parses its arguments, opens what it needs, calls one method, and prints the result."""
 
 import argparse
 import functools
@@ -21,7 +21,10 @@ logger = logging.getLogger("scorefind")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 done, 1 failed (wholly or for some files), 2 wrong usage."""
+    """Runs a command and returns the exit code: 0 done, 1 failed (wholly or for some files), 2 wrong usage.
+
+    arguments: words after `scorefind`; None means those of the process.
+    """
     from engine.errors import EngineError
     from engine.process import prepare
     from indexer.errors import IndexerError
@@ -32,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _log_to_stderr(options.verbose)
         prepare(embeds="weights" in options and not getattr(options, "server", None))
         code: int = options.run(options)
-    except SystemExit as exc:  # argparse has printed help (0) or what is wrong (2)
+    except SystemExit as exc:  # argparse has printed the help (0) or the mistake (2)
         return int(exc.code or 0)
     except (EngineError, IndexerError, ServerError, OSError) as exc:
         logger.error("%s", exc)
         return 1
     except ModuleNotFoundError as exc:
-        logger.error("%s; `scorefind doctor` tells what is missing, README.md which extra brings it", exc)
+        logger.error("%s; `scorefind doctor` lists missing packages, README.md says which extra installs them", exc)
         return 1
     except KeyboardInterrupt:
         logger.error("interrupted")
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """The console script."""
+    """Runs the console script `scorefind`."""
     from engine.process import one_thread_each
 
     one_thread_each()
@@ -55,18 +58,19 @@ def entry() -> None:
 
 
 def encoder_loader(weights: Path | None, threads: int = 1) -> Callable[[], "Encoder"]:
-    """What loads the encoder, here or in a worker process."""
+    """Returns a function that loads the encoder, in this process or in a worker."""
     from engine.embedding.encoder import Encoder
 
     return functools.partial(Encoder.load, weights, threads=threads)
 
 
 def _log_to_stderr(verbose: int, formatter: logging.Formatter | None = None) -> None:
+    """Sends log records to stderr: warnings, with `verbose` 1 also information, with 2 also debugging."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter or logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("faiss").setLevel(logging.WARNING)  # it tells how it tries one build after another
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # FAISS logs each build that it tries to load
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -76,11 +80,15 @@ def _add(options: argparse.Namespace) -> int:
     from indexer.ingest import add
     from indexer.sources import discover
 
-    found = discover(options.paths, options.kind, options.manifest)
+    discovered = discover(options.paths, options.kind, options.manifest)
     summary = add(
-        options.collection, found.sources, encoder_loader(options.weights), jobs=options.jobs, takeover=options.replace
+        options.collection,
+        discovered.sources,
+        encoder_loader(options.weights),
+        jobs=options.jobs,
+        takeover=options.replace,
     )
-    failed = found.failed | summary.failed
+    failed = discovered.failed | summary.failed
     for path, cause in failed.items():
         logger.error("%s: %s", path, cause)
     print(
@@ -145,7 +153,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _query(options: argparse.Namespace) -> int:
     from engine.search.answers import table
 
-    answer = _asked_of_server(options) if options.server else _asked_here(options)
+    answer = _answer_of_server(options) if options.server else _answer_here(options)
     if options.json:
         print(json.dumps({"query": str(options.path)} | answer, ensure_ascii=False, default=float))  # NumPy's numbers
     else:
@@ -153,11 +161,12 @@ def _query(options: argparse.Namespace) -> int:
     return 0
 
 
-def _asked_here(options: argparse.Namespace) -> dict[str, Any]:
+def _answer_here(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the answer to a query of a collection that this process opens."""
     from engine.config import SearchSettings, load
     from engine.embedding import documents
     from engine.finder import Engine, Finder
-    from engine.search.answers import told
+    from engine.search.answers import as_dict
     from engine.values import OTHER
 
     settings = load(SearchSettings(), section="search", path=options.config, flags=_search_flags(options))
@@ -176,10 +185,11 @@ def _asked_here(options: argparse.Namespace) -> dict[str, Any]:
             top=options.top,
             path=options.traced,
         )
-        return told(answer, kind, among, finder.collection)
+        return as_dict(answer, kind, among, finder.collection)
 
 
-def _asked_of_server(options: argparse.Namespace) -> dict[str, Any]:
+def _answer_of_server(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns a server's answer to a query."""
     from engine.embedding import documents
     from server.client import Client
 
@@ -208,6 +218,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 async def _serving(options: argparse.Namespace) -> None:
+    """Runs the server until a signal stops it."""
     from engine.config import SearchSettings, load
     from engine.finder import Engine
     from server.address import Address
@@ -227,14 +238,14 @@ async def _serving(options: argparse.Namespace) -> None:
             monitor = server.monitor(Address(host=options.metrics_host, port=options.metrics_port))
             print(f"metrics and health on http://{monitor}", flush=True)
         with server.signals() as stop:
-            found = await server.listen(address, tls)
-            print(f"serving {options.collection} on {found}", flush=True)
+            listening = await server.listen(address, tls)
+            print(f"serving {options.collection} on {listening}", flush=True)
             await stop.wait()
     print("stopped", flush=True)
 
 
 def _token(file: Path | None) -> str:
-    """The first line of the file."""
+    """Returns the token in the first line of a file; empty without a file. Raises AddressError if the line is empty."""
     from server.errors import AddressError
 
     if file is None:
@@ -246,7 +257,7 @@ def _token(file: Path | None) -> str:
 
 
 def _trusted(certificates: Path | None) -> "SSLContext | None":
-    """What a server's certificate is checked by; None: the connection is not encrypted."""
+    """Returns the TLS settings that trust these certificates of a server; None: the connection is not encrypted."""
     import ssl
 
     return None if certificates is None else ssl.create_default_context(cafile=certificates)
@@ -266,15 +277,16 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- what is printed --------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    """Prints nested facts, as one JSON object or as indented lines."""
     print(json.dumps(facts, ensure_ascii=False) if as_json else "\n".join(_lines(facts)))
 
 
 def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
-    """Nested facts as indented lines."""
+    """Returns nested facts as indented lines."""
     lines: list[str] = []
     for name, value in facts.items():
         if isinstance(value, dict):
@@ -284,28 +296,29 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
     return lines
 
 
-# --- what is parsed ---------------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = _parser(remote=any(argument.partition("=")[0] == "--server" for argument in given))
-    options = parser.parse_args(given)
+    """Returns the parsed arguments. Wrong usage ends the program (SystemExit)."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _parser(remote=any(word.partition("=")[0] == "--server" for word in words))
+    options = parser.parse_args(words)
     if options.run is _add and not (options.paths or options.manifest):
         parser.error("add: expected at least one PATH, or a --manifest that lists them")
     if options.run is _query and options.server:
         for name in ("weights", "config", "neighbours", "shortlist", "jump_penalty", "threads"):
             if getattr(options, name) is not None:
-                parser.error(
-                    f"query: --{name.replace('_', '-')} is the server's to choose, so it cannot go with --server"
-                )
+                parser.error(f"query: --{name.replace('_', '-')} cannot go with --server: the server has its own")
     return options
 
 
 def _parser(*, remote: bool) -> argparse.ArgumentParser:
-    """remote: a query is put to a server, so it names no collection."""
+    """Returns the parser of all commands. remote: `query` asks a server, so it has no argument COLLECTION."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-v", "--verbose", action="count", default=0, help="log each step to stderr; twice: more")
+    common.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log each step to stderr; twice: log details"
+    )
     parser = argparse.ArgumentParser(
         prog="scorefind", description="Find the sheet music of a recording, and the recordings of a page."
     )
@@ -315,7 +328,7 @@ def _parser(*, remote: bool) -> argparse.ArgumentParser:
     def command(
         name: str, run: Callable[[argparse.Namespace], int], help: str, example: str
     ) -> argparse.ArgumentParser:
-        made = commands.add_parser(
+        subparser = commands.add_parser(
             name,
             parents=[common],
             help=help,
@@ -323,39 +336,40 @@ def _parser(*, remote: bool) -> argparse.ArgumentParser:
             epilog=f"example:\n  scorefind {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        made.set_defaults(run=run)
-        return made
+        subparser.set_defaults(run=run)
+        return subparser
 
-    _add_options(command("add", _add, "Embed scores and recordings into a collection.", "add music.sf scans/ takes/"))
-    remove = command("remove", _remove, "Take documents out of a collection.", "remove music.sf op10-3 op10-4")
+    _add_options(command("add", _add, "Add scores and recordings to a collection.", "add music.sf scans/ takes/"))
+    remove = command("remove", _remove, "Remove documents from a collection.", "remove music.sf op10-3 op10-4")
     _collection(remove)
-    remove.add_argument("ids", nargs="+", metavar="ID")
-    info = command("info", _info, "Tell what a collection holds.", "info music.sf")
+    remove.add_argument("ids", nargs="+", metavar="ID", help="id of a document to remove")
+    info = command("info", _info, "Show the contents of a collection.", "info music.sf")
     _collection(info)
     info.add_argument("--json", action="store_true", help="print one JSON object")
-    info.add_argument("--list", action="store_true", help="tell the documents too")
+    info.add_argument("--list", action="store_true", help="list all documents")
     _collection(command("check", _check, "Verify a collection's checksums and counts.", "check music.sf"))
-    build = command("build", _build, "Make a collection's indexes anew, and tell how well they find.", "build music.sf")
+    build = command("build", _build, "Rebuild a collection's indexes, and measure their recall.", "build music.sf")
     _collection(build)
     _jobs(build)
     build.add_argument("--json", action="store_true", help="print one JSON object")
     _query_options(
         command(
-            "query", _query, "Find what a recording or a score shows.", "query music.sf take.flac --start 30 --end 50"
+            "query",
+            _query,
+            "Find the scores of a recording, or the recordings of a score.",
+            "query music.sf take.flac --start 30 --end 50",
         ),
         remote=remote,
     )
-    _serve_options(
-        command("serve", _serve, "Answer queries over a socket, from a collection held in memory.", "serve music.sf")
-    )
-    doctor = command("doctor", _doctor, "Tell what is installed, what is in force, and why.", "doctor")
+    _serve_options(command("serve", _serve, "Serve queries of a collection over a socket.", "serve music.sf"))
+    doctor = command("doctor", _doctor, "Report what is installed, which backends are in use, and why.", "doctor")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     _weights(doctor)
     train = command("train", _train, "Train the embedding network.", "train indexer/training/default.toml")
-    train.add_argument("settings", type=Path, metavar="CONFIG.toml")
-    train.add_argument("rest", nargs=argparse.REMAINDER, help="handed to the trainer")
-    demo = command("demo", _demo, "Make music, add it, find it, and report how well.", "demo --out demo")
-    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="where to put it (default: demo)")
+    train.add_argument("settings", type=Path, metavar="CONFIG.toml", help="settings of the training in TOML")
+    train.add_argument("rest", nargs=argparse.REMAINDER, help="further arguments of the trainer")
+    demo = command("demo", _demo, "Generate music, add it, query it, and report the ranks.", "demo --out demo")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="output folder (default: demo)")
     _jobs(demo)
     _weights(demo)
     return parser
@@ -366,10 +380,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="*", type=Path, metavar="PATH", help="a file, a folder of page images, or a folder of these"
     )
-    _kind(parser, "--kind", "take all PATHs for this kind (default: auto, by their names)")
-    parser.add_argument("--manifest", type=Path, metavar="CSV", help="path,id,title,composer,work,kind of documents")
+    _kind(parser, "--kind", "kind of all PATHs (default: auto, by their names)")
+    parser.add_argument(
+        "--manifest", type=Path, metavar="CSV", help="list of documents, columns path,id,title,composer,work,kind"
+    )
     _jobs(parser)
-    parser.add_argument("--replace", action="store_true", help="let a file take over the id of another file's document")
+    parser.add_argument(
+        "--replace", action="store_true", help="let a file replace another file's document of the same id"
+    )
     _weights(parser)
 
 
@@ -377,39 +395,48 @@ def _query_options(parser: argparse.ArgumentParser, *, remote: bool) -> None:
     if not remote:
         _collection(parser)
     parser.add_argument("path", type=Path, metavar="PATH", help="a recording, a score file, or a folder of page images")
-    _kind(parser, "--kind", "what PATH is (default: auto, by its name)")
-    _kind(parser, "--among", "what to search (default: auto, the other kind)")
-    parser.add_argument("--top", type=_positive, default=10, metavar="K", help="matches to show (default: 10)")
-    parser.add_argument("--start", type=float, metavar="S", help="where the recording's part to use starts, in seconds")
-    parser.add_argument("--end", type=float, metavar="S", help="where it ends")
+    _kind(parser, "--kind", "kind of PATH (default: auto, by its name)")
+    _kind(parser, "--among", "kind of documents to search (default: auto, the other kind)")
+    parser.add_argument("--top", type=_positive, default=10, metavar="K", help="number of matches (default: 10)")
+    parser.add_argument(
+        "--start", type=float, metavar="S", help="start of the part of a recording to query, in seconds"
+    )
+    parser.add_argument("--end", type=float, metavar="S", help="end of the part of a recording to query, in seconds")
     parser.add_argument(
         "--method",
         choices=("refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"),
         default="refine",
-        help="refine (default): the documents of a shortlist are aligned; exhaustive: all are; vote, fingerprint: what "
-        "makes the shortlist ranks by itself; sdtw, dtw: all are aligned as published, the query with a part or the "
-        "whole of each",
+        help="how documents are ranked. refine (default): by alignment, in a large collection of a shortlist; "
+        "exhaustive: by alignment of all documents; vote, fingerprint: by nearest neighbours, without alignment; "
+        "sdtw, dtw: by the published alignment of all documents, with a part (sdtw) or the whole (dtw) of each",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--path", action="store_true", dest="traced", help="with --json: tell each match's path, point by point"
+        "--path", action="store_true", dest="traced", help="with --json: print the alignment path of each match"
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
-    parser.add_argument("--neighbours", type=_positive, metavar="N", help="neighbours of a snippet that vote")
     parser.add_argument(
-        "--shortlist", type=_positive, metavar="N", help="documents aligned (default: all; 100 to 3000 of many)"
+        "--neighbours", type=_positive, metavar="N", help="nearest neighbours that vote, for each query snippet"
     )
-    parser.add_argument("--jump-penalty", type=float, metavar="COST", help="cost of going on elsewhere (inf: never)")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads for the search")
+    parser.add_argument(
+        "--shortlist",
+        type=_positive,
+        metavar="N",
+        help="documents to align (default: all; in a large collection 100 to 3000)",
+    )
+    parser.add_argument(
+        "--jump-penalty", type=float, metavar="COST", help="cost of a jump within a document (inf: no jumps)"
+    )
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
     _weights(parser)
     parser.add_argument(
         "--server",
         metavar="HOST:PORT",
-        help="ask this server, or the one at this path of a Unix socket; no COLLECTION then",
+        help="query a server, at this address or path of a Unix socket; then leave out COLLECTION",
     )
-    _token_file(parser, "what the server is told, if it asks for a token")
+    _token_file(parser, "the token of the server")
     parser.add_argument(
-        "--tls-ca", type=Path, metavar="PEM", help="speak TLS with the server, whose certificate this is"
+        "--tls-ca", type=Path, metavar="PEM", help="use TLS; the certificate by which the server is trusted"
     )
 
 
@@ -418,32 +445,43 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
 
     _collection(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=PORT, help=f"0: a free one (default: {PORT})")
+    parser.add_argument("--port", type=int, default=PORT, help=f"port to listen on; 0: any free port (default: {PORT})")
     parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on a Unix socket instead")
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode media (default: 2)")
-    parser.add_argument("--batch", type=_positive, metavar="N", help="queries answered together at most (default: 16)")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads for the search (default: 2)")
+    parser.add_argument(
+        "--batch", type=_positive, metavar="N", help="largest number of queries in a batch (default: 16)"
+    )
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search (default: 2)")
     _token_file(
         parser,
-        "what changes of the collection need, and all requests if other machines reach the address; none: no changes",
+        "the token that changes of the collection need, and that all requests need if other machines reach the "
+        "address; without it the collection cannot be changed",
     )
-    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="speak TLS, by this certificate")
-    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key, if that lies in a file of its own")
+    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="use TLS, with this certificate")
+    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="key of the certificate, if in a file of its own")
     parser.add_argument(
-        "--backend", choices=("auto", "cpu", "gpu"), default="auto", help="what aligns (default: auto, the fastest)"
+        "--backend",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="where alignment runs (default: auto, the fastest)",
     )
-    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="tell /metrics and /healthz over HTTP there")
-    parser.add_argument("--metrics-host", default="127.0.0.1", metavar="HOST", help="(default: 127.0.0.1)")
-    parser.add_argument("--log", choices=("json", "text"), default="json", help="form of the log (default: json)")
+    parser.add_argument(
+        "--metrics-port", type=int, metavar="PORT", help="port for /metrics and /healthz over HTTP (default: none)"
+    )
+    parser.add_argument(
+        "--metrics-host", default="127.0.0.1", metavar="HOST", help="address for --metrics-port (default: 127.0.0.1)"
+    )
+    parser.add_argument("--log", choices=("json", "text"), default="json", help="format of the log (default: json)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, tables [server] and [search]")
     _weights(parser)
 
 
 def _token_file(parser: argparse.ArgumentParser, help: str) -> None:
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help=f"its first line is {help}")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help=f"file whose first line is {help}")
 
 
 def _search_flags(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the search settings given as flags, by name; None: the flag is not given."""
     return {
         "neighbours": options.neighbours,
         "shortlist": options.shortlist,
@@ -458,15 +496,17 @@ def _collection(parser: argparse.ArgumentParser) -> None:
 
 def _jobs(parser: argparse.ArgumentParser) -> None:
     cores = os.cpu_count() or 1
-    parser.add_argument("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: one per core)")
 
 
 def _weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="network to embed with (default: the one shipped)")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights file of the network (default: the shipped one)"
+    )
 
 
 class _Kind(argparse.Action):
-    """Turns `auto` into None."""
+    """Argparse action that stores a kind, and None for `auto`."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         setattr(namespace, self.dest, None if values == "auto" else values)
@@ -477,6 +517,7 @@ def _kind(parser: argparse.ArgumentParser, flag: str, help: str) -> None:
 
 
 def _positive(text: str) -> int:
+    """Returns the number in an argument. Raises ArgumentTypeError if the number is below 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")

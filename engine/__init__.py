@@ -1,4 +1,4 @@
-"""Finds the sheet music of a recording, and the recordings of a page: all that a query needs.
+"""Finds the sheet music of a recording, and the recordings of a page: everything that a query needs.
 
     import engine
 
@@ -7,7 +7,7 @@
             print(match.rank, match.document.title, match.confidence, match.place.pages)
 
 `finder.query_samples` and `finder.query_pages` take arrays; `finder.add` and `finder.remove` change the collection.
-Importing this package loads none of its modules, and no library: each name below is loaded when it is used.
+Importing this package loads none of its modules and no library. Each name below is loaded on first use.
 """
 
 from importlib import import_module
@@ -63,4 +63,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    """Lists the public names, including those that are not loaded yet."""
     return sorted({*globals(), *__all__})

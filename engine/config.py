@@ -1,4 +1,4 @@
-"""Settings: dataclass defaults, then a TOML file over them, then flags over both."""
+"""Settings and their defaults. Values of a TOML file override the defaults, and flags override both."""
 
 import dataclasses
 import math
@@ -21,103 +21,111 @@ Normalisation = Literal["query", "path"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontEnd:
-    """What shapes the snippets a network sees; stored in its weights and in every collection."""
+    """Settings that shape the snippets a network sees. The weights file and every collection store them."""
 
     staff_space_px: float = 7.0
-    """Staff space of the working scale. 7 px is what pages of 835 px width have in the published systems."""
+    """Staff space at the working scale, in px. Pages of 835 px width in the published systems have 7 px."""
     strip_rows: int = 160
+    """Height of the strip and of each snippet, in px."""
     snippet_px: int = 200
+    """Width of a snippet, in px."""
     snippet_hop_px: int = 50
+    """Distance between the starts of neighbouring snippets, in px."""
     excerpt_frames: int = 84
-    """4.2 s at 20 frames a second."""
+    """Length of an excerpt in spectrogram frames: 4.2 s at 20 frames a second."""
     excerpt_hop_frames: int = 10
-    """0.5 s."""
+    """Distance between the starts of neighbouring excerpts, in frames: 0.5 s."""
     gain: Gain = "excerpt"
-    """`none`: the spectrogram as published. `excerpt`: each excerpt scaled to the same mean magnitude, so that
-    the loudness of a recording does not matter."""
+    """Scaling of a spectrogram. `none`: as published, without scaling. `excerpt`: each excerpt is scaled to the same
+    mean magnitude, so that the loudness of a recording does not matter."""
     bands: Bands = "published"
-    """`published`: 92 bands over one Fourier transform. `quarter_tone`: 184 bands, two a semitone, over transforms as
-    long as each octave needs (`engine.audio.spectrogram`)."""
+    """Frequency bands of a spectrogram. `published`: 92 bands over one Fourier transform. `quarter_tone`: 184 bands,
+    two a semitone; the length of the transform depends on the octave (`engine.audio.spectrograms`)."""
     compression: float = 1.0
-    """c in log10(1 + c m), m the magnitude after the gain; 1 is nearly linear where music mostly is."""
+    """Factor c in log10(1 + c m), where m is the magnitude after the gain. At c = 1 the function is nearly linear for
+    most magnitudes of music."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaLimits:
-    """What a file may hold at most. A larger one is refused before more of it is decoded."""
+    """Largest media file that is accepted. A larger file is refused before more of it is decoded."""
 
     seconds: float = math.inf
-    """Of the recording, or of the fragment of it that is asked for."""
+    """Longest recording in seconds; where a query takes a fragment of a recording, the longest fragment."""
     pages: int = sys.maxsize
-    """Of the score."""
+    """Largest number of pages of a score."""
     pixels: int = 300_000_000
-    """Of a page image; a sheet of A3 at 1200 dpi has 278 million."""
+    """Largest number of pixels of a page image. An A3 sheet at 1200 dpi has 278 million."""
 
 
 GENEROUS = MediaLimits()
-"""For files of one's own."""
+"""Limits for the user's own files: only the size of a page image is limited."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """How two sequences are aligned."""
+    """Settings of the alignment of a query with a document."""
 
     steps: StepSet = "wide"
-    """`classic`: (1,1), (1,0), (0,1). `slope`: (1,1), (2,1), (1,2), where a skipped query row is charged. `wide`: these
-    and (3,1), (1,3), which follow music so slow that a snippet lasts for several excerpts."""
+    """Steps of a path, as (query snippets, document snippets). `classic`: (1,1), (1,0), (0,1). `slope`: (1,1), (2,1),
+    (1,2); a skipped query snippet has a cost. `wide`: the steps of `slope`, (3,1) and (1,3). These two follow slow
+    music, where one sheet snippet lasts for several excerpts."""
     whole: bool = False
-    """The document is aligned from its first snippet to its last one; else any part of it is."""
+    """True: the query is aligned with the whole document. False: the query is aligned with any part of the document."""
     normalise: Normalisation = "query"
-    """What the cost of a path is divided by: the length of the `query`, or that of the `path`, in cells."""
+    """Divisor of the cost of a path: the number of snippets of the `query`, or of cells of the `path`."""
     jump_penalty: float = 2.0
-    """Cost of going on anywhere else in the document; infinity forbids it."""
+    """Cost of a jump to any other place in the document. Infinity forbids jumps."""
     bias_weight: float = 0.25
-    """How much of a snippet's bias counts; 0: nothing. All of it would make the cost a likelihood ratio
-    (`Encoder.bias`); on validation a quarter finds a little more, and all of it less, of short queries above all."""
+    """Factor of the snippets' biases in the cost; 0 ignores the biases. A weight of 1 would make the cost a likelihood
+    ratio (`Encoder.bias`). On validation 0.25 finds a little more than 0, and 1 finds less, mostly for short
+    queries."""
     int8: bool = False
-    """Embeddings are rounded to multiples of 1/128: up to twice as fast on CPUs with AVX-512 VNNI, slower on others; on
-    GPUs costs are rounded too, to multiples of 1/4096 (`engine/alignment/gpu.py`)."""
+    """Whether embeddings are rounded to multiples of 1/128. Rounding is up to twice as fast on CPUs with AVX-512 VNNI,
+    and slower on other CPUs. GPUs also round costs, to multiples of 1/4096 (`engine/alignment/gpu.py`)."""
 
 
 PUBLISHED_SDTW = Alignment(steps="classic", jump_penalty=float("inf"), bias_weight=0.0)
-"""As Carvalho & Widmer (EUSIPCO 2021) align fragments."""
+"""Alignment of fragments as published by Carvalho & Widmer (EUSIPCO 2021)."""
 PUBLISHED_DTW = dataclasses.replace(PUBLISHED_SDTW, whole=True, normalise="path")
-"""As they align whole pieces."""
+"""Alignment of whole pieces as published by Carvalho & Widmer (EUSIPCO 2021)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """How a query is answered."""
+    """Settings of a search."""
 
     neighbours: int = 25
-    """Nearest document snippets that vote for each query snippet."""
+    """Nearest document snippets that vote, for each query snippet."""
     shortlist: int = 0
-    """Documents that are aligned. 0: all, as long as they are so few that this takes less time than to find the nearest
-    snippets exactly, else as many as take about as long whatever the query's length (`engine.search.searcher`)."""
+    """Number of documents that are aligned. 0: all documents of a small collection, where this is faster than building
+    a shortlist; in a larger one, as many documents as a fixed budget of time allows (`engine.search.plan`)."""
     alignment: Alignment = Alignment()
     threads: int = 2
+    """Number of threads of a search."""
 
 
 def load(default: T, *, section: str, path: Path | None = None, flags: Mapping[str, Any] | None = None) -> T:
-    """`default`, with table `section` of the TOML file laid over it, and over both the flags that were given.
+    """Returns the settings: `default`, overridden by table `section` of the TOML file, then by the flags.
 
-    default: a settings dataclass, whose fields may be settings dataclasses in turn.
-    flags: from a setting's name to its value or, where the flag was not given, None. A name reaches into nested
-        settings by dots: `alignment.jump_penalty`.
-    Raises SettingsError for a file that cannot be read, an unknown name, or a value of the wrong type.
+    default: a settings dataclass. Its fields may be settings dataclasses too.
+    flags: maps the name of a setting to its value; None means that the user did not give the flag. Dots in a name lead
+        to nested settings: `alignment.jump_penalty`.
+    Raises SettingsError if the file cannot be read, a name is unknown, or a value has the wrong type.
     """
     if path is not None:
-        default = _laid_over(default, _table(path, section), where=f"{path}: {section}")
+        default = _overridden(default, _table(path, section), where=f"{path}: {section}")
     for name, value in (flags or {}).items():
         if value is not None:
             table: Any = value
             for part in reversed(name.split(".")):
                 table = {part: table}
-            default = _laid_over(default, table, where="flags")
+            default = _overridden(default, table, where="flags")
     return default
 
 
 def _table(path: Path, section: str) -> Mapping[str, Any]:
+    """Returns the table `section` of a TOML file, empty if the file has no such table."""
     try:
         with path.open("rb") as file:
             table = tomllib.load(file).get(section, {})
@@ -128,7 +136,11 @@ def _table(path: Path, section: str) -> Mapping[str, Any]:
     return table
 
 
-def _laid_over(default: T, table: Mapping[str, Any], *, where: str) -> T:
+def _overridden(default: T, table: Mapping[str, Any], *, where: str) -> T:
+    """Returns the settings `default` with the values of `table` in place of its own.
+
+    where: names the source of the values in errors.
+    """
     hints = get_type_hints(type(default))
     changes: dict[str, Any] = {}
     for name, value in table.items():
@@ -139,9 +151,12 @@ def _laid_over(default: T, table: Mapping[str, Any], *, where: str) -> T:
 
 
 def _checked(value: Any, hint: Any, default: Any, *, where: str) -> Any:
-    """`value` as the type that `hint` names; `default` is what a nested table is laid over."""
+    """Returns `value` as the type `hint`. If `value` is a nested table, it overrides the settings `default`.
+
+    Raises SettingsError if `value` has another type.
+    """
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return _laid_over(default, value, where=where)
+        return _overridden(default, value, where=where)
     if get_origin(hint) is Literal and value in get_args(hint):
         return value
     if hint is float and type(value) in (int, float):

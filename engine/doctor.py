@@ -1,4 +1,4 @@
-"""What is installed, which backends are chosen, and why: the facts that `scorefind doctor` prints."""
+"""The facts that `scorefind doctor` prints: what is installed, which backends are chosen, and why."""
 
 import ctypes
 import os
@@ -13,21 +13,22 @@ from engine.config import Alignment
 from engine.embedding.documents import Encoder
 from engine.errors import EngineError
 
-NEEDED = (
+REQUIRED = (
     *("numpy", "numba", "scipy", "torch", "safetensors", "lmdb", "msgpack", "soundfile", "soxr"),
     *("pypdfium2", "pillow", "opencv-python-headless", "tqdm", "prometheus-client"),
 )
+"""Distributions that every installation needs."""
 OPTIONAL = (
     *("cupy-cuda12x", "cupy-cuda13x"),
     *("verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib"),
 )
-"""For a GPU, for training, and for the demo."""
+"""Distributions for a GPU, for training, and for the demo."""
 
 
 def report(load_encoder: Callable[[], Encoder], calibration: Path | None = None) -> dict[str, Any]:
-    """Facts in groups, for people and for JSON; what is missing or broken is among them.
+    """Returns the facts in groups, for people and for JSON. Missing and broken parts are facts too, not errors.
 
-    calibration: of the network; None is the shipped one.
+    calibration: the calibration file of the network; None means the shipped file.
     """
     from engine import alignment
     from engine.alignment.cpu import MULTIPLIES_BYTES
@@ -36,7 +37,7 @@ def report(load_encoder: Callable[[], Encoder], calibration: Path | None = None)
     return {
         "python": f"{platform.python_version()} on {platform.platform()}",
         "cores": os.cpu_count(),
-        "packages": {name: _version(name) for name in NEEDED},
+        "packages": {name: _version(name) for name in REQUIRED},
         "optional packages": {name: _version(name) for name in OPTIONAL},
         "faiss": _faiss(),
         "ffmpeg": shutil.which("ffmpeg")
@@ -49,6 +50,7 @@ def report(load_encoder: Callable[[], Encoder], calibration: Path | None = None)
 
 
 def _version(distribution: str) -> str:
+    """Returns the version of an installed distribution, or "not installed"."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -56,7 +58,7 @@ def _version(distribution: str) -> str:
 
 
 def _faiss() -> str:
-    """Which of the distributions that provide the module, and what it can use."""
+    """Returns the version of FAISS, the distribution that provides the module, and its numbers of GPUs and threads."""
     try:
         import faiss
     except ImportError as exc:
@@ -68,6 +70,7 @@ def _faiss() -> str:
 
 
 def _cuda() -> str:
+    """Returns whether a CUDA driver is installed."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -76,6 +79,7 @@ def _cuda() -> str:
 
 
 def _network(load_encoder: Callable[[], Encoder], calibration: Path | None) -> dict[str, str]:
+    """Returns the facts of the network, or the error if its weights or its calibration cannot be read."""
     from engine.search.confidence import Calibration
 
     try:

@@ -1,14 +1,14 @@
-"""The engine's errors: one root, children named after the fact, each carrying its data."""
+"""The engine's errors. `EngineError` is the root; each child is named after what is wrong, and carries its data."""
 
 from pathlib import Path
 
 
 class EngineError(Exception):
-    """Root of everything the engine raises on purpose."""
+    """Root of all errors that the engine raises on purpose."""
 
 
 class MediaError(EngineError):
-    """A file that cannot be turned into snippets: unreadable, empty, too short, or without music."""
+    """Raised if a media file gives no snippets: unreadable, empty, too short, or without music."""
 
     def __init__(self, path: Path | str, cause: str) -> None:
         super().__init__(f"{path}: {cause}")
@@ -17,19 +17,19 @@ class MediaError(EngineError):
 
 
 class AudioError(MediaError):
-    """A recording that cannot be decoded, or holds less than one excerpt."""
+    """Raised if a recording cannot be decoded, or is shorter than one excerpt."""
 
 
 class PageError(MediaError):
-    """A score file that cannot be decoded, or shows no systems."""
+    """Raised if a score file cannot be decoded, or shows no systems."""
 
 
 class WeightsError(EngineError):
-    """A weights file that is missing, damaged, or of another format."""
+    """Raised if a weights file is missing, damaged, or of another format."""
 
 
 class CollectionError(EngineError):
-    """Root of what can be wrong with a collection on disk; `path` is the collection's directory."""
+    """Root of the errors of a collection on disk. `path` is the directory of the collection."""
 
     def __init__(self, path: Path | str, cause: str) -> None:
         super().__init__(f"{path}: {cause}")
@@ -38,40 +38,40 @@ class CollectionError(EngineError):
 
 
 class CollectionMissingError(CollectionError):
-    """No collection at this path."""
+    """Raised if there is no collection at this path."""
 
 
 class CollectionVersionError(CollectionError):
-    """Written by a newer format than this program reads."""
+    """Raised if the collection has a newer format version than this program reads."""
 
 
 class CollectionDamagedError(CollectionError):
-    """A file is missing, truncated, or does not match its checksum."""
+    """Raised if a file of the collection is missing, truncated, or does not match its checksum."""
 
 
 class NetworkMismatchError(CollectionError):
-    """Embedded by another network, or with other front-end settings, than the ones in force."""
+    """Raised if the collection was embedded by another network, or with other front-end settings, than now in use."""
 
 
 class CollectionLockedError(CollectionError):
-    """Another process is writing to this collection."""
+    """Raised if another process is writing to the collection."""
 
 
 class DocumentMissingError(CollectionError):
-    """No document of this id in the collection."""
+    """Raised if the collection has no document with this id."""
 
 
 class DocumentExistsError(CollectionError):
-    """Another document has this id, and the addition was not said to replace it."""
+    """Raised if another document has the id of an added document, and the caller does not ask to replace it."""
 
 
 class SettingsError(EngineError):
-    """A settings file that cannot be read, or a setting of an unknown name, type or value."""
+    """Raised if a settings file cannot be read, or a setting has an unknown name, or a wrong type or value."""
 
 
 class QueryError(EngineError):
-    """A query that cannot be answered, whatever the collection holds."""
+    """Raised if no collection could answer the query."""
 
 
 class DeviceError(EngineError):
-    """A GPU that was asked for and is not there, or does not work."""
+    """Raised if the caller asks for a GPU, and there is none, or it does not work."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic replacement of files and folders: readers see the old content or the complete new content."""
 
 import contextlib
 import os
@@ -9,12 +9,12 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yields a path beside `path` to write a file or a folder to, and renames that to `path` when the block ends.
+    """Yields a temporary path beside `path`, for a new file or folder, and renames it to `path` when the block ends.
 
-    Whoever reads `path` sees what was there before or all of what is new. An error in the block leaves `path` as it
-    was, and removes what was written. A folder replaces no other one.
+    A reader of `path` sees the old content or the complete new content. An error in the block leaves `path` unchanged,
+    and removes the temporary file or folder. A folder cannot replace a folder that is not empty.
 
-    durable: the new file survives a power cut once the block has ended. Its bytes are on disk before its name is.
+    durable: the new file survives a power cut after the block. Its bytes reach the disk before its name does.
     """
     unfinished = path.with_name(f"{path.name}.unfinished")
     if unfinished.exists():  # a killed process left it
@@ -32,7 +32,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Makes the bytes of a file, or the names in a folder, survive a power cut."""
+    """Writes the bytes of a file, or the names in a folder, to disk, so that they survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -41,6 +41,7 @@ def sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    """Deletes a file or a folder, if it exists."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

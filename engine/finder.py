@@ -1,8 +1,8 @@
-"""A collection opened for questions. The parts that a search needs are put together here and nowhere else.
+"""The engine and the finder. This module alone puts the parts of a search together.
 
-An `Engine` is what embeds, aligns and judges queries, whatever the collection: encoder, settings, alignment backend and
-calibration. A `Finder` is an engine with one collection: it reads a file, samples or page images and finds them.
-`engine.open` makes a finder; the server makes an engine and opens one generation of its collection after another.
+An `Engine` holds everything a search needs besides a collection: encoder, settings, alignment backend and calibration.
+A `Finder` is an engine with one collection: it reads a file, samples or page images and searches for their matches.
+`engine.open` makes a finder. The server makes one engine and opens one generation of its collection after another.
 """
 
 import dataclasses
@@ -32,13 +32,13 @@ from engine.values import OTHER, Answer, Document, Kind, Method
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """What embeds, aligns and judges queries, whatever the collection."""
+    """Everything a search needs besides a collection: the parts that embed, align and judge a query."""
 
     encoder: Encoder
     settings: SearchSettings
     backend: Backend
     calibration: Calibration | None
-    """None: matches have no confidence."""
+    """Calibration of the confidence; None: matches have no confidence."""
 
     @classmethod
     def load(
@@ -49,12 +49,12 @@ class Engine:
         backend: BackendName = "auto",
         encoder: Encoder | None = None,
     ) -> "Engine":
-        """The engine of a network.
+        """Returns an engine with the network of a weights file.
 
-        weights: the network's file, beside which its calibration lies; by default the shipped one.
-        encoder: the network of these weights if it is loaded already.
-        Raises WeightsError if the weights or their calibration cannot be read, DeviceError if a backend of this name
-        does not work here.
+        weights: the weights file, with its calibration beside it; by default the shipped network.
+        encoder: the network of these weights, if the caller has loaded it already.
+        Raises WeightsError if the weights or their calibration cannot be read, DeviceError if the backend does not
+        work on this machine.
         """
         settings, weights = settings or SearchSettings(), None if weights is None else Path(weights)
         if encoder is None:
@@ -69,21 +69,21 @@ class Engine:
         )
 
     def searcher(self, collection: Collection) -> Searcher:
-        """What searches a collection, whose documents the network of this engine has embedded."""
+        """Returns a searcher of a collection. This engine's network must have embedded the collection's documents."""
         return Searcher(collection, self.settings, self.backend, self.calibration)
 
 
 class Finder:
-    """Finds recordings and scores in one collection, and adds and removes documents; for one thread.
+    """Finds recordings and scores in one collection, and adds and removes documents. Only one thread may use it.
 
-    Use `engine.open`.
+    `engine.open` makes a finder.
     """
 
     def __init__(self, path: Path | str, engine: Engine) -> None:
-        """Raises what `Collection.open` does."""
+        """Opens the collection at `path`. Raises the errors of `Collection.open`."""
         self.engine = engine
         self.collection = Collection.open(path, engine.encoder.identity)
-        """The generation that is searched."""
+        """The open generation of the collection, which queries search."""
         self.searcher = engine.searcher(self.collection)
 
     def query(
@@ -98,18 +98,18 @@ class Finder:
         top: int = 10,
         path: bool = False,
     ) -> Answer:
-        """The best matches of a recording, a score file or a folder of page images.
+        """Returns the best matches of a recording, a score file or a folder of page images.
 
-        kind: what `source` is; by default judged by its name.
-        start_s, end_s: the part of a recording that is asked for, in seconds.
-        among: the kind of documents searched, by default the other one.
-        top, path: as those of `engine.search.searcher.Query`.
-        Raises MediaError if the file cannot be read or holds nothing to search for.
+        kind: the kind of `source`; by default judged by the file's name.
+        start_s, end_s: the part of a recording that is searched for, in seconds.
+        among: the kind of documents searched; by default the other kind.
+        top, path: see `engine.search.searcher.Query`.
+        Raises MediaError if the file cannot be read or holds no music.
         """
         source, started = Path(source), time.perf_counter()
         kind = kind or documents.kind_of(source)
         medium = documents.read(source, kind, self._front_end, start_s, end_s)
-        return self._found(medium, started, among, method, top, path)
+        return self._answer(medium, started, among, method, top, path)
 
     def query_samples(
         self,
@@ -121,9 +121,14 @@ class Finder:
         top: int = 10,
         path: bool = False,
     ) -> Answer:
-        """As `query`, of sound in memory: float (n,) or (n, channels) in -1..1, at `rate` Hz."""
+        """Returns the best matches of sound in memory.
+
+        samples: float (n,) or (n, channels), in -1..1. rate: in Hz.
+        among, method, top, path: see `query`.
+        Raises AudioError if the samples cannot be used.
+        """
         started = time.perf_counter()
-        return self._found(audio.recording_of(samples, rate, self._front_end), started, among, method, top, path)
+        return self._answer(audio.recording_of(samples, rate, self._front_end), started, among, method, top, path)
 
     def query_pages(
         self,
@@ -134,10 +139,15 @@ class Finder:
         top: int = 10,
         path: bool = False,
     ) -> Answer:
-        """As `query`, of a page image or several in order: uint8 (height, width), white 255, or (height, width, 3)."""
+        """Returns the best matches of one page image, or of several in order.
+
+        pages: uint8 (height, width), white 255, or (height, width, 3) in RGB; or a sequence of such arrays.
+        among, method, top, path: see `query`.
+        Raises PageError if an array is no page, or no page shows systems.
+        """
         started = time.perf_counter()
         images = [pages] if isinstance(pages, np.ndarray) else pages
-        return self._found(score.score_of(images, self._front_end), started, among, method, top, path)
+        return self._answer(score.score_of(images, self._front_end), started, among, method, top, path)
 
     def add(
         self,
@@ -150,15 +160,15 @@ class Finder:
         work: str = "",
         replace: bool = False,
     ) -> Status:
-        """Adds a recording or a score, which queries find from now on; says whether that changed anything.
+        """Adds a recording or a score, and returns whether the collection changed. The next query finds the document.
 
-        `scorefind add` adds many at once, in several processes.
+        `scorefind add` adds many files at once, in several processes.
 
-        id: its name for ever; by default that of the file or folder, without its suffix.
+        id: permanent name of the document; by default the name of the file or folder, without its suffix.
         title, composer, work: shown with the matches.
-        replace: let it take the place of another document of the same id.
+        replace: whether the new document may replace another document of the same id.
         Raises MediaError if the file cannot be read, DocumentExistsError if another document has this id and `replace`
-        is not said, CollectionLockedError if another process writes to the collection.
+        is False, CollectionLockedError if another process writes to the collection.
         """
         source, name = Path(source), documents.name_of(Path(source))
         kind = kind or documents.kind_of(source)
@@ -183,7 +193,7 @@ class Finder:
         return status
 
     def remove(self, *ids: str) -> None:
-        """Removes documents: all of these, or none. Raises DocumentMissingError if there is none of an id."""
+        """Removes documents by their ids. Raises DocumentMissingError if an id is unknown; then it removes none."""
         with self._writer() as writer:
             for id in ids:
                 writer.remove(id)
@@ -191,12 +201,13 @@ class Finder:
         self.reload()
 
     def reload(self) -> None:
-        """Opens the generation of the collection that is in force now, which another process may have made."""
+        """Opens the current generation of the collection. Another process may have committed it."""
         newer = Collection.open(self.collection.path, self.engine.encoder.identity)
         self.collection.close()
         self.collection, self.searcher = newer, self.engine.searcher(newer)
 
     def close(self) -> None:
+        """Closes the collection."""
         self.collection.close()
 
     def __enter__(self) -> "Finder":
@@ -215,10 +226,13 @@ class Finder:
         network, threads = self.engine.encoder.identity, self.engine.settings.threads
         return CollectionWriter(self.collection.path, network, threads=threads)
 
-    def _found(
+    def _answer(
         self, medium: Medium, started: float, among: Kind | None, method: Method, top: int, path: bool
     ) -> Answer:
-        """The answer to what was read since `started`, with the time that reading and embedding took."""
+        """Returns the answer to a query whose medium has been read since the time `started`.
+
+        The stage `embed` of its timings is the time that reading and embedding took.
+        """
         (sequence,) = documents.sequences([medium], self.engine.encoder)
         embed_ms = (time.perf_counter() - started) * 1000
         systems = medium.systems if isinstance(medium, Score) else ()
@@ -236,12 +250,12 @@ def open(
     backend: BackendName = "auto",
     create: bool = False,
 ) -> Finder:
-    """The collection at `path`, opened for questions.
+    """Opens the collection at `path` and returns its finder.
 
-    weights: the network that made the collection, by default the shipped one.
-    settings: how queries are answered. backend: what aligns.
-    create: make an empty collection if there is none.
-    Raises CollectionError if the collection cannot be opened, and what `Engine.load` raises.
+    weights: the network that embedded the collection; by default the shipped network.
+    settings: settings of the searches. backend: the implementation that aligns.
+    create: whether to make an empty collection if there is none.
+    Raises CollectionError if the collection cannot be opened, and the errors of `Engine.load`.
     """
     engine = Engine.load(weights, settings=settings, backend=backend)
     if create and not (Path(path) / NAME).exists():

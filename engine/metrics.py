@@ -1,4 +1,4 @@
-"""How well queries were answered: ranks of the right documents and what they sum up to, for training and bench."""
+"""Retrieval quality: ranks of the right documents, and recall, MRR and median rank with intervals."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
-"""Of the bootstrap."""
+"""Number of bootstrap samples behind each interval."""
 
 Ranks = NDArray[np.float64]
-"""(queries,) rank of the right document of each query, from 1; infinite where it is not ranked."""
+"""Rank of each query's right document, (queries,), from 1. The rank is infinite where the document is not ranked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A figure and its 95 % interval."""
+    """A figure with its 95 % interval."""
 
     value: float
     low: float
@@ -26,37 +26,40 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """How well a set of queries was answered."""
+    """Retrieval quality over a set of queries."""
 
     n: int
+    """Number of queries."""
     recall: dict[int, Estimate]
-    """R@k: the share of queries whose right document is among the first k."""
+    """R@k by k: the share of queries whose right document is among the first k."""
     mrr: Estimate
-    """Mean reciprocal rank; a document not ranked counts 0, not, as published, as if it came after the ranked ones."""
+    """Mean reciprocal rank. A document that is not ranked counts 0. (The published systems count such a document as if
+    it came just after the ranked ones.)"""
     mr: Estimate
     """Median rank."""
 
     def row(self) -> dict[str, Any]:
-        """Plain values for a table or JSON, intervals as `"MRR 95%": [low, high]`; an infinite median rank is None."""
+        """Returns plain values for a table or JSON: intervals as `"MRR 95%": [low, high]`, infinite values as None."""
         named = {f"R@{k}": estimate for k, estimate in self.recall.items()} | {"MRR": self.mrr, "MR": self.mr}
-        row: dict[str, Any] = {"n": self.n} | {name: _plain(one.value) for name, one in named.items()}
-        return row | {f"{name} 95%": [_plain(one.low), _plain(one.high)] for name, one in named.items()}
+        row: dict[str, Any] = {"n": self.n} | {name: _plain(estimate.value) for name, estimate in named.items()}
+        return row | {f"{name} 95%": [_plain(estimate.low), _plain(estimate.high)] for name, estimate in named.items()}
 
 
 def ranks_of(answers: Sequence[Sequence[Hashable]], truths: Sequence[Hashable]) -> Ranks:
-    """The rank of each query's right document in its list of answers, best first.
+    """Returns the rank of each query's right document in its list of answers.
 
-    Raises ValueError unless there are as many truths as answers.
+    answers: for each query, the ranked documents, best first. truths: the right document of each query.
+    Raises ValueError if the numbers of answers and truths differ.
     """
     pairs = zip(answers, truths, strict=True)
     return np.array([answer.index(truth) + 1 if truth in answer else math.inf for answer, truth in pairs], dtype=float)
 
 
 def ranks_by_cost(costs: NDArray[np.floating], truths: NDArray[np.integer]) -> Ranks:
-    """The rank of each query's right document among all costs; ties count against it, so equal costs earn nothing.
+    """Returns the rank of each query's right document by cost. The right document ranks last among equal costs.
 
-    costs: (queries, documents), lower is better; one that is infinite or NaN is not ranked.
-    truths: (queries,) column of the right document.
+    costs: (queries, documents), lower is better. A document whose cost is infinite or NaN is not ranked.
+    truths: (queries,), column of the right document.
     Raises ValueError if the shapes do not fit.
     """
     if costs.ndim != 2 or truths.shape != costs.shape[:1]:
@@ -68,12 +71,12 @@ def ranks_by_cost(costs: NDArray[np.floating], truths: NDArray[np.integer]) -> R
 
 
 def summarise(ranks: Ranks, *, at: Sequence[int] = (1, 10), groups: Sequence[Hashable] | None = None) -> Quality:
-    """What the ranks sum up to, with intervals from a bootstrap that is the same each time.
+    """Returns recall, MRR and median rank, with bootstrap intervals. Equal ranks always give equal intervals.
 
-    at: the k of R@k.
-    groups: what each query was taken from, such as its piece. Fragments of one piece are easy or hard together, so
-        whole groups are drawn, which makes the intervals as wide as they are; None: queries are independent.
-    Raises ValueError if there are no queries.
+    at: the values k of R@k.
+    groups: the group of each query, such as its piece. Fragments of one piece are easy or hard together, so the
+        bootstrap draws whole groups, and the intervals become wider. None: queries are independent.
+    Raises ValueError if there are no queries, or the number of groups differs from the number of ranks.
     """
     if len(ranks) == 0:
         raise ValueError("expected the rank of at least one query, got none")
@@ -92,10 +95,10 @@ def summarise(ranks: Ranks, *, at: Sequence[int] = (1, 10), groups: Sequence[Has
 
 
 def _figures(ranks: Ranks, times: NDArray[np.int64], at: Sequence[int]) -> NDArray[np.float64]:
-    """(samples, len(at) + 2): R@k for each k, MRR and MR of each sample.
+    """Returns R@k for each k, MRR and median rank of each bootstrap sample, (samples, len(at) + 2).
 
     ranks: (queries,), rising.
-    times: (samples, queries), how often each sample holds each query.
+    times: (samples, queries), how often each sample contains each query.
     """
     upto = np.cumsum(times, axis=1)
     n = upto[:, -1]
@@ -105,4 +108,5 @@ def _figures(ranks: Ranks, times: NDArray[np.int64], at: Sequence[int]) -> NDArr
 
 
 def _plain(value: float) -> float | None:
+    """Returns a finite value as it is, and None for an infinite value or NaN."""
     return float(value) if math.isfinite(value) else None

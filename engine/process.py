@@ -1,8 +1,9 @@
-"""What libraries keep as one switch for a whole process.
+"""Settings of libraries that hold for a whole process.
 
-Such a switch is for the program to set, so importing `engine` or calling into it sets none: the command line, a worker
-and a bench call `prepare` when they begin. Other programs may call it too. Without it results are the same, but a busy
-CPU embeds slower, small collections are searched slower, and Pillow refuses the largest scans.
+A library must not change them behind a program's back, so neither importing nor calling `engine` does. The command
+line, each worker and each bench call `prepare` when they start. Other programs may call `prepare` too. Without it the
+results are the same, but embedding on a busy CPU and searching a small collection are slower, and Pillow refuses the
+largest scans.
 """
 
 import contextlib
@@ -10,36 +11,37 @@ import os
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-BLAS_SNIPPETS = 2
-"""FAISS multiplies matrices from so many query snippets on. Its own default, 128,000 here, means that it compares one
-by one, which takes twice as long: 1.5 instead of 0.7 ms a snippet among 220,000."""
+MIN_BLAS_SNIPPETS = 2
+"""Number of query snippets from which FAISS multiplies matrices instead of comparing snippets one by one. With its
+default (128,000 on the machine measured) FAISS compares one by one, which takes twice as long: 1.5 instead of 0.7 ms a
+query snippet among 220,000 snippets."""
 
 
 def one_thread_each() -> None:
-    """Has numerical libraries that are not imported yet use one thread, unless the environment says otherwise.
+    """Limits numerical libraries that are not imported yet to one thread, unless the environment sets another number.
 
-    Work is shared among threads of our own. Threads of these libraries wait for each other by spinning: with two of
-    them, 20 s of sound took ten times as long to embed while another program ran.
+    We run our own threads. The libraries' threads spin while they wait for each other: with two of them, embedding
+    20 s of sound took ten times as long while another program ran.
     """
     for name in THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
 
 
 def prepare(*, searches: bool = True, embeds: bool = False) -> None:
-    """Sets the switches of this process.
+    """Sets up the numerical and image libraries of this process.
 
-    searches: whether it may use FAISS, which is imported then.
-    embeds: whether it runs a network by torch, which is imported then, and gets one thread (see `one_thread_each`).
+    searches: whether the process may search; imports and configures FAISS.
+    embeds: whether the process runs a network; imports torch and limits it to one thread (see `one_thread_each`).
     """
     one_thread_each()
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = None  # `engine.score.pages` has a limit of its own, and looks at it before any decoding
+    Image.MAX_IMAGE_PIXELS = None  # `engine.score.pages` checks its own limit before it decodes
     if searches:
-        with contextlib.suppress(ImportError):  # `scorefind doctor` says why it is missing
+        with contextlib.suppress(ImportError):  # `scorefind doctor` says why FAISS is missing
             import faiss
 
-            faiss.cvar.distance_compute_blas_threshold = BLAS_SNIPPETS
+            faiss.cvar.distance_compute_blas_threshold = MIN_BLAS_SNIPPETS
     if embeds:
         import torch
 

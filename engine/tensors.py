@@ -1,4 +1,4 @@
-"""Arrays with settings in a safetensors file: how networks and calibrations are kept."""
+"""Safetensors files that hold arrays and settings: networks and calibrations."""
 
 import json
 from pathlib import Path
@@ -16,8 +16,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def read(path: Path, format: str, version: int) -> tuple[dict[str, Any], Arrays]:
-    """The settings and the arrays of a file.
-
+    """Returns the settings and the arrays of a file.
     Raises WeightsError if the file is damaged, or of another format or version.
     """
     try:
@@ -37,12 +36,12 @@ def read(path: Path, format: str, version: int) -> tuple[dict[str, Any], Arrays]
 
 
 def write(path: Path, format: str, version: int, settings: dict[str, Any], arrays: Arrays) -> None:
-    """Writes a file, which appears whole or not at all and survives a power cut.
+    """Writes a file, atomically and durably (`engine.files.replacing`).
 
-    settings: JSON.
+    settings: values that JSON can hold.
     """
     metadata = {"format": format, "version": str(version), "settings": json.dumps(settings)}
-    # safetensors writes memory as it lies: an array in another order than C would be read back scrambled.
+    # safetensors writes the memory of an array unchanged: an array that is not in C-order would be read back scrambled.
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata)
     with replacing(path, durable=True) as unfinished:
         unfinished.write_bytes(data)

@@ -14,33 +14,35 @@ DIMENSION = 32
 Kind = Literal["score", "recording"]
 
 OTHER: dict[Kind, Kind] = {"score": "recording", "recording": "score"}
-"""What a query of each kind is searched among, unless it is said otherwise."""
+"""The kind of documents that a query of each kind searches by default."""
 
 Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
-"""`refine`: documents are aligned, in a large collection those of a shortlist. `exhaustive`: all are. `vote`,
-`fingerprint`: rank without alignment. `sdtw`, `dtw`: all are aligned as published, the query with a part or with the
-whole of each."""
+"""How documents are ranked. `refine`: by alignment; in a large collection, only a shortlist is aligned. `exhaustive`:
+by alignment of all documents. `vote`, `fingerprint`: by the nearest neighbours of the query's snippets, without
+alignment. `sdtw`, `dtw`: by the published alignment of all documents, with any part of a document or with the whole."""
 
 Embeddings = NDArray[np.float32]
-"""float32 (n, 32), unit rows, C-order."""
+"""Embeddings of n snippets: float32 (n, 32), rows of length 1, C-order."""
 
 SCORE_PLACE = np.dtype([("system", "<u4"), ("x", "<f4"), ("end_system", "<u4"), ("end_x", "<f4")])
-"""Where a sheet snippet lies: it starts in `system` at `x` and ends in `end_system` at `end_x`.
+"""Place of a sheet snippet: the snippet starts in `system` at `x` and ends in `end_system` at `end_x`.
 
 Systems are numbered from 1 through the document (`System.number`); x is in units of page width.
 """
 
 RECORDING_PLACE = np.dtype([("start_s", "<f4"), ("end_s", "<f4")])
-"""Where an excerpt lies in its recording, in seconds."""
+"""Place of an excerpt in its recording, in seconds."""
 
 PLACE_DTYPES: dict[Kind, np.dtype[Any]] = {"score": SCORE_PLACE, "recording": RECORDING_PLACE}
+"""The dtype of a snippet's place, by kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkIdentity:
-    """Which network embeds, and with what front end: what a collection compares when it is opened."""
+    """Identity of a network and its front end. Opening a collection compares the collection's with the one in use."""
 
     name: str
+    """Name of the network, for people."""
     hash: str
     """SHA-256 (hex) of the weights file."""
     front_end: FrontEnd
@@ -48,7 +50,7 @@ class NetworkIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A rectangle on a page; both axes in units of the page's *width*, origin at its top left."""
+    """A rectangle on a page. Both axes are in units of the page's *width*; the origin is the page's top left corner."""
 
     x0: float
     y0: float
@@ -58,29 +60,30 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """One printed system."""
+    """One printed system of a score."""
 
     page: int
-    """From 1."""
+    """Number of the page, from 1."""
     number: int
-    """From 1, counted through the document."""
+    """Number of the system, from 1, counted through the document."""
     box: Box
-    """Its staves only: left and right end of the staff lines, first line of the top staff to last of the bottom one."""
+    """Box round the staff lines, from the top staff's first line to the bottom staff's last line."""
     staves: tuple[Box, ...]
-    """Top to bottom."""
+    """Boxes of the staves, top to bottom."""
     staff_space: float
     """Distance of two staff lines, in page widths."""
     confidence: float
-    """0..1."""
+    """Confidence of the detection, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snippets:
-    """Embedded snippets, in order: all that a query needs in order to be searched."""
+    """Embedded snippets in order. A search needs no more of a query."""
 
     kind: Kind
-    """What was embedded."""
+    """Kind of the source that was embedded."""
     embeddings: Embeddings
+    """Embeddings of the snippets, float32 (n, 32)."""
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -88,15 +91,16 @@ class Snippets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnippetSequence(Snippets):
-    """The embedded snippets of one document or query, in order, with their places."""
+    """The embedded snippets of one document or query, in order, with their places and biases."""
 
     places: NDArray[Any]
-    """(n,) of SCORE_PLACE or RECORDING_PLACE, as `kind` says."""
+    """Places of the snippets, (n,), dtype SCORE_PLACE or RECORDING_PLACE according to `kind`."""
     bias: NDArray[np.float32]
-    """(n,) added to each local cost against this snippet when it is searched: how readily it resembles anything."""
+    """Bias of each snippet, float32 (n,): how much the snippet resembles any other. A search adds the bias to each
+    local cost against this snippet."""
 
     def part(self, chosen: slice | NDArray[np.int64] | NDArray[np.bool_]) -> "SnippetSequence":
-        """The chosen snippets alone."""
+        """Returns a sequence with only the chosen snippets."""
         embeddings = np.ascontiguousarray(self.embeddings[chosen])
         return SnippetSequence(
             kind=self.kind, embeddings=embeddings, places=self.places[chosen], bias=self.bias[chosen]
@@ -105,17 +109,18 @@ class SnippetSequence(Snippets):
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Packed:
-    """The sequences of many documents, one after the other.
+    """The sequences of many documents, one after the other, in memory.
 
     Raises ValueError if the arrays do not fit together.
     """
 
     embeddings: NDArray[np.float32] | NDArray[np.float16]
-    """(snippets of all documents, 32), C-order."""
+    """Embeddings of the snippets of all documents, (snippets, 32), C-order."""
     bias: NDArray[np.float32]
-    """(snippets of all documents,)."""
+    """Biases of the snippets of all documents, float32 (snippets,)."""
     offsets: NDArray[np.int64]
-    """(documents + 1,): document b holds the snippets offsets[b] to offsets[b + 1]; it may be empty."""
+    """Borders of the documents, int64 (documents + 1,): document b has the snippets offsets[b] to offsets[b + 1] - 1.
+    A document may be empty."""
 
     def __post_init__(self) -> None:
         shape, dtype = self.embeddings.shape, self.embeddings.dtype
@@ -128,10 +133,11 @@ class Packed:
             raise ValueError(f"offsets must be int64, rise, and stay within 0..{shape[0]}, got {self.offsets}")
 
     def __len__(self) -> int:
+        """Returns the number of documents."""
         return len(self.offsets) - 1
 
     def take(self, documents: NDArray[np.int64]) -> "Packed":
-        """The given documents alone, in that order, copied; documents: int64 (k,)."""
+        """Returns a copy of the chosen documents, in the order of `documents`: int64 (k,)."""
         starts, lengths = self.offsets[documents], np.diff(self.offsets)[documents]
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
         rows = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -143,15 +149,15 @@ class Documents(Protocol):
 
     @property
     def offsets(self) -> NDArray[np.int64]:
-        """(documents + 1,), as those of `Packed`."""
+        """Returns the borders of the documents, int64 (documents + 1,), see `Packed.offsets`."""
 
     def take(self, documents: NDArray[np.int64]) -> Packed:
-        """The given documents alone, in that order, in memory; documents: int64 (k,)."""
+        """Returns the chosen documents in memory, in the order of `documents`: int64 (k,)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What a collection knows of one score or recording besides its sequence."""
+    """The facts about one score or recording that a collection stores beside its sequence."""
 
     id: str
     kind: Kind
@@ -159,34 +165,37 @@ class Document:
     composer: str = ""
     work: str = ""
     source: str = ""
-    """The file or folder it was made from; an absolute path in a collection."""
+    """Path of the file or folder that the document was made from; absolute, except for an upload's bare file name."""
     content_hash: str = ""
-    """SHA-256 (hex) of the source's bytes, by which a collection knows the same content again; empty: unknown."""
+    """SHA-256 (hex) of the source's bytes, by which a collection recognises the same content; empty if unknown."""
     snippets: int = 0
+    """Number of snippets."""
     pages: int = 0
-    """Score: pages read, blank ones included."""
+    """Score: number of pages read, blank pages included."""
     systems: tuple[System, ...] = ()
+    """Score: the systems, in order."""
     duration_s: float = 0.0
-    """Recording: its length."""
+    """Recording: length in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorePosition:
-    """A point of a score."""
+    """A point in a score."""
 
     page: int
+    """Number of the page, from 1."""
     system: int
-    """Number of the system."""
+    """Number of the system, from 1, counted through the document."""
     x: float
-    """In page widths."""
+    """Distance from the left edge of the page, in page widths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingPosition:
-    """A point of a recording."""
+    """A point in a recording."""
 
     s: float
-    """Second."""
+    """Seconds from the start of the recording."""
 
 
 Position = ScorePosition | RecordingPosition
@@ -194,21 +203,22 @@ Position = ScorePosition | RecordingPosition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathPoint:
-    """What of the query goes with what of the document."""
+    """A point of an alignment path: a position in the query and the matching position in the document."""
 
     query: Position
     document: Position
     jump: bool
-    """Whether the path came here by a jump from the point before."""
+    """Whether the path jumps from the previous point to this point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A stretch of a document: systems of a score, or seconds of a recording. Empty if it is not known."""
+    """A stretch of a document: systems of a score, or seconds of a recording. An unknown place is empty."""
 
     pages: tuple[int, ...] = ()
+    """Score: numbers of the pages of `systems`, each once."""
     systems: tuple[System, ...] = ()
-    """In the query's order; a system that a jump leads back to stands here again."""
+    """Score: the systems in the query's order. A system to which a jump returns occurs again."""
     start_x: float | None = None
     """Score: where the stretch starts in the first of `systems`, in page widths."""
     end_x: float | None = None
@@ -216,65 +226,70 @@ class Place:
     start_s: float | None = None
     """Recording: the second at which the stretch starts."""
     end_s: float | None = None
+    """Recording: the second at which the stretch ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A stretch of the document that the match runs through without a jump."""
+    """A stretch of the document that the alignment path covers without a jump."""
 
     share: float
-    """Of the path's points."""
+    """Share of the path's points that lie in this part, 0..1."""
     place: Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """One ranked answer."""
+    """One document of an answer, with its rank."""
 
     rank: int
+    """Rank of the document, from 1."""
     document: Document
     cost: float | None
-    """Cost of the alignment a query snippet, lower is better; comparable within one query only. None if the document
-    was not aligned: `vote` and `fingerprint` rank without."""
+    """Cost of the alignment per query snippet; lower is better. Costs compare within one query only. None if the
+    document was not aligned: `vote` and `fingerprint` rank without alignment."""
     votes: int | None
-    """Hits counted for the document: pairs of a query snippet and one of its nearest neighbours. `vote` counts all of
-    them, a fingerprint those in line, at most one for each query snippet. None if no neighbours were looked up."""
+    """Number of hits of the document. A hit is a pair of a query snippet and one of its nearest neighbours. `vote`
+    counts all hits. A fingerprint counts hits in line, at most one for each query snippet. None if the search used no
+    neighbours."""
     confidence: float | None = None
     """Probability that this document is the piece (`engine.search.confidence`); None without a calibration."""
     place: Place = Place()
-    """Where the match lies. In a recording: the passage in which the query starts."""
+    """Place of the match. In a recording: the passage in which the query starts."""
     parts: tuple[Part, ...] = ()
-    """All stretches that the match runs through, in the query's order: more than one where it jumps. Strays count."""
+    """All stretches that the path covers, in the query's order, strays included; more than one if the path jumps."""
     path: tuple[PathPoint, ...] = ()
-    """Point by point, if it was asked for."""
+    """Points of the alignment path; empty unless the query asks for the path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How one query is answered, and why (`engine.search.plan`)."""
+    """The steps by which a query is answered, and the reason (`engine.search.plan`)."""
 
     method: Method
     backend: str
     """Name of the backend that aligns."""
     documents: int
-    """Documents of the kind searched."""
+    """Number of documents of the kind searched."""
     aligned: int
-    """How many of them are aligned: all, a shortlist, or none, which ranks by votes."""
+    """Number of documents that are aligned: all documents, a shortlist, or 0, where votes rank the documents."""
     neighbours: int
-    """Nearest snippets looked up for each query snippet; 0: none are looked up."""
+    """Number of nearest neighbours of each query snippet that the search uses; 0: none."""
     probes: int
-    """Cells of the index searched for each query snippet; 0: there are no cells, or nothing is looked up."""
+    """Number of index cells searched for each query snippet; 0: the index has no cells, or is not used."""
     reason: str
-    """A sentence on why it is done this way."""
+    """A sentence that says why the query is answered this way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The matches of one query, best first, and the time each stage took."""
+    """The matches of one query, with the plan and the time of each stage."""
 
     matches: tuple[Match, ...]
+    """The matches, best first."""
     plan: Plan | None = None
-    """How the query was answered; None if nothing was searched."""
+    """The steps by which the query was answered; None if nothing was searched."""
     in_collection: bool | None = None
-    """Whether the piece is likely among the documents searched; None if that cannot be told."""
+    """Whether the piece is likely among the documents searched; None if there is no confidence."""
     timings_ms: dict[str, float] = field(default_factory=dict)
+    """Time of each stage in ms, by the stage's name."""

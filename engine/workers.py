@@ -1,7 +1,7 @@
-"""Worker processes for decoding and embedding: a task that kills its process fails alone.
+"""Worker processes for decoding and embedding. If a task kills its process, no other task fails.
 
 The pools of the standard library stop when one of their processes dies, and decoders of pages and audio do die. Here
-each worker has its own pipe and at most one task at a time. This also bounds the work in flight: `each` takes a task
+each worker has its own pipe and at most one task at a time. This also limits how many tasks wait: `each` takes a task
 from its iterable only when a worker is free and the caller has consumed the earlier results.
 """
 
@@ -27,13 +27,15 @@ Result = TypeVar("Result")
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )
+"""Environment variables that limit a worker's libraries to one thread: each core has its own worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Takes the place of a task's result when there is none, and says why."""
+    """Replaces the result of a task that failed."""
 
     cause: str
+    """Why the task has no result."""
 
 
 def each(
@@ -73,10 +75,10 @@ _END: Any = object()
 
 
 class Worker:
-    """One worker process and our end of its pipe."""
+    """One worker process, with the parent's end of its pipe."""
 
     def __init__(self, work: Callable[[Any], Any], expected: tuple[type[Exception], ...] = ()) -> None:
-        """Arguments as for `each`."""
+        """Starts the worker process. `work` and `expected` are those of `each`."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, work, expected), daemon=True)
@@ -86,15 +88,15 @@ class Worker:
         self.alive = True
 
     def send(self, task: Any) -> None:
-        """Gives the worker its next task. If the worker is dead, `receive` says so."""
+        """Sends the worker its next task. If the worker is dead, `receive` returns a Failure."""
         with contextlib.suppress(BrokenPipeError):
             self.connection.send(task)
 
     def receive(self, timeout_s: float | None = None) -> Any:
-        """Waits for the result of the task that was sent last.
+        """Waits for the result of the last task sent, and returns it.
 
-        If the process has died, or needs longer than `timeout_s` and is killed, the result is a Failure and `alive`
-        is False from then on.
+        If the process dies, the result is a Failure. If the task takes longer than `timeout_s`, this method kills the
+        process, and the result is a Failure too. In both cases `alive` is False from then on.
         """
         try:
             if self.connection.poll(timeout_s):
@@ -102,7 +104,7 @@ class Worker:
             self.end()
             return Failure(cause=f"took longer than {timeout_s:g} s")
         except (EOFError, OSError):
-            wait([self.process.sentinel], 1.0)  # so that the exit code is its own
+            wait([self.process.sentinel], 1.0)  # otherwise the exit code would be that of our kill
             self.end()
             return Failure(cause=f"its worker process died ({_ending(self.process.exitcode)})")
 
@@ -112,7 +114,7 @@ class Worker:
         Any thread may call this. A thread that waits in `receive` then gets a Failure and calls `end`.
         """
         if self.alive and self.process.pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not lead its group yet
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # the process may not lead its group yet
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
 
@@ -125,9 +127,9 @@ class Worker:
 
 
 def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[type[Exception], ...]) -> None:
-    """Runs in the worker process: receives tasks and sends their results until the pipe closes."""
+    """Receives tasks and sends their results until the pipe closes. Runs in the worker process."""
     process.prepare(searches=False)
-    os.setsid()  # Ctrl-C reaches only the parent, which then kills this process and whatever it has started
+    os.setsid()  # Ctrl-C then reaches only the parent, which kills this process and all processes it has started
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -136,7 +138,10 @@ def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[t
 
 
 def _end_with_parent() -> None:
-    """Kills this process and those it has started when the parent is gone, as no one else enforces time limits then."""
+    """Waits until the parent ends, then kills this process and those it has started.
+
+    Without the parent nothing enforces a time limit.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -144,7 +149,7 @@ def _end_with_parent() -> None:
 
 
 def _attempt(work: Callable[[Task], Result], task: Task, expected: tuple[type[Exception], ...]) -> Result | Failure:
-    """Returns what `work` returns for the task, or a Failure in place of what it raises."""
+    """Returns the result of the task, or a Failure if `work` raises an error."""
     try:
         return work(task)
     except expected as exc:
@@ -155,7 +160,7 @@ def _attempt(work: Callable[[Task], Result], task: Task, expected: tuple[type[Ex
 
 
 def _ending(exitcode: int | None) -> str:
-    """Names the signal that ended a process, or else its exit code."""
+    """Returns the name of the signal that ended a process, or its exit code."""
     if exitcode is not None and exitcode < 0:
         return signal.Signals(-exitcode).name
     return f"exit code {exitcode}"
@@ -163,7 +168,10 @@ def _ending(exitcode: int | None) -> str:
 
 @contextlib.contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Sets environment variables while a process starts: a child reads its thread counts when it imports NumPy."""
+    """Sets environment variables during the block, in which a process starts.
+
+    A child process reads its number of threads when it imports NumPy, so the variables must be set before the start.
+    """
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -12,7 +12,7 @@ from engine.collection import Collection
 from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
 from engine.score import Score
-from engine.search.answers import told
+from engine.search.answers import as_dict
 from engine.search.searcher import Query
 from engine.values import Answer, Kind, Snippets
 from server.messages import Embedded, Wanted
@@ -114,7 +114,7 @@ def _query(question: Question, sequence: Snippets) -> Query:
 def _result(question: Question, kind: Kind, answer: Answer, embed_ms: float, collection: Collection) -> dict[str, Any]:
     """Makes the map that the client gets from the engine's answer."""
     source = question.source
-    result = told(answer, kind, question.wanted.among, collection)
+    result = as_dict(answer, kind, question.wanted.among, collection)
     result["timings_ms"] = {"embed": embed_ms} | result["timings_ms"]
     if isinstance(source, Push):
         result["heard_s"] = source.stream.heard_s

@@ -13,4 +13,4 @@ process.prepare(embeds=True)
 def indexed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Collections of a few snippets have what only large ones have: an index on disk, here made anew by each change."""
     monkeypatch.setattr(cells, "EXACT_ROWS", 0)
-    monkeypatch.setattr(writer, "BESIDE_SNIPPETS", 0)
+    monkeypatch.setattr(writer, "MAX_ADDED_SNIPPETS", 0)

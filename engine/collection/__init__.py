@@ -1,13 +1,13 @@
-"""The collection on disk: a directory that holds documents, their embedded snippets, and an index of these.
+"""The collection on disk: a directory with documents, their embedded snippets, and an index of the snippets.
 
-    manifest.json             which generation is in force, what it holds, and checksums; replaced as a whole
-    sequences.lmdb            the truth: documents, embeddings, places and biases, by document number
-    scores-000007.faiss       derived from it: the index of the snippets of all scores, as generation 7 wrote it
-    recordings-000005.faiss   the same for recordings, which have not changed since generation 5
-    writer.lock               held by the one process that writes
+    manifest.json             the current generation, its counts and checksums; replaced atomically
+    sequences.lmdb            documents, embeddings, places and biases, by document number
+    scores-000007.faiss       index of the snippets of all scores, written by generation 7 from sequences.lmdb
+    recordings-000005.faiss   index of the snippets of all recordings, written by generation 5
+    writer.lock               locked by the one process that writes
 
 A reader (`Collection`) opens a generation and keeps it, whatever a writer does meanwhile. A writer
-(`CollectionWriter`) makes the next generation beside it and puts it in force by renaming the manifest.
+(`CollectionWriter`) writes the next generation beside the current one, and makes it current by renaming the manifest.
 """
 
 from engine.collection.reader import Collection

@@ -1,13 +1,14 @@
-"""Is it the same document? The rule by which a collection judges what is added to it.
+"""The rule that decides whether an added document is the same document as one in the collection.
 
-A document is known by its id. Of a document that is added under an id that the collection holds:
+The id names a document. If the collection already has a document with the id of an added document:
 
 - The same content (kind and content hash) is the same document. Nothing is embedded again.
-- Other content of the same kind and from the same absolute path is the same document too: its file was edited.
-- Any other content is another document. It is refused, unless it is said to replace the one that is held.
+- Other content of the same kind from the same absolute path is the same document too: its file was edited.
+- Any other content is another document. The collection refuses the addition, unless the caller asks to replace the
+  stored document.
 
-The same document keeps its title, composer and work where the addition says nothing of them. An upload has a bare file
-name for its source: that is not a path, and it does not replace one.
+The same document keeps its title, composer and work where the added document leaves these fields empty. The source of
+an upload is a bare file name. A bare name does not identify a file, and does not replace a stored path.
 """
 
 from dataclasses import replace
@@ -18,34 +19,38 @@ from engine.collection.store import Entry
 from engine.values import Document
 
 Status = Literal["added", "changed", "unchanged"]
-"""What became of a document that was added. `changed`: its content, or only what is said of it."""
+"""Result of adding a document. `changed`: its content changed, or only a field such as its title."""
 
 
-def same_content(held: Document | Entry, new: Document) -> bool:
-    """Whether two documents of one id were made from the same bytes, as the same kind; an empty hash equals none."""
-    return (held.kind, held.content_hash) == (new.kind, new.content_hash) and new.content_hash != ""
+def same_content(stored: Document | Entry, new: Document) -> bool:
+    """Returns whether two documents have the same kind and the same content hash. An empty hash equals no other."""
+    return (stored.kind, stored.content_hash) == (new.kind, new.content_hash) and new.content_hash != ""
 
 
-def same_document(held: Document, new: Document) -> bool:
-    """Whether `new`, added under the id of `held`, is the same document, older or newer."""
-    same_file = Path(new.source).is_absolute() and (held.kind, held.source) == (new.kind, new.source)
-    return same_file or same_content(held, new)
+def same_document(stored: Document, new: Document) -> bool:
+    """Returns whether `new`, added with the id of `stored`, is the same document, perhaps with edited content."""
+    same_file = Path(new.source).is_absolute() and (stored.kind, stored.source) == (new.kind, new.source)
+    return same_file or same_content(stored, new)
 
 
-def conflict(held: Document, new: Document) -> str:
-    """Why `new` is refused under the id of `held`; names both."""
-    old, other = (document.source or "(no file)" for document in (held, new))
-    return f"{new.id!r} is the {held.kind} made from {old}; the {new.kind} {other} is another document"
+def conflict(stored: Document, new: Document) -> str:
+    """Returns the reason why `new` is refused: its id belongs to `stored`. The reason names both documents."""
+    old, other = (document.source or "(no file)" for document in (stored, new))
+    return f"{new.id!r} is the {stored.kind} made from {old}; the {new.kind} {other} is another document"
 
 
-def described(new: Document, held: Document | None, default_title: str) -> Document:
-    """`new` as the collection should keep it, completed from `held` if that is the same document."""
-    if held is None or not same_document(held, new):
+def described(new: Document, stored: Document | None, default_title: str) -> Document:
+    """Returns `new` as the collection should store it: empty fields are filled from `stored`, if both are the same.
+
+    stored: the document with this id in the collection; None if there is none.
+    default_title: title of a new document that has no title.
+    """
+    if stored is None or not same_document(stored, new):
         return replace(new, title=new.title or default_title)
     return replace(
         new,
-        title=new.title or held.title,
-        composer=new.composer or held.composer,
-        work=new.work or held.work,
-        source=new.source if Path(new.source).is_absolute() else held.source,
+        title=new.title or stored.title,
+        composer=new.composer or stored.composer,
+        work=new.work or stored.work,
+        source=new.source if Path(new.source).is_absolute() else stored.source,
     )

@@ -1,4 +1,4 @@
-"""The manifest: the small file that says which generation of a collection is in force, and what it must hold."""
+"""The manifest: the small file that names the current generation of a collection, with its counts and checksums."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ VERSION = 2
 NAME = "manifest.json"
 LMDB_NAME = "sequences.lmdb"
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Tables of generations tell a kind by its place here."""
+"""The kinds, in the order by which the tables of generations number them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,46 +29,54 @@ class IndexFile:
     """A FAISS file of the collection."""
 
     file: str
+    """Name of the file."""
     size: int
+    """Size of the file in bytes."""
     sha256: str
+    """SHA-256 (hex) of the file."""
     generation: int
-    """It holds the documents of that generation, of its kind: those in force may be others."""
+    """Generation that wrote the index. The index has that generation's documents, not those of the current one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What a generation holds of one kind."""
+    """The documents of one kind in a generation, counted, and their index."""
 
     documents: int = 0
+    """Number of documents."""
     snippets: int = 0
+    """Number of snippets of these documents."""
     index: IndexFile | None = None
-    """None where there are so few snippets that they are all compared."""
+    """Index on disk; None if there are so few snippets that a search compares them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One generation."""
+    """The facts about one generation of a collection."""
 
     generation: int
+    """Number of the generation, from 0."""
     network: NetworkIdentity
+    """Network that embedded the documents."""
     kinds: dict[Kind, Contents]
+    """Contents of the generation, by kind."""
     digest: str
-    """SHA-256 over the number and the checksum of every document, in order."""
+    """SHA-256 (hex) over the number and the checksum of every document, in order."""
     next_number: int
-    """Documents get numbers from here on; those below are never given again."""
+    """Number of the next new document. Lower numbers are never used again."""
     lmdb_size: int
-    """Bytes of the LMDB file when it was committed: it never gets smaller."""
+    """Size of the LMDB file at the commit, in bytes. The file never gets smaller."""
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """That of the collection at `path`.
+        """Returns the manifest of the collection at `path`.
 
-        Raises CollectionMissingError, CollectionVersionError (told before the checksum is looked at: a newer format may
-        have another), or CollectionDamagedError.
+        Raises CollectionMissingError, CollectionVersionError or CollectionDamagedError. The version is checked before
+        the checksum, because a newer format may compute its checksum in another way.
         """
         try:
             content = json.loads((path / NAME).read_bytes())
-            given_format, version = content["format"], int(content["version"])
+            file_format, version = content["format"], int(content["version"])
         except (FileNotFoundError, NotADirectoryError) as exc:
             if (path / LMDB_NAME).exists():
                 raise CollectionDamagedError(path, f"{NAME} is missing beside {LMDB_NAME}; restore it") from exc
@@ -77,8 +85,8 @@ class Manifest:
             ) from exc
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             raise CollectionDamagedError(path, f"{NAME} cannot be parsed: {exc!r}") from exc
-        if given_format != FORMAT:
-            raise CollectionDamagedError(path, f"{NAME}: expected the format {FORMAT!r}, got {given_format!r}")
+        if file_format != FORMAT:
+            raise CollectionDamagedError(path, f"{NAME}: expected the format {FORMAT!r}, got {file_format!r}")
         if version > VERSION:
             raise CollectionVersionError(
                 path, f"written in format version {version}, this program reads up to {VERSION}; use a newer scorefind"
@@ -88,13 +96,13 @@ class Manifest:
         try:
             return _decoded(content)
         except (ValueError, KeyError, TypeError) as exc:
-            raise CollectionDamagedError(path, f"{NAME} lacks something: {exc!r}") from exc
+            raise CollectionDamagedError(path, f"{NAME} has a missing or wrong field: {exc!r}") from exc
 
     def write(self, path: Path) -> None:
-        """Puts it in force: from the rename on, readers of `path` see this generation."""
+        """Writes the manifest, which makes this generation the current one of the collection at `path`."""
         content: dict[str, Any] = {"format": FORMAT, "version": VERSION, **asdict(self)}
         content["checksum"] = _checksum(content)
-        files.sync(path)  # the names of the index files that it refers to
+        files.sync(path)  # the names of the index files, to which the manifest refers
         with files.replacing(path / NAME, durable=True) as new:
             new.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
@@ -106,24 +114,25 @@ class Manifest:
         ours |= ours.pop("front_end")
         theirs |= theirs.pop("front_end")
         differ = [key for key in theirs if theirs[key] != ours[key]]
-        made, given = (", ".join(f"{key} {values[key]}" for key in differ) for values in (theirs, ours))
-        raise NetworkMismatchError(
-            path, f"made with {made}; in force: {given}; load the weights it was made with, or make a new collection"
-        )
+        old, current = (", ".join(f"{key} {values[key]}" for key in differ) for values in (theirs, ours))
+        cause = f"made with {old}; in use: {current}; load the collection's weights, or make a new collection"
+        raise NetworkMismatchError(path, cause)
 
 
 def _checksum(content: dict[str, Any]) -> str:
-    """SHA-256 of the content as compact JSON with sorted keys."""
+    """Returns the SHA-256 (hex) of the content as compact JSON with sorted keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _decoded(content: dict[str, Any]) -> Manifest:
+    """Returns the manifest of a parsed file. Raises KeyError, TypeError or ValueError for a missing or wrong field."""
     network = content["network"]
     kinds: dict[Kind, Contents] = {}
     for kind in KINDS:
-        held = content["kinds"][kind]
-        index = held["index"] and "generation" in held["index"] and IndexFile(**held["index"])  # of version 1: no use
-        kinds[kind] = Contents(**held | {"index": index or None})
+        part = content["kinds"][kind]
+        # An index of format version 1 has no generation, and is not used.
+        index = part["index"] and "generation" in part["index"] and IndexFile(**part["index"])
+        kinds[kind] = Contents(**part | {"index": index or None})
     return Manifest(
         generation=content["generation"],
         network=NetworkIdentity(**network | {"front_end": FrontEnd(**network["front_end"])}),

@@ -1,4 +1,4 @@
-"""A collection as a reader sees it: one generation, kept whatever a writer does meanwhile."""
+"""The reader of a collection: opens one generation, and keeps it whatever a writer does meanwhile."""
 
 import contextlib
 import functools
@@ -33,18 +33,17 @@ from engine.values import Document, Kind, NetworkIdentity, Packed, SnippetSequen
 
 logger = logging.getLogger(__name__)
 
-DOCUMENTS_KEPT = 1000
-"""Documents that are not decoded anew when they are asked for again: a score of forty systems takes half a
-millisecond."""
-VERIFY_BYTES = 256 << 20
-"""A collection up to this size is verified whole when it is opened; a larger one by `check` alone."""
+MAX_CACHED_DOCUMENTS = 1000
+"""Number of decoded documents in the cache: decoding a score of forty systems takes half a millisecond."""
+MAX_VERIFIED_BYTES = 256 << 20
+"""Size up to which opening a collection verifies the whole collection. Only `check` verifies a larger one."""
 
 
 class Collection:
-    """A generation of a collection, open for reading. Threads may share it; a forked process may not use it."""
+    """A generation of a collection, open for reading. Threads may share it; a forked process must not use it."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        """Use `Collection.open`."""
+        """Opens the generation of `manifest`. Callers use `Collection.open`."""
         self.path = path
         self.manifest = manifest
         self._lock = threading.RLock()
@@ -53,25 +52,25 @@ class Collection:
         self._indexes: dict[Kind, Index] = {}
         with contextlib.ExitStack() as opened:
             self._open_index_files(opened)
-            small = self._lmdb_size() + sum(self._index_size(kind) for kind in KINDS) <= VERIFY_BYTES
+            small = self._lmdb_size() + sum(self._index_size(kind) for kind in KINDS) <= MAX_VERIFIED_BYTES
             if small:
                 store.verify(path / LMDB_NAME)
             shared = Store.acquire(path / LMDB_NAME)
             opened.callback(shared.release)
             self._txn = shared.begin()
             opened.callback(self._txn.abort)
-            self._document = functools.lru_cache(DOCUMENTS_KEPT)(self._txn.document)
+            self._document = functools.lru_cache(MAX_CACHED_DOCUMENTS)(self._txn.document)
             self.entries: tuple[Entry, ...] = tuple(self._txn.entries(manifest.generation))
-            """What there is to know of its documents without reading them, in the order they were added."""
+            """Entries of the documents, in the order of addition; no document is read for them."""
             if small:
                 self._verify_contents()
             self._opened = opened.pop_all()
 
     @classmethod
     def open(cls, path: Path | str, network: NetworkIdentity | None = None) -> "Collection":
-        """The generation of the collection at `path` that is in force now.
+        """Opens the current generation of the collection at `path`.
 
-        network: what embeds the queries; None leaves it unchecked, for those who only look.
+        network: the network that embeds the queries; None: the caller makes no queries, and the network is not checked.
         Raises CollectionMissingError, CollectionVersionError, CollectionDamagedError or NetworkMismatchError.
         """
         path = Path(path)
@@ -82,7 +81,7 @@ class Collection:
             try:
                 return cls(path, manifest)
             except CollectionDamagedError:
-                # A writer may have put the next generation in force and removed this one meanwhile.
+                # A writer may have committed the next generation and removed this one meanwhile.
                 newer = Manifest.read(path)
                 if newer.generation == manifest.generation:
                     raise
@@ -90,92 +89,95 @@ class Collection:
 
     @property
     def generation(self) -> int:
+        """Returns the number of the open generation."""
         return self.manifest.generation
 
     @property
     def network(self) -> NetworkIdentity:
-        """What its embeddings were made with."""
+        """Returns the network that embedded the documents."""
         return self.manifest.network
 
     @property
     def count(self) -> int:
-        """Of its documents, none of which is read."""
-        return sum(held.documents for held in self.manifest.kinds.values())
+        """Returns the number of documents, without reading any."""
+        return sum(part.documents for part in self.manifest.kinds.values())
 
     @property
     def snippets(self) -> int:
-        return sum(held.snippets for held in self.manifest.kinds.values())
+        """Returns the number of snippets of all documents."""
+        return sum(part.snippets for part in self.manifest.kinds.values())
 
     @functools.cached_property
     def documents(self) -> tuple[Document, ...]:
-        """All documents, in the order they were added; each is read, which takes seconds for a hundred thousand."""
+        """Returns all documents, in the order of addition. Reading a hundred thousand documents takes seconds."""
         with self._lock:
             return tuple(self._txn.document(entry.number) for entry in self.entries)
 
     def of_kind(self, kind: Kind) -> tuple[Document, ...]:
-        """The documents of one kind; document b is the b-th of `packed(kind)`."""
+        """Returns the documents of one kind, in the order of `packed(kind)`."""
         return tuple(document for document in self.documents if document.kind == kind)
 
     def ids(self, kind: Kind) -> tuple[str, ...]:
-        """The ids of the documents of one kind, in the order of `packed(kind)`."""
+        """Returns the ids of the documents of one kind, in the order of `packed(kind)`."""
         return tuple(entry.id for entry in self._entries_of(kind))
 
     def document(self, id: str) -> Document:
-        """Raises DocumentMissingError if there is none of this id."""
+        """Returns the document with this id. Raises DocumentMissingError if there is none."""
         with self._lock:
             return self._document(self._entry(id).number)
 
     def sequence(self, id: str) -> SnippetSequence:
-        """The snippets of a document, its embeddings rounded to float16; a copy.
+        """Returns a copy of a document's snippets, with the embeddings rounded to float16.
 
-        Raises DocumentMissingError if there is none of this id.
+        Raises DocumentMissingError if there is no document with this id.
         """
         with self._lock:
             return self._txn.sequence(self._entry(id))
 
     def packed(self, kind: Kind) -> Packed:
-        """The snippets of all documents of a kind, embeddings as float16; read once and kept."""
+        """Returns the snippets of all documents of a kind, embeddings as float16. They are read once and kept."""
         with self._lock:
             if kind not in self._packed:
                 self._packed[kind] = self._txn.packed(self._entries_of(kind))
             return self._packed[kind]
 
     def stored(self, kind: Kind) -> Stored:
-        """The same snippets, left on disk."""
+        """Returns the snippets of all documents of a kind, which stay on disk."""
         return Stored(self._txn, self._entries_of(kind), self._lock)
 
     def index(self, kind: Kind) -> Index:
-        """The index whose row i is snippet i of `packed(kind)`, on a GPU where that pays; made or mapped once and kept.
+        """Returns the index whose row i is snippet i of `packed(kind)`. The index is built or loaded once and kept.
 
-        It holds few documents' snippets as they are. Of many there is a file, which may be older than this generation:
-        what has come since is searched beside it.
+        A few snippets are indexed in memory. For many there is an index file, which may be older than this generation:
+        documents added since then are searched beside the file's index. Where a GPU is faster, the index lies there.
         """
         with self._lock:
             if kind not in self._indexes:
-                held = self.manifest.kinds[kind].index
-                if held is None:
+                index_file = self.manifest.kinds[kind].index
+                if index_file is None:
                     if cell_count(self.manifest.kinds[kind].snippets) > 0:
-                        message = "%s has no index of its %ss on disk, so one is made now; `scorefind build` keeps one"
+                        message = "%s: no index of the %ss on disk; building one in memory; `scorefind build` writes it"
                         logger.warning(message, self.path, kind)
                     self._indexes[kind] = on_gpu(build(self.packed(kind), threads=1))
                 else:
-                    self._indexes[kind] = self._amended(kind, held)
+                    self._indexes[kind] = self._amended(kind, index_file)
             return self._indexes[kind]
 
     def check(self) -> None:
-        """Verifies every checksum and count, however large the collection.
+        """Verifies every checksum and count of the collection, whatever its size.
 
-        Raises CollectionDamagedError naming the first fault.
+        Raises CollectionDamagedError, which names the first fault.
         """
         self._lmdb_size()
         store.verify(self.path / LMDB_NAME)
         with self._lock:
             self._verify_contents()
-            for kind, held in self.manifest.kinds.items():
-                if held.index is not None:
-                    self._load_index(kind, held.index, self._txn.entries(held.index.generation, kind))
+            for kind, part in self.manifest.kinds.items():
+                if part.index is not None:
+                    self._load_index(kind, part.index, self._txn.entries(part.index.generation, kind))
 
     def close(self) -> None:
+        """Closes the files of the collection."""
         self._opened.close()
 
     def __enter__(self) -> "Collection":
@@ -188,51 +190,61 @@ class Collection:
 
     @functools.cached_property
     def _entry_of(self) -> dict[str, Entry]:
+        """Returns the entries by the documents' ids."""
         return {entry.id: entry for entry in self.entries}
 
     def _entry(self, id: str) -> Entry:
+        """Returns the entry of the document with this id. Raises DocumentMissingError if there is none."""
         if id not in self._entry_of:
             raise DocumentMissingError(self.path, f"no document {id!r} among the {len(self.entries)} there are")
         return self._entry_of[id]
 
     def _entries_of(self, kind: Kind) -> list[Entry]:
+        """Returns the entries of the documents of one kind, in the order of addition."""
         return [entry for entry in self.entries if entry.kind == kind]
 
-    def _amended(self, kind: Kind, held: IndexFile) -> Index:
-        """The index of the file, and what it takes to ask it about the documents in force."""
-        was = self._txn.entries(held.generation, kind)
-        index = on_gpu(self._load_index(kind, held, was))
-        now = self._entries_of(kind)
-        if was == now:
+    def _amended(self, kind: Kind, index_file: IndexFile) -> Index:
+        """Returns the index of a file, amended to search the documents of this generation.
+
+        Documents added since the file was written get a second index. Documents removed since then are skipped.
+        """
+        old = self._txn.entries(index_file.generation, kind)
+        index = on_gpu(self._load_index(kind, index_file, old))
+        current = self._entries_of(kind)
+        if old == current:
             return index
-        segments = [_segment(index, was, now)]
-        if new := added(was, now):
-            beside = build(Stored(self._txn, new, self._lock), threads=1)
-            segments.append(_segment(beside, new, now))
+        segments = [_segment(index, old, current)]
+        if new := added(old, current):
+            second = build(Stored(self._txn, new, self._lock), threads=1)
+            segments.append(_segment(second, new, current))
         return AmendedIndex(tuple(segments))
 
     def _open_index_files(self, opened: contextlib.ExitStack) -> None:
-        """Opens them now, for a writer may unlink them before they are loaded."""
-        for kind, held in self.manifest.kinds.items():
-            if held.index is None:
+        """Opens the index files and checks their sizes. A writer may unlink the files before they are loaded."""
+        for kind, part in self.manifest.kinds.items():
+            if part.index is None:
                 continue
             try:
-                file = opened.enter_context((self.path / held.index.file).open("rb"))
+                file = opened.enter_context((self.path / part.index.file).open("rb"))
             except OSError as exc:
-                raise CollectionDamagedError(self.path, f"{held.index.file} cannot be opened: {exc}") from exc
+                raise CollectionDamagedError(self.path, f"{part.index.file} cannot be opened: {exc}") from exc
             self._index_files[kind] = file
             size = file.seek(0, 2)
-            if size != held.index.size:
+            if size != part.index.size:
                 raise CollectionDamagedError(
-                    self.path, f"{held.index.file}: expected {held.index.size} bytes, got {size}"
+                    self.path, f"{part.index.file}: expected {part.index.size} bytes, got {size}"
                 )
 
     def _index_size(self, kind: Kind) -> int:
-        held = self.manifest.kinds[kind].index
-        return held.size if held else 0
+        """Returns the size of the index file of a kind in bytes; 0 if there is none."""
+        index_file = self.manifest.kinds[kind].index
+        return index_file.size if index_file else 0
 
     def _lmdb_size(self) -> int:
-        """Of the LMDB file, which is touched no further if its end is missing: that would kill the process."""
+        """Returns the size of the LMDB file in bytes.
+
+        Raises CollectionDamagedError if the file is too short: reading the missing end would kill the process.
+        """
         try:
             size = (self.path / LMDB_NAME).stat().st_size
         except OSError as exc:
@@ -242,55 +254,60 @@ class Collection:
             raise CollectionDamagedError(self.path, f"{LMDB_NAME}: expected {expected}, got {size}")
         return size
 
-    def _load_index(self, kind: Kind, held: IndexFile, entries: list[Entry]) -> FlatIndex | CellIndex:
-        """That of the file. Raises CollectionDamagedError if it is not one of these documents."""
+    def _load_index(self, kind: Kind, index_file: IndexFile, entries: list[Entry]) -> FlatIndex | CellIndex:
+        """Returns the index in a file. Raises CollectionDamagedError if it does not fit the documents of `entries`."""
         try:
             index = load(self._index_files[kind])
         except ValueError as exc:
-            raise CollectionDamagedError(self.path, f"{held.file}: {exc}") from exc
+            raise CollectionDamagedError(self.path, f"{index_file.file}: {exc}") from exc
         expected = sum(entry.snippets for entry in entries)
         if index.ntotal != expected:
-            cause = f"{held.file}: expected {expected} snippets, got {index.ntotal}"
+            cause = f"{index_file.file}: expected {expected} snippets, got {index.ntotal}"
             raise CollectionDamagedError(self.path, cause)
         return index
 
     def _verify_contents(self) -> None:
+        """Raises CollectionDamagedError if a checksum or a count does not match."""
         for kind, file in self._index_files.items():
-            held = self.manifest.kinds[kind].index
-            if held is not None and checksum(file) != held.sha256:
-                raise CollectionDamagedError(self.path, f"{held.file} does not match its checksum")
+            index_file = self.manifest.kinds[kind].index
+            if index_file is not None and checksum(file) != index_file.sha256:
+                raise CollectionDamagedError(self.path, f"{index_file.file} does not match its checksum")
         for entry in self.entries:
             self._txn.verify(entry)
         if digest(self.entries) != self.manifest.digest:
             raise CollectionDamagedError(self.path, f"{LMDB_NAME} does not hold generation {self.generation}")
-        for kind, held_kind in self.manifest.kinds.items():
-            found = contents(self._entries_of(kind))
-            if (found.documents, found.snippets) != (held_kind.documents, held_kind.snippets):
-                raise CollectionDamagedError(self.path, f"expected {held_kind} of kind {kind}, got {found}")
+        for kind, expected in self.manifest.kinds.items():
+            counted = contents(self._entries_of(kind))
+            if (counted.documents, counted.snippets) != (expected.documents, expected.snippets):
+                raise CollectionDamagedError(self.path, f"expected {expected} of kind {kind}, got {counted}")
 
 
 def digest(entries: Iterable[Entry]) -> str:
-    """SHA-256 (hex) over the number and the checksum of each document."""
+    """Returns the SHA-256 (hex) over the number and the checksum of each document."""
     return hashlib.sha256(b"".join(entry.number.to_bytes(8, "big") + entry.checksum for entry in entries)).hexdigest()
 
 
-def starts_among(entries: list[Entry], now: list[Entry]) -> NDArray[np.int64]:
-    """(entries,): at which snippet each starts among the documents that there are now; -1: it is gone."""
-    starts = np.cumsum([0, *(entry.snippets for entry in now)], dtype=np.int64)
-    start_of = {entry.number: start for entry, start in zip(now, starts.tolist(), strict=False)}
+def starts_among(entries: list[Entry], current: list[Entry]) -> NDArray[np.int64]:
+    """Returns the first snippet of each document of `entries` among the `current` documents, (entries,).
+
+    The value is -1 for a document that is not among the current documents.
+    """
+    starts = np.cumsum([0, *(entry.snippets for entry in current)], dtype=np.int64)
+    start_of = {entry.number: start for entry, start in zip(current, starts.tolist(), strict=False)}
     return np.array([start_of.get(entry.number, -1) for entry in entries], np.int64)
 
 
-def added(was: list[Entry], now: list[Entry]) -> list[Entry]:
-    """The documents that are new, by number."""
-    return sorted({*now} - {*was}, key=lambda entry: entry.number)
+def added(old: list[Entry], current: list[Entry]) -> list[Entry]:
+    """Returns the current documents that are not among the old ones, by rising number."""
+    return sorted({*current} - {*old}, key=lambda entry: entry.number)
 
 
-def _segment(index: Index, entries: list[Entry], now: list[Entry]) -> Segment:
+def _segment(index: Index, entries: list[Entry], current: list[Entry]) -> Segment:
+    """Returns the index of the documents `entries` as a segment of an index of the `current` documents."""
     offsets = np.cumsum([0, *(entry.snippets for entry in entries)], dtype=np.int64)
-    return Segment(index=index, offsets=offsets, starts=starts_among(entries, now))
+    return Segment(index=index, offsets=offsets, starts=starts_among(entries, current))
 
 
 def contents(entries: list[Entry]) -> Contents:
-    """How many documents and snippets these are."""
+    """Returns the numbers of documents and snippets, without an index."""
     return Contents(documents=len(entries), snippets=sum(entry.snippets for entry in entries))

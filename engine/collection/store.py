@@ -1,13 +1,19 @@
-"""The LMDB file of a collection: documents and their arrays, by number, and which numbers each generation holds.
+"""The LMDB file of a collection: documents and their arrays, by number, and the document numbers of each generation.
 
-Databases: `documents` (number -> SHA-256 of all that follows, then msgpack of the Document), `embeddings` (number ->
-float16 (n, 32)), `places` (number -> SCORE_PLACE or RECORDING_PLACE), `bias` (number -> float32 (n,)), `generations`
-(generation -> the numbers it holds, rising), `tables` (generation -> msgpack of the columns of its `Entry` list: what
-there is to know of a hundred thousand documents without reading them). Keys are unsigned 64-bit big-endian; arrays are
-little-endian.
+The databases, with their keys and values:
 
-LMDB trusts its file: a flipped pointer in it or a missing end crashes the process. So `verify` reads the file as
-plain bytes, before it is mapped.
+- `documents`: number -> SHA-256 of the msgpack and the arrays, then the Document in msgpack.
+- `embeddings`: number -> float16 (n, 32).
+- `places`: number -> SCORE_PLACE or RECORDING_PLACE (n,).
+- `bias`: number -> float32 (n,).
+- `generations`: generation -> the numbers of its documents, rising.
+- `tables`: generation -> the columns of its `Entry` list in msgpack. With the table, opening a collection of a hundred
+  thousand documents reads none of them.
+
+Keys are unsigned 64-bit big-endian; arrays are little-endian.
+
+LMDB trusts its file: a damaged pointer or a missing end crashes the process. So `verify` reads the file as plain bytes
+before LMDB maps the file.
 """
 
 import contextlib
@@ -31,39 +37,44 @@ from engine.errors import CollectionDamagedError, CollectionError
 from engine.values import DIMENSION, PLACE_DTYPES, Box, Document, Kind, Packed, SnippetSequence, System
 
 MAP_SIZE = 1 << 40
-"""Address space reserved, in bytes; the file is as large as what it holds."""
+"""Address space reserved for the file, in bytes. The file itself is only as large as its content."""
 DATABASES = ("documents", "embeddings", "places", "bias", "generations", "tables")
 ARRAYS = ("embeddings", "places", "bias")
+"""Databases with the arrays of a document, in the order of its checksum."""
 STORED_NAMES = {"content_hash": "fingerprint"}
-"""Fields of a document that have another name on disk, where the name stays for ever."""
+"""Fields of a document that have another name on disk. A name on disk never changes."""
 
 Numbers = NDArray[np.uint64]
+"""Document numbers, uint64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What the store knows of a document without decoding it."""
+    """The facts about a document that the store knows without decoding the document."""
 
     number: int
+    """Number under which the document is stored."""
     id: str
     kind: Kind
     content_hash: str
     snippets: int
+    """Number of snippets."""
     checksum: bytes
+    """SHA-256 of the stored document and its arrays, 32 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """A document as it is stored."""
+    """A document in its stored form."""
 
     entry: Entry
     document: Document
     values: dict[str, bytes]
-    """By database."""
+    """Value of the document in each database, by the database's name."""
 
 
 def encode(number: int, document: Document, sequence: SnippetSequence) -> Encoded:
-    """The document under this number."""
+    """Returns a document and its snippets in stored form, under this number."""
     content = {_stored(field.name): getattr(document, field.name) for field in fields(document)}
     content["systems"] = [_flat(system) for system in document.systems]
     packed = msgpack.packb(content, default=lambda value: value.item())  # NumPy scalars
@@ -78,7 +89,7 @@ def encode(number: int, document: Document, sequence: SnippetSequence) -> Encode
 
 
 class Transaction:
-    """A view of the store; one that writes can change it."""
+    """A transaction of the store, for reading, or for reading and writing."""
 
     def __init__(self, path: Path, txn: Any, databases: dict[str, Any]) -> None:
         self._path = path
@@ -86,24 +97,29 @@ class Transaction:
         self._databases = databases
 
     def numbers(self, generation: int) -> Numbers:
-        """The documents that `generation` holds, rising."""
+        """Returns the numbers of the documents of a generation, rising."""
         return np.frombuffer(self._get("generations", generation), dtype=">u8").astype(np.uint64)
 
     def generations(self) -> list[int]:
+        """Returns the numbers of the stored generations, rising."""
         return self._keys("generations")
 
     def all_numbers(self) -> list[int]:
-        """Every document stored, whether a generation holds it or not."""
+        """Returns the numbers of all stored documents, rising, including documents of no generation."""
         return self._keys("documents")
 
     def entries(self, generation: int, kind: Kind | None = None) -> list[Entry]:
-        """The documents that `generation` holds, all or of one kind, by number, still stored or not."""
+        """Returns the entries of a generation's documents, by rising number, including documents deleted since.
+
+        kind: limits the entries to one kind.
+        """
         return [entry for entry in self._all_entries(generation) if kind in (None, entry.kind)]
 
     def _all_entries(self, generation: int) -> list[Entry]:
+        """Returns the entries of all documents of a generation, by rising number."""
         numbers = self.numbers(generation).tolist()
         table = self._txn.get(_key(generation), db=self._databases["tables"]) if "tables" in self._databases else None
-        if table is None:  # of format version 1
+        if table is None:  # a collection of format version 1
             return [self.entry(number) for number in numbers]
         try:
             return _entries(numbers, msgpack.unpackb(table))
@@ -111,9 +127,11 @@ class Transaction:
             raise self._damaged(generation, f"has a table that cannot be decoded: {exc!r}") from exc
 
     def entry(self, number: int) -> Entry:
+        """Returns the entry of a stored document."""
         return _entry(number, self.document(number), self._get("documents", number)[:32])
 
     def document(self, number: int) -> Document:
+        """Returns a stored document. Raises CollectionDamagedError if the document is missing or cannot be decoded."""
         try:
             content = msgpack.unpackb(self._get("documents", number)[32:])
             values = {field.name: content[_stored(field.name)] for field in fields(Document)}
@@ -122,14 +140,14 @@ class Transaction:
             raise self._damaged(number, f"cannot be decoded: {exc!r}") from exc
 
     def sequence(self, entry: Entry) -> SnippetSequence:
-        """Its snippets; embeddings are the float16 ones stored, as float32."""
+        """Returns the snippets of a document, with the stored float16 embeddings as float32."""
         places = self._array("places", entry, PLACE_DTYPES[entry.kind])
         bias = self._array("bias", entry, np.dtype("<f4"))
         embeddings = self._embeddings(entry).astype(np.float32)
         return SnippetSequence(kind=entry.kind, embeddings=embeddings, places=places.copy(), bias=bias.copy())
 
     def packed(self, entries: Iterable[Entry]) -> Packed:
-        """Their sequences, one after the other."""
+        """Returns the sequences of documents, one after the other."""
         entries = list(entries)
         offsets = np.cumsum([0, *(entry.snippets for entry in entries)], dtype=np.int64)
         embeddings = np.empty((offsets[-1], DIMENSION), dtype=np.float16)
@@ -140,7 +158,7 @@ class Transaction:
         return Packed(embeddings=embeddings, bias=bias, offsets=offsets)
 
     def verify(self, entry: Entry) -> None:
-        """Raises CollectionDamagedError if the document's content is not what was put, or not of this entry."""
+        """Raises CollectionDamagedError if a stored document does not match its checksum or its entry."""
         value = self._get("documents", entry.number)
         arrays = [self._get(name, entry.number) for name in ARRAYS]
         if hashlib.sha256(b"".join([value[32:], *arrays])).digest() != value[:32]:
@@ -149,31 +167,36 @@ class Transaction:
             raise self._damaged(entry.number, "is not the document that its generation holds")
 
     def put(self, encoded: "Encoded") -> None:
-        """Stores a document, whose number has to be above all others."""
+        """Stores a document. Its number must be higher than all stored numbers."""
         for name, value in encoded.values.items():
             self._txn.put(_key(encoded.entry.number), value, db=self._databases[name], append=True)
 
     def delete(self, number: int) -> None:
+        """Deletes a document and its arrays."""
         for name in ("documents", *ARRAYS):
             self._txn.delete(_key(number), db=self._databases[name])
 
     def put_generation(self, generation: int, entries: list[Entry]) -> None:
-        """entries: by rising number."""
+        """Stores the list of a generation's documents. entries: by rising number."""
         numbers = np.array([entry.number for entry in entries], dtype=">u8").tobytes()
         self._txn.put(_key(generation), numbers, db=self._databases["generations"])
         self._txn.put(_key(generation), msgpack.packb(_table(entries)), db=self._databases["tables"])
 
     def delete_generation(self, generation: int) -> None:
+        """Deletes the list of a generation's documents."""
         for name in ("generations", "tables"):
             self._txn.delete(_key(generation), db=self._databases[name])
 
     def abort(self) -> None:
+        """Ends the transaction and discards its changes."""
         self._txn.abort()
 
     def _embeddings(self, entry: Entry) -> NDArray[np.float16]:
+        """Returns the stored embeddings of a document, float16 (n, 32)."""
         return self._array("embeddings", entry, np.dtype(("<f2", (DIMENSION,))))
 
     def _array(self, name: str, entry: Entry, row: np.dtype[Any]) -> NDArray[Any]:
+        """Returns an array of a document from the database `name`, with one item of dtype `row` for each snippet."""
         value = self._get(name, entry.number)
         if len(value) != entry.snippets * row.itemsize:
             expected = f"{entry.snippets} snippets of {row.itemsize} bytes"
@@ -181,6 +204,7 @@ class Transaction:
         return np.frombuffer(value, dtype=row)
 
     def _get(self, name: str, key: int) -> bytes:
+        """Returns a value of the database `name`. Raises CollectionDamagedError if there is none."""
         try:
             value: bytes | None = self._txn.get(_key(key), db=self._databases[name])
         except lmdb.Error as exc:
@@ -190,37 +214,47 @@ class Transaction:
         return value
 
     def _keys(self, name: str) -> list[int]:
+        """Returns the keys of the database `name`, rising."""
         with self._txn.cursor(db=self._databases[name]) as cursor:
             return [int.from_bytes(key, "big") for key in cursor.iternext(values=False)]
 
-    def _damaged(self, key: int, what: str) -> CollectionDamagedError:
-        return CollectionDamagedError(self._path.parent, f"{self._path.name}: number {key} {what}")
+    def _damaged(self, key: int, fault: str) -> CollectionDamagedError:
+        """Returns the error for a faulty value of the LMDB file."""
+        return CollectionDamagedError(self._path.parent, f"{self._path.name}: number {key} {fault}")
 
 
 class Stored:
-    """The sequences of some documents, left on disk: read when they are taken, all in one go."""
+    """The sequences of some documents on disk. `take` reads the chosen sequences."""
 
     def __init__(self, txn: Transaction, entries: list[Entry], lock: threading.RLock) -> None:
-        """lock: whoever reads from `txn` holds it, for LMDB bears one thread at a time."""
+        """Takes the documents from their entries, without reading their sequences.
+
+        lock: every thread that reads from `txn` takes this lock, because an LMDB transaction allows one thread at a
+            time.
+        """
         self._txn = txn
         self._entries = entries
         self._lock = lock
         self.offsets = np.cumsum([0, *(entry.snippets for entry in entries)], dtype=np.int64)
 
     def take(self, documents: NDArray[np.int64]) -> Packed:
-        """As `Packed.take`. Raises CollectionDamagedError if a sequence is not as long as it was said to be."""
+        """Returns the chosen documents in memory, in the order of `documents`: int64 (k,).
+
+        Raises CollectionDamagedError if a sequence does not have the length of its entry.
+        """
         with self._lock:
             return self._txn.packed(self._entries[number] for number in documents.tolist())
 
 
 class Store:
-    """The LMDB file, open. LMDB forbids to open a file twice in a process, so all its users share one `Store`."""
+    """An open LMDB file. LMDB must not open a file twice in one process, so all users of a file share one `Store`."""
 
     _open: dict[tuple[int, int, int], "Store"] = {}  # noqa: RUF012 (the registry of this process)
     _guard = threading.Lock()
 
     def __init__(self, path: Path, *, create: bool) -> None:
-        # A reader opens the file for writing too where it may, for a writer in the same process shares it.
+        """Opens the LMDB file `path`. Callers use `Store.acquire`."""
+        # Readers open the file for writing too, if permissions allow: a writer in the same process shares the store.
         self.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
         self._path = path
         self._users = 0
@@ -243,9 +277,10 @@ class Store:
 
     @classmethod
     def acquire(cls, path: Path, *, create: bool = False) -> "Store":
-        """The store of the LMDB file `path`; each acquire needs one release.
+        """Returns the store of the LMDB file `path`. Each call needs one call of `release`.
 
-        Raises CollectionDamagedError if LMDB refuses it.
+        create: whether to make the file if there is none.
+        Raises CollectionDamagedError if LMDB cannot open the file.
         """
         if create:
             path.touch()
@@ -262,6 +297,7 @@ class Store:
             return store
 
     def release(self) -> None:
+        """Ends one use of the store. The last release closes the file."""
         with self._guard:
             self._users -= 1
             if self._users == 0:
@@ -270,11 +306,12 @@ class Store:
                     del self._open[key]
 
     def begin(self) -> Transaction:
-        """A snapshot to read from; `abort` ends it."""
+        """Returns a transaction that reads one snapshot of the file. `abort` ends the transaction."""
         return Transaction(self._path, self._env.begin(), self._databases)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
+        """Yields a transaction for reading, which ends with the block."""
         transaction = self.begin()
         try:
             yield transaction
@@ -283,7 +320,7 @@ class Store:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Transaction]:
-        """All of what is done inside, durable, or nothing of it.
+        """Yields a transaction for writing. The end of the block makes all its changes durable; an error makes none.
 
         Raises CollectionError if the file cannot be written.
         """
@@ -294,15 +331,15 @@ class Store:
             raise CollectionError(self._path.parent, f"{self._path.name} cannot be written: {exc}") from exc
 
     def clear_dead_readers(self) -> None:
-        """Lets the space be used again that readers kept which were killed."""
+        """Frees the space that killed readers still reserve."""
         self._env.reader_check()
 
 
 def verify(path: Path) -> None:
-    """Raises CollectionDamagedError if the LMDB file is not sound in structure; never maps it.
+    """Raises CollectionDamagedError if the structure of the LMDB file is damaged. The file is not mapped.
 
-    A writer may put new pages where old ones were while this reads: a fault counts only if the file's two meta
-    pages stayed as they were.
+    A writer may overwrite free pages during the check. So a fault counts only if the file's two meta pages did not
+    change meanwhile.
     """
     while True:
         before = _metas(path)
@@ -310,7 +347,7 @@ def verify(path: Path) -> None:
             problems = lmdb.verify.verify(path, subdir=False)
         except (lmdb.verify.VerifyError, OSError) as exc:
             problems = [str(exc)]
-        faults = [problem for problem in problems if " leak " not in problem]  # space lost, nothing else
+        faults = [problem for problem in problems if " leak " not in problem]  # a leak only wastes space
         if not faults:
             return
         if _metas(path) == before:
@@ -319,12 +356,13 @@ def verify(path: Path) -> None:
 
 
 def _metas(path: Path) -> bytes:
+    """Returns the bytes that contain the two meta pages of an LMDB file."""
     with path.open("rb") as file:
-        return file.read(1 << 16)  # two pages of the largest size there is
+        return file.read(1 << 16)  # two pages of the largest possible size
 
 
 def _table(entries: list[Entry]) -> dict[str, Any]:
-    """All but the numbers, by column."""
+    """Returns the entries as columns, without the numbers."""
     return {
         "kinds": bytes(KINDS.index(entry.kind) for entry in entries),
         "snippets": np.array([entry.snippets for entry in entries], dtype="<u4").tobytes(),
@@ -335,7 +373,7 @@ def _table(entries: list[Entry]) -> dict[str, Any]:
 
 
 def _entries(numbers: list[int], table: dict[str, Any]) -> list[Entry]:
-    """Raises ValueError, TypeError or KeyError if the table is none of these numbers."""
+    """Returns the entries in a table. Raises ValueError, TypeError or KeyError if the table does not fit `numbers`."""
     checksums = np.frombuffer(table["checksums"], dtype="V32").tolist()
     snippets = np.frombuffer(table["snippets"], dtype="<u4").tolist()
     columns = numbers, table["ids"], table["kinds"], table["fingerprints"], snippets, checksums
@@ -346,6 +384,7 @@ def _entries(numbers: list[int], table: dict[str, Any]) -> list[Entry]:
 
 
 def _entry(number: int, document: Document, checksum: bytes) -> Entry:
+    """Returns the entry of a document under this number."""
     return Entry(
         number=number,
         id=document.id,
@@ -357,20 +396,23 @@ def _entry(number: int, document: Document, checksum: bytes) -> Entry:
 
 
 def _stored(name: str) -> str:
-    """The name on disk of a document's field."""
+    """Returns the name on disk of a document's field."""
     return STORED_NAMES.get(name, name)
 
 
 def _key(number: int) -> bytes:
+    """Returns the LMDB key of a number."""
     return number.to_bytes(8, "big")
 
 
 def _flat(system: System) -> list[Any]:
+    """Returns a system as nested lists, for msgpack."""
     boxes = [[box.x0, box.y0, box.x1, box.y1] for box in (system.box, *system.staves)]
     return [system.page, system.number, boxes, system.staff_space, system.confidence]
 
 
 def _system(flat: list[Any]) -> System:
+    """Returns the system of nested lists, the inverse of `_flat`."""
     page, number, boxes, staff_space, confidence = flat
     box, *staves = (Box(x0=x0, y0=y0, x1=x1, y1=y1) for x0, y0, x1, y1 in boxes)
     return System(

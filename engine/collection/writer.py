@@ -1,4 +1,4 @@
-"""The writing side of a collection: documents are staged as they come, and a commit puts them in force together."""
+"""The writer of a collection: stages documents one by one, and commits them together as the next generation."""
 
 import contextlib
 import fcntl
@@ -31,30 +31,33 @@ from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdenti
 logger = logging.getLogger(__name__)
 
 LOCK_NAME = "writer.lock"
-BATCH_BYTES = 16 << 20
-BATCH_S = 1.0
-"""Staged documents are written when they are this large or old together: what a killed process loses."""
+MAX_BATCH_BYTES = 16 << 20
+"""Total size of staged documents in memory from which the writer writes them to disk."""
+MAX_BATCH_S = 1.0
+"""Age of the oldest staged document, in seconds, from which the writer writes all staged documents to disk. A killed
+process loses at most the documents of one batch."""
 
-
-BESIDE_SNIPPETS = 1 << 16
-"""New snippets of a kind that are searched beside an index, all of them, before they are put into it ..."""
-GONE_SHARE = 1 / 8
-"""... and the share of what it holds that may be gone: what is found of these makes room for nothing else."""
+MAX_ADDED_SNIPPETS = 1 << 16
+"""Largest number of added snippets of a kind with which an old index stays in use. Each search compares the query with
+all added snippets."""
+MAX_REMOVED_SHARE = 1 / 8
+"""Largest share of an index's snippets that may be removed from the collection while the index stays in use. Removed
+snippets take places among the nearest neighbours."""
 
 
 class CollectionWriter:
-    """The one writer of a collection, which it makes if there is none; for one thread.
+    """The only writer of a collection. It makes the collection if there is none. Only one thread may use it.
 
-    Documents that were put are on disk soon, but in no generation until `commit`. They outlive the process: where a
-    killed writer left the content of a document, a later one needs no embedding of it. Else they count for nothing.
+    Documents that were put are soon on disk, but in no generation before `commit`. They survive the process: if a
+    killed writer has stored the content of a document, a later writer does not need to embed the content again.
     """
 
     def __init__(self, path: Path | str, network: NetworkIdentity, *, threads: int = 1) -> None:
-        """Takes the lock, verifies the collection as `Collection.open` does, and clears what a crash left half done.
+        """Takes the lock, verifies the collection as `Collection.open` does, and removes the leftovers of a crash.
 
-        threads: for building the index.
-        Raises CollectionLockedError if another writer is at work, CollectionError if the directory cannot be written
-        to, and what `Collection.open` raises.
+        threads: number of threads that build an index.
+        Raises CollectionLockedError if another process is writing to the collection, CollectionError if the directory
+        cannot be written to, and the errors of `Collection.open`.
         """
         self.path = Path(path)
         self._threads = threads
@@ -72,21 +75,21 @@ class CollectionWriter:
 
     @property
     def generation(self) -> int:
-        """The generation in force."""
+        """Returns the number of the current generation."""
         return self._manifest.generation
 
     def holds(self, id: str) -> bool:
-        """Whether the next commit will hold a document of this id, as it stands."""
+        """Returns whether the next commit will have a document with this id, if nothing else changes."""
         return id in self._working
 
     def document(self, id: str) -> Document | None:
-        """The document of this id that the next commit will hold, as it stands; None if there is none."""
+        """Returns the document with this id that the next commit will have, if nothing else changes; None if none."""
         return self._read(self._working[id]) if id in self._working else None
 
     def needs_embedding(self, document: Document, *, replace: bool = False) -> bool:
-        """Whether `put` needs the snippets of this document, because those of its content are not stored under its id.
+        """Returns whether `put` needs the snippets of this document, because its content is not stored under its id.
 
-        A question: nothing is changed by it. Raises DocumentExistsError where `put` would.
+        The call changes nothing. Raises DocumentExistsError if `put` would.
         """
         self._require_room(document, replace)
         return self._same_content(document) is None
@@ -94,38 +97,39 @@ class CollectionWriter:
     def put(
         self, document: Document, sequence: SnippetSequence | None, *, replace: bool = False, default_title: str = ""
     ) -> Status:
-        """Has the next commit hold a document; what is said of it is merged with what is held (`identity`).
+        """Stages a document for the next commit, and returns whether its id is new or its content or fields changed.
 
-        sequence: its snippets, which `snippets` of the document will count; None if it needs no embedding.
-        replace: let it take the place of another document of the same id.
-        default_title: the title of a new document that has none.
-        Returns whether the id is new, or what it stands for changed.
-        Raises DocumentExistsError, which names both documents, if another one has this id and `replace` is not said;
+        Fields that the document leaves empty keep their stored values, if it is the same document (`identity`).
+
+        sequence: the snippets of the document; None if the document needs no embedding.
+        replace: whether the document may replace another document of the same id.
+        default_title: title of a new document that has no title.
+        Raises DocumentExistsError, which names both documents, if another document has this id and `replace` is False;
         ValueError if the sequence is missing, empty, or not as its dataclass says.
         """
         self._require_room(document, replace)
-        held, same = self.document(document.id), self._same_content(document)
-        document = identity.described(document, held, default_title)
+        current, same = self.document(document.id), self._same_content(document)
+        document = identity.described(document, current, default_title)
         if same is None:
             self._write(document, sequence)
-            return "added" if held is None else "changed"
+            return "added" if current is None else "changed"
         stored = self._read(same)
         document = _measured(document, stored)
         if document == stored:
-            self._put_in_place(same)
+            self._stage(same)
         else:
             self._write(document, self._sequence(same))
-        return "added" if held is None else "unchanged" if document == held else "changed"
+        return "added" if current is None else "unchanged" if document == current else "changed"
 
     def remove(self, id: str) -> None:
-        """Leaves a document out of the next commit. Raises DocumentMissingError if there is none of this id."""
-        found = [entries.pop(id) for entries in (self._working, self._leftover) if id in entries]
-        if not found:
+        """Leaves a document out of the next commit. Raises DocumentMissingError if there is none with this id."""
+        removed = [entries.pop(id) for entries in (self._working, self._leftover) if id in entries]
+        if not removed:
             raise self._missing(id)
-        self._dropped.update(entry.number for entry in found)
+        self._dropped.update(entry.number for entry in removed)
 
     def flush(self) -> None:
-        """Makes what was staged survive a crash, now. Raises CollectionError if it cannot be written."""
+        """Writes staged documents to disk, so that they survive a crash. Raises CollectionError if this fails."""
         if self._pending:
             with self._store.writing() as txn:
                 for encoded in self._pending.values():
@@ -133,28 +137,28 @@ class CollectionWriter:
             self._pending.clear()
 
     def commit(self) -> int:
-        """Puts what was staged and removed in force, all or nothing; returns the generation.
+        """Commits all staged and removed documents, and returns the number of the current generation.
 
-        Indexes are written again only if too much has changed since they were, and made anew if they have to have more
-        cells or fewer.
-        Raises CollectionError if a file cannot be written; then the old generation stays in force.
+        An index file is written again only if too many documents have changed since it was written. Its index is
+        rebuilt if it needs more or fewer cells.
+        Raises CollectionError if a file cannot be written; then the old generation stays the current one.
         """
         self.flush()
         entries = sorted(self._working.values(), key=lambda entry: entry.number)
         if entries != self._live:
-            self._put_in_force(entries, fresh=False)
+            self._commit(entries, rebuild=False)
         self._collect_garbage()
         return self.generation
 
     def build(self) -> int:
-        """As `commit`, and makes all indexes anew."""
+        """Commits all staged and removed documents, rebuilds all indexes, and returns the new generation's number."""
         self.flush()
-        self._put_in_force(sorted(self._working.values(), key=lambda entry: entry.number), fresh=True)
+        self._commit(sorted(self._working.values(), key=lambda entry: entry.number), rebuild=True)
         self._collect_garbage()
         return self.generation
 
     def close(self) -> None:
-        """Writes what was staged, without putting it in force, and gives the lock back."""
+        """Writes staged documents to disk without a commit, and releases the lock."""
         with self._opened:
             self.flush()
 
@@ -167,83 +171,90 @@ class CollectionWriter:
         self.close()
 
     def _read_entries(self) -> None:
-        """Tells the documents in force from those left over, and both from what a crash left of older generations."""
+        """Lists the stored documents: those of the current generation, those left over, and those to be deleted.
+
+        Leftover documents were put by a killed writer and are of no generation. Documents of older generations alone,
+        which a crash kept from being deleted, are deleted.
+        """
         with self._store.reading() as txn:
             numbers = txn.all_numbers()
             self._live = txn.entries(self.generation)
             live = {entry.number for entry in self._live}
             outdated = {n for g in txn.generations() if g < self.generation for n in txn.numbers(g).tolist()} - live
-            left = [entry for n in numbers if n not in live | outdated if (entry := _sound(txn, n))]
+            leftover = [entry for n in numbers if n not in live | outdated if (entry := _sound(txn, n))]
         self._working = {entry.id: entry for entry in self._live}
-        self._leftover = {entry.id: entry for entry in left}  # the latest, where there are several of an id
+        self._leftover = {entry.id: entry for entry in leftover}  # the latest, if several have the same id
         self._next_number = max([self._manifest.next_number, *(number + 1 for number in numbers)])
         self._dropped = set(numbers) - live - {entry.number for entry in self._leftover.values()}
 
     def _require_room(self, document: Document, replace: bool) -> None:
-        """Raises DocumentExistsError if the id stands for another document, which is not to be replaced."""
-        held = self.document(document.id)
-        if held is not None and not replace and not identity.same_document(held, document):
-            raise DocumentExistsError(self.path, identity.conflict(held, document))
+        """Raises DocumentExistsError if another document has the id of `document`, and `replace` is False."""
+        current = self.document(document.id)
+        if current is not None and not replace and not identity.same_document(current, document):
+            raise DocumentExistsError(self.path, identity.conflict(current, document))
 
     def _same_content(self, document: Document) -> Entry | None:
-        """Where the document's content is stored under its id: in force, staged, or left over by a killed writer."""
+        """Returns the entry with the content and the id of `document`: committed, staged or left over; None if none."""
         entries = [entries.get(document.id) for entries in (self._working, self._leftover)]
         return next((entry for entry in entries if entry and identity.same_content(entry, document)), None)
 
     def _read(self, entry: Entry) -> Document:
+        """Returns the document of an entry, from memory if it is not on disk yet."""
         if entry.number in self._pending:
             return self._pending[entry.number].document
         with self._store.reading() as txn:
             return txn.document(entry.number)
 
     def _sequence(self, entry: Entry) -> SnippetSequence:
+        """Returns the snippets of an entry."""
         self.flush()
         with self._store.reading() as txn:
             return txn.sequence(entry)
 
     def _write(self, document: Document, sequence: SnippetSequence | None) -> None:
-        """Stages a document under a new number."""
+        """Stages a document under a new number, and flushes the batch if it is large or old enough."""
         if sequence is None:
-            raise ValueError(f"{document.id}: expected the snippets of a content that is not stored yet, got None")
+            raise ValueError(f"{document.id}: expected the snippets of content that is not stored yet, got None")
         _check(document, sequence)
         encoded = encode(self._next_number, replace(document, snippets=len(sequence)), sequence)
         self._next_number += 1
         if not self._pending:
             self._pending_since = time.monotonic()
         self._pending[encoded.entry.number] = encoded
-        self._put_in_place(encoded.entry)
-        size = sum(len(value) for waiting in self._pending.values() for value in waiting.values.values())
-        if size >= BATCH_BYTES or time.monotonic() - self._pending_since >= BATCH_S:
+        self._stage(encoded.entry)
+        size = sum(len(value) for pending in self._pending.values() for value in pending.values.values())
+        if size >= MAX_BATCH_BYTES or time.monotonic() - self._pending_since >= MAX_BATCH_S:
             self.flush()
 
-    def _put_in_place(self, entry: Entry) -> None:
-        """Has the next commit hold `entry` instead of what there is of its id."""
+    def _stage(self, entry: Entry) -> None:
+        """Puts `entry` in the next commit, in place of other entries with its id."""
         for entries in (self._working, self._leftover):
             old = entries.pop(entry.id, entry)
             if old != entry:
                 self._dropped.add(old.number)
         self._working[entry.id] = entry
 
-    def _put_in_force(self, entries: list[Entry], *, fresh: bool) -> None:
-        """A commit, timed."""
+    def _commit(self, entries: list[Entry], *, rebuild: bool) -> None:
+        """Commits a generation with these documents, and logs the time. rebuild: whether to rebuild all indexes."""
         started = time.monotonic()
         try:
-            self._make_generation(entries, fresh)
+            self._make_generation(entries, rebuild)
         except OSError as exc:
-            raise CollectionError(self.path, f"no new generation: {exc}") from exc
-        message = "%s: generation %d holds %d documents; committed in %.1f s"
+            raise CollectionError(self.path, f"the new generation cannot be written: {exc}") from exc
+        message = "%s: generation %d with %d documents committed in %.1f s"
         logger.info(message, self.path, self.generation, len(entries), time.monotonic() - started)
 
-    def _make_generation(self, entries: list[Entry], fresh: bool) -> None:
-        """The steps of a commit. Until the last one, the rename of the manifest, the old generation is in force."""
+    def _make_generation(self, entries: list[Entry], rebuild: bool) -> None:
+        """Writes a generation with these documents. The last step, the rename of the manifest, makes it current."""
         with self._store.writing() as txn:
-            # Above those of failed commits too: the files of one whose rename was made but not confirmed stay whole.
+            # Numbers of failed commits are not used again: a commit may have renamed the manifest and then failed to
+            # confirm it. The files of such a generation must not be overwritten.
             generation = 1 + max(txn.generations())
             txn.put_generation(generation, entries)
         manifest = replace(
             self._manifest,
             generation=generation,
-            kinds={kind: self._contents(kind, entries, generation, fresh) for kind in KINDS},
+            kinds={kind: self._contents(kind, entries, generation, rebuild) for kind in KINDS},
             digest=digest(entries),
             next_number=self._next_number,
             lmdb_size=(self.path / LMDB_NAME).stat().st_size,
@@ -253,50 +264,58 @@ class CollectionWriter:
         self._dropped |= {entry.number for entry in self._live} - {entry.number for entry in entries}
         self._live = entries
 
-    def _contents(self, kind: Kind, entries: list[Entry], generation: int, fresh: bool) -> Contents:
-        """What the new generation holds of one kind; writes its index if it has one, and the one in force will not do.
+    def _contents(self, kind: Kind, entries: list[Entry], generation: int, rebuild: bool) -> Contents:
+        """Returns the new generation's contents of one kind, with its index file.
 
-        Fewer snippets are all compared, so they have no index on disk.
+        A new index file is written unless the current one can still serve. A few snippets need no index file, because a
+        search compares them all.
         """
         chosen = [entry for entry in entries if entry.kind == kind]
-        held, old = contents(chosen), self._manifest.kinds[kind].index
+        part, old_file = contents(chosen), self._manifest.kinds[kind].index
         index: FlatIndex | CellIndex | None = None
-        if cell_count(held.snippets) == 0:
-            return held
+        if cell_count(part.snippets) == 0:
+            return part
         with self._store.reading() as txn:
-            if old is not None and not fresh:
-                was = txn.entries(old.generation, kind)
-                if _will_do(was, chosen):
-                    return replace(held, index=old)
-                index = self._extended(old, was, chosen, txn)
+            if old_file is not None and not rebuild:
+                old = txn.entries(old_file.generation, kind)
+                if _can_serve(old, chosen):
+                    return replace(part, index=old_file)
+                index = self._extended(old_file, old, chosen, txn)
             index = index or build(Stored(txn, chosen, threading.RLock()), threads=self._threads)
         name = f"{kind}s-{generation:06d}.faiss"
         size, sha256 = save(index, self.path / name)
-        return replace(held, index=IndexFile(file=name, size=size, sha256=sha256, generation=generation))
+        return replace(part, index=IndexFile(file=name, size=size, sha256=sha256, generation=generation))
 
-    def _extended(self, old: IndexFile, was: list[Entry], now: list[Entry], txn: Transaction) -> CellIndex | None:
-        """An index of the documents that are, from the file of those that were; None if its cells are too few or too
-        many, or if it is damaged."""
+    def _extended(
+        self, old_file: IndexFile, old: list[Entry], current: list[Entry], txn: Transaction
+    ) -> CellIndex | None:
+        """Returns an index of the current documents, made from the index file of the old documents.
+
+        Returns None if the old index has too few or too many cells, or is damaged.
+        """
         moved = [
             np.full(entry.snippets, -1) if start < 0 else np.arange(start, start + entry.snippets)
-            for entry, start in zip(was, starts_among(was, now).tolist(), strict=True)
+            for entry, start in zip(old, starts_among(old, current).tolist(), strict=True)
         ]
-        new = Stored(txn, added(was, now), threading.RLock())
+        new = Stored(txn, added(old, current), threading.RLock())
         try:
-            with (self.path / old.file).open("rb") as file:
-                if checksum(file) != old.sha256:
+            with (self.path / old_file.file).open("rb") as file:
+                if checksum(file) != old_file.sha256:
                     raise ValueError("it does not match its checksum")
                 index = load(file)
-                if not extendable(index, contents(now).snippets):
+                if not extendable(index, contents(current).snippets):
                     return None
                 return extend(index, np.concatenate(moved), new, threads=self._threads)
         except (OSError, ValueError) as exc:
-            logger.warning("%s: %s is made anew: %s", self.path, old.file, exc)
+            logger.warning("%s: rebuilding %s: %s", self.path, old_file.file, exc)
             return None
 
     def _collect_garbage(self) -> None:
-        """Removes what the generation in force does not need. What fails is left for the next time."""
-        indexes = [held.index for held in self._manifest.kinds.values() if held.index]
+        """Deletes the documents and files that the current generation does not need.
+
+        If this fails, the next commit tries again.
+        """
+        indexes = [part.index for part in self._manifest.kinds.values() if part.index]
         needed = {index.file for index in indexes}
         try:
             with self._store.writing() as txn:
@@ -309,15 +328,17 @@ class CollectionWriter:
                 if path.name not in needed:
                     path.unlink()
         except (CollectionError, OSError) as exc:
-            logger.warning("%s: generation %d is in force, but garbage stays: %s", self.path, self.generation, exc)
+            message = "%s: generation %d is committed, but old files or documents cannot be deleted: %s"
+            logger.warning(message, self.path, self.generation, exc)
 
     def _missing(self, id: str) -> DocumentMissingError:
+        """Returns the error for an id without a document."""
         return DocumentMissingError(self.path, f"no document {id!r} among the {len(self._working)} there are")
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Holds the writer's lock of the directory `path`, made if it is not there."""
+    """Locks the directory `path` for one writer during the block, and makes the directory if there is none."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / LOCK_NAME).open("a+")
@@ -337,7 +358,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _opened_or_made(path: Path, network: NetworkIdentity) -> Manifest:
-    """The manifest of a collection found sound, or of a new empty one."""
+    """Returns the manifest of the collection at `path`, after verifying it, or of a new empty collection."""
     if not (path / NAME).exists():
         _make(path, network)
     with Collection.open(path, network) as collection:
@@ -345,7 +366,7 @@ def _opened_or_made(path: Path, network: NetworkIdentity) -> Manifest:
 
 
 def _make(path: Path, network: NetworkIdentity) -> None:
-    """Makes generation 0, which is empty; leaves alone a collection that has lost its manifest."""
+    """Writes the empty generation 0 of a new collection. A collection that has lost its manifest is not changed."""
     lmdb = path / LMDB_NAME
     if lmdb.exists() and lmdb.stat().st_size:
         verify(lmdb)
@@ -368,25 +389,25 @@ def _make(path: Path, network: NetworkIdentity) -> None:
 
 
 def _sound(txn: Transaction, number: int) -> Entry | None:
-    """A document of no generation, if it is whole."""
+    """Returns the entry of a document of no generation; None, with a warning, if the document is damaged."""
     try:
         entry = txn.entry(number)
         txn.verify(entry)
         return entry
     except CollectionDamagedError as exc:
-        logger.warning("%s; it was never committed and is dropped", exc)
+        logger.warning("%s; the document was never committed and will be deleted", exc)
         return None
 
 
-def _will_do(was: list[Entry], now: list[Entry]) -> bool:
-    """Whether an index of the documents that were will do for those that are, all of one kind."""
-    before, after = set(was), set(now)
-    new, gone = (sum(entry.snippets for entry in some) for some in (after - before, before - after))
-    return new <= BESIDE_SNIPPETS and gone <= GONE_SHARE * sum(entry.snippets for entry in was)
+def _can_serve(old: list[Entry], current: list[Entry]) -> bool:
+    """Returns whether an index of the old documents can still serve the current documents, all of one kind."""
+    before, after = set(old), set(current)
+    new, removed = (sum(entry.snippets for entry in entries) for entries in (after - before, before - after))
+    return new <= MAX_ADDED_SNIPPETS and removed <= MAX_REMOVED_SHARE * sum(entry.snippets for entry in old)
 
 
 def _measured(document: Document, stored: Document) -> Document:
-    """The document with what its content was found to hold, as it was stored."""
+    """Returns the document with the counts, systems and duration of the stored document, which has the same content."""
     return replace(
         document,
         snippets=stored.snippets,
@@ -397,7 +418,7 @@ def _measured(document: Document, stored: Document) -> Document:
 
 
 def _check(document: Document, sequence: SnippetSequence) -> None:
-    """Raises ValueError if these are not a document and its snippets."""
+    """Raises ValueError if the document has no id, or the sequence is empty or has wrong dtypes, shapes or values."""
     n = len(sequence)
     embeddings, places, bias = sequence.embeddings, sequence.places, sequence.bias
     if not document.id:

@@ -1,7 +1,8 @@
-"""Score file -> page images -> systems -> one strip -> snippets.
+"""From a score file to snippets: file -> page images -> systems -> one strip -> snippets.
 
-A module a stage: `pages` (file -> page images), then `ink`, `lines`, `courses`, `staves` and `systems`, which
-`detection` runs one after the other (page image -> systems), then `strips` (systems -> strip -> snippets).
+Each stage is a module. `pages` reads the page images of a file. `detection` finds the systems of a page image; it runs
+`ink`, `lines`, `courses`, `staves` and `systems` one after the other. `strips` cuts the systems into one strip, and the
+strip into snippets.
 """
 
 from engine.score.detection import Explanation, explain, find_systems

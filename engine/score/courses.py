@@ -1,4 +1,4 @@
-"""Staff lines -> courses: the smooth ways across the page along which five lines at equal distances run."""
+"""Staff lines -> courses: smooth curves across the page, along which five lines run at equal distances."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,32 +12,34 @@ from engine.score.rejection import Reject, Rejection, ignore
 from engine.values import Box
 
 LINES = np.array([-2, -1, 0, 1, 2], np.float32)
+"""Places of a staff's lines, in staff spaces from its middle line."""
 BETWEEN = np.array([-1.5, -0.5, 0.5, 1.5], np.float32)
+"""Places between the lines, in staff spaces from the middle line."""
 BEYOND = np.array([-3, 3], np.float32)
-"""Where a staff has lines and where it has none, in staff spaces from its middle line."""
+"""Places just above and below the staff, in staff spaces from the middle line."""
 
 SIZES = (0.7, 0.8, 0.9, 1.0, 1.1)
-"""Staff spaces sought, relative to the commonest one: a singer's staff is often printed smaller."""
+"""Staff spaces searched for, relative to the page's commonest: a singer's staff is often printed smaller."""
 BEYOND_WEIGHT = 0.2
-"""How much a line just above or below counts against a staff: ledger lines are there, too."""
+"""Weight of a line just above or below as evidence against a staff. Ledger lines may lie there too."""
 MOVE_COST = 0.02
-"""Evidence that a course must gain to move a row up or down: a level course costs nothing."""
+"""Cost, in evidence, of moving a path up or down by one row. A level path costs nothing."""
 MIN_EVIDENCE = 0.3
-"""Least evidence (0..1) for a staff to go on in a place."""
+"""Smallest evidence (0..1) at a place where a staff continues."""
 MIN_MEAN_EVIDENCE = 0.42
-"""Least mean evidence along a course."""
+"""Smallest mean evidence along a course."""
 MIN_LENGTH = 12
-"""Least length of a course and of a staff, in staff spaces: slurs and ledger lines are shorter."""
+"""Smallest length of a course and of a staff, in staff spaces: slurs and ledger lines are shorter."""
 MAX_BREAK = 8
-"""Longest break in a course that is bridged, in staff spaces: a run of chords is shorter."""
+"""Longest break that is bridged in a course, in staff spaces: a run of chords is shorter."""
 MIN_SHARE_OF_STRONGEST = 0.08
-"""The search ends at a path with less evidence than this share of the strongest one's."""
+"""Smallest evidence of a path, as a share of the strongest path's. At a path with less the search ends."""
 MAX_PATHS = 100
-"""No page has so many staves: the search ends there on pages of hatching."""
-EXPLAINED = 3.5
-"""Evidence up to this far from a course, in staff spaces, is the same staff's, and is not used again."""
+"""Largest number of paths. No page has this many staves; the limit ends the search on pages of hatching."""
+MAX_EXPLAINED = 3.5
+"""Distance from a course, in staff spaces, up to which evidence belongs to the same staff and is not used again."""
 END_STRIPS = 2
-"""Evidence this far beyond the ends of a course, in staff spaces, is the same staff's, too."""
+"""Distance beyond the ends of a course, in staff spaces, up to which evidence belongs to the same staff."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,54 +47,57 @@ class Course:
     """A curve across the page, in pixels."""
 
     xs: Floats
-    """(k,) increasing columns, from the left end to the right end."""
+    """Columns of the curve's points, (k,), increasing from the left end to the right end."""
     ys: Floats
-    """(k,) the row there."""
+    """Rows of the curve's points, (k,)."""
 
     @property
     def x0(self) -> float:
+        """Returns the column of the left end."""
         return float(self.xs[0])
 
     @property
     def x1(self) -> float:
+        """Returns the column of the right end."""
         return float(self.xs[-1])
 
     @property
     def length(self) -> float:
+        """Returns the length from the left end to the right end, in columns."""
         return self.x1 - self.x0
 
     @property
     def y(self) -> float:
-        """The row at mid-length."""
+        """Returns the median row of the curve."""
         return float(np.median(self.ys))
 
     @property
     def slope(self) -> float:
-        """Rows per column of the straight line closest to the curve."""
+        """Returns the slope of the straight line closest to the curve, in rows per column."""
         across = self.xs - self.xs.mean()
         return float((across * (self.ys - self.ys.mean())).sum() / max(float((across * across).sum()), 1e-9))
 
     def rows(self, columns: Floats | NDArray[np.float64]) -> Floats:
-        """float32, as many as columns: the rows there; beyond the ends the curve goes on straight."""
+        """Returns the curve's row at each column, float32 (columns,). Beyond its ends the curve continues straight."""
         beyond = columns - np.clip(columns, self.xs[0], self.xs[-1])
         return np.asarray(np.interp(columns, self.xs, self.ys) + self.slope * beyond, dtype=np.float32)
 
 
 def find_courses(lines: Lines, reject: Reject = ignore) -> Iterator[Course]:
-    """The courses of the middle lines of staves, strongest first.
+    """Yields the courses of the middle lines of staves, strongest first.
 
-    Each is part of the best path across the page through the evidence that no course before it explains.
+    Each course is a part of the best path across the page. A path uses no evidence that earlier courses explain.
     """
     evidence = _staff_evidence(lines.seen, lines.space)
     strip = lines.width / len(evidence)
-    reach = round(EXPLAINED * lines.space)
-    least = MIN_LENGTH * MIN_MEAN_EVIDENCE
+    reach = round(MAX_EXPLAINED * lines.space)
+    threshold = MIN_LENGTH * MIN_MEAN_EVIDENCE
     for _ in range(MAX_PATHS):
         path, total = _best_path(evidence)
-        if total < least:
-            reject(_rejection("evidence along the best path left", total, least, path, (0, len(path)), lines))
+        if total < threshold:
+            reject(_rejection("evidence along the best path left", total, threshold, path, (0, len(path)), lines))
             return
-        least = max(least, MIN_SHARE_OF_STRONGEST * total)
+        threshold = max(threshold, MIN_SHARE_OF_STRONGEST * total)
         along = evidence[np.arange(len(path)), path]
         runs = [run for run in _runs(along) if _accepted(along, path, run, lines, reject)]
         for start, stop in runs:
@@ -106,7 +111,10 @@ def find_courses(lines: Lines, reject: Reject = ignore) -> Iterator[Course]:
 
 
 def _staff_evidence(seen: Floats, space: float) -> Floats:
-    """float32 (strips, h): how much a staff's middle line at row y of a strip of one space's width is seen, up to 1."""
+    """Returns the evidence for a staff with its middle line at each row of each strip, float32 (strips, h), up to 1.
+
+    A strip is a column of the page, one staff space wide.
+    """
     height, width = seen.shape
     strips = max(1, round(width / space))
     shares = cv2.resize(seen, (strips, height), interpolation=cv2.INTER_AREA)
@@ -125,7 +133,10 @@ def _staff_evidence(seen: Floats, space: float) -> Floats:
 
 
 def _best_path(evidence: Floats) -> tuple[NDArray[np.intp], float]:
-    """Row of each strip on the path of most evidence, which moves at most a row a strip (5.7 degrees); and its sum."""
+    """Returns the row in each strip of the path with the most evidence, and the sum of its evidence.
+
+    The path moves at most one row per strip, which is a slope of 5.7 degrees.
+    """
     strips, height = evidence.shape
     cost = np.float32(MOVE_COST)
     moves = np.zeros((strips, height), np.int8)
@@ -145,7 +156,7 @@ def _best_path(evidence: Floats) -> tuple[NDArray[np.intp], float]:
 
 
 def _runs(along: Floats) -> Iterator[tuple[int, int]]:
-    """Start and stop of the stretches of a path with evidence, breaks bridged."""
+    """Yields start and stop of each stretch of a path with evidence. Short breaks do not end a stretch."""
     seen = np.flatnonzero(np.convolve(along, np.ones(3) / 3, "same") >= MIN_EVIDENCE)
     for run in np.split(seen, np.flatnonzero(np.diff(seen) > MAX_BREAK) + 1):
         if len(run):
@@ -153,7 +164,7 @@ def _runs(along: Floats) -> Iterator[tuple[int, int]]:
 
 
 def _accepted(along: Floats, path: NDArray[np.intp], run: tuple[int, int], lines: Lines, reject: Reject) -> bool:
-    """Whether a stretch of a path is long enough for a staff and holds enough evidence."""
+    """Returns whether a stretch of a path is long enough for a staff and has enough evidence."""
     start, stop = run
     if stop - start < MIN_LENGTH:
         reject(_rejection("length below MIN_LENGTH", stop - start, MIN_LENGTH, path, run, lines))
@@ -166,7 +177,7 @@ def _accepted(along: Floats, path: NDArray[np.intp], run: tuple[int, int], lines
 
 
 def smooth(ys: Floats | NDArray[np.float64]) -> Floats:
-    """ys without the steps of whole rows and without single outliers."""
+    """Returns smoothed rows, (k,), without steps of whole rows and without single outliers."""
     padded = np.pad(ys, 4, mode="edge").astype(np.float32)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 9)
     middle = np.sort(windows, axis=1)[:, 2:7].mean(axis=1)
@@ -176,6 +187,7 @@ def smooth(ys: Floats | NDArray[np.float64]) -> Floats:
 def _rejection(
     reason: str, measured: float, threshold: float, path: NDArray[np.intp], run: tuple[int, int], lines: Lines
 ) -> Rejection:
+    """Returns the rejection of the stretch `run` of a path."""
     start, stop = run
     y = path[(start + stop) // 2] / lines.width
     reach = 2 * lines.space / lines.width

@@ -1,4 +1,4 @@
-"""Page image -> systems, by way of ink, lines, courses and staves; and the reasons for what was not accepted."""
+"""Page image -> systems, by way of ink, lines, courses and staves; and the reasons why candidates are rejected."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,28 +16,31 @@ from engine.values import Box
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
-    """Two staves, one below the other, and whether they were put into one system."""
+    """Two staves, one below the other, with the gap between them."""
 
     above: Box
+    """Box of the upper staff, in page widths."""
     below: Box
-    """In page widths."""
+    """Box of the lower staff, in page widths."""
     gap: Gap
     joined: bool
+    """Whether both staves are in one system."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What detection found on a page, and why not more."""
+    """The systems detected on a page, and the reasons for the decisions."""
 
     systems: tuple[FoundSystem, ...]
+    """Systems of the page, top to bottom."""
     neighbours: tuple[Neighbours, ...]
-    """Each staff with the next one, top to bottom."""
+    """Pairs of each staff and the next staff below, top to bottom."""
     rejections: tuple[Rejection, ...]
-    """Candidates that were not accepted, by stage, in the order in which they were found."""
+    """Rejected candidates, ordered by stage, then in the order of detection."""
 
 
 def find_systems(page: Grey) -> list[FoundSystem]:
-    """The systems of a page, top to bottom; none on a blank, title or text page.
+    """Returns the systems of a page, top to bottom; a blank, title or text page has none.
 
     page: uint8 (h, w), white 255, grey levels normalised.
     """
@@ -45,32 +48,37 @@ def find_systems(page: Grey) -> list[FoundSystem]:
 
 
 def explain(page: Grey) -> Explanation:
-    """The systems of a page as `find_systems` returns them, with what each stage rejected, and why.
+    """Returns the systems of a page, as `find_systems` does, with the candidates that each stage rejected, and why.
 
     page: uint8 (h, w), white 255, grey levels normalised.
     """
     rejections: list[Rejection] = []
-    found = _detected(page, rejections.append)
-    pairs = pairwise(staff.box(page.shape[1]) for staff in found.staves)
+    detected = _detected(page, rejections.append)
+    pairs = pairwise(staff.box(page.shape[1]) for staff in detected.staves)
     neighbours = tuple(
         Neighbours(above=above, below=below, gap=gap, joined=joined)
-        for (above, below), gap, joined in zip(pairs, found.gaps, found.joined, strict=True)
+        for (above, below), gap, joined in zip(pairs, detected.gaps, detected.joined, strict=True)
     )
-    in_order = sorted(rejections, key=lambda rejection: get_args(Stage).index(rejection.stage))
-    return Explanation(systems=tuple(found.systems), neighbours=neighbours, rejections=tuple(in_order))
+    by_stage = sorted(rejections, key=lambda rejection: get_args(Stage).index(rejection.stage))
+    return Explanation(systems=tuple(detected.systems), neighbours=neighbours, rejections=tuple(by_stage))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Detected:
-    """The staves of a page in its pixels, the gaps below all but the last, and the systems that they make."""
+    """The staves and systems of a page."""
 
     staves: list[Staff]
+    """Staves, top to bottom, in pixels of the page."""
     gaps: list[Gap]
+    """Gap below each staff but the last."""
     joined: list[bool]
+    """Whether each gap lies within a system."""
     systems: list[FoundSystem]
+    """Systems, top to bottom."""
 
 
 def _detected(page: Grey, reject: Reject) -> _Detected:
+    """Returns the staves and systems of a page. reject: receives each rejected candidate."""
     ink = page_ink(page, reject)
     if ink is None:
         return _Detected(staves=[], gaps=[], joined=[], systems=[])

@@ -1,4 +1,4 @@
-"""Page image -> ink, at a size where a staff space is about ten pixels."""
+"""Page image -> ink: black and white, resized so that a staff space is about ten pixels."""
 
 from dataclasses import dataclass
 
@@ -11,33 +11,34 @@ from engine.score.rejection import Reject, Rejection, ignore
 from engine.values import Box
 
 WORKING_SPACE_PX = 10.0
-"""Staff space to which pages are resized: all that follows is independent of their resolution."""
+"""Staff space of a resized page, in px. The later stages thus do not depend on the page's resolution."""
 MIN_SPACE_PX, MAX_SPACE_PX = 7.5, 14.0
-"""Staff spaces between which a page keeps its size: resampling blurs thin lines."""
+"""Smallest and largest staff space with which a page keeps its size, in px: resampling blurs thin lines."""
 MIN_WIDTH_PX = 1200
 """Width below which a page is doubled before its staff space is measured: lines of small pages run together."""
 DARK_GREY = 110
-"""Grey level below which a pixel is ink, whatever lies round it."""
+"""Grey level below which a pixel is ink, whatever its neighbours."""
 MIN_STEP_GREY = 40
-"""Grey levels by which a thin line is darker than the paper on both sides, at least: such lines are ink if paler."""
+"""Smallest difference in grey levels between a thin line and the paper on both sides. A thin line with this difference
+is ink even if it is paler than DARK_GREY."""
 MIN_RUNS = 100
-"""Black runs down the columns of a page, at least: a page with fewer is blank."""
+"""Smallest number of black runs down the columns of a page. A page with fewer is blank."""
 MIN_LINE_DISTANCE_PX = 4
-"""Least distance of two staff lines: what lies closer is a printer's screen or noise."""
+"""Smallest distance of two staff lines, in px. Closer lines are a printer's screen or noise."""
 MIN_PAGE_WIDTH, MAX_PAGE_WIDTH = 12, 250
-"""Width of a page in staff spaces: the distance of two lines is sought between the widths divided by these."""
+"""Smallest and largest width of a page, in staff spaces. They limit the distance of two lines that is searched for."""
 MIN_LARGEST_DISTANCE_PX = 40
-"""Distance of two lines up to which it is sought on narrow pages, of which a twelfth would be less."""
+"""Smallest upper limit of that distance, in px, for narrow pages, where a twelfth of the width would be less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ink:
-    """The ink of a page: images of 0 (paper) and 1."""
+    """The ink of a page, as images with 0 for paper and 1 for ink."""
 
     pixels: Grey
-    """uint8 (h, w), at the working size."""
+    """Ink at the working size, uint8 (h, w)."""
     sharp: Grey
-    """The same at the page's own size where the page was reduced, else `pixels`: letters run together when reduced."""
+    """Ink at the page's own size if `pixels` is reduced, because reduced letters run together; otherwise `pixels`."""
     space: float
     """Commonest staff space, in px of `pixels`."""
     scale: float
@@ -45,7 +46,7 @@ class Ink:
 
 
 def page_ink(page: Grey, reject: Reject = ignore) -> Ink | None:
-    """The ink of a page at the working size, or None if no distance of lines stands out.
+    """Returns the ink of a page at the working size, or None if the page shows no staff space.
 
     page: uint8 (h, w), white 255, grey levels normalised.
     """
@@ -61,7 +62,7 @@ def page_ink(page: Grey, reject: Reject = ignore) -> Ink | None:
 
 
 def resize(page: Grey, scale: float) -> Grey:
-    """The page at another size, averaged when smaller, interpolated when larger."""
+    """Returns the page at another size, averaged if smaller, interpolated if larger."""
     if scale == 1:
         return page
     size = (max(1, round(page.shape[1] * scale)), max(1, round(page.shape[0] * scale)))
@@ -70,13 +71,18 @@ def resize(page: Grey, scale: float) -> Grey:
 
 
 def binarise(page: Grey) -> Grey:
-    """Ink 1, paper 0: dark, or thin and darker than both sides, as the lines of small images are."""
+    """Returns a page as ink (1) and paper (0).
+
+    Ink is dark, or thin and darker than both sides, like the lines of small images.
+    """
     thin = cv2.morphologyEx(page, cv2.MORPH_BLACKHAT, bar(5, 5))
     return ((page < DARK_GREY) | (thin > MIN_STEP_GREY)).astype(np.uint8)
 
 
 def staff_space(pixels: Grey, reject: Reject = ignore) -> float | None:
-    """Commonest distance of two lines in px: the mode of black run + next white run down the columns; None if no ink.
+    """Returns the commonest distance of two lines, in px; None if there is too little ink.
+
+    The distance is the mode of the length of a black run and the next white run together, down the columns.
 
     Source: Cardoso & Rebelo, Robust staffline thickness and distance estimation (ICPR 2010).
     """
@@ -89,23 +95,24 @@ def staff_space(pixels: Grey, reject: Reject = ignore) -> float | None:
         reject(_rejection("black runs below MIN_RUNS", len(starts), MIN_RUNS, page))
         return None
     black, pair = (ends - starts)[:-1], np.diff(starts)
-    least = max(MIN_LINE_DISTANCE_PX, round(width / MAX_PAGE_WIDTH))
-    most = max(MIN_LARGEST_DISTANCE_PX, width // MIN_PAGE_WIDTH)
-    counts = np.bincount(pair[(2 * black < pair) & (pair < most)], minlength=most).astype(float)
-    counts[:least] = 0
+    smallest = max(MIN_LINE_DISTANCE_PX, round(width / MAX_PAGE_WIDTH))
+    largest = max(MIN_LARGEST_DISTANCE_PX, width // MIN_PAGE_WIDTH)
+    counts = np.bincount(pair[(2 * black < pair) & (pair < largest)], minlength=largest).astype(float)
+    counts[:smallest] = 0
     smooth = np.convolve(counts, [0.5, 1.0, 0.5], "same")
     mode = int(np.argmax(smooth))
     if not smooth[mode]:
         reject(_rejection("pairs of runs as far apart as lines", 0, 1, page))
         return None
     near = slice(max(mode - 1, 0), mode + 2)
-    return float(np.average(np.arange(most)[near], weights=counts[near] + 1e-9))
+    return float(np.average(np.arange(largest)[near], weights=counts[near] + 1e-9))
 
 
 def bar(width: float, height: float) -> NDArray[np.uint8]:
-    """A kernel of the nearest odd sizes: OpenCV shifts what it opens with an even one."""
+    """Returns a rectangular kernel with the nearest odd sizes: a kernel of even size makes OpenCV shift the image."""
     return np.ones((2 * round((height - 1) / 2) + 1, 2 * round((width - 1) / 2) + 1), np.uint8)
 
 
 def _rejection(reason: str, measured: int, threshold: int, page: Box) -> Rejection:
+    """Returns the rejection of a whole page."""
     return Rejection(stage="ink", reason=reason, measured=measured, threshold=threshold, box=page)

@@ -1,4 +1,4 @@
-"""Ink -> which of it are staff lines."""
+"""Ink -> staff lines: the thin horizontal parts of the ink."""
 
 from dataclasses import dataclass
 
@@ -9,41 +9,43 @@ from numpy.typing import NDArray
 from engine.score.ink import Ink, bar
 
 Floats = NDArray[np.float32]
+"""Array of float32."""
 
 MAX_THICKNESS = 0.45
-"""Thickest staff line, in staff spaces: what is thicker is a note, a beam or a stem."""
+"""Largest thickness of a staff line, in staff spaces: notes, beams and stems are thicker."""
 MIN_THICK_PX = 5
-"""Thickness in px that is thick at any staff space: a line of a coarse page has 3 px."""
+"""Smallest thickness that counts as thick at any staff space, in px: a line of a coarse page has 3 px."""
 MAX_HOLE = 0.5
-"""Longest hole in a line that is closed, in staff spaces: stems and specks of paper."""
+"""Longest hole in a line that is closed, in staff spaces: a stem or a speck of paper."""
 MIN_PART = 1.2
-"""Shortest part of a line, in staff spaces: what is left of note heads is shorter."""
+"""Shortest part of a line, in staff spaces: remains of note heads are shorter."""
 LETTER_MARGIN = 0.08
-"""How much sharp ink is fattened above and below, in staff spaces (1 px at least): a line may lie beside its course."""
+"""Margin added to sharp ink above and below, in staff spaces, at least 1 px: a line may lie beside its course."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lines:
-    """What a page shows of staff lines; images are float32 (h, w) of 0 and 1."""
+    """The staff lines of a page, as float32 images (h, w) of 0 and 1."""
 
     seen: Floats
-    """Parts of thin horizontal lines, one pixel fatter above and below than printed."""
+    """Parts of thin horizontal lines, one pixel thicker above and below than printed."""
     visible: Floats
-    """Where a line could be seen, because no note or beam covers it."""
+    """Places where a line could be seen, because no note or beam covers it."""
     sharp: Floats
-    """All ink at the page's own resolution, a little fatter above and below."""
+    """All ink at the page's own resolution, a little thicker above and below."""
     finer: float
-    """Size of `sharp`, relative to the others."""
+    """Size of `sharp`, relative to `seen`."""
     space: float
     """Commonest staff space, in px of `seen`."""
 
     @property
     def width(self) -> int:
+        """Returns the width of `seen` in px."""
         return int(self.seen.shape[1])
 
 
 def staff_lines(ink: Ink) -> Lines:
-    """The parts of the ink that are thin and horizontal, and where notes hide such parts."""
+    """Returns the thin horizontal parts of the ink, and the places where no note hides such a part."""
     space, finer = ink.space, ink.sharp.shape[1] / ink.pixels.shape[1]
     thick = cv2.morphologyEx(ink.pixels, cv2.MORPH_OPEN, bar(1, max(MIN_THICK_PX, MAX_THICKNESS * space)))
     thin = cv2.dilate(cv2.subtract(ink.pixels, thick), bar(1, 3))

@@ -14,26 +14,31 @@ from engine.config import GENEROUS, MediaLimits
 from engine.errors import PageError
 
 Grey = NDArray[np.uint8]
+"""Grey image, uint8 (h, w)."""
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+"""Suffixes of image files."""
 SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
-"""What a score file may be called; a folder of files with `IMAGE_SUFFIXES` is a score too."""
+"""Suffixes of score files. A folder of image files is a score too."""
 
 MAX_WIDTH_PX = 1800
-"""Width at which PDF pages are rendered and above which images are reduced: staff lines stay 2 px thick."""
+"""Width at which PDF pages are rendered, and above which images are reduced. Staff lines stay 2 px thick."""
 MIN_SIDE_PX = 16
-"""Shortest side of a page: what is smaller is a thumbnail or damage."""
+"""Shortest side of a page, in px: a smaller image is a thumbnail or damaged."""
 MAX_RATIO = 20
-"""Longest page, as a multiple of its width."""
+"""Largest height of a page, as a multiple of its width."""
 MIN_CONTRAST = 64
-"""Grey levels between paper and ink that are stretched to 255 at most: fainter marks stay faint."""
+"""Smallest difference in grey levels between paper and ink that is stretched to 255. Fainter marks stay faint."""
 
 
 def read_pages(path: Path | str, limits: MediaLimits = GENEROUS) -> Iterator[Grey]:
-    """The pages of a score in order, each uint8 (h, w), white 255, grey levels normalised; read as they are asked for.
+    """Yields the pages of a score in order, each uint8 (h, w), white 255, grey levels normalised.
+
+    Each page is read when the caller takes it.
 
     path: a PDF, an image (PNG, JPEG, TIFF of one or more pages), or a folder of images, read in natural order.
-    Raises PageError if anything cannot be read, naming file and cause; errors of later pages come when reached.
+    Raises PageError, which names file and cause, if a page cannot be read or is over a limit. An error of a later page
+    is raised when that page is read.
     """
     path = Path(path)
     if not path.exists():
@@ -42,17 +47,17 @@ def read_pages(path: Path | str, limits: MediaLimits = GENEROUS) -> Iterator[Gre
     for file in _files(path):
         for page in _pdf_pages(file) if _is_pdf(file) else _image_pages(file, limits.pixels):
             if pages == limits.pages:
-                raise PageError(path, f"more than {limits.pages} pages, the most that are taken")
+                raise PageError(path, f"more than {limits.pages} pages, the largest number accepted")
             if min(page.shape) < MIN_SIDE_PX:
                 raise PageError(file, f"expected pages of at least {MIN_SIDE_PX} px a side, got {page.shape}")
             pages += 1
             yield normalise_grey(page)
     if not pages:
-        raise PageError(path, "no pages in it")
+        raise PageError(path, "has no pages")
 
 
 def pages_of(images: Iterable[NDArray[np.uint8]]) -> Iterator[Grey]:
-    """The pages of a score that is in memory, as `read_pages` gives them.
+    """Yields the pages of a score in memory, each uint8 (h, w), white 255, grey levels normalised.
 
     images: uint8 (height, width), or (height, width, 3) in RGB.
     Raises PageError if an array is no page.
@@ -66,15 +71,15 @@ def pages_of(images: Iterable[NDArray[np.uint8]]) -> Iterator[Grey]:
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:
-    """Sorting key: page2 before page10."""
+    """Returns a sorting key by which page2 comes before page10."""
     parts = re.findall(r"\d+|\D+", path.name.lower())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def normalise_grey(page: Grey) -> Grey:
-    """The page with paper at 255, whatever its shade and shadows, and ink at 0.
+    """Returns the page with paper at 255, whatever its shade and shadows, and ink at 0.
 
-    page: uint8 (h, w). Pages that are black on white already are returned as they are.
+    page: uint8 (h, w). A page that is black on white already is returned unchanged.
     """
     paper = _paper(page)
     if int(paper.min()) == 255:
@@ -91,7 +96,7 @@ def normalise_grey(page: Grey) -> Grey:
 
 
 def _paper(page: Grey) -> Grey:
-    """Brightness of the paper round each pixel: the local maximum at a coarse scale, without its own detail."""
+    """Returns the brightness of the paper round each pixel: the local maximum at a coarse scale, smoothed."""
     height, width = page.shape
     coarse = max(1, width // 150)
     size = (max(1, width // coarse), max(1, height // coarse))
@@ -103,7 +108,7 @@ def _paper(page: Grey) -> Grey:
 
 
 def _ink_level(page: Grey) -> int:
-    """Grey level of solid ink: the darker half of what Otsu's threshold calls ink."""
+    """Returns the grey level of solid ink: the lower quartile of the pixels that Otsu's threshold calls ink."""
     counts = np.bincount(page[::2, ::2].ravel(), minlength=256)
     threshold, _ = cv2.threshold(page[::2, ::2], 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     dark = np.cumsum(counts[: int(threshold) + 1])
@@ -111,6 +116,7 @@ def _ink_level(page: Grey) -> int:
 
 
 def _files(path: Path) -> list[Path]:
+    """Returns the file `path`, or the image files of the folder `path` in natural order."""
     if not path.is_dir():
         return [path]
     files = [f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
@@ -120,6 +126,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _is_pdf(file: Path) -> bool:
+    """Returns whether a file is a PDF, judged by its content. Raises PageError if the file is empty or unreadable."""
     try:
         with file.open("rb") as stream:
             start = stream.read(1024)
@@ -131,6 +138,7 @@ def _is_pdf(file: Path) -> bool:
 
 
 def _pdf_pages(file: Path) -> Iterator[Grey]:
+    """Yields the pages of a PDF, rendered in grey."""
     import pypdfium2
 
     try:
@@ -145,21 +153,23 @@ def _pdf_pages(file: Path) -> Iterator[Grey]:
 
 
 def _pdf_scale(file: Path, size: tuple[float, float]) -> float:
+    """Returns the scale at which a PDF page is MAX_WIDTH_PX wide. Raises PageError if the page is too high."""
     width, height = size
     if not (width > 0 and 0 < height <= MAX_RATIO * width):
         raise PageError(file, f"expected pages at most {MAX_RATIO} times as high as wide, got {width:g} x {height:g}")
     return MAX_WIDTH_PX / width
 
 
-def _image_pages(file: Path, most_pixels: int) -> Iterator[Grey]:
+def _image_pages(file: Path, max_pixels: int) -> Iterator[Grey]:
+    """Yields the pages of an image file in grey."""
     try:
         with Image.open(file) as image:
             for frame in range(getattr(image, "n_frames", 1)):
                 image.seek(frame)
-                if image.width * image.height > most_pixels or image.height > MAX_RATIO * image.width:
+                if image.width * image.height > max_pixels or image.height > MAX_RATIO * image.width:
                     raise PageError(file, f"{image.width} x {image.height} px: too large for a page")
                 yield _grey(image)
-    except Image.DecompressionBombError as exc:  # Pillow's own limit, which `engine.process.prepare` lifts
+    except Image.DecompressionBombError as exc:  # Pillow's own limit, which `engine.process.prepare` removes
         raise PageError(file, f"too large for a page: {exc}") from exc
     except UnidentifiedImageError as exc:
         raise PageError(file, "not a PDF, PNG, JPEG or TIFF file") from exc
@@ -168,7 +178,7 @@ def _image_pages(file: Path, most_pixels: int) -> Iterator[Grey]:
 
 
 def _grey(image: Image.Image) -> Grey:
-    """uint8 (h, w) of the image's current frame, transparency on white, no wider than MAX_WIDTH_PX."""
+    """Returns the current frame of an image in grey, uint8 (h, w), at most MAX_WIDTH_PX wide, transparency on white."""
     image.draft("L", (MAX_WIDTH_PX, MAX_WIDTH_PX))
     frame = ImageOps.exif_transpose(image)
     if frame.mode.startswith(("I", "F")):

@@ -1,4 +1,4 @@
-"""Why detection did not accept something: the record that every stage gives to whoever asks."""
+"""Rejections: the record of a candidate that a stage of detection did not accept, and why."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,21 +12,22 @@ Stage = Literal["ink", "course", "staff", "system"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """One candidate that a stage did not accept, and the threshold that it missed."""
+    """A candidate that a stage did not accept, with the threshold that it missed."""
 
     stage: Stage
     reason: str
-    """What was measured, and the name of the threshold."""
+    """The quantity measured, and the name of the threshold."""
     measured: float
+    """The measured value."""
     threshold: float
-    """In the unit of `measured`."""
+    """The threshold, in the unit of `measured`."""
     box: Box
-    """Where the candidate lies, in page widths."""
+    """Place of the candidate on the page, in page widths."""
 
 
 Reject = Callable[[Rejection], None]
-"""Receives each rejection when it happens."""
+"""A function that receives each rejection as soon as a stage rejects a candidate."""
 
 
 def ignore(rejection: Rejection, /) -> None:
-    """Does nothing: what detection reports to when nobody asks for reasons."""
+    """Ignores a rejection. Detection calls this function if the caller wants no reasons."""

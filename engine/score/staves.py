@@ -1,4 +1,4 @@
-"""Courses -> staves: each course fitted to the five lines along it, and judged by how much of them is there."""
+"""Courses -> staves: each course is fitted to the five lines along it, and judged by how much of the lines is seen."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,37 +12,42 @@ from engine.score.rejection import Reject, Rejection, ignore
 from engine.values import Box
 
 MIN_STRENGTH = 0.55
-"""Least strength of a staff. Staves of real scans have 0.8 and more."""
+"""Smallest strength of a staff. Staves of real scans have 0.8 and more."""
 MIN_COVERAGE = 0.86
-"""Least share of the five lines that is ink. Lines of bold text reach 0.83, staves of real scans 0.97 and more."""
+"""Smallest share of the five lines that is ink. Lines of bold text reach 0.83; staves of real scans have 0.97 and
+more."""
 SHORT = 0.5
-"""Share of the longest staff's length below which a staff is short: slurs, beams and ledger lines look like one."""
+"""Length, as a share of the longest staff's, below which a staff is short. Slurs, beams and ledger lines look like a
+short staff, so its thresholds are higher."""
 MIN_SHORT_STRENGTH = 0.7
-"""Least strength of a short staff."""
+"""Smallest strength of a short staff."""
 MAX_INDENT = 2.0
-"""Distance of left ends, in staff spaces, up to which a short staff starts where the long ones do, as last bars do."""
+"""Largest distance between the left ends of a short staff and of the long staves, in staff spaces. A short staff with a
+larger distance is indented. The last bars of a piece are short and not indented."""
 MIN_INDENTED = 0.25
-"""Least length of a short staff that starts elsewhere, as a share of the longest."""
+"""Smallest length of an indented short staff, as a share of the longest staff's length."""
 MIN_DISTANCE = 4.2
-"""Least distance of two staves in staff spaces, middle line to middle line: closer ones are the same staff."""
+"""Smallest distance of two staves, middle line to middle line, in staff spaces. Closer staves are the same staff."""
 MAX_GAP = 25
-"""Longest gap, in staff spaces, across which two parts of a staff are put together: beams and chords cover lines."""
+"""Longest gap across which two parts of a staff are joined, in staff spaces: beams and chords cover lines."""
 MAX_STEP = 0.6
-"""Largest step between two such parts, in staff spaces: less than from one line to the next."""
+"""Largest vertical step between two parts that are joined, in staff spaces: less than the distance of two lines."""
 MAX_SHIFT = 1.5
-"""How far a staff may lie beside its course at its own, in staff spaces: courses catch on ledger lines."""
+"""Largest distance between a staff's middle line and its course, in staff spaces: courses catch on ledger lines."""
 SIZES = (0.65, 1.25)
-"""Smallest and largest staff space that is fitted, relative to the commonest one."""
+"""Smallest and largest staff space that is fitted, relative to the page's commonest."""
 MAX_LAG = 0.4
-"""How far, in staff spaces, the rows of a course are moved one by one: a course lags where its staff tilts."""
+"""Largest move of a single row of a course, in staff spaces. Rows are moved because a course lags behind a tilted
+staff."""
 LAG_REACH = 2
-"""Columns that decide such a move, in staff spaces to both sides."""
+"""Distance on both sides within which columns decide the move of a row, in staff spaces."""
 MIN_GAIN = 0.02
-"""Fit by which the best such move must exceed others: lines are thick, so their middle is taken."""
+"""Smallest difference in fit by which the best move beats another. Lines are thick, so a row moves by the mean of all
+moves with nearly the best fit: to the middle of the line."""
 MIN_VISIBLE = 0.3
-"""Share of a line that must be free of notes and beams for it to count as fully seen."""
+"""Smallest share of a line free of notes and beams with which the line can count as fully seen."""
 MIN_LINES = 3
-"""Of the five lines, how many are seen from a staff's first column to its last."""
+"""Smallest number of the five lines that are seen at a staff's first and last column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,24 +55,27 @@ class Staff(Course):
     """One staff: the course of its middle line, in pixels."""
 
     space: float
-    """Distance of two lines."""
+    """Distance of two lines, in px."""
     strength: float
-    """0..1, how much of the five lines was seen."""
+    """How much of the five lines is seen, 0..1."""
 
     def scaled(self, factor: float) -> "Staff":
-        """The same staff on the page resized by `factor`."""
+        """Returns the staff on the page resized by `factor`."""
         return replace(
             self, xs=self.xs * np.float32(factor), ys=self.ys * np.float32(factor), space=self.space * factor
         )
 
     def box(self, width: int) -> Box:
-        """Its lines in page widths, `width` px each; where it is skewed or bent, its height is that at mid-length."""
+        """Returns the box of the staff's lines, in page widths. A skewed or bent staff has its height at mid-length.
+
+        width: width of the page in px.
+        """
         reach = 2 * self.space
         return Box(x0=self.x0 / width, y0=(self.y - reach) / width, x1=self.x1 / width, y1=(self.y + reach) / width)
 
 
 def find_staves(courses: Iterable[Course], lines: Lines, reject: Reject = ignore) -> list[Staff]:
-    """The staves that run along these courses, top to bottom, in pixels of the lines."""
+    """Returns the staves that run along these courses, top to bottom, in pixels of `lines.seen`."""
     fitted = [_fitted(course, lines, reject) for course in courses]
     inked = [staff for staff in fitted if staff is not None]
     staves = _joined(_apart(_strong(inked, lines, reject), lines, reject))
@@ -75,7 +83,10 @@ def find_staves(courses: Iterable[Course], lines: Lines, reject: Reject = ignore
 
 
 def _fitted(course: Course, lines: Lines, reject: Reject) -> Staff | None:
-    """The staff along a course with its own staff space, middle line and ends; None if it is too short or not inked."""
+    """Returns the staff along a course, with its staff space, middle line and ends.
+
+    Returns None if the staff is too short, or too little of its lines is ink.
+    """
     columns = np.arange(round(course.x0), round(course.x1) + 1, dtype=np.float32)
     _, shift, space = _fit(lines, columns, course.rows(columns), lines.space)
     middle = _tracked(lines, replace(course, ys=course.ys + np.float32(shift)), space)
@@ -95,7 +106,7 @@ def _fitted(course: Course, lines: Lines, reject: Reject) -> Staff | None:
 
 
 def _strong(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
-    """The staves that are strong enough for their length, and do not start too far from where the long ones do."""
+    """Returns the staves without those that are too weak for their length, or too short for their indent."""
     strong = [staff for staff in staves if staff.strength >= MIN_STRENGTH]
     longest = max((staff.length for staff in strong), default=0.0)
     long = [staff for staff in strong if staff.length >= SHORT * longest]
@@ -103,6 +114,7 @@ def _strong(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
     left = float(np.median([staff.x0 + tilt * staff.y for staff in long] or [0.0]))
 
     def fault(staff: Staff) -> tuple[str, float, float] | None:
+        """Returns the reason why a staff is rejected, the measured value and the threshold; None if it is accepted."""
         if staff.strength < MIN_STRENGTH:
             return "strength below MIN_STRENGTH", staff.strength, MIN_STRENGTH
         if staff.length >= SHORT * longest:
@@ -116,15 +128,15 @@ def _strong(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
 
     kept = []
     for staff in staves:
-        if found := fault(staff):
-            reject(_rejection(staff, *found, lines))
+        if reason := fault(staff):
+            reject(_rejection(staff, *reason, lines))
         else:
             kept.append(staff)
     return kept
 
 
 def _apart(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
-    """The staves without those that lie where a stronger one does."""
+    """Returns the staves without those that lie too close to a stronger staff."""
     kept: list[Staff] = []
     for staff in sorted(staves, key=lambda staff: -staff.strength * staff.length):
         distance = min((_distance(staff, other) for other in kept), default=np.inf)
@@ -138,7 +150,7 @@ def _apart(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
 
 
 def _distance(a: Staff, b: Staff) -> float:
-    """Distance of two middle lines in staff spaces; infinite if no column has both."""
+    """Returns the distance of two middle lines, in staff spaces; infinite if no column has both staves."""
     x0, x1 = max(a.x0, b.x0), min(a.x1, b.x1)
     if x1 <= x0:
         return np.inf
@@ -147,7 +159,7 @@ def _distance(a: Staff, b: Staff) -> float:
 
 
 def _joined(staves: list[Staff]) -> list[Staff]:
-    """The staves, those put together that are parts of one which notes or beams break up."""
+    """Returns the staves, with the parts of a staff joined that notes or beams break up."""
     whole: list[Staff] = []
     for staff in sorted(staves, key=lambda staff: staff.x0):
         number = next((n for n, left in enumerate(whole) if _continues(left, staff)), None)
@@ -159,7 +171,7 @@ def _joined(staves: list[Staff]) -> list[Staff]:
 
 
 def _continues(left: Staff, right: Staff) -> bool:
-    """Whether the right staff goes on in the row where the left one ends, not too far off."""
+    """Returns whether the right staff continues the left one: in the same row, after a short gap."""
     if not 0 < right.x0 - left.x1 <= MAX_GAP * left.space:
         return False
     middle = np.array([(left.x1 + right.x0) / 2])
@@ -167,6 +179,7 @@ def _continues(left: Staff, right: Staff) -> bool:
 
 
 def _join(left: Staff, right: Staff) -> Staff:
+    """Returns one staff made of two parts."""
     shares = np.array([left.length, right.length]) / (left.length + right.length)
     return Staff(
         xs=np.concatenate([left.xs, right.xs]),
@@ -177,9 +190,9 @@ def _join(left: Staff, right: Staff) -> Staff:
 
 
 def _fit(lines: Lines, columns: Floats, rows: Floats, space: float) -> tuple[float, float, float]:
-    """Strength, shift of the middle line in px and staff space that explain best what lies round a course.
+    """Returns strength, shift of the middle line in px, and staff space in px of the best fit to the lines at a course.
 
-    Strength is how much of a line is seen at the five places of a staff, less what lies between and beyond them.
+    Strength is the seen share of the five lines, minus what is seen between and beyond the lines.
     """
     step = 0.125
     offsets = np.arange(-7 * space, 7 * space, step, dtype=np.float32)
@@ -197,7 +210,7 @@ def _fit(lines: Lines, columns: Floats, rows: Floats, space: float) -> tuple[flo
 
 
 def _tracked(lines: Lines, course: Course, space: float) -> Course:
-    """The course with each row moved to where the lines near it are."""
+    """Returns the course with each row moved to the nearby lines."""
     shifts = np.arange(-MAX_LAG, MAX_LAG + 0.01, 0.05, dtype=np.float32) * np.float32(space)
     steps = np.concatenate([LINES, BETWEEN]) * np.float32(space)
     weights = np.array([0.2] * 5 + [-0.25] * 4, np.float32)
@@ -212,14 +225,16 @@ def _tracked(lines: Lines, course: Course, space: float) -> Course:
 
 
 def _coverage(lines: Lines, columns: Floats, rows: Floats, space: float) -> float:
-    """Share of the five lines that is ink, whether line or note."""
+    """Returns the share of the five lines that is ink, whether line or note."""
     finer = np.float32(lines.finer)
-    columns, rows = (finer * (places[::3] + 0.5) - 0.5 for places in (columns, rows))  # centres of pixels
+    columns, rows = (
+        finer * (places[::3] + 0.5) - 0.5 for places in (columns, rows)
+    )  # from centres of pixels to centres of pixels
     return float(_sample(lines.sharp, columns, rows, LINES * np.float32(space) * finer).mean())
 
 
 def _ends(lines: Lines, middle: Course, space: float) -> tuple[float, float]:
-    """First and last column where most of the five lines are seen, near the ends of the course."""
+    """Returns the first and last column with most of the five lines, at or a little beyond the ends of the course."""
     reach = MAX_BREAK * space
     columns = np.arange(max(0, middle.xs[0] - reach), min(lines.width - 1, middle.xs[-1] + reach), dtype=np.float32)
     seen = _sample(lines.seen, columns, middle.rows(columns), LINES * np.float32(space)).sum(axis=0)
@@ -230,12 +245,13 @@ def _ends(lines: Lines, middle: Course, space: float) -> tuple[float, float]:
 
 
 def _sample(image: Floats, columns: Floats, rows: Floats, offsets: Floats) -> Floats:
-    """float32 (offsets, columns): the image at each row + offset, columns as they are."""
+    """Returns the image's values at each column and its row + each offset, float32 (offsets, columns)."""
     map_x = np.ascontiguousarray(np.broadcast_to(columns, (len(offsets), len(columns))))
     map_y = rows[None, :] + offsets[:, None]
     return np.asarray(cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR), dtype=np.float32)
 
 
 def _rejection(staff: Staff, reason: str, measured: float, threshold: float, lines: Lines) -> Rejection:
+    """Returns the rejection of a staff."""
     box = staff.box(lines.width)
     return Rejection(stage="staff", reason=reason, measured=measured, threshold=threshold, box=box)

@@ -1,4 +1,4 @@
-"""Score file -> systems -> one unrolled strip -> snippets, each of which knows where on which page it lies."""
+"""Score file -> systems -> one strip -> snippets with their places on the pages."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,55 +18,58 @@ from engine.values import SCORE_PLACE, System
 
 DEFAULT = FrontEnd()
 PAPER = 255
+"""Grey level of paper."""
 MIN_MARGIN = 1.5
-"""Least room above and below a system in the strip, in staff spaces; a system that would have less is scaled down."""
+"""Smallest margin above and below a system in the strip, in staff spaces. A taller system is scaled down."""
 
 MIN_TYPICAL_LENGTH = 0.6
-"""Pages half of whose systems are shorter than this share of the usual length hold examples, not the piece."""
+"""Smallest median length of a page's systems, as a share of the usual length. A page with less holds examples, not the
+piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """A score file as the embedding sees it."""
+    """A score as one strip, the form that is embedded."""
 
     pages: int
-    """Pages read, those without systems included."""
+    """Number of pages read, pages without systems included."""
     systems: tuple[System, ...]
+    """Systems of the score, in order."""
     strip: Grey
-    """uint8 (strip_rows, W): the systems side by side, white 255."""
+    """Systems side by side, uint8 (strip_rows, W), white 255."""
     starts_px: NDArray[np.int64]
-    """(systems,) column of the strip where each system starts."""
+    """Column of the strip where each system starts, (systems,)."""
 
 
 def read_score(path: Path | str, front_end: FrontEnd = DEFAULT, limits: MediaLimits = GENEROUS) -> Score:
-    """The score in a PDF, an image file or a folder of page images, unrolled.
+    """Reads a PDF, an image file or a folder of page images, and returns the score as one strip.
 
-    Raises PageError if it cannot be decoded, shows no systems, or holds more than `limits` allow.
+    Raises PageError if the file cannot be decoded, shows no systems, or is over a limit.
     """
     return _unrolled(read_pages(path, limits), path, front_end)
 
 
 def score_of(images: Iterable[NDArray[np.uint8]], front_end: FrontEnd = DEFAULT) -> Score:
-    """The score that page images in memory show, unrolled.
+    """Returns the score on page images in memory as one strip.
 
     images: uint8 (height, width), or (height, width, 3) in RGB.
-    Raises PageError if they are no pages, or show no systems.
+    Raises PageError if an array is no page, or no page shows systems.
     """
     return _unrolled(pages_of(images), "page images", front_end)
 
 
-def _unrolled(found: Iterable[Grey], path: Path | str, front_end: FrontEnd) -> Score:
-    """The score of these pages; path: named in errors."""
+def _unrolled(pages: Iterable[Grey], path: Path | str, front_end: FrontEnd) -> Score:
+    """Returns the score on these pages as one strip. path: named in errors."""
     pieces: list[_Piece] = []
-    pages = 0
-    for pages, page in enumerate(found, start=1):
-        pieces += [_Piece(pages, system, cut_strip(page, system.course, front_end)) for system in find_systems(page)]
+    count = 0
+    for count, page in enumerate(pages, start=1):
+        pieces += [_Piece(count, system, cut_strip(page, system.course, front_end)) for system in find_systems(page)]
     if not pieces:
-        raise PageError(path, f"expected staves of music, found none on {pages} page(s)")
+        raise PageError(path, f"expected staves of music, found none on {count} page(s)")
     pieces = _without_examples(pieces)
     systems = tuple(_numbered(piece, number) for number, piece in enumerate(pieces, start=1))
     starts = np.cumsum([0, *(piece.strip.shape[1] for piece in pieces[:-1])], dtype=np.int64)
-    return Score(pages=pages, systems=systems, strip=np.hstack([piece.strip for piece in pieces]), starts_px=starts)
+    return Score(pages=count, systems=systems, strip=np.hstack([piece.strip for piece in pieces]), starts_px=starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,38 +77,42 @@ class _Piece:
     """A system and its part of the strip."""
 
     page: int
-    found: FoundSystem
+    """Number of the page, from 1."""
+    system: FoundSystem
     strip: Grey
+    """The system cut out, uint8 (strip_rows, W)."""
 
     @property
     def length(self) -> float:
-        return self.found.box.x1 - self.found.box.x0
+        """Returns the length of the system in page widths."""
+        return self.system.box.x1 - self.system.box.x0
 
 
 def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
-    """The systems without those of pages that show short examples only, as critical reports after the music do."""
+    """Returns the pieces without pages of short examples, such as critical reports after the music."""
     lengths: dict[int, list[float]] = {}
     for piece in pieces:
         lengths.setdefault(piece.page, []).append(piece.length)
-    typical = {page: sorted(own)[len(own) // 2] for page, own in lengths.items()}
+    typical = {page: sorted(on_page)[len(on_page) // 2] for page, on_page in lengths.items()}
     usual = float(np.median(list(typical.values())))
     return [piece for piece in pieces if typical[piece.page] >= MIN_TYPICAL_LENGTH * usual]
 
 
 def _numbered(piece: _Piece, number: int) -> System:
-    found = piece.found
+    """Returns the system of a piece, with its number in the document."""
+    system = piece.system
     return System(
         page=piece.page,
         number=number,
-        box=found.box,
-        staves=found.staves,
-        staff_space=found.staff_space,
-        confidence=found.confidence,
+        box=system.box,
+        staves=system.staves,
+        staff_space=system.staff_space,
+        confidence=system.confidence,
     )
 
 
 def straight_course(system: System, page_width_px: int) -> SystemCourse:
-    """The course of a system that is neither skewed nor bent, as on engraved pages, from its place in page widths."""
+    """Returns the course of a system that is neither skewed nor bent, as on engraved pages, in pixels of its page."""
     box, width = system.box, page_width_px
     middle = (box.y0 + box.y1) / 2 * width
     return SystemCourse(
@@ -117,17 +124,17 @@ def straight_course(system: System, page_width_px: int) -> SystemCourse:
 
 
 def strip_scale(course: SystemCourse, front_end: FrontEnd) -> float:
-    """Strip pixels per page pixel: the working scale, or less where a tall system would not fit."""
+    """Returns the scale of the strip, in strip pixels per page pixel: the working scale, or less for a tall system."""
     room = front_end.strip_rows - 2 * MIN_MARGIN * front_end.staff_space_px
     return min(front_end.staff_space_px / course.staff_space, room / course.height)
 
 
 def cut_strip(page: Grey, course: SystemCourse, front_end: FrontEnd) -> Grey:
-    """One system, cut out along its course: straight, level and centred, at the working scale.
+    """Returns one system cut out along its course: straight, level and centred, at the working scale.
 
     page: uint8 (h, w), white 255.
-    Returns uint8 (strip_rows, W), W at least 1; what lies outside the page is white. Column c of the strip shows
-    page column xs[0] + c / W * (xs[-1] - xs[0]).
+    Returns uint8 (strip_rows, W), W at least 1. Pixels outside the page are white. Column c of the strip shows page
+    column xs[0] + c / W * (xs[-1] - xs[0]).
     """
     scale = strip_scale(course, front_end)
     half = front_end.strip_rows / 2 / scale
@@ -160,10 +167,10 @@ def cut_strip(page: Grey, course: SystemCourse, front_end: FrontEnd) -> Grey:
 
 
 def snippets(score: Score, front_end: FrontEnd = DEFAULT) -> tuple[Grey, NDArray[Any]]:
-    """Windows of the strip, and where each lies.
+    """Returns the snippets of a score and their places.
 
-    Returns uint8 (n, strip_rows, snippet_px), n at least 1, a view of the strip; and (n,) of SCORE_PLACE. A strip
-    shorter than one snippet is filled up with white.
+    The snippets are windows of the strip, uint8 (n, strip_rows, snippet_px), n at least 1, as a view of the strip. The
+    places are (n,) of SCORE_PLACE. A strip shorter than one snippet is padded with white.
     """
     length = front_end.snippet_px
     width = score.strip.shape[1]
@@ -177,7 +184,7 @@ def snippets(score: Score, front_end: FrontEnd = DEFAULT) -> tuple[Grey, NDArray
 
 
 def _places(score: Score, columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """System number and x in page widths of columns of the strip."""
+    """Returns the system number and the x in page widths of each column of the strip."""
     system = np.searchsorted(score.starts_px, columns, side="right") - 1
     widths = np.diff(np.append(score.starts_px, score.strip.shape[1]))
     share = (columns - score.starts_px[system] + 0.5) / widths[system]

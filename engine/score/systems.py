@@ -1,4 +1,4 @@
-"""Staves -> systems: the staves that barlines join."""
+"""Staves -> systems: barlines join the staves of a system."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,36 +16,42 @@ from engine.score.staves import Staff
 from engine.values import Box
 
 MIN_BAR_INK = 0.85
-"""Least share of ink on the way from one staff to the next for a column to be a barline."""
+"""Smallest share of ink between two staves with which a column is a barline."""
 MAX_END_DISTANCE = 1.2
-"""Distance in staff spaces from the left end of a staff within which the line that opens a system lies."""
+"""Largest distance between the left end of a staff and the line that opens a system, in staff spaces."""
 MAX_APART_INK = 0.6
-"""Share of ink below which no line opens a system there: the dots of a bad scan's line are more."""
+"""Share of ink below which a column cannot be the line that opens a system. The dots of such a line on a bad scan have
+more."""
 MIN_SURE_BARS = 3
-"""Barlines that show that two staves belong together though no line opens their system: slurs may look like two."""
+"""Smallest number of barlines that put two staves into one system without an opening line. Slurs may look like two
+barlines."""
 MAX_APART_BARS = 1
-"""Barlines that staves of different systems may seem to share: a slur."""
+"""Largest number of barlines that two staves of different systems may seem to share, because of a slur."""
 MIN_OVERLAP = 0.5
-"""Least length that two staves of a system have in common, as a share of the longer."""
+"""Smallest length that two staves of a system have in common, as a share of the longer staff."""
 MAX_INNER_DISTANCE = 1.2
-"""Largest distance of staves within a system, relative to the usual one, on a page that shows none between systems."""
+"""Largest distance of two staves within a system, relative to the usual distance. Used on a page without a clear gap
+between two systems."""
 MAX_ALTERNATION = 0.9
-"""Every other gap is clearly narrower if the widest of them is less than this share of the narrowest other gap."""
+"""Largest ratio of the widest of every other gap to the narrowest of the remaining gaps, where every other gap is
+clearly narrower."""
 MIN_RELATIVE_SPACE, MIN_RELATIVE_LENGTH = 0.8, 0.5
-"""A system smaller and shorter than these shares of the usual staff is an ossia or an incipit."""
+"""Smallest staff space and length of a system, relative to the usual staff. A system below both is an ossia or an
+incipit."""
 EDGE = 2.3
-"""Where the way to the next staff begins, in staff spaces from a middle line: just beyond the outer line."""
+"""Distance from a middle line where the way to the next staff begins, in staff spaces: just beyond the outer line."""
 STEPS = 48
-"""Places on that way where ink is looked for."""
+"""Number of points on that way where ink is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemCourse(Course):
-    """The course of a system's middle, in pixels of the page, and what else is needed to cut the system out."""
+    """The course of a system's middle, in pixels of the page, with the sizes needed to cut the system out."""
 
     height: float
-    """First line of the top staff to last of the bottom one."""
+    """Height from the top staff's first line to the bottom staff's last line, in px."""
     staff_space: float
+    """Distance of two staff lines, in px."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,45 +60,49 @@ class FoundSystem:
 
     course: SystemCourse
     box: Box
-    """Its staves only, in page widths; where it is skewed or bent, its height is that at mid-length."""
+    """Box round the staff lines, in page widths. A skewed or bent system has its height at mid-length."""
     staves: tuple[Box, ...]
+    """Boxes of the staves, top to bottom, in page widths."""
     staff_space: float
-    """In page widths."""
+    """Distance of two staff lines, in page widths."""
     confidence: float
-    """0..1."""
+    """Mean strength of the staves, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """What was seen between a staff and the next one below."""
+    """The gap between a staff and the next staff below, with the evidence for a common system."""
 
     left: float
-    """Best share of ink of a column at the left end."""
+    """Largest share of ink of a column near the left ends, 0..1."""
     bars: int
-    """Barlines that run through."""
+    """Number of barlines that cross the gap."""
     distance: float
-    """Middle line to middle line, in staff spaces."""
+    """Distance from middle line to middle line, in staff spaces."""
     overlap: float
-    """Length they have in common, as a share of the longer."""
+    """Length that both staves have in common, as a share of the longer staff."""
 
     @property
     def surely_inside(self) -> bool:
-        """Whether a line shows that the gap lies within a system."""
+        """Returns whether a line shows that the gap lies within a system."""
         return self.overlap >= MIN_OVERLAP and (self.left >= MIN_BAR_INK or self.bars >= MIN_SURE_BARS)
 
     @property
     def surely_between(self) -> bool:
-        """Whether the lack of lines shows that the gap lies between two systems."""
+        """Returns whether the lack of lines shows that the gap lies between two systems."""
         return self.overlap < MIN_OVERLAP or (self.left < MAX_APART_INK and self.bars <= MAX_APART_BARS)
 
 
 def find_gaps(staves: list[Staff], ink: Ink) -> list[Gap]:
-    """The gaps between neighbouring staves, one fewer than staves."""
+    """Returns the gaps between neighbouring staves, one fewer than staves."""
     return [_gap(above, below, ink.pixels) for above, below in pairwise(staves)]
 
 
 def within_systems(gaps: list[Gap]) -> list[bool]:
-    """Whether each gap lies within a system: by what was seen there; if that leaves doubt, by the page's other gaps."""
+    """Returns whether each gap lies within a system.
+
+    The evidence of the gap itself decides. If that is not clear, the gap is compared with the other gaps of the page.
+    """
     if _alternating(gaps) and all(gap.surely_between for gap in gaps):
         return [number % 2 == 0 for number in range(len(gaps))]
     inner = [gap.distance for gap in gaps if gap.surely_inside]
@@ -105,9 +115,9 @@ def within_systems(gaps: list[Gap]) -> list[bool]:
 
 
 def grouped(staves: list[Staff], joined: list[bool], width: int, reject: Reject = ignore) -> list[FoundSystem]:
-    """The systems of staves on a page of `width` px, top to bottom, without ossias and incipits.
+    """Returns the systems that the staves make, top to bottom, without ossias and incipits.
 
-    joined: whether each staff but the last belongs to one system with the next.
+    joined: whether each staff but the last belongs to one system with the next. width: width of the page in px.
     """
     groups: list[list[Staff]] = [staves[:1]] if staves else []
     for staff, join in zip(staves[1:], joined, strict=True):
@@ -119,6 +129,7 @@ def grouped(staves: list[Staff], joined: list[bool], width: int, reject: Reject 
 
 
 def _gap(above: Staff, below: Staff, pixels: Grey) -> Gap:
+    """Returns the gap between two staves. pixels: the ink, at the size of the staves."""
     space = (above.space + below.space) / 2
     x0, x1 = max(above.x0, below.x0), min(above.x1, below.x1)
     overlap = (x1 - x0) / max(above.length, below.length)
@@ -134,7 +145,7 @@ def _gap(above: Staff, below: Staff, pixels: Grey) -> Gap:
 
 
 def _shares(above: Staff, below: Staff, columns: Floats, pixels: Grey) -> Floats:
-    """float32 (columns,): ink on the way from `above`'s last line to `below`'s first, along the tilt."""
+    """Returns the share of ink between two staves at each column, along the tilt, float32 (columns,)."""
     top = above.rows(columns) + EDGE * above.space
     bottom = below.rows(columns) - EDGE * below.space
     rows = top + np.linspace(0, 1, STEPS)[:, None] * np.maximum(bottom - top, 1)
@@ -146,19 +157,19 @@ def _shares(above: Staff, below: Staff, columns: Floats, pixels: Grey) -> Floats
 
 
 def _count(flags: NDArray[np.bool_], apart: int) -> int:
-    """Groups of set flags that lie at least `apart` from each other."""
+    """Returns the number of groups of set flags. Groups lie at least `apart` from each other."""
     where = np.flatnonzero(flags)
     return int(len(where) > 0) + int((np.diff(where) >= apart).sum())
 
 
 def _alternating(gaps: list[Gap]) -> bool:
-    """Whether every other gap is clearly narrower, as on a piano page of which no barline survived."""
+    """Returns whether every other gap is clearly narrower, as on a piano page without visible barlines."""
     inner, outer = [gap.distance for gap in gaps[::2]], [gap.distance for gap in gaps[1::2]]
     return len(inner) == len(outer) + 1 >= 2 and max(inner) < MAX_ALTERNATION * min(outer)
 
 
 def _main(groups: list[list[Staff]], width: int, reject: Reject) -> list[list[Staff]]:
-    """The groups without ossias and incipits."""
+    """Returns the groups of staves without ossias and incipits."""
     staves = [staff for group in groups for staff in group]
     if not staves:
         return []
@@ -183,6 +194,7 @@ def _main(groups: list[list[Staff]], width: int, reject: Reject) -> list[list[St
 
 
 def _system(staves: list[Staff], width: int) -> FoundSystem:
+    """Returns the system of these staves. width: width of the page in px."""
     top, bottom = staves[0], staves[-1]
     xs = np.unique(np.concatenate([top.xs, bottom.xs])).astype(np.float32)
     upper = top.rows(xs) - 2 * top.space
@@ -200,7 +212,7 @@ def _system(staves: list[Staff], width: int) -> FoundSystem:
 
 
 def _around(staves: list[Box] | tuple[Box, ...]) -> Box:
-    """The box from the first staff's top line to the last one's bottom line, as wide as the widest."""
+    """Returns the box round all staves, from the first staff's top line to the last staff's bottom line."""
     return Box(
         x0=min(box.x0 for box in staves),
         y0=staves[0].y0,

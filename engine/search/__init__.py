@@ -1,1 +1,4 @@
-"""Search in the order it runs: plan, shortlist (votes, fingerprints), align, rank, judge, locate; and its answer."""
+"""Search, one module per step: plan, shortlist (voting, fingerprint), searcher (align, rank), confidence, location.
+
+`answers` turns the answer into plain values and a table.
+"""

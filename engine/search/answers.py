@@ -1,4 +1,4 @@
-"""An answer as maps and lists of plain values, which `query --json` prints and the server sends, and as a table."""
+"""An answer in two forms: maps and lists, which `query --json` prints and the server sends, and a table for people."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,37 +9,43 @@ from engine.search.confidence import IN_COLLECTION
 from engine.values import Answer, Kind, Match, Place, System
 
 _HEADER = ("rank", "id", "title", "cost", "votes", "confidence", "where")
+"""Columns of the table."""
 _OPTIONAL = ("cost", "votes", "confidence")
-"""Columns that are left out if no match has them."""
+"""Columns that the table leaves out if no match has a value."""
 
 
-def told(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
-    """What README.md describes: `direction`, `in_collection`, `matches`, `plan`, `timings_ms`, `collection`.
+def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
+    """Returns the answer as a map of plain values, as README.md describes it.
 
-    kind, among: of the query, and of the documents searched.
+    The keys are `direction`, `in_collection`, `matches`, `plan`, `timings_ms` and `collection`.
+
+    kind: kind of the query. among: kind of the documents searched.
     """
     return {
-        # A2S, S2A, or A2A and S2S where like is searched among like
-        "direction": "2".join("A" if one == "recording" else "S" for one in (kind, among)),
+        # A2S or S2A; A2A or S2S if query and documents have the same kind
+        "direction": "2".join("A" if side == "recording" else "S" for side in (kind, among)),
         "in_collection": answer.in_collection,
         "matches": [_match(match) for match in answer.matches],
         "plan": None if answer.plan is None else dataclasses.asdict(answer.plan),
         "timings_ms": {stage: float(took) for stage, took in answer.timings_ms.items()},
-        "collection": holding(collection),
+        "collection": counts(collection),
     }
 
 
-def holding(collection: Collection) -> dict[str, int]:
-    """Which generation a collection is, and how much it holds."""
+def counts(collection: Collection) -> dict[str, int]:
+    """Returns the generation of a collection, and its numbers of documents and snippets."""
     return {"generation": collection.generation, "documents": collection.count, "snippets": collection.snippets}
 
 
 def contents(collection: Collection, *, list_documents: bool) -> dict[str, Any]:
-    """What `info` tells of a collection; its documents too, if they are asked for."""
+    """Returns the facts that `info` shows of a collection.
+
+    list_documents: whether the kind and title of every document are among the facts.
+    """
     kinds = collection.manifest.kinds.items()
     facts: dict[str, Any] = {
-        **holding(collection),
-        "kinds": {kind: {"documents": held.documents, "snippets": held.snippets} for kind, held in kinds},
+        **counts(collection),
+        "kinds": {kind: {"documents": part.documents, "snippets": part.snippets} for kind, part in kinds},
         "network": dataclasses.asdict(collection.network),
     }
     if list_documents:
@@ -48,7 +54,7 @@ def contents(collection: Collection, *, list_documents: bool) -> dict[str, Any]:
 
 
 def table(answer: dict[str, Any]) -> str:
-    """What was told, for people: the matches under a header, in columns, and what follows if none is likely right."""
+    """Returns an answer (see `as_dict`) as a table of the matches, with a warning if probably no match is right."""
     rows = [_row(match) for match in answer["matches"]]
     lines = _columns(rows) if rows else ["no matches"]
     if answer["in_collection"] is False:
@@ -57,7 +63,7 @@ def table(answer: dict[str, Any]) -> str:
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Numbers stand to the right."""
+    """Returns the lines of the table, header first. Numbers are aligned to the right."""
     cells = dict(zip(_HEADER, zip(*rows, strict=True), strict=True))
     cells = {name: column for name, column in cells.items() if name not in _OPTIONAL or any(column)}
     columns = []
@@ -69,6 +75,7 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _match(match: Match) -> dict[str, Any]:
+    """Returns one match as a map of plain values."""
     document = match.document
     fields = {
         "rank": match.rank,
@@ -105,6 +112,7 @@ def _box(system: System) -> dict[str, Any]:
 
 
 def _row(match: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the cells of one match in the table."""
     if match["start_s"] is not None:
         where = f"{_clock(match['start_s'])}-{_clock(match['end_s'])}"
     elif systems := match["systems"]:
@@ -112,19 +120,20 @@ def _row(match: dict[str, Any]) -> tuple[str, ...]:
     else:
         where = ""
     cost = "" if match["cost"] is None else f"{round(match['cost'], 3) + 0.0:.3f}"
-    votes = str(match["votes"]) if match["cost"] is None else ""  # what ranked, in the place of costs
+    votes = str(match["votes"]) if match["cost"] is None else ""  # votes are shown only where they rank the matches
     confidence = "" if match["confidence"] is None else f"{match['confidence']:.2f}"
     return (str(match["rank"]), match["id"], match["title"], cost, votes, confidence, where)
 
 
 def _clock(seconds: float) -> str:
+    """Returns a time as `M:SS` or `H:MM:SS`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Runs of numbers in the order they come: `1-3, 7`."""
+    """Returns numbers as ranges, in the given order: `1-3, 7`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

@@ -1,10 +1,10 @@
-"""How is a query answered? Decided once, before it runs: what is looked up, which documents are aligned, and why.
+"""The plan of a query: how many neighbours are searched, which documents are aligned, and why.
 
-`refine` aligns all documents as long as that takes less time than choosing some. In a larger collection it looks up the
-nearest neighbours of the query's snippets, ranks documents by their fingerprints, and aligns the best of them. What is
-looked up and aligned depends on the query's length alone, so that a query takes about the same time whatever its length
-and however large the collection. Short queries get more of both: among 2e7 snippets the right ones are seldom among the
-nearest hundred.
+The plan is made once, before the query runs. `refine` aligns all documents as long as this is faster than building a
+shortlist. In a larger collection `refine` searches the nearest neighbours of the query's snippets, ranks the documents
+by their fingerprints, and aligns the best. The numbers of neighbours and of aligned documents come from fixed budgets,
+so a query takes about the same time whatever its length and the size of the collection. Each snippet of a short query
+gets more neighbours, because among 2e7 snippets the right ones are rarely among the nearest hundred.
 """
 
 import numpy as np
@@ -18,29 +18,29 @@ from engine.values import Method, Plan
 SHORTLIST_CELLS = 12_500_000
 """Budget of a shortlist, in pairs of query and document snippets: 30 to 40 ms on one core."""
 MIN_SHORTLIST, MAX_SHORTLIST = 100, 3000
-"""Documents on a shortlist, unless the settings say how many. A short query finds its piece less surely by its
-fingerprint, and its budget allows more documents."""
+"""Smallest and largest number of documents on a shortlist, unless the settings give a number. The fingerprint of a
+short query is less reliable, and its budget allows more documents."""
 
-HITS, MIN_NEIGHBOURS, MAX_NEIGHBOURS = 12_288, 100, 1024
-"""Budget of a query in neighbours, and how many each of its snippets gets at least and at most. Twelve snippets get the
-most each, and need them; of a hundred snippets a few hits are enough."""
-LOOKS, MIN_PROBES, MAX_PROBES = 6_144, 32, 512
-"""The same for cells of the index."""
+NEIGHBOUR_BUDGET, MIN_NEIGHBOURS, MAX_NEIGHBOURS = 12_288, 100, 1024
+"""Budget of a query in neighbours, and the smallest and largest number of neighbours of each query snippet. Each of
+twelve snippets gets the largest number, and needs it. In a query of a hundred snippets a few hits each are enough."""
+PROBE_BUDGET, MIN_PROBES, MAX_PROBES = 6_144, 32, 512
+"""Budget of a query in index cells, and the smallest and largest number of cells searched for each query snippet."""
 
 
 def plan(
     method: Method, length: int, *, documents: int, snippets: int, settings: SearchSettings, backend: Backend
 ) -> Plan:
-    """How a query is answered.
+    """Returns the plan of a query.
 
-    length: snippets of the query.
-    documents, snippets: how many the collection holds of the kind searched.
+    length: number of snippets of the query.
+    documents, snippets: numbers of documents and snippets of the kind searched in the collection.
     """
     aligns_all, reason = _aligns_all(method, length, snippets, settings, backend)
     aligned, neighbours, probes = documents, 0, 0
     if not aligns_all:
-        given = affordable(length)
-        neighbours, probes = (settings.neighbours, PROBES) if method == "vote" else (given.neighbours, given.probes)
+        budget = affordable(length)
+        neighbours, probes = (settings.neighbours, PROBES) if method == "vote" else (budget.neighbours, budget.probes)
         aligned = 0
         if method == "refine":
             aligned = min(documents, settings.shortlist or shortlist(length, snippets / max(1, documents)))
@@ -56,28 +56,31 @@ def plan(
 
 
 def fits_in_memory(snippets: int, backend: Backend) -> bool:
-    """Whether so many document snippets are kept in memory, for queries that are aligned with all of them."""
+    """Returns whether this many document snippets are kept in memory, so that a query can be aligned with all."""
     return snippets <= backend.max_resident
 
 
-def shortlist(length: int, usual: float) -> int:
-    """How many documents a shortlist has, for a query of `length` snippets and documents of `usual` ones on average."""
-    return int(np.clip(SHORTLIST_CELLS / (length * max(1.0, usual)), MIN_SHORTLIST, MAX_SHORTLIST))
+def shortlist(length: int, mean_length: float) -> int:
+    """Returns the number of documents on a shortlist.
+
+    length: number of snippets of the query. mean_length: mean number of snippets of a document.
+    """
+    return int(np.clip(SHORTLIST_CELLS / (length * max(1.0, mean_length)), MIN_SHORTLIST, MAX_SHORTLIST))
 
 
 def affordable(length: int) -> FingerprintSettings:
-    """The neighbours and cells that the snippets of a query of this length get, so that all queries take as long."""
+    """Returns the neighbours and index cells of each query snippet that the budgets allow a query of this length."""
     looked_up = max(1, min(length, MAX_LOOKED_UP))
     return FingerprintSettings(
-        neighbours=min(max(HITS // looked_up, MIN_NEIGHBOURS), MAX_NEIGHBOURS),
-        probes=min(max(LOOKS // looked_up, MIN_PROBES), MAX_PROBES),
+        neighbours=min(max(NEIGHBOUR_BUDGET // looked_up, MIN_NEIGHBOURS), MAX_NEIGHBOURS),
+        probes=min(max(PROBE_BUDGET // looked_up, MIN_PROBES), MAX_PROBES),
     )
 
 
 def _aligns_all(
     method: Method, length: int, snippets: int, settings: SearchSettings, backend: Backend
 ) -> tuple[bool, str]:
-    """Whether all documents are aligned, and why, or why not."""
+    """Returns whether all documents are aligned, and the reason."""
     if method == "vote":
         return False, "vote ranks by the nearest neighbours of the query's snippets, and aligns nothing"
     if method == "fingerprint":
@@ -87,10 +90,10 @@ def _aligns_all(
     if settings.shortlist:
         return False, f"the settings ask for a shortlist of {settings.shortlist} documents"
     if cell_count(snippets) == 0:
-        return True, f"to align so few as {snippets} snippets takes less time than to find their nearest ones exactly"
+        return True, f"the collection is small: aligning all {snippets} snippets is faster than an exact search"
     if not fits_in_memory(snippets, backend):
-        return False, f"{snippets} snippets are more than the {backend.max_resident} that are kept in memory"
+        return False, f"the collection has {snippets} snippets, and at most {backend.max_resident} are kept in memory"
     pairs, limit = length * snippets, backend.max_exhaustive_cells
     if pairs <= limit:
-        return True, f"to align {pairs} pairs of snippets, at most {limit}, takes less time than to make a shortlist"
-    return False, f"to align {pairs} pairs of snippets, more than {limit}, takes more time than to make a shortlist"
+        return True, f"aligning {pairs} pairs of snippets (limit: {limit}) is faster than building a shortlist"
+    return False, f"aligning {pairs} pairs of snippets (limit: {limit}) is slower than building a shortlist"

@@ -1,4 +1,4 @@
-"""Search, in the order it runs: plan, shortlist, align, rank, judge, locate."""
+"""The searcher, which answers queries from one collection: it plans, shortlists, aligns, ranks, judges and locates."""
 
 import logging
 import time
@@ -25,84 +25,98 @@ from engine.values import Answer, Document, Documents, Kind, Match, Method, Plan
 logger = logging.getLogger(__name__)
 
 PUBLISHED = {"sdtw": PUBLISHED_SDTW, "dtw": PUBLISHED_DTW}
+"""Methods that align as published, with their settings in place of the searcher's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidates:
-    """The documents of one kind."""
+    """All documents of one kind, which a search ranks."""
 
     ids: tuple[str, ...]
+    """Ids of the documents, in the order of the collection."""
     sequences: Documents
-    """Left on disk."""
+    """Sequences of the documents; they stay on disk."""
     id_ranks: NDArray[np.int64]
-    """(B,) place of each document in the order of ids, which settles ties."""
+    """Rank of each document's id in alphabetical order, (B,); it decides ties."""
 
     @property
     def snippets(self) -> int:
+        """Returns the number of snippets of all documents."""
         return int(self.sequences.offsets[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Ranked:
-    """What was found, best first; all (k,)."""
+    """The ranked documents, best first."""
 
     numbers: NDArray[np.int64]
-    """Which of the candidates."""
+    """Number of each document among the candidates, (k,)."""
     keys: NDArray[np.floating]
-    """What they are ranked by, lower is better."""
+    """Value that ranks each document, (k,), lower is better."""
     costs: NDArray[np.float32] | None = None
+    """Cost of each document, (k,); None without alignment."""
     votes: NDArray[np.int64] | None = None
+    """Votes of each document, (k,); None if the search used no neighbours."""
     confidences: Probabilities | None = None
+    """Confidence of each document, (k,); None without a calibration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What is asked."""
+    """A query with its options."""
 
     sequence: Snippets
-    """A path needs a SnippetSequence."""
+    """Snippets of the query; a SnippetSequence if `path` is set."""
     among: Kind
-    """The kind of documents searched."""
+    """Kind of the documents searched."""
     method: Method = "refine"
     top: int = 10
-    """Matches that are told."""
+    """Largest number of matches in the answer."""
     locate: bool = True
-    """False leaves out where the matches lie, which has to be found for each of them by itself."""
+    """Whether the matches have places. To find a place, each match is aligned again by itself."""
     path: bool = False
-    """Tells the whole path of each match that is located: `sequence` then has places, and a score its `systems`."""
+    """Whether the located matches have their alignment paths. Needs a `sequence` with places and, if the query is a
+    score, its `systems`."""
     systems: tuple[System, ...] = ()
+    """Systems of the query, if the query is a score and `path` is set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """All that was ranked, best first."""
+    """The ids of all ranked documents, with the values that rank them."""
 
     ids: tuple[str, ...]
+    """Ids of the documents, best first."""
     keys: NDArray[np.floating]
-    """(ids,) what they are ranked by, lower is better: costs, minus the votes, or minus the weight of hits in line."""
+    """Value that ranks each document, (ids,), lower is better: the cost, the negative number of votes, or the negative
+    weight of the hits in line."""
     timings_ms: dict[str, float]
-    """As those of an answer, without `locate` and `total`."""
+    """Time of each stage in ms, by the stage's name, without `locate` and `total`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Aligned:
-    """Costs of all documents of the kind searched, and what it took to get them, with all queries in the same go."""
+    """The costs of one query with all documents of the kind searched."""
 
     costs: NDArray[np.float32]
+    """Cost of each document, (documents,)."""
     took_ms: float
+    """Time of the alignment of the whole batch of queries, in ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Planned:
+    """A query with its plan."""
+
     query: Query
     plan: Plan
 
 
 class Searcher:
-    """Answers queries from one collection; any number of threads may ask it at once.
+    """Answers queries from one collection. Any number of threads may use one searcher at the same time.
 
-    backend: what aligns; chosen here unless given.
-    calibration: what judges the matches; None leaves them without confidence.
+    backend: the implementation that aligns; None chooses the fastest that works on this machine.
+    calibration: gives the confidence; None: matches have no confidence.
     """
 
     def __init__(
@@ -119,7 +133,7 @@ class Searcher:
         self._kinds: dict[Kind, _Candidates] = {}
 
     def load(self) -> None:
-        """Reads or maps into memory what queries will need, which otherwise the first of them waits for."""
+        """Loads the snippets and indexes that queries need, so that the first query does not wait for them."""
         for kind in get_args(Kind):
             snippets = self._candidates(kind).snippets
             if fits_in_memory(snippets, self._backend):
@@ -128,7 +142,7 @@ class Searcher:
                 self._collection.index(kind)
 
     def plan(self, query: Query) -> Plan:
-        """How the query would be answered, and why; nothing is searched."""
+        """Returns the plan of a query, without searching."""
         candidates = self._candidates(query.among)
         return plan(
             query.method,
@@ -150,61 +164,64 @@ class Searcher:
         path: bool = False,
         systems: tuple[System, ...] = (),
     ) -> Answer:
-        """The answer to one query; its arguments are those of `Query`, its errors those of `answers`."""
-        asked = Query(sequence=sequence, among=among, method=method, top=top, locate=locate, path=path, systems=systems)
-        return self.answers([asked])[0]
+        """Returns the answer to one query. The arguments are those of `Query`, the errors those of `answers`."""
+        query = Query(sequence=sequence, among=among, method=method, top=top, locate=locate, path=path, systems=systems)
+        return self.answers([query])[0]
 
     def answers(self, queries: Iterable[Query]) -> list[Answer]:
-        """For each query the best matches among the documents of its kind, how sure they are, and what each stage took.
+        """Returns the answer to each query: the best matches, their confidences, and the time of each stage.
 
-        A document that cannot be aligned with the query, such as one too short for the steps, is no match.
-        Confidence is told by `refine` and `exhaustive`, if there is a calibration, of documents of the other kind.
-        Queries that are aligned with all documents are so together, which is faster than one by one.
-        timings_ms: of `vote`, `fingerprint`, `read`, `align`, `judge` and `locate`, those that ran, and `total`.
+        A document that cannot be aligned with the query, such as a document too short for the steps, is no match.
+        `refine` and `exhaustive` give confidences, if there is a calibration and the query searches the other kind.
+        Queries that are aligned with all documents are aligned in one batch, which is faster than one by one.
+        The stages are `vote`, `fingerprint`, `read`, `align`, `judge` and `locate`, as far as they ran, and `total`.
 
-        Raises QueryError if a query holds no snippets; ValueError if a method is unknown or a `top` less than 1.
+        Raises QueryError if a query has no snippets; ValueError if a method is unknown, a `top` is less than 1, or a
+        query needs places or systems and has none.
         """
         queries = list(queries)
         planned = [self._planned(query) for query in queries]
-        # What is left after the alignment is mostly Python: threads would wait for each other.
-        return [self._answer(one, aligned) for one, aligned in zip(planned, self._aligned(planned), strict=True)]
+        # The steps after the alignment are mostly Python, so threads would wait for each other.
+        return [self._answer(item, aligned) for item, aligned in zip(planned, self._aligned(planned), strict=True)]
 
     def ranking(self, query: Query) -> Ranking:
-        """The ids of all that is ranked for a query; no document is read. Its errors are those of `answers`."""
-        one = self._planned(query)
-        (aligned,) = self._aligned([one])
+        """Returns the ids of all documents ranked for a query, without reading documents. Errors: see `answers`."""
+        planned = self._planned(query)
+        (aligned,) = self._aligned([planned])
         stopwatch = Stopwatch({} if aligned is None else {"align": aligned.took_ms})
-        ranked, ids = self._rank(one, aligned, stopwatch), self._candidates(query.among).ids
-        found = tuple(ids[number] for number in ranked.numbers.tolist())
-        return Ranking(ids=found, keys=ranked.keys, timings_ms=stopwatch.times_ms)
+        ranked, ids = self._rank(planned, aligned, stopwatch), self._candidates(query.among).ids
+        ranked_ids = tuple(ids[number] for number in ranked.numbers.tolist())
+        return Ranking(ids=ranked_ids, keys=ranked.keys, timings_ms=stopwatch.times_ms)
 
     def _planned(self, query: Query) -> _Planned:
+        """Returns the query with its plan, and logs the plan. Raises the errors of `answers`."""
         _check(query)
-        made = self.plan(query)
+        plan = self.plan(query)
         logger.info(
-            "%s aligns %d of %d documents on %s and looks up %d neighbours in %d cells for each query snippet: %s",
-            *(made.method, made.aligned, made.documents, made.backend, made.neighbours, made.probes, made.reason),
+            "%s aligns %d of %d documents on %s and searches %d neighbours in %d cells for each query snippet: %s",
+            *(plan.method, plan.aligned, plan.documents, plan.backend, plan.neighbours, plan.probes, plan.reason),
         )
-        return _Planned(query=query, plan=made)
+        return _Planned(query=query, plan=plan)
 
     def _aligned(self, planned: list[_Planned]) -> list[_Aligned | None]:
-        """The costs of all documents, for each query whose plan is to align them all."""
-        found: list[_Aligned | None] = [None] * len(planned)
-        together: dict[tuple[Kind, Alignment], list[int]] = {}
-        for i, one in enumerate(planned):
-            if one.plan.neighbours == 0:
-                together.setdefault((one.query.among, self._alignment(one.query)), []).append(i)
-        for (among, settings), members in together.items():
+        """Returns, for each query, the costs of all documents, or None if the query's plan does not align them all."""
+        aligned: list[_Aligned | None] = [None] * len(planned)
+        batches: dict[tuple[Kind, Alignment], list[int]] = {}
+        for i, item in enumerate(planned):
+            if item.plan.neighbours == 0:
+                batches.setdefault((item.query.among, self._alignment(item.query)), []).append(i)
+        for (among, settings), members in batches.items():
             packed = self._collection.packed(among)
             started = time.perf_counter()
             embeddings = [planned[i].query.sequence.embeddings for i in members]
             results = self._backend.align_many(embeddings, packed, settings)
             took_ms = (time.perf_counter() - started) * 1000
             for i, result in zip(members, results, strict=True):
-                found[i] = _Aligned(costs=result.costs, took_ms=took_ms)
-        return found
+                aligned[i] = _Aligned(costs=result.costs, took_ms=took_ms)
+        return aligned
 
     def _answer(self, planned: _Planned, aligned: _Aligned | None) -> Answer:
+        """Returns the answer to one query. aligned: costs of all documents, if the plan aligns them all."""
         query, stopwatch = planned.query, Stopwatch()
         with stopwatch("total"):
             ranked = self._rank(planned, aligned, stopwatch)
@@ -220,21 +237,22 @@ class Searcher:
         return Answer(matches=matches, plan=planned.plan, in_collection=_in_collection(ranked), timings_ms=times_ms)
 
     def _rank(self, planned: _Planned, aligned: _Aligned | None, stopwatch: Stopwatch) -> _Ranked:
-        query, made = planned.query, planned.plan
+        """Returns the ranked documents of a query, with their confidences. aligned: see `_answer`."""
+        query, plan = planned.query, planned.plan
         candidates = self._candidates(query.among)
-        numbers, votes, costs = np.arange(made.documents), None, None
+        numbers, votes, costs = np.arange(plan.documents), None, None
         if aligned is not None:
             costs = aligned.costs
         else:
-            with stopwatch("vote" if made.method == "vote" else "fingerprint"):
-                votes, keys, numbers = self._voted(query, made)
-            if made.aligned == 0:
+            with stopwatch("vote" if plan.method == "vote" else "fingerprint"):
+                votes, keys, numbers = self._voted(query, plan)
+            if plan.aligned == 0:
                 return _Ranked(numbers=numbers, keys=keys[numbers], votes=votes[numbers])
-            numbers = np.sort(numbers[: made.aligned])
+            numbers = np.sort(numbers[: plan.aligned])
             with stopwatch("read"):
-                some = candidates.sequences.take(numbers)
+                shortlist = candidates.sequences.take(numbers)
             with stopwatch("align"):
-                costs = self._backend.align(query.sequence.embeddings, some, self._alignment(query)).costs
+                costs = self._backend.align(query.sequence.embeddings, shortlist, self._alignment(query)).costs
         order = np.lexsort((candidates.id_ranks[numbers], costs))
         order = order[np.isfinite(costs[order])]
         numbers, costs = numbers[order], costs[order]
@@ -243,43 +261,47 @@ class Searcher:
             return ranked
         with stopwatch("judge"):
             confidences = self._calibration.probabilities(
-                query.sequence.embeddings, query.among, costs, self._backend, documents=made.documents
+                query.sequence.embeddings, query.among, costs, self._backend, documents=plan.documents
             )
         return replace(ranked, confidences=confidences)
 
-    def _voted(self, query: Query, made: Plan) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
-        """The votes of each document, what the documents are ranked by, and all of them in that order."""
+    def _voted(self, query: Query, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
+        """Returns the votes of each document, the values that rank the documents, and the documents, best first."""
         index, offsets = self._collection.index(query.among), self._candidates(query.among).sequences.offsets
         embeddings, threads = query.sequence.embeddings, self._settings.threads
-        if made.method == "vote":
-            votes = voting.vote(index, embeddings, offsets, made.neighbours, threads=threads)
+        if plan.method == "vote":
+            votes = voting.vote(index, embeddings, offsets, plan.neighbours, threads=threads)
             return votes.counts, -votes.counts.astype(np.float64), voting.ranking(votes)
-        probes = made.probes or PROBES  # a flat index has no cells to choose
-        settings = FingerprintSettings(neighbours=made.neighbours, probes=probes)
+        probes = plan.probes or PROBES  # a flat index has no cells and ignores this number
+        settings = FingerprintSettings(neighbours=plan.neighbours, probes=probes)
         votes = fingerprint.offsets(index, embeddings, offsets, settings, threads=threads)
         return votes.counts, -votes.similarity, fingerprint.ranking(votes)
 
     def _alignment(self, query: Query) -> Alignment:
-        """The settings for this query. The bias tells how a snippet resembles the *other* kind."""
+        """Returns the alignment settings of a query.
+
+        Within one kind the bias is ignored, because it measures how much a snippet resembles the *other* kind.
+        """
         settings = PUBLISHED.get(query.method, self._settings.alignment)
         return replace(settings, bias_weight=0.0) if _same_kind(query) else settings
 
     def _located(self, match: Match, query: Query) -> Match:
-        """The match with its place and, if it is asked for, its path."""
+        """Returns the match with its place and, if the query asks for it, its path."""
         sequence, settings = query.sequence, self._alignment(query)
         document = self._collection.sequence(match.document.id)
         path = self._backend.path(sequence.embeddings, document.embeddings, document.bias, settings)
         if len(path) == 0:
             return match
-        found = location.Ruler.of(document, match.document.systems)
+        ruler = location.Ruler.of(document, match.document.systems)
         reach = location.reach(self._collection.network.front_end, sequence.kind)
-        place, parts = location.where(path, found, reach)
+        place, parts = location.where(path, ruler, reach)
         match = replace(match, place=place, parts=parts)
         if not (query.path and isinstance(sequence, SnippetSequence)):
             return match
-        return replace(match, path=location.points(path, location.Ruler.of(sequence, query.systems), found))
+        return replace(match, path=location.points(path, location.Ruler.of(sequence, query.systems), ruler))
 
     def _candidates(self, kind: Kind) -> _Candidates:
+        """Returns the documents of one kind, listed once and kept."""
         if kind not in self._kinds:
             ids = self._collection.ids(kind)
             id_ranks = np.argsort(np.argsort(np.array(ids, dtype=object)))
@@ -288,23 +310,23 @@ class Searcher:
 
 
 def _check(query: Query) -> None:
+    """Raises QueryError or ValueError if the query cannot be answered, see `Searcher.answers`."""
     if len(query.sequence) == 0:
-        raise QueryError("the query holds no snippets: expected at least one")
+        raise QueryError("the query has no snippets: expected at least one")
     if query.path and not isinstance(query.sequence, SnippetSequence):
-        raise ValueError(
-            "expected a query whose snippets have places, since its path is asked for; got embeddings alone"
-        )
+        raise ValueError("expected a query whose snippets have places, because it asks for paths; got embeddings alone")
     if query.method not in get_args(Method) or query.top < 1:
         expected = f"a method of {get_args(Method)} and a top of at least 1"
         raise ValueError(f"expected {expected}, got {query.method}, {query.top}")
 
 
 def _same_kind(query: Query) -> bool:
+    """Returns whether the query searches documents of its own kind."""
     return query.sequence.kind == query.among
 
 
 def _match(ranked: _Ranked, place: int, document: Document) -> Match:
-    """The match at a place, from 0, of what was ranked."""
+    """Returns the match at a place of the ranking, from 0."""
     confidence = None if ranked.confidences is None else float(ranked.confidences[place])
     cost = None if ranked.costs is None else float(ranked.costs[place])
     votes = None if ranked.votes is None else int(ranked.votes[place])
@@ -312,5 +334,5 @@ def _match(ranked: _Ranked, place: int, document: Document) -> Match:
 
 
 def _in_collection(ranked: _Ranked) -> bool | None:
-    """Whether the best match is likely right; of no match at all that is not known."""
+    """Returns whether the best match is likely right; None if there is no confidence, or no match."""
     return None if ranked.confidences is None else bool(ranked.confidences[0] >= IN_COLLECTION)

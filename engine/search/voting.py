@@ -1,4 +1,4 @@
-"""Voting: the nearest snippets of each query snippet vote for the documents they belong to."""
+"""Voting: the nearest document snippets of each query snippet vote for their documents."""
 
 from dataclasses import dataclass
 
@@ -11,36 +11,38 @@ from engine.values import Embeddings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Votes:
-    """What each of B documents got."""
+    """The votes for each of B documents."""
 
     counts: NDArray[np.int64]
-    """(B,)."""
+    """Number of votes of each document, (B,)."""
     similarity: NDArray[np.float64]
-    """(B,) sum of the similarities of the snippets that voted."""
+    """Sum of the similarities of the snippets that voted for each document, (B,)."""
 
 
 def vote(index: Index, query: Embeddings, offsets: NDArray[np.int64], neighbours: int, *, threads: int = 1) -> Votes:
-    """One vote for each of the `neighbours` nearest snippets of each query snippet, to the document it lies in.
+    """Returns the votes for each document: each of a query snippet's nearest snippets gives its document one vote.
 
     index: over all snippets; row i is snippet i of the packed documents.
     query: float32 (N, 32).
-    offsets: int64 (B + 1,), where each document's rows start.
-    Source: Dorfer et al., Learning Audio-Sheet Music Correspondences (TISMIR 2018), section 5; ours are the rules for
-    ties and for documents without a vote (see `ranking`).
+    offsets: int64 (B + 1,), the first row of each document, and the number of rows.
+    neighbours: number of nearest snippets of each query snippet that vote.
+    Source: Dorfer et al., Learning Audio-Sheet Music Correspondences (TISMIR 2018), section 5. The rules for ties and
+    for documents without votes are ours (see `ranking`).
     """
     similarities, rows = nearest(index, query, neighbours, threads=threads)
-    found = rows >= 0
-    documents = np.searchsorted(offsets, rows[found], side="right") - 1
+    voted = rows >= 0
+    documents = np.searchsorted(offsets, rows[voted], side="right") - 1
     size = len(offsets) - 1
     return Votes(
         counts=np.bincount(documents, minlength=size),
-        similarity=np.bincount(documents, weights=similarities[found], minlength=size).astype(np.float64),
+        similarity=np.bincount(documents, weights=similarities[voted], minlength=size).astype(np.float64),
     )
 
 
 def ranking(votes: Votes) -> NDArray[np.int64]:
-    """int64 (B,): all documents, best first: by votes, ties by summed similarity, then by place in the collection.
+    """Returns all documents ranked by votes, int64 (B,), best first.
 
-    Documents without a vote come last; they are not left out, so that each document has a rank.
+    The summed similarity decides ties, then the order of the collection. Documents without votes come last, so each
+    document has a rank.
     """
     return np.lexsort((-votes.similarity, -votes.counts))

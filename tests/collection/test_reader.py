@@ -72,7 +72,7 @@ def test_row_i_of_the_index_is_snippet_i_of_the_packed_documents(tmp_path: Path)
 def test_what_an_older_index_lacks_is_found_and_what_it_has_too_much_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "BESIDE_SNIPPETS", 30)
+    monkeypatch.setattr(writer, "MAX_ADDED_SNIPPETS", 30)
     with CollectionWriter(tmp_path, NETWORK) as open_writer:
         for number in range(20):
             open_writer.put(document(f"d{number}"), sequence(10, seed=number))
@@ -155,14 +155,14 @@ def test_a_place_without_a_collection_is_missing(tmp_path: Path) -> None:
 
 def test_another_network_is_refused_naming_both(tmp_path: Path) -> None:
     fill(tmp_path, "a")
-    with pytest.raises(NetworkMismatchError, match=r"made with hash abab.*in force: hash cdcd"):
+    with pytest.raises(NetworkMismatchError, match=r"made with hash abab.*in use: hash cdcd"):
         Collection.open(tmp_path, replace(NETWORK, hash="cd" * 32))
 
 
 def test_another_front_end_is_refused_naming_what_differs(tmp_path: Path) -> None:
     fill(tmp_path, "a")
     other = replace(NETWORK, front_end=FrontEnd(snippet_hop_px=25))
-    with pytest.raises(NetworkMismatchError, match="made with snippet_hop_px 50; in force: snippet_hop_px 25"):
+    with pytest.raises(NetworkMismatchError, match="made with snippet_hop_px 50; in use: snippet_hop_px 25"):
         Collection.open(tmp_path, other)
 
 

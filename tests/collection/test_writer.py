@@ -149,14 +149,16 @@ def test_an_index_is_extended_by_what_is_new_and_rid_of_what_is_gone(
 def test_a_damaged_index_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(reader, "VERIFY_BYTES", 0)  # as in a large collection, which is not verified when it is opened
+    monkeypatch.setattr(
+        reader, "MAX_VERIFIED_BYTES", 0
+    )  # as in a large collection, which is not verified when it is opened
     fill(tmp_path, "a", "b")
     (path,) = tmp_path.glob("*.faiss")
     content = bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(content)
     fill(tmp_path, "c")
-    assert "scores-000001.faiss is made anew: it does not match its checksum" in caplog.text
+    assert "rebuilding scores-000001.faiss: it does not match its checksum" in caplog.text
     with Collection.open(tmp_path) as collection:
         collection.check()
         assert collection.index("score").ntotal == 15
@@ -246,7 +248,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 
 def test_a_writer_with_another_network_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "a")
-    with pytest.raises(NetworkMismatchError, match="name small; in force: name large"):
+    with pytest.raises(NetworkMismatchError, match="name small; in use: name large"):
         CollectionWriter(tmp_path, replace(NETWORK, name="large"))
     fill(tmp_path, "b")
 

@@ -157,7 +157,7 @@ def test_a_scan_as_large_as_they_come_is_read(tmp_path: Path) -> None:
 def test_a_score_of_too_many_pages_is_refused(tmp_path: Path, drawn: Image.Image) -> None:
     drawn.save(tmp_path / "score.tif", save_all=True, append_images=[drawn])
     assert len(list(read_pages(tmp_path / "score.tif", MediaLimits(pages=2)))) == 2
-    with pytest.raises(PageError, match=r"score\.tif: more than 1 pages, the most that are taken"):
+    with pytest.raises(PageError, match=r"score\.tif: more than 1 pages, the largest number accepted"):
         list(read_pages(tmp_path / "score.tif", MediaLimits(pages=1)))
 
 

@@ -43,10 +43,10 @@ def test_all_documents_are_aligned_up_to_a_limit_and_a_shortlist_beyond(length: 
 @pytest.mark.parametrize(
     ("length", "snippets", "why"),
     [
-        (1000, 250_000, "to align so few as 250000 snippets"),
-        (1000, 250_001, "250001000 pairs of snippets, more than 40000000"),
-        (TEN_SECONDS, 3_000_000, "36000000 pairs of snippets, at most 40000000"),
-        (1, 4_000_001, "4000001 snippets are more than the 4000000 that are kept in memory"),
+        (1000, 250_000, "aligning all 250000 snippets is faster"),
+        (1000, 250_001, "aligning 250001000 pairs of snippets (limit: 40000000) is slower"),
+        (TEN_SECONDS, 3_000_000, "aligning 36000000 pairs of snippets (limit: 40000000) is faster"),
+        (1, 4_000_001, "4000001 snippets, and at most 4000000 are kept in memory"),
     ],
 )
 def test_the_reason_names_the_limit(length: int, snippets: int, why: str) -> None:

@@ -231,7 +231,7 @@ def test_a_collection_without_documents_of_the_kind_gives_an_empty_answer(tmp_pa
 
 
 def test_a_query_without_snippets_is_refused(collection: Collection) -> None:
-    with pytest.raises(QueryError, match="the query holds no snippets"):
+    with pytest.raises(QueryError, match="the query has no snippets"):
         Searcher(collection).query(noisy(3, [], "recording"), "score")
 
 
