@@ -1,1 +1,1 @@
-"""Offline work: files in, collection out; the training of the embedding; the demo."""
+"""Offline work: adds files to a collection, trains the embedding network, makes the demo."""

@@ -1,4 +1,4 @@
-"""Indexes made anew, and how well they find: what `scorefind build` does."""
+"""Rebuilds the indexes of a collection and measures their recall: what `scorefind build` does."""
 
 import time
 from typing import Any
@@ -11,53 +11,58 @@ from engine.neighbours import exact, nearest
 from engine.search.plan import affordable
 from engine.values import OTHER, Embeddings, Kind
 
-ASKED = 256
-"""Snippets whose neighbours are compared with those that a flat index finds."""
+RECALL_SNIPPETS = 256
+"""Query snippets on which recall is measured: the neighbours from the index are compared with the exact ones."""
 NEIGHBOURS = 100
-LENGTHS = {"long": 92, "short": 12}
-"""Snippets of the queries that recall is told for: 50 s and 10 s of a recording. Short ones look into more cells."""
+"""Nearest neighbours compared for each query snippet."""
+QUERY_LENGTHS = {"long": 92, "short": 12}
+"""Lengths of the queries for which recall is measured, in snippets: 50 s and 10 s of a recording.
+
+The snippets of a short query probe more cells, so recall depends on the length.
+"""
 
 
 def build(writer: CollectionWriter, *, threads: int = 1) -> dict[str, Any]:
-    """Makes the indexes of the collection anew and puts them in force; what they are, by kind.
+    """Rebuilds the indexes of the collection, publishes them as a new generation, and returns facts about each kind.
 
-    `recall`: the share of the true nearest 100 snippets that the index finds, for snippets of the other kind if there
-    are any, as users ask.
+    `recall` is the share of the true 100 nearest snippets that the index finds. The query snippets are of the other
+    kind, as in a search; if the collection has no documents of the other kind, they are of the same kind.
     """
     started = time.perf_counter()
     generation = writer.build()
     took_s = time.perf_counter() - started
     with Collection.open(writer.path) as collection:
         facts: dict[str, Any] = {"generation": generation, "seconds": round(took_s, 1)}
-        for kind, held in collection.manifest.kinds.items():
-            facts[kind] = _facts(collection, kind, held, threads)
+        for kind, contents in collection.manifest.kinds.items():
+            facts[kind] = _facts(collection, kind, contents, threads)
     return facts
 
 
-def _facts(collection: Collection, kind: Kind, held: Contents, threads: int) -> dict[str, Any]:
-    facts: dict[str, Any] = {"documents": held.documents, "snippets": held.snippets}
-    if held.index is None:
+def _facts(collection: Collection, kind: Kind, contents: Contents, threads: int) -> dict[str, Any]:
+    """The size of one kind's documents, and type, size and recall of its index."""
+    facts: dict[str, Any] = {"documents": contents.documents, "snippets": contents.snippets}
+    if contents.index is None:
         return facts | {"index": "none on disk: all snippets are compared"}
-    index, asked = collection.index(kind), _asked(collection, kind)
-    truth = exact(collection.stored(kind), asked, NEIGHBOURS, threads=threads)[1]
-    facts |= {"index": index.describe(), "bytes_a_snippet": round(held.index.size / held.snippets, 1)}
+    index, queries = collection.index(kind), _query_snippets(collection, kind)
+    truth = exact(collection.stored(kind), queries, NEIGHBOURS, threads=threads)[1]
+    facts |= {"index": index.describe(), "bytes_a_snippet": round(contents.index.size / contents.snippets, 1)}
     recall = {}
-    for name, length in LENGTHS.items():
-        rows = nearest(index, asked, NEIGHBOURS, threads=threads, probes=affordable(length).probes)[1]
+    for name, length in QUERY_LENGTHS.items():
+        rows = nearest(index, queries, NEIGHBOURS, threads=threads, probes=affordable(length).probes)[1]
         recall[name] = round(_overlap(rows, truth), 3)
     return facts | {"recall": recall}
 
 
-def _asked(collection: Collection, kind: Kind) -> Embeddings:
-    """Snippets of the other kind, drawn at random; of this one if there are none."""
+def _query_snippets(collection: Collection, kind: Kind) -> Embeddings:
+    """Random snippets of documents of the other kind, or of the same kind if there are no others: float32 (n, 32)."""
     rng = np.random.default_rng(0)
     documents = next(collection.stored(one) for one in (OTHER[kind], *KINDS) if collection.ids(one))
     count = len(documents.offsets) - 1
-    drawn = documents.take(np.sort(rng.choice(count, min(count, ASKED), replace=False))).embeddings
-    chosen = rng.choice(len(drawn), min(len(drawn), ASKED), replace=False)
+    drawn = documents.take(np.sort(rng.choice(count, min(count, RECALL_SNIPPETS), replace=False))).embeddings
+    chosen = rng.choice(len(drawn), min(len(drawn), RECALL_SNIPPETS), replace=False)
     return np.ascontiguousarray(drawn[chosen], dtype=np.float32)
 
 
 def _overlap(found: np.ndarray, truth: np.ndarray) -> float:
-    """The mean share of the true rows that were found."""
+    """The mean share of the true rows that are among the found ones."""
     return float(np.mean([len(np.intersect1d(*pair)) / len(pair[1]) for pair in zip(found, truth, strict=True)]))

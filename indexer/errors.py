@@ -4,11 +4,11 @@ from pathlib import Path
 
 
 class IndexerError(Exception):
-    """Root of everything the indexer raises on purpose."""
+    """Root of the errors that the indexer raises on purpose."""
 
 
 class ManifestError(IndexerError):
-    """A manifest that cannot be read, or with a row that makes no sense."""
+    """A manifest cannot be read, or one of its rows makes no sense."""
 
     def __init__(self, path: Path, cause: str) -> None:
         super().__init__(f"{path}: {cause}")
@@ -17,12 +17,12 @@ class ManifestError(IndexerError):
 
 
 class DuplicateIdError(IndexerError):
-    """Two files of one run would become documents of the same id."""
+    """Two files of one run would become documents with the same id."""
 
     def __init__(self, id: str, first: Path, second: Path) -> None:
         super().__init__(
             f"{first} and {second} would both have the id {id!r}; "
-            "name them apart in a manifest (columns path,id), or leave one out"
+            "give each its own id in a manifest (columns path,id), or leave one out"
         )
         self.id = id
         self.paths = (first, second)

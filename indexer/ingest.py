@@ -1,4 +1,8 @@
-"""Files in, documents of a collection out: what is new or changed is embedded by worker processes, then committed."""
+"""Adds files to a collection: worker processes embed what is new or changed, and one commit publishes all of it.
+
+The parent process holds the collection's writer. It decides for each source whether embedding is needed; the workers
+only read and embed.
+"""
 
 import functools
 import logging
@@ -24,25 +28,26 @@ from indexer.sources import Source
 logger = logging.getLogger(__name__)
 
 LoadEncoder = Callable[[], Encoder]
-"""Picklable, for each worker process loads its own."""
+"""Loads an encoder. Each worker process loads its own, so the callable must be picklable."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Summary:
-    """What became of the sources of one run."""
+    """The outcome of one run for each of its sources."""
 
     added: list[str] = field(default_factory=list)
-    """Ids, in order of completion, as in the lists below."""
+    """Ids of the new documents, in order of completion, as in the two lists below."""
     changed: list[str] = field(default_factory=list)
-    """Their content, or only what the manifest says of them."""
+    """Ids of the documents whose content, path or description (title, composer, work) changed."""
     unchanged: list[str] = field(default_factory=list)
+    """Ids of the documents that the collection already had as they are."""
     failed: dict[Path, str] = field(default_factory=dict)
-    """From a source to why it is not in the collection."""
+    """Paths of the sources that could not be added, each with the reason."""
     snippets: int = 0
-    """How many were embedded."""
+    """Number of snippets that were embedded."""
 
     def ids(self, status: Status) -> list[str]:
-        """The list of this status."""
+        """The list of the ids with this status."""
         return {"added": self.added, "changed": self.changed, "unchanged": self.unchanged}[status]
 
 
@@ -54,10 +59,11 @@ def add(
     jobs: int = 1,
     takeover: bool = False,
 ) -> Summary:
-    """Brings a collection, which is made if need be, up to date with `sources`, and commits once at the end.
+    """Brings a collection up to date with `sources`, commits once at the end, and returns the outcome for each source.
 
-    A source that cannot be embedded fails alone. What was embedded before the process was stopped or killed is kept
-    aside, and the next run that adds it does not embed it again.
+    The collection is created if it does not exist. A source that cannot be embedded fails alone. If the process is
+    stopped or killed, the writer keeps the sequences that were embedded so far, and the next run uses them instead of
+    embedding those sources again.
 
     takeover: let a file replace another document of the same id (`engine.collection.identity`); otherwise it fails.
     Raises CollectionError and WeightsError.
@@ -71,9 +77,11 @@ def add(
                 run.embed(sources, load_encoder, min(jobs, len(sources)))
             generation = writer.commit()
         except KeyboardInterrupt:
-            logger.error("%s: stopped; it is as it was, and what is done already is kept for the next run", collection)
+            logger.error(
+                "%s: stopped; the collection is unchanged, and the next run uses what was embedded", collection
+            )
             raise
-    logger.info("%s: generation %d, %d snippets more", collection, generation, run.summary.snippets)
+    logger.info("%s: generation %d, %d snippets embedded", collection, generation, run.summary.snippets)
     return run.summary
 
 
@@ -81,11 +89,11 @@ def add(
 class _Task:
     source: Source
     document: Document
-    """What is known of it before it is read."""
+    """The document before embedding: without snippets, systems and duration."""
 
 
 class _Run:
-    """One run of `add`: which sources are embedded, and what became of each."""
+    """One run of `add`: decides which sources are embedded, and records the outcome for each."""
 
     def __init__(self, writer: CollectionWriter, progress: "tqdm[Never]", takeover: bool) -> None:
         self.summary = Summary()
@@ -94,6 +102,7 @@ class _Run:
         self._takeover = takeover
 
     def embed(self, sources: Iterable[Source], load_encoder: LoadEncoder, jobs: int) -> None:
+        """Puts every source into the collection or into `summary.failed`; embeds the new and changed ones."""
         work = functools.partial(_embed, load_encoder)
         with closing(each(work, self._tasks(sources), jobs=jobs, expected=(EngineError,))) as outcomes:
             for task, outcome in outcomes:
@@ -103,7 +112,7 @@ class _Run:
                     self._put(task.source, *outcome)
 
     def _tasks(self, sources: Iterable[Source]) -> Iterator[_Task]:
-        """What has to be embedded; the rest is settled on the way."""
+        """Yields the sources that must be embedded; puts or fails the other sources on the way."""
         for source in sources:
             try:
                 document = _document(source)
@@ -111,7 +120,7 @@ class _Run:
             except MediaError as exc:
                 self._fail(source.path, exc.cause)
             except DocumentExistsError as exc:
-                self._fail(source.path, f"{exc.cause}; name this one otherwise in a manifest, or say --replace")
+                self._fail(source.path, f"{exc.cause}; give this file its own id in a manifest, or use --replace")
             else:
                 if needs_embedding:
                     yield _Task(source=source, document=document)
@@ -126,13 +135,13 @@ class _Run:
         self._progress.update()
 
     def _fail(self, path: Path, cause: str) -> None:
-        logger.info("%s is left out: %s", path, cause)
+        logger.info("%s was not added: %s", path, cause)
         self.summary.failed[path] = cause
         self._progress.update()
 
 
 def _document(source: Source) -> Document:
-    """What is known of a source before it is read. Raises MediaError if a byte of it cannot be read."""
+    """The document of a source before embedding. Raises MediaError if a file of the source cannot be read."""
     return Document(
         id=source.id,
         kind=source.kind,
@@ -145,7 +154,7 @@ def _document(source: Source) -> Document:
 
 
 def _embed(load_encoder: LoadEncoder, task: _Task) -> tuple[Document, SnippetSequence] | Failure:
-    """Runs in a worker."""
+    """The document and its snippets, or a Failure if the source cannot be read; runs in a worker process."""
     encoder = worker_encoder(load_encoder)
     try:
         medium = documents.read(task.source.path, task.source.kind, encoder.identity.front_end)
@@ -157,10 +166,10 @@ def _embed(load_encoder: LoadEncoder, task: _Task) -> tuple[Document, SnippetSeq
 
 @functools.cache
 def worker_encoder(load_encoder: LoadEncoder) -> Encoder:
-    """The one encoder of this process."""
+    """The encoder of this process, loaded on the first call."""
     return load_encoder()
 
 
 def _progress(total: int) -> "tqdm[Never]":
-    """A bar on stderr with rate and time left; into a log file it writes now and then only."""
+    """A progress bar on stderr with rate and time left. If stderr is not a terminal, it writes every 10 s only."""
     return tqdm(total=total, unit="file", dynamic_ncols=True, mininterval=0.2 if sys.stderr.isatty() else 10.0)

@@ -1,4 +1,7 @@
-"""What a run is asked to add: files and folders of pages found under the given paths, named by a manifest."""
+"""The sources of a run: files and page folders under the given paths, with ids and titles from a manifest.
+
+Nothing is decoded here: kinds follow from names, a manifest or the caller.
+"""
 
 import csv
 import logging
@@ -15,7 +18,7 @@ from indexer.errors import DuplicateIdError, ManifestError
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("path", "id", "title", "composer", "work", "kind")
-"""Of a manifest. Only `path` must be there; others that it has are ignored."""
+"""Columns of a manifest. Only `path` is required. Columns with other names are ignored."""
 
 Entries = dict[Path, dict[str, str]]
 """The rows of a manifest, by resolved path."""
@@ -29,28 +32,28 @@ class Source:
     id: str
     kind: Kind
     title: str = ""
-    """Empty, as the two below, where the manifest does not say."""
+    """Title of the document. Title, composer and work are empty where the manifest gives none."""
     composer: str = ""
     work: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What lies under the given paths."""
+class Discovery:
+    """The result of `discover`: what the given paths hold."""
 
     sources: tuple[Source, ...]
     failed: dict[Path, str]
-    """Paths that are there by name only, and why."""
+    """Paths that cannot become a source, each with the reason."""
 
 
-def discover(paths: Iterable[Path], kind: Kind | None = None, manifest: Path | None = None) -> Found:
-    """The documents to be made of `paths`; of all that the manifest lists, if no paths are given.
+def discover(paths: Iterable[Path], kind: Kind | None = None, manifest: Path | None = None) -> Discovery:
+    """The sources under `paths`; if no paths are given, all sources that the manifest lists.
 
-    A file is a document; so is a folder that holds page images only, and one that the manifest lists. Any other folder
-    is walked, and what is no media by its name in there, or of another kind than asked for, is passed over.
+    A file is a source. A folder is one source if it holds page images only, or if the manifest lists it. Any other
+    folder is walked; files in it whose names are no media names, or whose kind is not `kind`, are skipped.
 
-    kind: what all are taken for; None judges each by its name.
-    Raises ManifestError, and DuplicateIdError if two documents would have the same id.
+    kind: the kind of each path given; None: the manifest or the name of the path says the kind.
+    Raises ManifestError, and DuplicateIdError if two sources would become documents with the same id.
     """
     entries = read_manifest(manifest) if manifest else {}
     sources: dict[Path, Source] = {}
@@ -69,16 +72,19 @@ def discover(paths: Iterable[Path], kind: Kind | None = None, manifest: Path | N
             failed.setdefault(path, "a folder without scores and recordings")
     unused = entries.keys() - sources.keys() - {path.resolve() for path in failed}
     if unused:
-        logger.warning("%d rows of %s name nothing that is added, such as %s", len(unused), manifest, min(unused))
+        logger.warning(
+            "%d rows of %s belong to no source of this run, for example %s", len(unused), manifest, min(unused)
+        )
     _check_ids(sources.values())
-    return Found(sources=tuple(sources.values()), failed=failed)
+    return Discovery(sources=tuple(sources.values()), failed=failed)
 
 
 def read_manifest(path: Path) -> Entries:
-    """The rows of a manifest under their resolved paths; a row's path is relative to the manifest's folder or to the
-    current one.
+    """The rows of a manifest by resolved path.
 
-    Raises ManifestError if it cannot be read, lacks the column `path`, or has a kind that does not exist.
+    A row's path is relative to the manifest's folder or, if nothing is there, to the current folder.
+    Raises ManifestError if the file is not CSV in UTF-8, lacks the column `path`, or has a row with no path or with an
+    unknown kind.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -103,8 +109,8 @@ def read_manifest(path: Path) -> Entries:
 def _files(path: Path, entries: Entries, seen: set[Path], failed: dict[Path, str]) -> Iterator[Path]:
     """The files and page folders at or below a path, in natural order.
 
-    seen: folders that were walked; keeps links from leading in circles.
-    failed: takes the folders that cannot be listed.
+    seen: folders that were walked already; a link back to one of them is not followed.
+    failed: receives the folders that cannot be listed.
     """
     if not path.is_dir() or path.resolve() in entries:
         yield path
@@ -120,12 +126,16 @@ def _files(path: Path, entries: Entries, seen: set[Path], failed: dict[Path, str
     elif path.resolve() not in seen:
         seen.add(path.resolve())
         for child in children:
-            wanted = child.is_dir() or documents.is_media(child) or child.resolve() in entries
-            if wanted and not child.name.startswith("."):
+            is_candidate = child.is_dir() or documents.is_media(child) or child.resolve() in entries
+            if is_candidate and not child.name.startswith("."):
                 yield from _files(child, entries, seen, failed)
 
 
 def _source(path: Path, kind: Kind | None, entries: Entries) -> Source:
+    """The source at a path; `kind` None: the manifest or the name says the kind.
+
+    Raises MediaError if the path does not exist, or if its kind cannot be determined.
+    """
     entry = entries.get(path.resolve(), {})
     if kind is None:
         kind = _kind(entry.get("kind", "")) or documents.kind_of(path)
@@ -142,12 +152,14 @@ def _source(path: Path, kind: Kind | None, entries: Entries) -> Source:
 
 
 def _kind(name: str) -> Kind | None:
+    """The kind that a manifest names; None for `auto` and for an empty field."""
     if name == "score":
         return "score"
     return "recording" if name == "recording" else None
 
 
 def _check_ids(sources: Iterable[Source]) -> None:
+    """Raises DuplicateIdError if two sources have the same id."""
     first: dict[str, Path] = {}
     for source in sources:
         if source.id in first:

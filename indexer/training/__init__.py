@@ -1,1 +1,1 @@
-"""How the shipped network is made: corpus, degradation, pairs, losses, training."""
+"""The training of the shipped network: corpus, pairs, losses, schedules, the training loop, calibration."""

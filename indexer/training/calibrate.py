@@ -1,13 +1,18 @@
-"""Costs of right and wrong answers -> the calibration of a network's confidence (`engine.search.confidence`).
+"""Fits the calibration of a network's confidence (`engine.search.confidence`) to costs of right and wrong matches.
 
     python -m indexer.training.calibrate --pieces DIR [DIR ...] --crowd DIR [--weights FILE] [--config FILE]
 
-All are collections of this network. Each of `--pieces` holds validation pieces in both forms, a score NAME or
-NAME.score and a recording NAME.SUFFIX: nothing the network learnt from, and nothing that is measured on. `--crowd`
-holds other music, at least 100 documents of a kind. 64 of each kind become the background that ships with the
-calibration. Parts of all lengths, cut from the pieces, are asked for in many collections drawn from the others: of any
-size, of documents of the same collection alone or with the crowd, and as often without as with the right one. Writes
-NAME.calibration.safetensors beside the weights NAME.safetensors. A new network, or another alignment, needs it again.
+All arguments are collections embedded by this network. Each collection of `--pieces` holds validation pieces in both
+forms: a score NAME or NAME.score, and a recording NAME.SUFFIX. The pieces must be neither in the training set nor in a
+test set. `--crowd` holds other music, at least 100 documents of each kind; 64 of each kind become the background that
+ships with the calibration.
+
+Queries of all lengths are cut from the pieces. Each query is searched in many random collections of any size. Half of
+these have documents of the query's own collection only, half also of the crowd; half contain the right document, half
+do not. The best match of each is an example of the fit.
+
+Writes NAME.calibration.safetensors beside the weights NAME.safetensors. A new network needs a new calibration; other
+settings of the alignment need one too.
 """
 
 import argparse
@@ -28,64 +33,66 @@ from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.search.confidence import Calibration, Costs, Scale, background_costs, beside, features
-from engine.values import Document, Embeddings, Kind, Packed
+from engine.values import OTHER, Document, Embeddings, Kind, Packed
 
 BACKGROUND = 64
-"""Documents of each kind: 1.3 MB. With 32 the log loss on validation was a tenth higher."""
-BACKGROUND_SNIPPETS = 30
-"""At least."""
+"""Background documents of each kind: 1.3 MB. With 32, the log loss on validation was a tenth higher."""
+MIN_BACKGROUND_SNIPPETS = 30
+"""Length of the shortest background document."""
 QUERIES = 16
-"""Cut from each document."""
-SHORTEST = 2
-"""Snippets: 5 s."""
+"""Queries cut from each document."""
+MIN_QUERY_SNIPPETS = 2
+"""Length of the shortest query: 5 s."""
 DRAWS = 4
-"""Collections that each query is asked for in, with the crowd and without."""
+"""Collections drawn for each query without the crowd; as many are drawn with the crowd."""
 RIDGE = 1e-3
+"""Weight of the ridge penalty in `fit`."""
 
 logger = logging.getLogger(__name__)
-
-OTHER: dict[Kind, Kind] = {"score": "recording", "recording": "score"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a query costs against everything."""
+    """The costs of one query against all documents, and its right answer."""
 
     piece: str
     snippets: int
     truth: int
-    """Which of `costs` is the right document's."""
+    """Index of the right document in `costs`."""
     costs: Costs
-    """(documents,) of the pieces' collection, then of the crowd."""
+    """(documents,) costs of the documents of the pieces' collection, then of the crowd."""
     background: Costs
+    """(BACKGROUND,) costs of the background documents."""
 
     def best(self, documents: NDArray[np.int64]) -> tuple[NDArray[np.float64], bool]:
-        """The features of the best match in a collection of these documents, and whether it is the right one."""
+        """The features of the best match among these documents, and whether it is the right document."""
         costs = self.costs[documents]
         first = int(np.argmin(costs))
-        given = features(costs, self.background, snippets=self.snippets, documents=len(costs))
-        return given[first], bool(documents[first] == self.truth)
+        rows = features(costs, self.background, snippets=self.snippets, documents=len(costs))
+        return rows[first], bool(documents[first] == self.truth)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
-    """All that a query is aligned with, of one kind, and how."""
+    """The documents of one kind that a query is aligned with, and the settings of the alignment."""
 
     own: Packed
-    """Of the pieces' collection."""
+    """Documents of the pieces' collection."""
     crowd: Packed
+    """Documents of the crowd that are not in the background."""
     background: Packed
+    """Documents that judge how cheap a wrong match is (`Scale.background`)."""
     settings: Alignment
     backend: Backend
 
     def ask(self, part: Embeddings, piece: str, truth: int) -> Asked:
-        """What a part of `piece` costs, whose right document is the collection's number `truth`."""
-        found = [self.backend.align(part, documents, self.settings).costs for documents in (self.own, self.crowd)]
+        """The costs of a part of `piece`, whose right document is number `truth` of the pieces' collection."""
+        costs = [self.backend.align(part, documents, self.settings).costs for documents in (self.own, self.crowd)]
         return Asked(
             piece=piece,
             snippets=len(part),
             truth=truth,
-            costs=np.concatenate(found),
+            costs=np.concatenate(costs),
             background=background_costs(part, self.background, self.settings, self.backend),
         )
 
@@ -95,8 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pieces", type=Path, nargs="+", required=True, help="collections of validation pieces")
     parser.add_argument("--crowd", type=Path, required=True, help="collection of other music")
-    parser.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS, help="of the network that made them")
-    parser.add_argument("--config", type=Path, help="TOML whose table [search] lies over the default settings")
+    parser.add_argument(
+        "--weights", type=Path, default=DEFAULT_WEIGHTS, help="weights of the network that embedded the collections"
+    )
+    parser.add_argument("--config", type=Path, help="TOML file whose table [search] changes the default settings")
     parser.add_argument("--jobs", type=int, default=1, help="threads that align")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -118,7 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def calibrated(
     collections: Sequence[Collection], crowd: Collection, among: Kind, settings: Alignment, backend: Backend
 ) -> Scale:
-    """The scale of one kind, with a report of how well it fits each collection, and one fitted to the others."""
+    """The scale of one kind, fitted to all collections.
+
+    Logs the log loss on each collection, and that of coefficients fitted to the other collections alone.
+    """
     rng = np.random.default_rng(0)
     documents = crowd.packed(among)
     chosen = choose_background(documents, rng)
@@ -131,35 +143,35 @@ def calibrated(
         parts.append(examples(list(ask(collection, searched, among, rng)), len(own), rng))
     together = [np.concatenate([part[i] for part in parts]) for i in range(2)]
     coefficients = fit(together[0], together[1])
-    logger.info("%s: constant, and coefficients of the features: %s", among, np.round(coefficients, 2))
+    logger.info("%s: constant and coefficients of the features: %s", among, np.round(coefficients, 2))
     for number, (collection, part) in enumerate(zip(collections, parts, strict=True)):
         rest = [np.concatenate([p[i] for n, p in enumerate(parts) if n != number] or [part[i]]) for i in range(2)]
         loss, transferred = log_loss(coefficients, *part), log_loss(fit(rest[0], rest[1]), *part)
-        logger.info("%s: log loss %.3f; fitted to the others alone %.3f", collection.path, loss, transferred)
+        logger.info("%s: log loss %.3f; fitted to the other collections alone %.3f", collection.path, loss, transferred)
     return Scale(background=background, coefficients=coefficients)
 
 
 def piece_of(document: Document) -> str:
-    """The name that the two forms of a piece share."""
+    """The name that the score and the recording of a piece share."""
     return document.id.removesuffix(".score") if document.kind == "score" else document.id.rpartition(".")[0]
 
 
 def choose_background(documents: Packed, rng: Generator) -> NDArray[np.int64]:
-    """Which documents of the crowd are the background: int64 (BACKGROUND,).
+    """Indices of the crowd's documents that become the background: int64 (BACKGROUND,), rising.
 
-    Raises ValueError if there are too few.
+    Raises ValueError if too few documents of the crowd are long enough.
     """
-    long_enough = np.flatnonzero(np.diff(documents.offsets) >= BACKGROUND_SNIPPETS)
+    long_enough = np.flatnonzero(np.diff(documents.offsets) >= MIN_BACKGROUND_SNIPPETS)
     if len(long_enough) <= BACKGROUND:
         raise ValueError(
-            f"expected a crowd of more than {BACKGROUND} documents of {BACKGROUND_SNIPPETS} snippets or more, "
+            f"expected a crowd of more than {BACKGROUND} documents of {MIN_BACKGROUND_SNIPPETS} snippets or more, "
             f"got {len(long_enough)}"
         )
     return np.sort(rng.choice(long_enough, BACKGROUND, replace=False))
 
 
 def ask(collection: Collection, searched: Searched, among: Kind, rng: Generator) -> Iterator[Asked]:
-    """Parts of the documents of the other kind, asked for among those of the kind `among`."""
+    """Yields the costs of queries cut from the other kind's documents, aligned with the documents of kind `among`."""
     truths = {piece_of(document): number for number, document in enumerate(collection.of_kind(among))}
     for document in collection.of_kind(OTHER[among]):
         piece = piece_of(document)
@@ -169,29 +181,30 @@ def ask(collection: Collection, searched: Searched, among: Kind, rng: Generator)
 
 
 def cuts(embeddings: Embeddings, rng: Generator) -> Iterator[Embeddings]:
-    """QUERIES parts from random places; the logarithms of their lengths are even from SHORTEST to the whole."""
-    longest = max(SHORTEST, len(embeddings))
-    for length in np.exp(rng.uniform(np.log(SHORTEST), np.log(longest + 1), QUERIES)).astype(np.int64):
+    """Yields QUERIES parts from random places; the logarithm of the length is uniform up to the whole document."""
+    longest = max(MIN_QUERY_SNIPPETS, len(embeddings))
+    for length in np.exp(rng.uniform(np.log(MIN_QUERY_SNIPPETS), np.log(longest + 1), QUERIES)).astype(np.int64):
         first = int(rng.integers(max(1, len(embeddings) - length + 1)))
         yield np.ascontiguousarray(embeddings[first : first + length])
 
 
 def examples(asked: Sequence[Asked], own: int, rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(n, 6) features of best matches, and (n,) whether they are right.
+    """Features of best matches in random collections, (n, 6), and whether each match is right, (n,).
 
-    own: so many of the documents, the first ones, are the collection's; half of the draws are from them alone.
+    own: number of documents of the pieces' collection, which come first in `costs`. Half of the random collections have
+        these documents only.
     """
-    found = []
-    for one in asked:
-        for pool in (own, len(one.costs)):
-            found += [one.best(draw(one.truth, pool, rng)) for _ in range(DRAWS)]
-    return np.array([match for match, _ in found]), np.array([right for _, right in found])
+    best = []
+    for query in asked:
+        for pool in (own, len(query.costs)):
+            best += [query.best(draw(query.truth, pool, rng)) for _ in range(DRAWS)]
+    return np.array([match for match, _ in best]), np.array([right for _, right in best])
 
 
 def draw(truth: int, pool: int, rng: Generator, size: int | None = None) -> NDArray[np.int64]:
-    """A collection of some of the first `pool` documents, every other time with the right one.
+    """Indices of a random collection of the first `pool` documents; half of the time the right document is in it.
 
-    size: of the collection; by default its logarithm is even from 1 to all that there are.
+    size: number of documents; by default its logarithm is uniform from one document to all but one.
     """
     others = np.delete(np.arange(pool), truth)
     size = min(len(others), size or int(np.exp(rng.uniform(0, np.log(len(others) + 1)))))
@@ -202,7 +215,7 @@ def draw(truth: int, pool: int, rng: Generator, size: int | None = None) -> NDAr
 
 
 def fit(matches: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Logistic regression with a slight ridge: (1 + columns,) the constant and the coefficients.
+    """Constant and coefficients, (1 + columns,), of a logistic regression with a small ridge penalty.
 
     matches: (n, columns).
     """
@@ -210,7 +223,7 @@ def fit(matches: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.fl
     inputs = (matches - mean) / scale
 
     def loss(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """With its gradient."""
+        """The penalised log loss, and its gradient."""
         slopes = coefficients[1:]
         wrong = expit(coefficients[0] + inputs @ slopes) - right
         gradient = np.concatenate([[np.mean(wrong)], wrong @ inputs / len(inputs) + RIDGE * slopes])
@@ -222,7 +235,7 @@ def fit(matches: NDArray[np.float64], right: NDArray[np.bool_]) -> NDArray[np.fl
 
 
 def log_loss(coefficients: NDArray[np.float64], matches: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Mean of minus the logarithm of the probability given to what is so."""
+    """The mean negative logarithm of the probability that was given to the true outcome."""
     evidence = coefficients[0] + matches @ coefficients[1:]
     return float(np.mean(np.logaddexp(0, np.where(right, -evidence, evidence))))
 

@@ -1,5 +1,6 @@
-"""The model card that lies beside a weights file."""
+"""The model card beside a weights file."""
 
+from pathlib import Path
 from typing import Any
 
 from engine.audio import FRAME_RATE
@@ -12,7 +13,7 @@ Embeds sheet-music snippets ({rows} x {columns} px at a staff space of {staff_sp
 ({excerpt_s:.1f} s) in one space of {dimension} dimensions, so that what sounds alike and looks alike lies close
 together.
 
-- Made by `scorefind train` at commit `{commit}`, from random weights. Licence of the weights: MIT, as the project's.
+- Made by `scorefind train` at commit `{commit}`, from {start}. Licence of the weights: MIT, as the project's.
 - Trained on {pieces} pieces ({onsets} onsets, {prints} prints, {recordings} recordings) that stand in no validation or
   test set, engraved in many fonts and layouts by Verovio (MusicXML, kern) and LilyPond (its own sources), degraded like
   prints and scans; performed expressively on {instruments} instruments, recorded in rooms and on old carriers.
@@ -35,12 +36,13 @@ Settings, as in the file's metadata:
 
 
 def text(name: str, record: dict[str, Any]) -> str:
-    """The card of a network; `record` is what `save_weights` keeps of its training."""
+    """The card of a network; `record` describes its training, as `save_weights` stores it."""
     settings, metrics = record["settings"], record["metrics"]
-    front_end = settings["front_end"]
+    front_end, start = settings["front_end"], settings["training"]["start"]
     return _TEXT.format(
         name=name,
         commit=record["commit"],
+        start=f"the weights `{Path(start).name}`" if start else "random weights",
         rows=front_end["strip_rows"],
         columns=front_end["snippet_px"],
         staff_space=front_end["staff_space_px"],
@@ -64,5 +66,5 @@ def text(name: str, record: dict[str, Any]) -> str:
     )
 
 
-_LOCAL = ("data", "folder", "run")
-"""Settings that name places on one machine."""
+_LOCAL = ("data", "folder", "run", "start")
+"""Settings that are paths on one machine; the card leaves them out."""

@@ -1,4 +1,7 @@
-"""What a training can be told: the tables of its TOML file, and what `--set` lays over them."""
+"""Settings of a training: the tables of its TOML file, and the values that `--set` puts over them.
+
+Names of fields are names in the TOML files, so renaming a field breaks configurations.
+"""
 
 import dataclasses
 import tomllib
@@ -21,46 +24,56 @@ class TrainingSettings:
     """Table [training] of the configuration."""
 
     name: str = "default"
+    """Name of the network and of its weights file."""
     run: Path = Path("runs/default")
+    """Folder of checkpoints, log and weights."""
     start: str = ""
-    """Weights file to start from, `shipped` for the one that comes with scorefind; none: random weights. The file's
+    """Weights file to start from; `shipped`: the file that comes with scorefind; empty: random weights. The file's
     architecture and front end must be those of this configuration."""
     learns: tuple[Kind, ...] = ("score", "recording")
-    """Pathways that learn; the weights of the others stay as they started."""
+    """Pathways that learn. The other pathway keeps the weights that it started with."""
     steps: int = 3000
-    """At most."""
+    """Steps after which the training ends; `plateau` may end it earlier."""
     batch: int = 256
+    """Pairs in a batch."""
     onsets_a_piece: int = 4
-    """Pairs drawn from each piece in a batch: the hard negatives."""
+    """Pairs drawn from each piece in a batch; pairs of one piece are hard negatives of each other."""
     loss: Literal["infonce", "ranking"] = "infonce"
     mask_near_duplicates: bool = True
-    """Whether nearly the same music is spared from being a negative."""
+    """Whether pairs of nearly the same music are not counted as negatives of each other."""
     optimizer: Literal["adamw", "adam"] = "adamw"
-    """`adam`: the decay is part of the gradient, so that 2e-5 stands for a loss of 1e-5 times the sum of squares."""
+    """`adam`: the weight decay is added to the gradient, so 2e-5 equals a loss of 1e-5 times the sum of squares."""
     schedule: Literal["cosine", "plateau", "trapezoid"] = "cosine"
-    """`plateau`: constant; after `patience` evaluations without a gain, back to the best weights at half the rate.
-    `trapezoid`: constant, then down to nothing over the last `cool_down_steps`; so a training can be carried on."""
+    """`cosine`: half a cosine down to a hundredth. `plateau`: constant; after `patience` evaluations without a gain,
+    the training goes back to the best weights and halves the rate. `trapezoid`: constant, then falls to 0 over the last
+    `cool_down_steps`; a checkpoint from before that can be trained for more steps."""
     learning_rate: float = 2e-3
+    """Highest learning rate."""
     weight_decay: float = 0.02
     warm_up_steps: int = 150
-    """Of `cosine` and `trapezoid`."""
+    """First steps, over which `cosine` and `trapezoid` raise the rate from 0."""
     cool_down_steps: int = 500
-    """Of `trapezoid`."""
+    """Last steps, over which `trapezoid` lowers the rate to 0."""
     averaging: float = 0.0
-    """Share of the averaged weights that each step keeps, .999 say; 0: weights are not averaged."""
+    """Share of the averaged weights that each step keeps, for example 0.999; 0: weights are not averaged. The share of
+    early steps is smaller (`trainer.kept_share`)."""
     patience: int = 60
-    """Evaluations; this and the next two are of `plateau`."""
+    """Evaluations without a gain before the first refinement of `plateau`."""
     refinement_patience: int = 10
+    """Evaluations without a gain before each further refinement of `plateau`."""
     refinements: int = 5
+    """Refinements of `plateau`; the training ends when one more is due."""
     evaluate_every: int = 250
-    """Steps; the weights are checkpointed, and what was made of the corpus since is loaded, at the same time."""
+    """Steps between two evaluations. Each also writes a checkpoint and loads the pieces that were made since."""
     validation_pairs: int = 2000
+    """Pairs of validation pieces, in batches of 250."""
     refit_pairs: int = 25_000
-    """Training pairs that a network's projection is fitted to at the end, if it has one."""
+    """Training pairs to which the projection is fitted at the end, if the network has a projection."""
     seed: int = 1
     threads: int = 2
+    """Threads that torch computes with."""
     loaders: int = 1
-    """Processes that make batches; a GPU learns from more pairs than one core makes."""
+    """Processes that make batches. A GPU learns from more pairs than one core makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +88,12 @@ class Configuration:
 
 
 def load_configuration(path: Path, overrides: Iterable[str] = ()) -> Configuration:
-    """The configuration in a TOML file, with `overrides` (each `table.name=value`, the value as in TOML) over it.
+    """The configuration in a TOML file, with the values of `overrides` put over those of the file.
 
-    A value that is no TOML is text: `training.run=runs/trial`.
-    Raises SettingsError for an unknown table or name, a value of the wrong type, or bands that the corpus lacks.
+    overrides: each is `table.name=value`, the value as in TOML. A value that is not valid TOML is text:
+        `training.run=runs/trial`.
+    Raises SettingsError for an unknown table or name, a value of the wrong type, or bands that the corpus does not
+    keep.
     """
     flags: dict[str, dict[str, Any]] = {field.name: {} for field in dataclasses.fields(Configuration)}
     for override in overrides:
@@ -97,12 +112,13 @@ def load_configuration(path: Path, overrides: Iterable[str] = ()) -> Configurati
     bands, kept = configuration.front_end.bands, configuration.corpus.bands
     if bands not in kept:
         raise SettingsError(
-            f"front_end.bands is {bands!r}, but corpus.bands keeps {', '.join(kept)} alone: add it there"
+            f"front_end.bands is {bands!r}, but corpus.bands keeps only {', '.join(kept)}: add {bands!r} there"
         )
     return configuration
 
 
 def _value(text: str) -> Any:
+    """The value of a TOML literal; the text itself if it is not a literal."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,7 +1,7 @@
-"""Scores in symbols -> the training corpus: engraved, printed, scanned; performed, played, recorded.
+"""Makes the training corpus from scores in symbols: engraved, printed, scanned; performed, played, recorded.
 
-A piece has prints (layout, font, damage) and recordings (performance, instrument, room, medium), one file each, from
-seeds of their own: so more can be added later, made in parallel and made again. The onsets of the score join any print
+A piece has prints (layout, font, damage) and recordings (performance, instrument, room, medium). Each is one file and
+has its own seed, so files can be added later, made in parallel, and made again. The onsets of the score join any print
 of a piece with any recording of it. `python -m indexer.training.corpus CONFIG.toml` makes what is missing.
 """
 
@@ -41,7 +41,7 @@ from indexer.synthesis.synthesise import default_soundfont
 logger = logging.getLogger(__name__)
 
 STRIP_MARGIN_PX = 16
-"""Rows a strip has more than a snippet, so that training can shift snippets up and down; working scale."""
+"""Rows that a strip has more than a snippet, at the working scale; training shifts snippets up and down by them."""
 
 SAME_ONSET_QUARTERS = 0.1
 """Notes closer than this are one onset: arpeggios and grace notes."""
@@ -49,40 +49,43 @@ SAME_ONSET_QUARTERS = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusSettings:
-    """What the corpus is made of; table [corpus] of the configuration."""
+    """Settings of the corpus; table [corpus] of the configuration."""
 
     data: Path = Path("data")
     """Folder of the scores; `manifests` and the paths in them start here."""
     manifests: tuple[str, ...] = ()
-    """CSV files with the columns id and path; scores are MusicXML, kern, MEI or LilyPond, told by their suffixes."""
+    """CSV files with the columns id and path. A score's suffix says its format: MusicXML, kern, MEI or LilyPond."""
     splits: str = "splits.csv"
     """CSV file with the columns id and split (train or val)."""
     instruments: str = ""
-    """CSV file with the columns instrument (`instruments.load`, from `data` on), split, and share: how often it plays.
-    The file is looked for in `data`, then beside this module. None: the SoundFont that a package carries."""
+    """CSV file with the columns instrument (a name for `instruments.load`, relative to `data`), split, and share (how
+    often the instrument plays). The file is in `data` or beside this module. Empty: the SoundFont of pretty_midi."""
     responses: str = ""
-    """Folder of impulse responses with irs.csv, from `data` on; a fifth of them are for validation alone."""
+    """Folder of impulse responses with irs.csv, relative to `data`; a fifth of them are for validation alone."""
     noises: str = ""
-    """Folder of noise beds with noise.csv, from `data` on."""
+    """Folder of noise beds with noise.csv, relative to `data`."""
     bands: tuple[Bands, ...] = ("quarter_tone",)
-    """The spectrograms that are kept of each recording."""
+    """Spectrograms that are stored of each recording."""
     folder: Path = Path("corpus")
-    """Where prints and recordings go."""
+    """Folder of the prints and recordings."""
     train_pieces: int = 1200
+    """Largest number of training pieces."""
     val_pieces: int = 60
+    """Largest number of validation pieces."""
     prints: int = 1
-    """Of each training piece; validation pieces have one print and one recording."""
+    """Prints of each training piece. A validation piece has one print and one recording."""
     recordings: int = 1
+    """Recordings of each training piece."""
     pages: int = 4
-    """At most so many pages of a piece are engraved."""
+    """Largest number of pages that are engraved of a piece."""
     seconds: float = 200.0
-    """At most so much of a performance is kept."""
+    """Largest length that is kept of a performance, in seconds."""
     page_damage: float = 1.0
-    """0: pages as engraved; 1: as badly printed, kept and scanned as pages are."""
+    """Strength of the damage to pages. 0: none; 1: as in real prints and scans."""
     sound_damage: float = 1.0
-    """0: sound as synthesised; 1: as badly tuned, reverberant, noisy and compressed as recordings are."""
+    """Strength of the damage to sound. 0: none; 1: as detuned, reverberant, noisy and compressed as real recordings."""
     freedom: float = 1.0
-    """0: played as a machine plays; 1: as freely as people do."""
+    """Freedom of the performances. 0: as exact as a machine; 1: as free as pianists."""
     seed: int = 1
 
 
@@ -92,29 +95,29 @@ class Print:
 
     piece: str
     quarters: NDArray[np.float64]
-    """(onsets,) from the start of the piece, rising."""
+    """float64 (onsets,): onsets in quarters from the start of the piece, rising."""
     strip: NDArray[np.uint8]
-    """((strip_rows + STRIP_MARGIN_PX) / 2, width): the unrolled systems at half the working scale, white = 255."""
+    """uint8 ((strip_rows + STRIP_MARGIN_PX) / 2, width): the unrolled systems at half scale, white = 255."""
     columns: NDArray[np.float32]
-    """(onsets,) where in the strip each onset stands."""
+    """float32 (onsets,): column of the strip where each onset stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """One performance of a piece on some instrument, recorded."""
+    """One recorded performance of a piece on one instrument."""
 
     piece: str
     beat_quarter: NDArray[np.float64]
-    """(beats,) points of the score ..."""
+    """float64 (beats,): points of the score, in quarters from the start of the piece."""
     beat_frame: NDArray[np.float32]
-    """(beats,) ... and the frames in which they are reached."""
+    """float32 (beats,): frame in which the performance reaches each of these points."""
     published: NDArray[np.uint8]
-    """(92, frames), magnitudes in the code of `encoded`; 0 frames if it is not kept."""
+    """uint8 (92, frames): magnitudes as `encoded` codes them; 0 frames if this spectrogram is not stored."""
     quarter_tone: NDArray[np.uint8]
-    """(184, frames), likewise."""
+    """uint8 (184, frames): magnitudes as `encoded` codes them; 0 frames if this spectrogram is not stored."""
 
     def codes(self, bands: Bands) -> NDArray[np.uint8]:
-        """The spectrogram of these bands. Raises ValueError if the corpus does not keep it."""
+        """The coded spectrogram of these bands. Raises ValueError if the corpus does not store it."""
         codes = self.published if bands == "published" else self.quarter_tone
         if codes.shape[1] == 0:
             raise ValueError(f"recordings of {self.piece} have no {bands!r} spectrogram: see corpus.bands")
@@ -123,7 +126,7 @@ class Played:
 
 _CODES_A_DECADE = 42
 _CODE_FLOOR = 1e-4
-"""Magnitude below which the code is linear; above it a step is 5.6 % and the largest magnitude 117."""
+"""Magnitude below which the code is linear. Above it, a step is 5.6 %; the largest magnitude is 117."""
 
 
 def encoded(magnitude: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -139,23 +142,23 @@ def decoded() -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Take:
-    """A print and a recording of a piece, joined by the onsets that both hold."""
+    """A print and a recording of a piece, joined by the onsets that both contain."""
 
     piece: str
     quarters: NDArray[np.float64]
-    """(onsets,) from the start of the piece."""
+    """float64 (onsets,): onsets in quarters from the start of the piece."""
     strip: NDArray[np.uint8]
-    """As `Print.strip`."""
+    """The strip of the print (`Print.strip`)."""
     columns: NDArray[np.float32]
-    """(onsets,) where in the strip each onset stands."""
+    """float32 (onsets,): column of the strip where each onset stands."""
     spectrogram: NDArray[np.float32]
-    """(bands, frames): log10(1 + magnitude)."""
+    """float32 (bands, frames): log10(1 + magnitude)."""
     frames: NDArray[np.float32]
-    """(onsets,) when each sounds."""
+    """float32 (onsets,): frame in which each onset sounds."""
 
 
 def joined(printed: Print, played: Played, bands: Bands) -> Take:
-    """The take that a print and a recording of one piece make."""
+    """The take made of a print and a recording of one piece; onsets after the end of the recording are left out."""
     codes = played.codes(bands)
     frames = np.interp(printed.quarters, played.beat_quarter, played.beat_frame).astype(np.float32)
     kept = frames < codes.shape[1]
@@ -171,7 +174,7 @@ def joined(printed: Print, played: Played, bands: Bands) -> Take:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """All prints and recordings that have been made of a piece; at least one of each."""
+    """All prints and recordings of a piece, at least one of each."""
 
     name: str
     prints: tuple[Print, ...]
@@ -179,17 +182,19 @@ class Piece:
 
 
 def save(made: Print | Played, path: Path) -> None:
-    """Writes a print or a recording; the file appears whole or not at all."""
+    """Writes a print or a recording; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **{field.name: getattr(made, field.name) for field in dataclasses.fields(made)})
 
 
 def load_print(path: Path) -> Print:
+    """The print in a file that `save` wrote."""
     return Print(**_loaded(path))
 
 
 def load_recording(path: Path) -> Played:
+    """The recording in a file that `save` wrote."""
     return Played(**_loaded(path))
 
 
@@ -200,7 +205,7 @@ def _loaded(path: Path) -> dict[str, Any]:
 
 
 class Corpus:
-    """What has been made of a split, in memory. `refresh` takes in what has been made since."""
+    """The prints and recordings of a split, in memory. `refresh` loads the files that were made since."""
 
     def __init__(self, settings: CorpusSettings, split: str) -> None:
         self._folder = settings.folder / split
@@ -226,14 +231,15 @@ Made = TypeVar("Made", bound=Print | Played)
 
 
 def _by_piece(made: Mapping[Path, Made]) -> dict[str, tuple[Made, ...]]:
-    found: dict[str, list[Made]] = {}
+    """The prints or recordings of each piece, in the order of their paths."""
+    by_piece: dict[str, list[Made]] = {}
     for path in sorted(made):
-        found.setdefault(made[path].piece, []).append(made[path])
-    return {piece: tuple(some) for piece, some in found.items()}
+        by_piece.setdefault(made[path].piece, []).append(made[path])
+    return {piece: tuple(files) for piece, files in by_piece.items()}
 
 
 def takes(settings: CorpusSettings, split: str, bands: Bands) -> Iterator[Take]:
-    """The first print of each piece of a split with its first recording, one after the other from disk."""
+    """Yields the first print of each piece of a split joined with its first recording, loaded one after the other."""
     folder = settings.folder / split
     for path in sorted(folder.glob("prints/*.0.npz")):
         played = folder / "recordings" / path.name
@@ -243,20 +249,21 @@ def takes(settings: CorpusSettings, split: str, bands: Bands) -> Iterator[Take]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Prints and recordings of one piece that are to be made."""
+    """Prints and recordings of one piece that must be made."""
 
     piece: str
     score: Path
     split: str
     prints: tuple[int, ...]
+    """Numbers of the missing prints; each has its own seed."""
     recordings: tuple[int, ...]
-    """Numbers of what is missing; each has a seed of its own."""
+    """Numbers of the missing recordings; each has its own seed."""
 
 
 def make(settings: CorpusSettings, front_end: FrontEnd, jobs: int) -> None:
-    """Makes what is not there yet, in `jobs` processes; a score that fails is logged and passed over.
+    """Makes the missing prints and recordings in `jobs` processes; a score that fails is logged and left out.
 
-    Raises SettingsError if an instrument, room or noise is missing, OSError if a list of scores is.
+    Raises SettingsError if an instrument, room or noise is missing, and OSError if a list of scores is missing.
     """
     _check_sounds(settings)
     missing = [job for split in ("val", "train") for job in _jobs(settings, split)]
@@ -268,41 +275,43 @@ def make(settings: CorpusSettings, front_end: FrontEnd, jobs: int) -> None:
 
 
 def _check_sounds(settings: CorpusSettings) -> None:
+    """Raises SettingsError if an instrument, or a list of rooms or noises, is missing or cannot be read."""
     try:
         for split in ("train", "val"):
-            for name in _band(settings, split).names:
+            for name in _ensemble(settings, split).names:
                 instruments.load(name)
             _acoustics(settings, split)
     except (OSError, ValueError, KeyError) as exc:
         raise SettingsError(f"the corpus cannot be played: {exc}") from exc
     finally:
-        instruments.load.cache_clear()  # workers load their own
+        instruments.load.cache_clear()  # each worker process loads its own
 
 
 def is_made(settings: CorpusSettings, split: str) -> bool:
-    """Whether there is any piece of a split with both a print and a recording."""
+    """Whether a split has a piece with both a print and a recording."""
     folder = settings.folder / split
     printed = {path.name.rsplit(".", 2)[0] for path in folder.glob("prints/*.npz")}
     return any(path.name.rsplit(".", 2)[0] in printed for path in folder.glob("recordings/*.npz"))
 
 
 def engraver(score: Path) -> Engraver | LilyPondEngraver:
-    """The engraver of this kind of score. Raises EngravingError if it cannot read the score."""
+    """The engraver for a score's format. Raises EngravingError if it cannot read the score."""
     return LilyPondEngraver(score) if score.suffix in lilypond.SUFFIXES else Engraver(score)
 
 
 def _jobs(settings: CorpusSettings, split: str) -> Iterator[Job]:
-    """What is missing: first every piece once, in a shuffled order that does not depend on how many are asked.
+    """Yields what is missing, in rounds over all pieces: a second print only after every piece has its first.
 
-    A round makes one more print, as far as they go, and its share of the recordings.
+    A round makes one more print of each piece, and its share of the recordings. The order of the pieces does not depend
+    on their number, so a larger corpus starts with the same pieces.
     """
     folder = settings.folder / split
     training = split == "train"
     prints, recordings = (settings.prints, settings.recordings) if training else (1, 1)
-    found = pieces(settings, split)[: settings.train_pieces if training else settings.val_pieces]
+    scores = pieces(settings, split)[: settings.train_pieces if training else settings.val_pieces]
     rounds = max(1, min(prints, recordings))
     for turn in range(rounds):
-        for piece, score in found:
+        for piece, score in scores:
             job = Job(
                 piece=piece,
                 score=score,
@@ -315,22 +324,23 @@ def _jobs(settings: CorpusSettings, split: str) -> Iterator[Job]:
 
 
 def _missing(folder: Path, piece: str, numbers: range) -> list[int]:
+    """The numbers for which the piece has no file yet."""
     return [number for number in numbers if not (folder / f"{piece}.{number}.npz").exists()]
 
 
 def pieces(settings: CorpusSettings, split: str) -> list[tuple[str, Path]]:
-    """Id and file of the scores of a split, in a shuffled order that does not depend on anything else."""
+    """Id and file of each score of a split, in the order of a checksum of the id."""
     with (settings.data / settings.splits).open(newline="") as file:
-        wanted = {row["id"] for row in csv.DictReader(file) if row["split"] == split}
-    found: list[tuple[str, Path]] = []
+        ids = {row["id"] for row in csv.DictReader(file) if row["split"] == split}
+    scores: list[tuple[str, Path]] = []
     for manifest in settings.manifests:
         with (settings.data / manifest).open(newline="") as file:
-            found += [(row["id"], settings.data / row["path"]) for row in csv.DictReader(file) if row["id"] in wanted]
-    return sorted(found, key=lambda piece: zlib.crc32(piece[0].encode()))
+            scores += [(row["id"], settings.data / row["path"]) for row in csv.DictReader(file) if row["id"] in ids]
+    return sorted(scores, key=lambda piece: zlib.crc32(piece[0].encode()))
 
 
 def _make(job: Job, *, settings: CorpusSettings, front_end: FrontEnd) -> None:
-    """Makes the prints and recordings of a job from one reading of the score."""
+    """Makes the prints and recordings of a job; reads the score once for all of them."""
     music = engraver(job.score)
     folder, seed = settings.folder / job.split, (settings.seed, zlib.crc32(job.piece.encode()))
     for number in job.prints:
@@ -344,7 +354,7 @@ def _make(job: Job, *, settings: CorpusSettings, front_end: FrontEnd) -> None:
 
 
 def distinct_onsets(quarters: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of rising onsets, the first of each run that counts as one: no two are closer than SAME_ONSET_QUARTERS."""
+    """The rising onsets without those that follow another within SAME_ONSET_QUARTERS."""
     return quarters[np.diff(quarters, prepend=-1.0) > SAME_ONSET_QUARTERS]
 
 
@@ -355,7 +365,7 @@ def _print(
     front_end: FrontEnd,
     rng: np.random.Generator,
 ) -> Print:
-    """The engraved and degraded systems unrolled at half scale, and the column of every onset."""
+    """A print: the engraved and degraded systems unrolled at half scale, and the column of every onset."""
     layout = random_layout(rng)
     scale_error = float(rng.normal(1.0, 0.03))
     strips: list[NDArray[np.uint8]] = []
@@ -367,8 +377,7 @@ def _print(
         for system in page.systems:
             course = _course(system, degraded, page.image.shape[1], scale_error)
             strip = _half_strip(image, course, front_end)
-            share = _along(page, system, degraded, course)
-            for quarter, x in share:
+            for quarter, x in _onset_places(page, system, degraded, course):
                 column_of.setdefault(quarter, left + x * strip.shape[1])
             strips.append(strip)
             left += strip.shape[1]
@@ -378,7 +387,7 @@ def _print(
 
 
 def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: float) -> SystemCourse:
-    """Where the system runs on the degraded page; the staff space is off by what detection may be off."""
+    """The course of a system on the degraded page; its staff space is multiplied by the error of a detector."""
     box = system.box
     xs = np.linspace(box.x0, box.x1, 24) * width_px
     middle = degraded.warp(np.stack([xs, np.full(24, (box.y0 + box.y1) / 2 * width_px)], axis=1))
@@ -391,7 +400,7 @@ def _course(system: System, degraded: DegradedPage, width_px: int, scale_error: 
 
 
 def _half_strip(image: NDArray[np.uint8], course: SystemCourse, front_end: FrontEnd) -> NDArray[np.uint8]:
-    """The system at half the working scale with margin rows; the scale is that of a strip without them."""
+    """The system at half the working scale, with margin rows; the scale is that of a strip without margin rows."""
     scale = strip_scale(course, front_end)
     roomy = dataclasses.replace(
         front_end, strip_rows=front_end.strip_rows + STRIP_MARGIN_PX, staff_space_px=scale * course.staff_space
@@ -401,20 +410,20 @@ def _half_strip(image: NDArray[np.uint8], course: SystemCourse, front_end: Front
     return np.asarray(cv2.resize(strip, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _along(
+def _onset_places(
     page: EngravedPage, system: System, degraded: DegradedPage, course: SystemCourse
 ) -> list[tuple[float, float]]:
-    """Onset and place, as a share of the system's length, of the system's notes; one place an onset."""
-    mine = page.note_system == system.number
-    quarters, width = page.note_quarter[mine], page.image.shape[1]
+    """The onsets in a system, each with its place as a share of the system's length: the median over its notes."""
+    inside = page.note_system == system.number
+    quarters, width = page.note_quarter[inside], page.image.shape[1]
     middle = np.full(len(quarters), (system.box.y0 + system.box.y1) / 2 * width)
-    x = degraded.warp(np.stack([page.note_x[mine] * width, middle], axis=1))[:, 0]
+    x = degraded.warp(np.stack([page.note_x[inside] * width, middle], axis=1))[:, 0]
     share = (x - course.xs[0]) / (course.xs[-1] - course.xs[0])
     return [(quarter, float(np.median(share[quarters == quarter]))) for quarter in np.unique(quarters)]
 
 
 def _record(job: Job, notes: ScoreNotes, settings: CorpusSettings, rng: np.random.Generator) -> Played:
-    """The notes performed, played on a random instrument and recorded in a random room."""
+    """A recording: the notes performed, played on a random instrument and recorded in a random room."""
     performance = perform(notes, random_style(notes, rng, settings.freedom), rng).until(settings.seconds)
     sound = _instrument(settings, job.split, rng).play(performance, random_condition(rng), rng)
     sound /= np.float32(max(1.0, float(np.abs(sound).max(initial=0.0))))
@@ -430,38 +439,43 @@ def _record(job: Job, notes: ScoreNotes, settings: CorpusSettings, rng: np.rando
 
 
 @dataclass(frozen=True, slots=True)
-class _Band:
-    """The instruments of a split, and the probability of each."""
+class _Ensemble:
+    """Names of the instruments of a split, and the probability of each."""
 
     names: tuple[str, ...]
     probabilities: NDArray[np.float64]
 
 
 @lru_cache(maxsize=4)
-def _band(settings: CorpusSettings, split: str) -> _Band:
-    """Raises OSError if the list or a file of it is missing, ValueError if the split has no instruments."""
+def _ensemble(settings: CorpusSettings, split: str) -> _Ensemble:
+    """The instruments of a split.
+
+    Raises OSError if the list of instruments is missing, and ValueError if it has none of this split.
+    """
     if not settings.instruments:
-        return _Band((f"{default_soundfont()}#0",), np.ones(1))
+        return _Ensemble((f"{default_soundfont()}#0",), np.ones(1))
     listed = settings.data / settings.instruments
     with (listed if listed.exists() else Path(__file__).with_name(settings.instruments)).open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     if not rows:
         raise ValueError(f"{settings.instruments}: expected instruments of the split {split!r}, got none")
     shares = np.array([float(row["share"]) for row in rows])
-    return _Band(tuple(str(settings.data / row["instrument"]) for row in rows), shares / shares.sum())
+    return _Ensemble(tuple(str(settings.data / row["instrument"]) for row in rows), shares / shares.sum())
 
 
 def instrument_count(settings: CorpusSettings) -> int:
-    """How many instruments the training pieces are played on."""
-    return len(_band(settings, "train").names)
+    """Number of instruments that training pieces are played on."""
+    return len(_ensemble(settings, "train").names)
 
 
 def _instrument(settings: CorpusSettings, split: str, rng: np.random.Generator) -> instruments.Instrument:
-    band = _band(settings, split)
-    return instruments.load(band.names[int(rng.choice(len(band.names), p=band.probabilities))])
+    """A random instrument of the split."""
+    ensemble = _ensemble(settings, split)
+    return instruments.load(ensemble.names[int(rng.choice(len(ensemble.names), p=ensemble.probabilities))])
 
 
 def _acoustics(settings: CorpusSettings, split: str) -> Acoustics:
+    """The rooms, media and noises of the split."""
     responses = settings.data / settings.responses if settings.responses else None
     noises = settings.data / settings.noises if settings.noises else None
     return acoustics(responses, noises, split)
@@ -470,7 +484,7 @@ def _acoustics(settings: CorpusSettings, split: str) -> Acoustics:
 def main() -> None:
     process.prepare()
     parser = argparse.ArgumentParser(description="Make the training corpus that a configuration describes.")
-    parser.add_argument("config", type=Path, help="TOML file, as indexer/training/default.toml")
+    parser.add_argument("config", type=Path, help="TOML file like indexer/training/default.toml")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -1,4 +1,4 @@
-"""Values made by several processes and handed over in order: batches, where one core makes them too slowly."""
+"""Makes values in several processes and yields them in order: batches, which one core makes too slowly for a GPU."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -9,10 +9,12 @@ T = TypeVar("T")
 
 
 def in_order(make: Callable[[int], T], numbers: range, processes: int) -> Iterator[T]:
-    """make(number) for each number; with more than one process, each is made while those before it are used.
+    """Yields make(number) for each number, in order; several processes make the next values while one is used.
 
-    The processes are forked, so that they share what `make` refers to instead of getting gigabytes of it each; it may
-    touch neither CUDA nor a lock. A process waits with its value until it is fetched. Raises EOFError if one dies.
+    The processes are forked: they share the gigabytes that `make` refers to instead of copying them. `make` may use
+    neither CUDA nor a lock. Each process holds one finished value until the caller fetches it. With `processes` 1,
+    `make` runs in this process.
+    Raises EOFError if a process dies.
     """
     if processes == 1:
         yield from map(make, numbers)
@@ -23,7 +25,7 @@ def in_order(make: Callable[[int], T], numbers: range, processes: int) -> Iterat
         receiver, sender = context.Pipe(duplex=False)
         worker = context.Process(target=_send, args=(make, numbers[first::processes], sender), daemon=True)
         worker.start()
-        sender.close()  # the worker's end alone stays open, so that its death is seen
+        sender.close()  # only the worker's end stays open, so that the worker's death ends `recv` with EOFError
         workers.append(worker)
         receivers.append(receiver)
     try:
@@ -36,5 +38,6 @@ def in_order(make: Callable[[int], T], numbers: range, processes: int) -> Iterat
 
 
 def _send(make: Callable[[int], T], numbers: range, sender: "Connection[T, None]") -> None:
+    """Sends make(number) for each number; runs in a worker process."""
     for number in numbers:
         sender.send(make(number))

@@ -1,15 +1,16 @@
-"""What training minimises."""
+"""The losses that training minimises."""
 
 import torch
 from torch import Tensor
 
 
 def symmetric_infonce(score: Tensor, recording: Tensor, log_scale: Tensor, ignored: Tensor) -> Tensor:
-    """Cross-entropy of finding each pair's other half among all of the batch, averaged over both directions.
+    """Cross-entropy of finding each pair's other half among those of the whole batch, averaged over both directions.
 
-    score, recording: float (n, 32) unit vectors, row i of both being one pair. log_scale: logarithm of the inverse
-    temperature, learned. ignored: bool (n, n), True where row i and column j are nearly the same music, so that
-    the one is no honest negative of the other; the diagonal is False.
+    score, recording: float (n, 32) unit vectors; row i of both is one pair.
+    log_scale: logarithm of the inverse temperature, learned.
+    ignored: bool (n, n), True where pairs i and j are nearly the same music, so that neither is a negative of the
+        other; the diagonal is False.
     Returns a scalar.
     Source: van den Oord et al. 2018 (InfoNCE); Radford et al. 2021, section 2.3 (both directions, learned scale).
     """
@@ -22,10 +23,10 @@ def symmetric_infonce(score: Tensor, recording: Tensor, log_scale: Tensor, ignor
 
 
 def pairwise_ranking(score: Tensor, recording: Tensor, ignored: Tensor, margin: float = 0.7) -> Tensor:
-    """By how much each snippet's own excerpt fails to be more similar, by a margin, than each other excerpt.
+    """The mean amount by which the similarity of a wrong excerpt exceeds that of the right one minus a margin.
 
     score, recording, ignored: as in `symmetric_infonce`. Snippets are the only anchors, as published.
-    Returns a scalar: the mean over i and j != i, ignored pairs left out, of max(0, margin - s_ii + s_ij).
+    Returns a scalar: the mean of max(0, margin - s_ii + s_ij) over all i and j != i that are not ignored.
     Source: Kiros et al. 2014; Dorfer et al., TISMIR 2018, section 3.2.
     """
     similarity = score @ recording.T

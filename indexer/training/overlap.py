@@ -1,7 +1,8 @@
-"""Is anything that is tested on in what is trained on? Pieces compared by their top lines, in whatever key.
+"""Finds test pieces that are also in the training set, by comparing the intervals of their top lines.
 
-`python -m indexer.training.overlap --trained SCORES --tested SCORES` lists the pairs of pieces that share too much.
-SCORES are files, folders, or manifests (CSV with the columns id and path) of scores and MIDI files.
+`python -m indexer.training.overlap --trained SCORES --tested SCORES` lists the pairs of pieces that share too many
+phrases, whatever their keys. SCORES are files, folders, or manifests (CSV with the columns id and path) of scores and
+MIDI files.
 """
 
 import argparse
@@ -19,26 +20,27 @@ from engine.workers import Failure, each
 from indexer.synthesis.engrave import EngravingError, ScoreNotes
 from indexer.training.corpus import engraver
 
-LENGTH = 10
-"""Intervals of a phrase that is looked up."""
+PHRASE_INTERVALS = 10
+"""Number of intervals in a phrase."""
 
-SUSPICIOUS = 0.05
-"""Two pieces that share at least this part of the shorter one's phrases are listed. Two encodings of one rag share 0.11
-to 0.5 of them, by their editors' ways with ties and ornaments; different pieces, 2,944 pairs, none more than 0.013."""
+MIN_SHARE = 0.05
+"""Pairs of pieces are listed if they share at least this part of the shorter piece's phrases. Two encodings of one rag
+share 0.11 to 0.5, because editors treat ties and ornaments differently; of 2,944 pairs of different pieces, no pair
+shares more than 0.013."""
 
 _SCORES = (".krn", ".mei", ".musicxml", ".mxl", ".xml", ".ly")
 _MIDI = (".mid", ".midi")
-_TOGETHER = 0.05
+_SAME_ONSET = 0.05
 """Notes closer than this, in quarters or seconds, are one onset."""
-_PLAIN = 3
-"""Phrases of so few different intervals, scales and repeated notes, are everybody's and prove nothing."""
+_MIN_DIFFERENT_INTERVALS = 4
+"""Phrases with fewer different intervals (scales, repeated notes) occur in many pieces and are left out."""
 
 Phrases = frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """Two pieces and the part of the shorter one's phrases that both have."""
+    """Two pieces, and the share of the shorter piece's phrases that both have."""
 
     trained: str
     tested: str
@@ -46,22 +48,22 @@ class Shared:
 
 
 def phrases(notes: ScoreNotes) -> Phrases:
-    """The different runs of LENGTH intervals in a piece's top line, without the plainest ones."""
+    """The phrases of a piece: the different runs of PHRASE_INTERVALS intervals in its top line, plain runs left out."""
     intervals = np.clip(np.diff(top_line(notes)), -127, 127).astype(np.int8)
-    if len(intervals) < LENGTH:
+    if len(intervals) < PHRASE_INTERVALS:
         return frozenset()
-    runs = np.lib.stride_tricks.sliding_window_view(intervals, LENGTH)
-    return frozenset(run.tobytes() for run in runs if len(set(run.tolist())) > _PLAIN)
+    runs = np.lib.stride_tricks.sliding_window_view(intervals, PHRASE_INTERVALS)
+    return frozenset(run.tobytes() for run in runs if len(set(run.tolist())) >= _MIN_DIFFERENT_INTERVALS)
 
 
 def top_line(notes: ScoreNotes) -> NDArray[np.int64]:
-    """int64 (m,): the highest pitch of each onset, unless a higher note is still in the first half of its length."""
+    """The highest pitch of each onset, int64 (m,), except under a higher note in the first half of its length."""
     order = np.lexsort((-notes.pitch, notes.onset_quarter))
     line: list[int] = []
     held_pitch, held_until, last = -1, 0.0, -np.inf
     for index in order:
         onset, pitch = float(notes.onset_quarter[index]), int(notes.pitch[index])
-        together = onset - last < _TOGETHER
+        together = onset - last < _SAME_ONSET
         if (onset < held_until or together) and pitch <= held_pitch:
             continue
         if together and line:
@@ -72,46 +74,49 @@ def top_line(notes: ScoreNotes) -> NDArray[np.int64]:
     return np.array(line, np.int64)
 
 
-def compare(trained: Mapping[str, Phrases], tested: Mapping[str, Phrases], least: float = SUSPICIOUS) -> list[Shared]:
-    """The pairs that share at least this part of the shorter piece's phrases, most suspicious first."""
-    found = [
+def compare(
+    trained: Mapping[str, Phrases], tested: Mapping[str, Phrases], min_share: float = MIN_SHARE
+) -> list[Shared]:
+    """The pairs that share at least `min_share` of the shorter piece's phrases, largest share first."""
+    pairs = [
         Shared(trained=one, tested=other, share=len(a & b) / min(len(a), len(b)))
         for one, a in trained.items()
         for other, b in tested.items()
         if a and b
     ]
-    return sorted((pair for pair in found if pair.share >= least), key=lambda pair: -pair.share)
+    return sorted((pair for pair in pairs if pair.share >= min_share), key=lambda pair: -pair.share)
 
 
 def performed_notes(path: Path) -> ScoreNotes:
-    """The notes of a MIDI file, in seconds for quarters. Raises EngravingError if it is none."""
+    """The notes of a MIDI file, with seconds in place of quarters. Raises EngravingError if the file is not MIDI."""
     try:
         messages = list(mido.MidiFile(path))
     except (OSError, EOFError, ValueError, KeyError) as exc:
         raise EngravingError(path, f"expected a MIDI file: {exc}") from exc
-    now, sounding, heard = 0.0, dict[tuple[int, int], float](), list[tuple[float, float, int]]()
+    now, sounding, ended = 0.0, dict[tuple[int, int], float](), list[tuple[float, float, int]]()
     for message in messages:
         now += message.time
         if message.type in ("note_on", "note_off"):
             key = (message.channel, message.note)
             if key in sounding:
                 start = sounding.pop(key)
-                heard.append((start, now - start, message.note))
+                ended.append((start, now - start, message.note))
             if message.type == "note_on" and message.velocity:
                 sounding[key] = now
-    columns = np.array(sorted(heard), np.float64).reshape(-1, 3)
+    columns = np.array(sorted(ended), np.float64).reshape(-1, 3)
     return ScoreNotes(onset_quarter=columns[:, 0], duration_quarter=columns[:, 1], pitch=columns[:, 2].astype(np.int64))
 
 
 def _phrases_of(path: Path) -> Phrases:
+    """The phrases of a score or a MIDI file."""
     return phrases(performed_notes(path) if path.suffix in _MIDI else engraver(path).notes())
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    """Name and path of each piece of a manifest, a folder, or a single file."""
+    """Yields name and path of each piece of a manifest, of a folder, or of a single file."""
     if path.suffix == ".csv":
         with path.open(newline="") as file:
-            # Paths of a manifest start where the corpus's do: beside the manifest's own folder.
+            # As in the corpus, paths are relative to the folder that holds the manifest's folder.
             yield from ((row["id"], path.parent.parent / row["path"]) for row in csv.DictReader(file))
     elif path.is_dir():
         yield from ((file.stem, file) for file in sorted(path.rglob("*")) if file.suffix in _SCORES + _MIDI)
@@ -120,7 +125,7 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _read(sources: Sequence[Path], jobs: int) -> dict[str, Phrases]:
-    """The phrases of every piece; one that cannot be read is named and passed over."""
+    """The phrases of every piece by name; prints the cause for each piece that cannot be read."""
     names = {file: name for source in sources for name, file in _files(source)}
     pieces: dict[str, Phrases] = {}
     for file, result in each(_phrases_of, list(names), jobs=jobs, expected=(EngravingError,)):
@@ -133,17 +138,17 @@ def _read(sources: Sequence[Path], jobs: int) -> dict[str, Phrases]:
 
 def main() -> None:
     process.prepare()
-    parser = argparse.ArgumentParser(description="List the pieces tested on that are found in what is trained on.")
+    parser = argparse.ArgumentParser(description="List test pieces that are also in the training set.")
     parser.add_argument("--trained", type=Path, nargs="+", required=True, help="scores: files, folders or manifests")
-    parser.add_argument("--tested", type=Path, nargs="+", required=True, help="scores or performances, likewise")
-    parser.add_argument("--least", type=float, default=SUSPICIOUS, help="part of the shorter piece shared")
+    parser.add_argument("--tested", type=Path, nargs="+", required=True, help="scores or MIDI files, likewise")
+    parser.add_argument("--least", type=float, default=MIN_SHARE, help="smallest share of the shorter piece's phrases")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     arguments = parser.parse_args()
     trained, tested = _read(arguments.trained, arguments.jobs), _read(arguments.tested, arguments.jobs)
-    found = compare(trained, tested, arguments.least)
-    for pair in found:
+    pairs = compare(trained, tested, arguments.least)
+    for pair in pairs:
         print(f"{pair.share:4.0%}  {pair.trained}  {pair.tested}")  # noqa: T201
-    print(f"{len(trained)} x {len(tested)} pieces compared, {len(found)} pairs found")  # noqa: T201
+    print(f"{len(trained)} x {len(tested)} pieces compared, {len(pairs)} pairs listed")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Pieces in memory -> batches of snippet pairs, with light augmentation.
+"""Draws batches of pairs (a snippet and an excerpt) from pieces in memory, with light augmentation.
 
-Heavy damage (scans, rooms) is done once, when the corpus is made; here only what costs microseconds a pair: shifts,
+Heavy damage (scans, rooms) is done once, when the corpus is made. Augmentation here costs microseconds a pair: shifts,
 contrast, tempo by resampling an excerpt in time, equalisation and noise in the magnitude domain.
 """
 
@@ -16,25 +16,26 @@ from engine.config import FrontEnd
 from indexer.training.corpus import Piece, Played, decoded
 
 NEAR_DUPLICATE_QUARTERS = 1.0
-"""Two onsets of one piece closer than this are not each other's negatives."""
+"""Two onsets of one piece that are closer than this, in quarters, are not negatives of each other."""
 
 _EQUALISER_KNOTS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """How far a pair is moved from what its take holds; table [augmentation] of the configuration."""
+    """Strengths of the random changes to a pair; table [augmentation] of the configuration."""
 
     shift_px: int = 4
-    """Sideways, and up and down; pixels at half the working scale."""
+    """Largest shift of a snippet in each direction, in pixels at half the working scale."""
     contrast: float = 0.3
+    """Standard deviation of the logarithm of a snippet's gamma, and largest share of ink that fades."""
     tempo: float = 0.28
-    """Standard deviation of the logarithm of the factor by which an excerpt is played faster or slower; at most 2.5
-    of them, so that 0.28 spans half to twice the tempo."""
+    """Standard deviation of the logarithm of an excerpt's tempo factor, cut at 2.5 deviations: 0.28 spans half to twice
+    the tempo."""
     equalisation: float = 0.25
-    """Standard deviation of the logarithm of smooth gains over the bands."""
+    """Standard deviation of the logarithm of the bands' gains, which change smoothly from band to band."""
     noise: float = 0.05
-    """Largest mean magnitude of noise added to an excerpt, in parts of its own."""
+    """Largest mean magnitude of the noise added to an excerpt, relative to the excerpt's own mean magnitude."""
 
 
 NO_AUGMENTATION = Augmentation(shift_px=0, contrast=0.0, tempo=0.0, equalisation=0.0, noise=0.0)
@@ -42,32 +43,32 @@ NO_AUGMENTATION = Augmentation(shift_px=0, contrast=0.0, tempo=0.0, equalisation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """n pairs."""
+    """Arrays of n pairs; row i of each is pair i."""
 
     snippets: NDArray[np.uint8]
-    """(n, strip_rows / 2, snippet_px / 2)"""
+    """uint8 (n, strip_rows / 2, snippet_px / 2), white = 255."""
     excerpts: NDArray[np.float32]
-    """(n, 92, excerpt_frames)"""
+    """float32 (n, bands, excerpt_frames): compressed magnitudes; 92 or 184 bands."""
     ignored: NDArray[np.bool_]
-    """(n, n), True where two pairs are nearly the same music."""
+    """bool (n, n), True where two pairs are nearly the same music; False on the diagonal."""
 
 
 class PairSource:
-    """Draws pairs from pieces; equal generators draw equal pairs."""
+    """Draws pairs from pieces. Generators in the same state draw the same pairs."""
 
     def __init__(self, pieces: Sequence[Piece], front_end: FrontEnd, augmentation: Augmentation) -> None:
         self._pieces = [piece for piece in pieces if max(len(printed.quarters) for printed in piece.prints) > 1]
         self._front_end = front_end
         self._augmentation = augmentation
         self._magnitude = decoded()
-        # The root keeps a long piece from crowding out the short ones.
+        # With the root, a piece four times as long is drawn twice as often: long pieces do not crowd out short ones.
         weights = np.sqrt([len(piece.prints[0].quarters) for piece in self._pieces])
         self._weights = weights / weights.sum()
 
     def batch(self, size: int, onsets_a_piece: int, rng: np.random.Generator) -> Batch:
-        """`size` pairs, up to `onsets_a_piece` of them from each piece drawn, so that some negatives are hard.
+        """A batch of `size` pairs. A piece drawn gives up to `onsets_a_piece` pairs, so that some negatives are hard.
 
-        Each onset is seen in a random print and heard in a random recording of the piece.
+        The snippet of an onset comes from a random print of the piece, the excerpt from a random recording.
         """
         snippets: list[NDArray[np.uint8]] = []
         excerpts = np.empty((size, BANDS[self._front_end.bands], self._front_end.excerpt_frames), np.float32)
@@ -95,6 +96,7 @@ class PairSource:
         )
 
     def _snippet(self, strip: NDArray[np.uint8], column: float, rng: np.random.Generator) -> NDArray[np.uint8] | None:
+        """The snippet about a column of a strip, shifted and recontrasted; None if it leaves the strip sideways."""
         height, width = self._front_end.strip_rows // 2, self._front_end.snippet_px // 2
         down, right = rng.integers(-self._augmentation.shift_px, self._augmentation.shift_px + 1, 2)
         top = int(np.clip((strip.shape[0] - height) // 2 + down, 0, strip.shape[0] - height))
@@ -106,7 +108,7 @@ class PairSource:
     def _excerpt(
         self, played: Played, quarter: float, magnitude: NDArray[np.float32], rng: np.random.Generator
     ) -> bool:
-        """Fills in the magnitudes about an onset at a random tempo; False where the window leaves the recording."""
+        """Fills `magnitude` with an excerpt about an onset, at a random tempo; False if it leaves the recording."""
         codes, count = played.codes(self._front_end.bands), self._front_end.excerpt_frames
         frame = float(np.interp(quarter, played.beat_quarter, played.beat_frame))
         factor = float(np.exp(self._augmentation.tempo * np.clip(rng.normal(), -2.5, 2.5)))
@@ -117,21 +119,21 @@ class PairSource:
         return True
 
     def _sound(self, magnitude: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """Magnitudes equalised and made noisy, then levelled as the front end has it; they are overwritten."""
-        amount, (count, bands, _) = self._augmentation, magnitude.shape
-        if amount.equalisation or amount.noise:
+        """The magnitudes equalised, with noise, compressed as the front end says; overwrites its argument."""
+        augmentation, (count, bands, _) = self._augmentation, magnitude.shape
+        if augmentation.equalisation or augmentation.noise:
             knots = np.linspace(0, _EQUALISER_KNOTS - 1, bands)
-            gains = rng.normal(0, amount.equalisation, (count, _EQUALISER_KNOTS))
+            gains = rng.normal(0, augmentation.equalisation, (count, _EQUALISER_KNOTS))
             curves = np.stack([np.interp(knots, np.arange(_EQUALISER_KNOTS), row) for row in gains])
             magnitude *= np.exp(curves, dtype=np.float32)[:, :, None]
-            levels = magnitude.mean(axis=(1, 2)) * amount.noise * rng.random(count, dtype=np.float32)
+            levels = magnitude.mean(axis=(1, 2)) * augmentation.noise * rng.random(count, dtype=np.float32)
             magnitude += levels[:, None, None] * rng.standard_exponential(magnitude.shape, dtype=np.float32)
         return compressed(magnitude, self._front_end)
 
 
 @numba.njit(cache=True)
 def _stretched(codes, table, first, factor, magnitude):  # type: ignore[no-untyped-def]
-    """Reads `magnitude` (bands, frames) from coded bands, from frame `first` on, `factor` frames apart."""
+    """Fills `magnitude` (bands, frames) from coded bands: frame i is read at `first` + i * `factor`, interpolated."""
     last = codes.shape[1] - 1
     for frame in range(magnitude.shape[1]):
         at = first + frame * factor
@@ -142,7 +144,7 @@ def _stretched(codes, table, first, factor, magnitude):  # type: ignore[no-untyp
 
 
 def _recontrast(snippet: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The snippet with its greys bent and its ink a little paler."""
+    """The snippet with a random gamma on its ink, and the ink a little paler."""
     if not amount:
         return snippet
     ink = (255 - np.arange(256)) / 255.0

@@ -1,4 +1,4 @@
-"""How the learning rate runs through a training, and when it ends."""
+"""The learning rate of each step, and when a training ends."""
 
 import math
 from dataclasses import dataclass
@@ -8,16 +8,17 @@ from indexer.training.configuration import TrainingSettings
 
 @dataclass(slots=True)
 class Plateau:
-    """What the schedule `plateau` remembers: how good the best weights were, and what has been tried since."""
+    """State of the schedule `plateau`: the quality of the best weights, and what was tried since."""
 
     best: float = -math.inf
+    """Quality of the best weights: the MRR, averaged over both directions."""
     stale: int = 0
-    """Evaluations since the best."""
+    """Evaluations since the best weights were kept."""
     refinements: int = 0
-    """Times the best weights were taken up again at half the rate."""
+    """How often the training went back to the best weights and halved the rate."""
 
     def judge(self, quality: float, settings: TrainingSettings) -> str:
-        """What an evaluation calls for: `keep` these weights as the best, `wait`, or `refine` the best ones."""
+        """What follows from an evaluation: `keep` these weights as the best, `wait`, or `refine` the best weights."""
         if quality >= self.best:
             self.best, self.stale = quality, 0
             return "keep"
@@ -30,10 +31,10 @@ class Plateau:
 
 
 def learning_rate(settings: TrainingSettings, step: int, plateau: Plateau) -> float:
-    """The rate of a step.
+    """The learning rate of a step, counted from 0.
 
     `cosine`: linear warm-up, then half a cosine down to a hundredth. `trapezoid`: linear warm-up, constant, then linear
-    down to nothing (Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations").
+    down to 0 (Hägele et al. 2024, "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations").
     `plateau`: halved with each refinement.
     """
     if settings.schedule == "plateau":
@@ -47,4 +48,5 @@ def learning_rate(settings: TrainingSettings, step: int, plateau: Plateau) -> fl
 
 
 def finished(settings: TrainingSettings, step: int, plateau: Plateau) -> bool:
+    """Whether all steps are taken, or `plateau` calls for more refinements than the settings allow."""
     return step >= settings.steps or plateau.refinements > settings.refinements

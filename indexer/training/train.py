@@ -1,8 +1,8 @@
-"""Train an embedding network: `python -m indexer.training.train CONFIG.toml`, or `scorefind train CONFIG.toml`.
+"""Trains an embedding network: `python -m indexer.training.train CONFIG.toml`, or `scorefind train CONFIG.toml`.
 
-Makes what is missing of the corpus, trains, checks on the validation pieces as it goes, and leaves in the run's
-folder the weights (NAME.safetensors), their model card (NAME.md) and log.jsonl. Stopped at any moment, the same
-command goes on from the last checkpoint. A minute's trial: `--set training.steps=20 --no-corpus`.
+Makes the missing files of the corpus, trains, and evaluates on the validation pieces at intervals. Writes the weights
+(NAME.safetensors), their model card (NAME.md) and log.jsonl to the run's folder. After an interruption, the same
+command goes on from the last checkpoint. A trial that takes a minute: `--set training.steps=20 --no-corpus`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, corpus
 from indexer.training.configuration import Configuration, TrainingSettings, load_configuration
-from indexer.training.corpus import Corpus, Piece
+from indexer.training.corpus import Corpus, CorpusSettings, Piece
 from indexer.training.loading import in_order
 from indexer.training.pairs import NO_AUGMENTATION, Batch, PairSource
 from indexer.training.trainer import Trainer
@@ -32,11 +32,11 @@ from indexer.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 BACKGROUND_PAIRS = 2048
-"""Training pairs whose embeddings are kept with the weights as a sample of music at large."""
+"""Training pairs whose embeddings are stored with the weights as a sample of music in general."""
 
 
 def validation_batches(configuration: Configuration) -> list[Batch]:
-    """The same pairs each time, not augmented, from the validation pieces."""
+    """Pairs of the validation pieces, not augmented; each call draws the same pairs from the same corpus."""
     pieces = Corpus(configuration.corpus, "val").refresh()
     source = PairSource(pieces, configuration.front_end, NO_AUGMENTATION)
     rng = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def validation_batches(configuration: Configuration) -> list[Batch]:
 
 
 def snippet_retrieval(pairs: Background) -> dict[str, float]:
-    """How well each half finds the other among all of them: MRR and R@1, both directions."""
+    """MRR and R@1 of both directions, where each half of a pair is searched among the other halves of all pairs."""
     costs, truths = -(pairs.recording @ pairs.score.T), np.arange(len(pairs.score))
     figures: dict[str, float] = {"pairs": len(truths)}
     for direction, cost in (("A2S", costs), ("S2A", costs.T)):
@@ -55,12 +55,8 @@ def snippet_retrieval(pairs: Background) -> dict[str, float]:
 
 def train(configuration: Configuration) -> Path:
     """Trains from the last checkpoint to the end; returns the weights file. Raises SettingsError without a corpus."""
+    _require_corpus(configuration.corpus)
     settings = configuration.training
-    for split in ("train", "val"):
-        if not corpus.is_made(configuration.corpus, split):
-            folder = configuration.corpus.folder / split
-            cause = "holds no piece in print and sound; `python -m indexer.training.corpus CONFIG.toml` makes them"
-            raise SettingsError(f"{folder}: {cause}")
     settings.run.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(configuration)
     trainer.resume()
@@ -71,48 +67,67 @@ def train(configuration: Configuration) -> Path:
         "CUDA found" if torch.cuda.is_available() else "no CUDA device",
     )
     validation = validation_batches(configuration)
-    made = Corpus(configuration.corpus, "train")
-    pieces = made.refresh()
+    training = Corpus(configuration.corpus, "train")
+    pieces = training.refresh()
     while not trainer.finished:
-        pieces = made.refresh()
-        source = PairSource(pieces, configuration.front_end, configuration.augmentation)
-        steps = min(settings.evaluate_every, settings.steps - trainer.step)
-        began = time.monotonic()
-        losses = [trainer.learn(batch) for batch in _ahead(source, settings, trainer.step, steps)]
-        rate = steps * settings.batch / (time.monotonic() - began)
+        pieces = training.refresh()
+        figures = _learn(trainer, pieces)
         trainer.metrics = snippet_retrieval(trainer.embed(validation))
-        line = {
-            "step": trainer.step,
-            "pairs_seen": trainer.step * settings.batch,
-            "pieces": len(pieces),
-            "loss": float(np.mean(losses)),
-            "pairs_per_s": round(rate),
-        }
-        _log(settings.run / "log.jsonl", line | trainer.metrics)
+        _log(settings.run / "log.jsonl", figures | trainer.metrics)
         trainer.checkpoint()
     trainer.take_best()
     _refit(trainer, pieces, validation)
     return _finish(trainer, pieces)
 
 
+def _require_corpus(settings: CorpusSettings) -> None:
+    """Raises SettingsError if a split has no piece with both a print and a recording."""
+    for split in ("train", "val"):
+        if not corpus.is_made(settings, split):
+            raise SettingsError(
+                f"{settings.folder / split}: has no piece with both a print and a recording; "
+                "`python -m indexer.training.corpus CONFIG.toml` makes them"
+            )
+
+
+def _learn(trainer: Trainer, pieces: list[Piece]) -> dict[str, Any]:
+    """The figures of the steps up to the next evaluation, after these steps are taken: mean loss, pairs per second."""
+    configuration, settings = trainer.configuration, trainer.settings
+    source = PairSource(pieces, configuration.front_end, configuration.augmentation)
+    steps = min(settings.evaluate_every, settings.steps - trainer.step)
+    started = time.monotonic()
+    losses = [trainer.learn(batch) for batch in _ahead(source, settings, trainer.step, steps)]
+    rate = steps * settings.batch / (time.monotonic() - started)
+    return {
+        "step": trainer.step,
+        "pairs_seen": trainer.step * settings.batch,
+        "pieces": len(pieces),
+        "loss": float(np.mean(losses)),
+        "pairs_per_s": round(rate),
+    }
+
+
 def _ahead(source: PairSource, settings: TrainingSettings, first: int, steps: int) -> Iterator[Batch]:
-    """The batches of these steps, the next one always in the making; each step's pairs depend on its number alone."""
+    """Yields the batches of these steps; a thread fetches the next batch while one is used.
+
+    The pairs of a step depend only on its number, so a training that was interrupted draws the same pairs.
+    """
 
     def make(step: int) -> Batch:
         return source.batch(settings.batch, settings.onsets_a_piece, np.random.default_rng((settings.seed, step)))
 
     batches = in_order(make, range(first, first + steps), settings.loaders)
     with ThreadPoolExecutor(1) as fetcher:
-        coming = fetcher.submit(next, batches)
+        upcoming = fetcher.submit(next, batches)
         for _ in range(steps - 1):
-            batch = coming.result()
-            coming = fetcher.submit(next, batches)
+            batch = upcoming.result()
+            upcoming = fetcher.submit(next, batches)
             yield batch
-        yield coming.result()
+        yield upcoming.result()
 
 
 def _refit(trainer: Trainer, pieces: list[Piece], validation: list[Batch]) -> None:
-    """Fits the network's projection to many training pairs, if it has one, and validates again."""
+    """Fits the network's projection, if it has one, to `refit_pairs` training pairs, and validates again."""
     settings = trainer.settings
     source = PairSource(pieces, trainer.configuration.front_end, trainer.configuration.augmentation)
     rng = np.random.default_rng((settings.seed, settings.steps))
@@ -124,7 +139,7 @@ def _refit(trainer: Trainer, pieces: list[Piece], validation: list[Batch]) -> No
 
 
 def _finish(trainer: Trainer, pieces: list[Piece]) -> Path:
-    """Writes the weights with their background, and the model card."""
+    """Writes the weights, their background and the model card; returns the weights file."""
     configuration, settings = trainer.configuration, trainer.configuration.training
     source = PairSource(pieces, configuration.front_end, NO_AUGMENTATION)
     rng = np.random.default_rng(settings.seed)
@@ -147,6 +162,7 @@ def _finish(trainer: Trainer, pieces: list[Piece]) -> Path:
 
 
 def _commit() -> str:
+    """The commit of the source tree, or `unknown`."""
     done = subprocess.run(
         ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
         capture_output=True,
@@ -157,6 +173,7 @@ def _commit() -> str:
 
 
 def _log(path: Path, line: dict[str, Any]) -> None:
+    """Logs the figures, and appends them to a file as one line of JSON."""
     logger.info(" ".join(f"{name} {value:.4g}" for name, value in line.items()))
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -164,16 +181,18 @@ def _log(path: Path, line: dict[str, Any]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scorefind train", description="Train the embedding network.")
-    parser.add_argument("config", type=Path, help="TOML file, as indexer/training/default.toml")
+    parser.add_argument("config", type=Path, help="TOML file like indexer/training/default.toml")
     parser.add_argument("--jobs", type=int, default=2, help="processes that make the corpus")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="TABLE.NAME=VALUE",
-        help="over the configuration's, as in training.steps=20; may be repeated",
+        help="a setting over the file's, such as training.steps=20; may be repeated",
     )
-    parser.add_argument("--no-corpus", action="store_true", help="train on what is there")
+    parser.add_argument(
+        "--no-corpus", action="store_true", help="train on the corpus as it is, without making what is missing"
+    )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     configuration = load_configuration(arguments.config, arguments.set)

@@ -45,7 +45,10 @@ def test_every_table_can_be_set_over_the_file() -> None:
         ("training.steps", r"expected TABLE\.NAME=VALUE"),
         ("training.stpes=3", "stpes: no such setting; expected one of name,"),
         ("training.steps=many", "steps: expected int, got 'many'"),
-        ('corpus.bands=["published"]', "front_end.bands is 'quarter_tone', but corpus.bands keeps published alone"),
+        (
+            'corpus.bands=["published"]',
+            "front_end.bands is 'quarter_tone', but corpus.bands keeps only published: add 'quarter_tone'",
+        ),
         ("training.loss=hinge", "loss: expected 'infonce' or 'ranking', got 'hinge'"),
     ],
 )

@@ -13,10 +13,10 @@ from engine.embedding.encoder import Encoder, load_network
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
 from indexer.training.configuration import Configuration, TrainingSettings
-from indexer.training.corpus import CorpusSettings, Played, Print, save
-from indexer.training.pairs import NO_AUGMENTATION
-from indexer.training.train import train
-from indexer.training.trainer import Trainer
+from indexer.training.corpus import Corpus, CorpusSettings, Played, Print, save
+from indexer.training.pairs import NO_AUGMENTATION, PairSource
+from indexer.training.train import main, train
+from indexer.training.trainer import Trainer, kept_share
 
 PUBLISHED = Architecture(family="published", channels=(2, 3, 4, 4), head_channels=2)
 RESIDUAL = Architecture(family="residual", channels=(2, 4), blocks=(1,), head_channels=2)
@@ -121,7 +121,7 @@ def test_a_loss_that_the_network_cannot_learn_by_is_refused(corpus: CorpusSettin
 
 def test_training_without_a_corpus_names_the_folder_that_lacks_them(corpus: CorpusSettings, tmp_path: Path) -> None:
     bare = dataclasses.replace(corpus, folder=tmp_path / "nothing")
-    with pytest.raises(SettingsError, match=r"nothing/train: holds no piece in print and sound"):
+    with pytest.raises(SettingsError, match=r"nothing/train: has no piece with both a print and a recording"):
         train(configuration(bare, tmp_path, PUBLISHED, steps=1))
 
 
@@ -144,5 +144,130 @@ def test_a_training_starts_from_a_weights_file_and_leaves_the_pathway_alone_that
 def test_weights_of_another_front_end_are_no_start(corpus: CorpusSettings, tmp_path: Path) -> None:
     first = configuration(corpus, tmp_path, RESIDUAL, steps=1)
     training = dataclasses.replace(first.training, start="shipped")
-    with pytest.raises(SettingsError, match=r"training\.start: network 'default' has the architecture"):
+    with pytest.raises(SettingsError, match=r"training\.start: expected the architecture .*, network 'default' has "):
         Trainer(dataclasses.replace(first, training=training))
+
+
+def weights_of(network: torch.nn.Module) -> torch.Tensor:
+    """All parameters of a network as one row, copied."""
+    return torch.cat([weights.detach().flatten().clone() for weights in network.parameters()])
+
+
+def with_averaging(first: Configuration, share: float) -> Configuration:
+    training = dataclasses.replace(first.training, averaging=share, learning_rate=0.05, warm_up_steps=1)
+    return dataclasses.replace(first, training=training)
+
+
+def learn(trainer: Trainer, steps: int) -> None:
+    """Trains on random pairs of the corpus, which differ from step to step."""
+    source = PairSource(
+        Corpus(trainer.configuration.corpus, "train").refresh(), trainer.configuration.front_end, NO_AUGMENTATION
+    )
+    for step in range(trainer.step, trainer.step + steps):
+        trainer.learn(source.batch(8, 4, np.random.default_rng(step)))
+
+
+def test_the_share_that_the_average_keeps_rises_to_the_setting() -> None:
+    shares = [kept_share(0.998, steps) for steps in range(6000)]
+    assert shares[:3] == pytest.approx([1 / 10, 2 / 11, 3 / 12])
+    assert shares == sorted(shares)
+    assert shares[4000] < shares[-1] == 0.998
+    assert (kept_share(0.9, 79), kept_share(0.9, 80), kept_share(0.9, 10**6)) == (pytest.approx(80 / 89), 0.9, 0.9)
+
+
+def test_after_ten_steps_the_average_has_left_its_random_start(corpus: CorpusSettings, tmp_path: Path) -> None:
+    trainer = Trainer(with_averaging(configuration(corpus, tmp_path, RESIDUAL, steps=1000), 0.998))
+    learn(trainer, 1)
+    start = weights_of(trainer.network)
+    assert torch.equal(weights_of(trainer.average.module), start)
+    learn(trainer, 10)
+    present, average = weights_of(trainer.network), weights_of(trainer.average.module)
+    assert not torch.equal(average, present)
+    assert torch.dist(average, present) < 0.4 * torch.dist(start, present)
+
+
+def test_without_averaging_the_average_is_the_present_weights(corpus: CorpusSettings, tmp_path: Path) -> None:
+    trainer = Trainer(with_averaging(configuration(corpus, tmp_path, RESIDUAL, steps=1000), 0.0))
+    learn(trainer, 4)
+    torch.testing.assert_close(weights_of(trainer.average.module), weights_of(trainer.network))
+
+
+def test_counters_are_copied_into_the_average(corpus: CorpusSettings, tmp_path: Path) -> None:
+    trainer = Trainer(with_averaging(configuration(corpus, tmp_path, RESIDUAL, steps=1000), 0.998))
+    learn(trainer, 3)
+    present, average = trainer.network.state_dict(), trainer.average.module.state_dict()
+    counters = [name for name, tensor in present.items() if not tensor.is_floating_point()]
+    assert counters
+    assert all(torch.equal(average[name], present[name]) for name in counters)
+
+
+def test_the_average_goes_on_after_a_checkpoint_and_is_what_training_ends_with(
+    corpus: CorpusSettings, tmp_path: Path
+) -> None:
+    settings = with_averaging(configuration(corpus, tmp_path / "stopped", RESIDUAL, steps=1000), 0.998)
+    settings.training.run.mkdir()
+    stopped = Trainer(settings)
+    learn(stopped, 5)
+    stopped.checkpoint()
+    resumed = Trainer(settings)
+    resumed.resume()
+    torch.testing.assert_close(weights_of(resumed.average.module), weights_of(stopped.average.module))
+    for trainer in (stopped, resumed):
+        learn(trainer, 3)
+    torch.testing.assert_close(
+        weights_of(resumed.average.module), weights_of(stopped.average.module), rtol=1e-3, atol=1e-4
+    )
+    expected = weights_of(resumed.average.module)
+    resumed.take_best()
+    assert torch.equal(weights_of(resumed.network), expected)
+
+
+def test_the_command_line_sets_the_averaging(corpus: CorpusSettings, tmp_path: Path) -> None:
+    config = tmp_path / "small.toml"
+    config.write_text(
+        f"""
+        [corpus]
+        folder = "{corpus.folder}"
+        bands = ["published"]
+        [front_end]
+        strip_rows = 64
+        snippet_px = 64
+        excerpt_frames = 32
+        [architecture]
+        family = "residual"
+        channels = [2, 4]
+        blocks = [1]
+        head_channels = 2
+        [training]
+        steps = 4
+        batch = 8
+        warm_up_steps = 1
+        learning_rate = 0.05
+        averaging = 0.9
+        evaluate_every = 4
+        validation_pairs = 250
+        refit_pairs = 64
+        threads = 1
+        """
+    )
+    differences = {}
+    for share in ("0", "0.5"):
+        run = tmp_path / share
+        settings = [f"--set=training.averaging={share}", f"--set=training.run={run}"]
+        assert main([str(config), "--no-corpus", *settings]) == 0
+        state = torch.load(run / "checkpoint.pt", weights_only=True)
+        average = load_network(run / "default.safetensors")[0].state_dict()
+        differences[share] = max(float((average[name] - state["network"][name]).abs().max()) for name in average)
+        assert f"averaging {float(share)}" in (run / "default.md").read_text()
+    assert differences["0"] < 1e-3  # what rounding to the file's float16 takes
+    assert differences["0.5"] > 5e-3
+
+
+def test_the_card_says_which_weights_the_training_started_from(corpus: CorpusSettings, tmp_path: Path) -> None:
+    first = configuration(corpus, tmp_path / "first", RESIDUAL, steps=1)
+    weights = train(first)
+    training = dataclasses.replace(first.training, run=tmp_path / "second", start=str(weights))
+    second = train(dataclasses.replace(first, training=training))
+    assert "from random weights." in weights.with_suffix(".md").read_text()
+    assert "from the weights `default.safetensors`." in second.with_suffix(".md").read_text()
+    assert str(tmp_path) not in second.with_suffix(".md").read_text()
