@@ -16,7 +16,7 @@ together.
 - Made by `scorefind train` at commit `{commit}`, from {start}. Licence of the weights: MIT, as the project's.
 - Trained on {pieces} pieces ({onsets} onsets, {prints} prints, {recordings} recordings) that stand in no validation or
   test set, engraved in many fonts and layouts by Verovio (MusicXML, kern) and LilyPond (its own sources), degraded like
-  prints and scans; performed expressively on {instruments} instruments, recorded in rooms and on old carriers.
+  prints and scans; performed expressively on {instruments} instruments (below), recorded in rooms and on old carriers.
 - Sources of the scores, whose manifests name their licences: {manifests}.
 - Validated on pieces by other composers of the same sources, synthetic pages, and instruments and rooms that were not
   heard in training where the corpus has such; {pairs:.0f} candidates:
@@ -28,6 +28,10 @@ together.
 
 Meant for finding piano music by its recordings and pages. It has seen neither handwriting nor other instruments,
 and no real scan or recording in training.
+
+Instruments that it has heard, with their licences and makers, to whom thanks are due:
+
+{credits}
 
 Settings, as in the file's metadata:
 
@@ -52,7 +56,8 @@ def text(name: str, record: dict[str, Any]) -> str:
         prints=record["prints"],
         recordings=record["recordings"],
         onsets=record["onsets"],
-        instruments=record["instruments"],
+        instruments=len(record["instruments"]),
+        credits="\n".join(map(_credit, record["instruments"])),
         manifests=", ".join(f"`{manifest.split('/')[0]}`" for manifest in settings["corpus"]["manifests"]),
         pairs=metrics["pairs"],
         a2s_mrr=metrics["A2S MRR"],
@@ -64,6 +69,13 @@ def text(name: str, record: dict[str, Any]) -> str:
             for table, values in settings.items()
         ),
     )
+
+
+def _credit(row: dict[str, str]) -> str:
+    """Line of the card for one instrument."""
+    name = row["instrument"].rpartition("/")[2]
+    known = [row[key] for key in ("licence", "source") if row.get(key)]
+    return f"- `{name}`" + (f": {', '.join(known)}" if known else "")
 
 
 _LOCAL = ("data", "folder", "run", "start")

@@ -103,7 +103,7 @@ class Print:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
+class Rendition:
     """One recorded performance of a piece on one instrument."""
 
     piece: str
@@ -157,7 +157,7 @@ class Take:
     """float32 (onsets,): frame in which each onset sounds."""
 
 
-def joined(printed: Print, played: Played, bands: Bands) -> Take:
+def joined(printed: Print, played: Rendition, bands: Bands) -> Take:
     """The take made of a print and a recording of one piece; onsets after the end of the recording are left out."""
     codes = played.codes(bands)
     frames = np.interp(printed.quarters, played.beat_quarter, played.beat_frame).astype(np.float32)
@@ -173,15 +173,15 @@ def joined(printed: Print, played: Played, bands: Bands) -> Take:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class TrainingPiece:
     """All prints and recordings of a piece, at least one of each."""
 
     name: str
     prints: tuple[Print, ...]
-    recordings: tuple[Played, ...]
+    recordings: tuple[Rendition, ...]
 
 
-def save(made: Print | Played, path: Path) -> None:
+def save(made: Print | Rendition, path: Path) -> None:
     """Writes a print or a recording; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished, unfinished.open("wb") as file:
@@ -193,9 +193,9 @@ def load_print(path: Path) -> Print:
     return Print(**_loaded(path))
 
 
-def load_recording(path: Path) -> Played:
+def load_recording(path: Path) -> Rendition:
     """The recording in a file that `save` wrote."""
-    return Played(**_loaded(path))
+    return Rendition(**_loaded(path))
 
 
 def _loaded(path: Path) -> dict[str, Any]:
@@ -210,9 +210,9 @@ class Corpus:
     def __init__(self, settings: CorpusSettings, split: str) -> None:
         self._folder = settings.folder / split
         self._prints: dict[Path, Print] = {}
-        self._recordings: dict[Path, Played] = {}
+        self._recordings: dict[Path, Rendition] = {}
 
-    def refresh(self) -> list[Piece]:
+    def refresh(self) -> list[TrainingPiece]:
         """The pieces that have both prints and recordings, sorted by name."""
         for path in self._folder.glob("prints/*.npz"):
             if path not in self._prints:
@@ -222,12 +222,12 @@ class Corpus:
                 self._recordings[path] = load_recording(path)
         prints, recordings = _by_piece(self._prints), _by_piece(self._recordings)
         return [
-            Piece(name=name, prints=prints[name], recordings=recordings[name])
+            TrainingPiece(name=name, prints=prints[name], recordings=recordings[name])
             for name in sorted(prints.keys() & recordings.keys())
         ]
 
 
-Made = TypeVar("Made", bound=Print | Played)
+Made = TypeVar("Made", bound=Print | Rendition)
 
 
 def _by_piece(made: Mapping[Path, Made]) -> dict[str, tuple[Made, ...]]:
@@ -422,7 +422,7 @@ def _onset_places(
     return [(quarter, float(np.median(share[quarters == quarter]))) for quarter in np.unique(quarters)]
 
 
-def _record(job: Job, notes: ScoreNotes, settings: CorpusSettings, rng: np.random.Generator) -> Played:
+def _record(job: Job, notes: ScoreNotes, settings: CorpusSettings, rng: np.random.Generator) -> Rendition:
     """A recording: the notes performed, played on a random instrument and recorded in a random room."""
     performance = perform(notes, random_style(notes, rng, settings.freedom), rng).until(settings.seconds)
     sound = _instrument(settings, job.split, rng).play(performance, random_condition(rng), rng)
@@ -430,7 +430,7 @@ def _record(job: Job, notes: ScoreNotes, settings: CorpusSettings, rng: np.rando
     heard = degrade_audio(sound, rng, settings.sound_damage, _acoustics(settings, job.split))
     kept = {bands: encoded(10 ** spectrogram(heard.samples, bands) - 1) for bands in settings.bands}
     frames = performance.beat_s * heard.time_factor * FRAME_RATE
-    return Played(
+    return Rendition(
         piece=job.piece,
         beat_quarter=performance.beat_quarter,
         beat_frame=frames.astype(np.float32),
@@ -454,18 +454,25 @@ def _ensemble(settings: CorpusSettings, split: str) -> _Ensemble:
     """
     if not settings.instruments:
         return _Ensemble((f"{default_soundfont()}#0",), np.ones(1))
-    listed = settings.data / settings.instruments
-    with (listed if listed.exists() else Path(__file__).with_name(settings.instruments)).open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    rows = [row for row in _listed(settings) if row["split"] == split]
     if not rows:
         raise ValueError(f"{settings.instruments}: expected instruments of the split {split!r}, got none")
     shares = np.array([float(row["share"]) for row in rows])
     return _Ensemble(tuple(str(settings.data / row["instrument"]) for row in rows), shares / shares.sum())
 
 
-def instrument_count(settings: CorpusSettings) -> int:
-    """Number of instruments that training pieces are played on."""
-    return len(_ensemble(settings, "train").names)
+def _listed(settings: CorpusSettings) -> list[dict[str, str]]:
+    """Rows of the list of instruments. Raises OSError if the file is missing."""
+    listed = settings.data / settings.instruments
+    with (listed if listed.exists() else Path(__file__).with_name(settings.instruments)).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def training_instruments(settings: CorpusSettings) -> list[dict[str, str]]:
+    """Instruments that training pieces are played on: rows of the list, with name, licence and source as far as given."""
+    if not settings.instruments:
+        return [{"instrument": default_soundfont().name}]
+    return [row for row in _listed(settings) if row["split"] == "train"]
 
 
 def _instrument(settings: CorpusSettings, split: str, rng: np.random.Generator) -> instruments.Instrument:

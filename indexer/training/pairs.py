@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.audio import BANDS, compressed
 from engine.config import FrontEnd
-from indexer.training.corpus import Piece, Played, decoded
+from indexer.training.corpus import Rendition, TrainingPiece, decoded
 
 NEAR_DUPLICATE_QUARTERS = 1.0
 """Two onsets of one piece that are closer than this, in quarters, are not negatives of each other."""
@@ -56,7 +56,7 @@ class Batch:
 class PairSource:
     """Draws pairs from pieces. Generators in the same state draw the same pairs."""
 
-    def __init__(self, pieces: Sequence[Piece], front_end: FrontEnd, augmentation: Augmentation) -> None:
+    def __init__(self, pieces: Sequence[TrainingPiece], front_end: FrontEnd, augmentation: Augmentation) -> None:
         self._pieces = [piece for piece in pieces if max(len(printed.quarters) for printed in piece.prints) > 1]
         self._front_end = front_end
         self._augmentation = augmentation
@@ -106,7 +106,7 @@ class PairSource:
         return _recontrast(strip[top : top + height, left : left + width], self._augmentation.contrast, rng)
 
     def _excerpt(
-        self, played: Played, quarter: float, magnitude: NDArray[np.float32], rng: np.random.Generator
+        self, played: Rendition, quarter: float, magnitude: NDArray[np.float32], rng: np.random.Generator
     ) -> bool:
         """Fills `magnitude` with an excerpt about an onset, at a random tempo; False if it leaves the recording."""
         codes, count = played.codes(self._front_end.bands), self._front_end.excerpt_frames

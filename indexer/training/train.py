@@ -24,7 +24,7 @@ from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, corpus
 from indexer.training.configuration import Configuration, TrainingSettings, load_configuration
-from indexer.training.corpus import Corpus, CorpusSettings, Piece
+from indexer.training.corpus import Corpus, CorpusSettings, TrainingPiece
 from indexer.training.loading import in_order
 from indexer.training.pairs import NO_AUGMENTATION, Batch, PairSource
 from indexer.training.trainer import Trainer
@@ -90,7 +90,7 @@ def _require_corpus(settings: CorpusSettings) -> None:
             )
 
 
-def _learn(trainer: Trainer, pieces: list[Piece]) -> dict[str, Any]:
+def _learn(trainer: Trainer, pieces: list[TrainingPiece]) -> dict[str, Any]:
     """The figures of the steps up to the next evaluation, after these steps are taken: mean loss, pairs per second."""
     configuration, settings = trainer.configuration, trainer.settings
     source = PairSource(pieces, configuration.front_end, configuration.augmentation)
@@ -126,7 +126,7 @@ def _ahead(source: PairSource, settings: TrainingSettings, first: int, steps: in
         yield upcoming.result()
 
 
-def _refit(trainer: Trainer, pieces: list[Piece], validation: list[Batch]) -> None:
+def _refit(trainer: Trainer, pieces: list[TrainingPiece], validation: list[Batch]) -> None:
     """Fits the network's projection, if it has one, to `refit_pairs` training pairs, and validates again."""
     settings = trainer.settings
     source = PairSource(pieces, trainer.configuration.front_end, trainer.configuration.augmentation)
@@ -138,7 +138,7 @@ def _refit(trainer: Trainer, pieces: list[Piece], validation: list[Batch]) -> No
         _log(settings.run / "log.jsonl", {"refit_pairs": settings.refit_pairs} | change | trainer.metrics)
 
 
-def _finish(trainer: Trainer, pieces: list[Piece]) -> Path:
+def _finish(trainer: Trainer, pieces: list[TrainingPiece]) -> Path:
     """Writes the weights, their background and the model card; returns the weights file."""
     configuration, settings = trainer.configuration, trainer.configuration.training
     source = PairSource(pieces, configuration.front_end, NO_AUGMENTATION)
@@ -149,7 +149,7 @@ def _finish(trainer: Trainer, pieces: list[Piece]) -> Path:
         "pieces": len(pieces),
         "prints": sum(len(piece.prints) for piece in pieces),
         "recordings": sum(len(piece.recordings) for piece in pieces),
-        "instruments": corpus.instrument_count(configuration.corpus),
+        "instruments": corpus.training_instruments(configuration.corpus),
         "onsets": sum(len(piece.prints[0].quarters) for piece in pieces),
         "settings": json.loads(json.dumps(asdict(configuration), default=str)),
         "metrics": trainer.metrics,

@@ -7,7 +7,7 @@ import pytest
 from bench import embedding
 from bench.lib import pairs
 from fake_encoder import FakeEncoder
-from indexer.training.corpus import Played, Print, Take, save
+from indexer.training.corpus import Print, Rendition, Take, save
 
 
 def take(piece: str, seed: int) -> Take:
@@ -39,7 +39,7 @@ def test_the_bench_measures_the_takes_it_is_given_and_says_what_is_not_there(
 ) -> None:
     made = take("a", 0)
     printed = Print(piece="a", quarters=made.quarters, strip=made.strip, columns=made.columns)
-    played = Played(
+    played = Rendition(
         piece="a",
         beat_quarter=made.quarters,
         beat_frame=made.frames,

@@ -14,7 +14,7 @@ from engine.embedding.network import Architecture
 from engine.errors import SettingsError
 from indexer.training import corpus, train
 from indexer.training.configuration import Configuration, TrainingSettings
-from indexer.training.corpus import Corpus, CorpusSettings, Piece, Take
+from indexer.training.corpus import Corpus, CorpusSettings, Take, TrainingPiece
 from indexer.training.pairs import NO_AUGMENTATION, Augmentation, PairSource
 from small_scores import write_kern
 
@@ -46,11 +46,11 @@ def takes(settings: CorpusSettings) -> list[Take]:
 
 
 @pytest.fixture(scope="module")
-def pieces(settings: CorpusSettings) -> list[Piece]:
+def pieces(settings: CorpusSettings) -> list[TrainingPiece]:
     return Corpus(settings, "train").refresh()
 
 
-def test_the_corpus_holds_the_good_pieces_of_each_split(settings: CorpusSettings, pieces: list[Piece]) -> None:
+def test_the_corpus_holds_the_good_pieces_of_each_split(settings: CorpusSettings, pieces: list[TrainingPiece]) -> None:
     counts = [(piece.name, len(piece.prints), len(piece.recordings)) for piece in pieces]
     assert counts == [("one", 1, 2), ("two", 1, 2)]
     (only,) = Corpus(settings, "val").refresh()
@@ -96,7 +96,7 @@ def test_a_take_made_again_is_the_same(settings: CorpusSettings, takes: list[Tak
 
 
 @pytest.mark.parametrize(("bands", "count"), [("published", 92), ("quarter_tone", 184)])
-def test_a_pair_is_centred_on_its_onset(pieces: list[Piece], bands: Bands, count: int) -> None:
+def test_a_pair_is_centred_on_its_onset(pieces: list[TrainingPiece], bands: Bands, count: int) -> None:
     source = PairSource(pieces[:1], FrontEnd(bands=bands), NO_AUGMENTATION)
     batch = source.batch(40, 4, np.random.default_rng(0))
     assert batch.snippets.shape == (40, 80, 100)
@@ -106,7 +106,7 @@ def test_a_pair_is_centred_on_its_onset(pieces: list[Piece], bands: Bands, count
     assert 39 <= int(rise[20:64].argmax()) + 20 <= 44
 
 
-def test_a_stretched_excerpt_reads_the_recording_at_its_tempo(pieces: list[Piece]) -> None:
+def test_a_stretched_excerpt_reads_the_recording_at_its_tempo(pieces: list[TrainingPiece]) -> None:
     """Without any change of tempo an excerpt is the recording, frame by frame, about an onset."""
     front_end = FrontEnd(gain="none")
     (excerpt,) = PairSource(pieces[:1], front_end, NO_AUGMENTATION).batch(1, 1, np.random.default_rng(3)).excerpts
@@ -119,7 +119,7 @@ def test_a_stretched_excerpt_reads_the_recording_at_its_tempo(pieces: list[Piece
     assert min(differences) < 0.35 * np.median(differences)
 
 
-def test_neighbouring_onsets_are_no_negatives(pieces: list[Piece]) -> None:
+def test_neighbouring_onsets_are_no_negatives(pieces: list[TrainingPiece]) -> None:
     batch = PairSource(pieces[:1], FrontEnd(), Augmentation()).batch(60, 30, np.random.default_rng(0))
     assert batch.ignored.any()
     assert np.array_equal(batch.ignored, batch.ignored.T)

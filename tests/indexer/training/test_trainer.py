@@ -13,7 +13,7 @@ from engine.embedding.encoder import Encoder, load_network
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
 from indexer.training.configuration import Configuration, TrainingSettings
-from indexer.training.corpus import Corpus, CorpusSettings, Played, Print, save
+from indexer.training.corpus import Corpus, CorpusSettings, Print, Rendition, save
 from indexer.training.pairs import NO_AUGMENTATION, PairSource
 from indexer.training.train import main, train
 from indexer.training.trainer import Trainer, kept_share
@@ -38,7 +38,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> CorpusSettings:
             strip=rng.integers(0, 256, (88, 700), np.uint8),
             columns=np.linspace(60, 640, 30, dtype=np.float32),
         )
-        played = Played(
+        played = Rendition(
             piece=name,
             beat_quarter=np.arange(30.0),
             beat_frame=np.linspace(60, 640, 30, dtype=np.float32),
