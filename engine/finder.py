@@ -1,6 +1,6 @@
 """The engine and the finder. This module alone puts the parts of a search together.
 
-An `Engine` holds everything a search needs besides a collection: encoder, settings, alignment backend and calibration.
+An `Engine` is everything a search needs besides a collection: encoder, settings, alignment backend and calibration.
 A `Finder` is an engine with one collection: it reads a file, samples or page images and searches for their matches.
 `engine.open` makes a finder. The server makes one engine and opens one generation of its collection after another.
 """
@@ -104,7 +104,7 @@ class Finder:
         start_s, end_s: the part of a recording that is searched for, in seconds.
         among: the kind of documents searched; by default the other kind.
         top, path: see `engine.search.searcher.Query`.
-        Raises MediaError if the file cannot be read or holds no music.
+        Raises MediaError if the file cannot be read, or has no music.
         """
         source, started = Path(source), time.perf_counter()
         kind = kind or documents.kind_of(source)

@@ -164,7 +164,7 @@ class Transaction:
         if hashlib.sha256(b"".join([value[32:], *arrays])).digest() != value[:32]:
             raise self._damaged(entry.number, "does not match its checksum")
         if self.entry(entry.number) != entry:
-            raise self._damaged(entry.number, "is not the document that its generation holds")
+            raise self._damaged(entry.number, "differs from the entry of its generation")
 
     def put(self, encoded: "Encoded") -> None:
         """Stores a document. Its number must be higher than all stored numbers."""

@@ -23,7 +23,7 @@ MIN_MARGIN = 1.5
 """Smallest margin above and below a system in the strip, in staff spaces. A taller system is scaled down."""
 
 MIN_TYPICAL_LENGTH = 0.6
-"""Smallest median length of a page's systems, as a share of the usual length. A page with less holds examples, not the
+"""Smallest median length of a page's systems, as a share of the usual length. A page with less shows examples, not the
 piece."""
 
 
