@@ -42,7 +42,7 @@ from engine.config import SearchSettings
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.search.confidence import IN_COLLECTION, Calibration, Scale, beside, features
 from engine.values import DIMENSION, Kind, Packed
-from indexer.training.calibrate import Asked, Searched, draw
+from indexer.training.calibrate import DocumentPool, QueryCosts, draw
 
 LENGTHS_S = (5, 10, 20, 40)
 SYSTEMS = (1, 2, 4)
@@ -180,11 +180,11 @@ def aligned(
     others: Packed,
     calibration: Calibration,
     threads: int,
-) -> list[tuple[str, Asked]]:
+) -> list[tuple[str, QueryCosts]]:
     """The form of each query of a direction, and its costs against the collection's documents, then the others."""
     kind = AMONG[direction]
     ids = collection.ids(kind)
-    searched = Searched(
+    documents = DocumentPool(
         own=collection.packed(kind),
         crowd=others,
         background=calibration.scales[kind].background,
@@ -193,7 +193,7 @@ def aligned(
     )
     some = [query for query in asked if query.direction == direction]
     return [
-        (query.form, searched.ask(query.sequence.embeddings, query.piece, ids.index(query.truth)))
+        (query.form, documents.costs(query.sequence.embeddings, query.piece, ids.index(query.truth)))
         for query in tqdm(some, unit="query", disable=None, leave=False)
     ]
 
@@ -229,7 +229,7 @@ def _spans(documents: Packed) -> list[tuple[int, int]]:
 
 
 def halved(
-    costs: Sequence[tuple[str, Asked]], scale: Scale, lengths: NDArray[np.int64], own: int, pool: int, halves: int
+    costs: Sequence[tuple[str, QueryCosts]], scale: Scale, lengths: NDArray[np.int64], own: int, pool: int, halves: int
 ) -> Judged:
     """All queries in `halves` collections, each with a random half of the first `own` documents, and the others."""
     rng = np.random.default_rng(SEED)
@@ -240,7 +240,9 @@ def halved(
     return _gathered(rows)
 
 
-def judge(form: str, asked: Asked, scale: Scale, lengths: NDArray[np.int64], kept: NDArray[np.int64]) -> dict[str, Any]:
+def judge(
+    form: str, asked: QueryCosts, scale: Scale, lengths: NDArray[np.int64], kept: NDArray[np.int64]
+) -> dict[str, Any]:
     """One query in the collection of the documents `kept`."""
     costs = asked.costs[kept]
     best = int(np.argmin(costs))
@@ -303,7 +305,7 @@ def ingredient_rows(direction: Direction, name: str, judged: Judged) -> Iterator
 
 
 def size_rows(
-    direction: Direction, costs: Sequence[tuple[str, Asked]], scale: Scale, lengths: NDArray[np.int64]
+    direction: Direction, costs: Sequence[tuple[str, QueryCosts]], scale: Scale, lengths: NDArray[np.int64]
 ) -> Iterator[dict[str, Any]]:
     """Every query in a random collection of each size, every other time with its document."""
     for size in SIZES:

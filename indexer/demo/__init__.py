@@ -1,11 +1,11 @@
-"""The demo: makes scans and recordings of real pieces, adds them to a collection, looks for each, and reports.
+"""The demo: makes scans and recordings of real pieces, adds them to a collection, searches each, and writes a report.
 
 DIR/scores/ID.pdf           scan-like pages
 DIR/recordings/ID.flac|mp3  expressive performances, synthesised
-DIR/manifest.csv            what `scorefind add` is told about them
+DIR/manifest.csv            their ids, titles, composers and works, as `scorefind add --manifest` reads them
 DIR/collection/             the collection
 DIR/results.json            the table
-DIR/report.html             the table, and queries with pictures
+DIR/report.html             the table, and some queries with pictures
 """
 
 import functools
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+"""Shows a line of progress to the user."""
 
 
 def run(
@@ -39,11 +40,11 @@ def run(
     load_encoder: "LoadEncoder | None" = None,
     say: Say = print,
 ) -> list[dict[str, Any]]:
-    """The rows of the results, after everything is written below `out`; files that are there already are kept.
+    """The rows of the results, after all files are written to `out`; scores and recordings that exist are kept.
 
     corpus: the folder with the pieces; music21's by default.
-    load_encoder: the shipped network by default.
-    Raises DemoError if what the demo needs is not installed, and what `indexer.ingest.add` raises.
+    load_encoder: loads the network; the shipped one by default.
+    Raises DemoError if a package that the demo needs is missing, and the errors of `indexer.ingest.add`.
     """
     try:
         from indexer.demo.files import make, write_manifest
@@ -66,7 +67,7 @@ def run(
 
 
 class _Stages:
-    """Announces each stage, measures it, and says how long it took."""
+    """Announces each stage, measures its time, and reports the time at its end."""
 
     def __init__(self, say: Say) -> None:
         self._stopwatch = Stopwatch()
@@ -74,17 +75,20 @@ class _Stages:
 
     @property
     def seconds(self) -> dict[str, float]:
+        """Time of each stage that has ended."""
         return {name: took_ms / 1000 for name, took_ms in self._stopwatch.times_ms.items()}
 
     @contextmanager
-    def __call__(self, name: str, announced: str) -> Iterator[None]:
-        self._say(announced)
+    def __call__(self, name: str, announcement: str) -> Iterator[None]:
+        """Measures the body of a `with` statement as the stage `name`."""
+        self._say(announcement)
         with self._stopwatch(name):
             yield
         self._say(f"  {self.seconds[name]:.1f} s")
 
 
 def _add(out: Path, load_encoder: "LoadEncoder", jobs: int) -> None:
+    """Adds the files of the manifest to the collection; rebuilds a collection that another network embedded."""
     from engine.errors import NetworkMismatchError
     from indexer.ingest import add
     from indexer.sources import discover
@@ -93,16 +97,17 @@ def _add(out: Path, load_encoder: "LoadEncoder", jobs: int) -> None:
     try:
         summary = add(out / "collection", sources, load_encoder, jobs=jobs)
     except NetworkMismatchError:
-        logger.info("%s was embedded by another network; it is made anew", out / "collection")
+        logger.info("%s was embedded by another network; it is removed and built again", out / "collection")
         shutil.rmtree(out / "collection")
         summary = add(out / "collection", sources, load_encoder, jobs=jobs)
     for path, cause in summary.failed.items():
-        logger.warning("%s is left out: %s", path, cause)
+        logger.warning("%s was not added: %s", path, cause)
 
 
 def _query(
     out: Path, made: "Sequence[Files]", load_encoder: "LoadEncoder", jobs: int, stages: _Stages
 ) -> list[dict[str, Any]]:
+    """The rows of the results, after they and the report are written."""
     from engine.config import SearchSettings
     from engine.finder import Engine, Finder
     from indexer.demo import queries, report
@@ -112,35 +117,24 @@ def _query(
     with Finder(out / "collection", engine) as finder:
         collection, searcher = finder.collection, finder.searcher
         with stages("cutting fragments", "Cutting fragments of about 20 seconds"):
-            asked = queries.queries(collection, made, encoder)
-        if not asked:
-            raise DemoError(f"{out / 'collection'} holds no piece both as a score and as a recording")
-        for query in asked[:4]:  # one of each sort: compiles the kernels and loads the indexes, which are not timed
-            queries.ask(searcher, query, "refine")
-        with stages("searching", f"Asking {len(asked)} queries, each with {' and '.join(queries.METHODS)}"):
-            answers = [queries.ask(searcher, query, method) for query in asked for method in queries.METHODS]
-        table = queries.rows(answers)
+            cut = queries.queries(collection, made, encoder)
+        if not cut:
+            raise DemoError(f"{out / 'collection'} has no piece with both a score and a recording")
+        for query in cut[:4]:  # one of each kind and length, untimed: compiles the kernels and loads the indexes
+            queries.search(searcher, query, "refine")
+        with stages("searching", f"Searching {len(cut)} queries, each with {' and '.join(queries.METHODS)}"):
+            results = [queries.search(searcher, query, method) for query in cut for method in queries.METHODS]
+        table = queries.rows(results)
         (out / "results.json").write_text(json.dumps({"rows": table}, indent=1) + "\n", encoding="utf-8")
         with stages("drawing", "Drawing the report"):
-            examples = [
-                report.Example(
-                    asked=one, matches=searcher.query(one.query.sequence, one.query.among, one.method, 3).matches
-                )
-                for one in report.choose(answers)
-            ]
-            facts = report.Facts(
-                pieces=len(made),
-                pages=sum(document.pages for document in collection.of_kind("score")),
-                minutes=sum(document.duration_s for document in collection.of_kind("recording")) / 60,
-                snippets=collection.snippets,
-                network=f"{encoder.identity.name} {encoder.identity.hash[:12]}",
-                stages_s=stages.seconds,
-            )
+            examples = [report.example(searcher, result) for result in report.choose(results)]
+            facts = report.facts(collection, encoder.identity, len(made), stages.seconds)
             report.write(out / "report.html", table, examples, facts, collection, engine.settings.alignment)
     return table
 
 
 def _text(table: Sequence[dict[str, Any]]) -> str:
+    """The table of the results as text."""
     lines = ["direction  query  method    n   R@1  R@10   MRR     MR  seconds"]
     for row in table:
         rank = "-" if row["MR"] is None else f"{row['MR']:.1f}"

@@ -1,4 +1,4 @@
-"""Makes the demo's files: of each piece a PDF as a scanner would deliver it, and a recording as a pianist would."""
+"""Makes the demo's files: for each piece a PDF that looks like a scan, and a recording that sounds like a pianist."""
 
 import csv
 import logging
@@ -26,16 +26,17 @@ from indexer.synthesis.synthesise import PIANOS, default_soundfont, synthesise
 logger = logging.getLogger(__name__)
 
 MAX_PERFORMANCE_S = 75.0
+"""Length of the longest performance at its mean tempo, in seconds; longer pieces are played faster."""
 PAPER_WIDTH_INCHES = 8.3
-PAGE_HARM = 0.9
-"""Strength of `degrade_page`: scans of all sorts."""
-SOUND_HARM = 0.4
-"""Strength of `degrade_audio`: rooms, hiss and colour, nothing that hides the music."""
+PAGE_DAMAGE = 0.9
+"""Strength of `degrade_page`: scans of all qualities."""
+SOUND_DAMAGE = 0.4
+"""Strength of `degrade_audio`: rooms, hiss and colour, but nothing that hides the music."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """What is made of one piece."""
+    """The score and the recording made of one piece."""
 
     piece: DemoPiece
     score: Path
@@ -43,6 +44,7 @@ class Files:
 
     @property
     def complete(self) -> bool:
+        """Whether both files exist."""
         return self.score.exists() and self.recording.exists()
 
 
@@ -53,7 +55,7 @@ class _PieceTask:
 
 
 def files_of(piece: DemoPiece, out: Path) -> Files:
-    """Where the files of a piece lie; the recordings are FLAC and MP3 in turn, by the piece's id."""
+    """The paths of a piece's files. A checksum of the id makes two in three recordings FLAC and the others MP3."""
     suffix = ("flac", "flac", "mp3")[_seed(piece) % 3]
     return Files(
         piece=piece,
@@ -63,13 +65,13 @@ def files_of(piece: DemoPiece, out: Path) -> Files:
 
 
 def make(pieces: Sequence[DemoPiece], corpus: Path, out: Path, *, jobs: int) -> list[Files]:
-    """The files of all pieces in their order; those that are there already are kept, and what fails is left out.
+    """The files of all pieces, in the order of the pieces. Existing files are kept; pieces that fail are left out.
 
     corpus: the folder that `DemoPiece.file` is relative to.
-    Raises DemoError if none can be made.
+    Raises DemoError if no piece can be made.
     """
-    wanted = [files_of(piece, out) for piece in pieces]
-    tasks = [_PieceTask(files=files, source=corpus / files.piece.file) for files in wanted if not files.complete]
+    planned = [files_of(piece, out) for piece in pieces]
+    tasks = [_PieceTask(files=files, source=corpus / files.piece.file) for files in planned if not files.complete]
     for folder in ("scores", "recordings"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     cause = ""
@@ -77,40 +79,42 @@ def make(pieces: Sequence[DemoPiece], corpus: Path, out: Path, *, jobs: int) -> 
     for task, outcome in tqdm(outcomes, total=len(tasks), unit="piece", dynamic_ncols=True, disable=not tasks):
         if isinstance(outcome, Failure):
             cause = outcome.cause
-            logger.warning("%s is left out: %s", task.files.piece.id, cause)
-    made = [files for files in wanted if files.complete]
+            logger.warning("%s was not made: %s", task.files.piece.id, cause)
+    made = [files for files in planned if files.complete]
     if not made:
-        raise DemoError(f"not one of {len(wanted)} pieces could be made; the last one: {cause}")
+        raise DemoError(f"not one of {len(planned)} pieces could be made; the last cause: {cause}")
     return made
 
 
 def write_manifest(path: Path, made: Sequence[Files]) -> None:
-    """The table that `scorefind add --manifest` reads; a score's id is its piece's, a recording's ends in `_played`."""
+    """Writes the manifest that `scorefind add --manifest` reads."""
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(("path", "id", "title", "composer", "work", "kind"))
         for files in made:
             piece = files.piece
-            said = (piece.title, piece.composer, piece.work)
-            rows.writerow((files.score.relative_to(path.parent), score_id(piece), *said, "score"))
-            rows.writerow((files.recording.relative_to(path.parent), recording_id(piece), *said, "recording"))
+            description = (piece.title, piece.composer, piece.work)
+            rows.writerow((files.score.relative_to(path.parent), score_id(piece), *description, "score"))
+            rows.writerow((files.recording.relative_to(path.parent), recording_id(piece), *description, "recording"))
 
 
 def score_id(piece: DemoPiece) -> str:
+    """The id of the score's document."""
     return piece.id
 
 
 def recording_id(piece: DemoPiece) -> str:
-    """Ids are unique in a collection, whatever the kind."""
+    """The id of the recording's document; ids are unique in a collection, so it differs from the score's."""
     return f"{piece.id}_played"
 
 
 def _seed(piece: DemoPiece) -> int:
+    """The seed of a piece's layout, performance and damage."""
     return zlib.crc32(piece.id.encode())
 
 
 def _make(task: _PieceTask) -> None:
-    """Runs in a worker: Verovio may crash."""
+    """Makes the score and the recording of a piece; runs in a worker process, because Verovio may crash."""
     piece, rng = task.files.piece, np.random.default_rng(_seed(task.files.piece))
     mei = two_staves(task.source, piece.staves, piece.bars, title=_heading(piece), composer=piece.composer)
     with tempfile.TemporaryDirectory() as folder:
@@ -122,13 +126,15 @@ def _make(task: _PieceTask) -> None:
 
 
 def _heading(piece: DemoPiece) -> str:
+    """The title that is printed on the first page."""
     return f"{piece.work}: {piece.title}" if piece.work else piece.title
 
 
 def _write_score(engraver: Engraver, path: Path, rng: np.random.Generator) -> None:
+    """Writes the engraved and degraded pages as a PDF of images."""
     layout = replace(random_layout(rng), staff_space_px=float(rng.uniform(8.0, 14.0)))
     scans = [
-        Image.fromarray(degrade_page(page.image, layout.staff_space_px, rng, PAGE_HARM).image)
+        Image.fromarray(degrade_page(page.image, layout.staff_space_px, rng, PAGE_DAMAGE).image)
         for page in engraver.pages(layout)
     ]
     with replacing(path) as unfinished:
@@ -143,10 +149,11 @@ def _write_score(engraver: Engraver, path: Path, rng: np.random.Generator) -> No
 
 
 def _write_recording(notes: ScoreNotes, path: Path, rng: np.random.Generator) -> None:
+    """Writes a performance, synthesised and degraded, as FLAC or MP3."""
     style = random_style(notes, rng)
     quarters = float((notes.onset_quarter + notes.duration_quarter).max())
     style = replace(style, quarters_per_minute=max(style.quarters_per_minute, 60 * quarters / MAX_PERFORMANCE_S))
     midi = to_midi(perform(notes, style, rng), program=int(rng.choice(PIANOS, p=(0.7, 0.2, 0.1))))
-    samples = degrade_audio(synthesise(midi, default_soundfont()), rng, SOUND_HARM).samples
+    samples = degrade_audio(synthesise(midi, default_soundfont()), rng, SOUND_DAMAGE).samples
     with replacing(path) as unfinished:
         soundfile.write(unfinished, samples, SAMPLE_RATE, format=path.suffix[1:].upper())

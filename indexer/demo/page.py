@@ -1,4 +1,4 @@
-"""What the report is set in: HTML to be filled by `str.format`, and its style."""
+"""Templates of the report: HTML for `str.format`, and the style sheet."""
 
 MATCH = """<figure class="match {tone}"><div class=frame>{picture}</div>
 <figcaption><b>{rank}</b><div>{name}<br><small>{where} · cost {cost}{confidence}</small></div></figcaption></figure>
@@ -23,17 +23,18 @@ PAGE = """<!doctype html>
 <main>
 <h1>scorefind <span>demo</span></h1>
 <p class=lead>{pieces} pieces, each as a scan-like PDF ({pages} pages in all) and as a synthesised recording
-({minutes} minutes in all), went into one collection of {snippets} snippets. Then every recording was looked for among
-the scores, and every score among the recordings: whole, and by a random fragment of about 20 seconds.
-Nothing but sound and pixels is compared.</p>
+({minutes} minutes in all), are in one collection of {snippets} snippets. Then every recording was searched among
+the scores, and every score among the recordings: as a whole, and as a random fragment of about 20 seconds.
+Only sound and pixels are compared.</p>
 <table><thead><tr><th>Direction<th>Query<th>Method<th class=n>n<th class=n>R@1<th class=n>R@10<th class=n>MRR
 <th><th class=n>Median rank<th class=n>Search</tr></thead><tbody>
 {rows}
 </tbody></table>
-<p class=note><b>A2S</b>: sound asks for a score. <b>S2A</b>: a score asks for a recording. <b>vote</b>: the neighbours
+<p class=note><b>A2S</b>: a recording finds a score. <b>S2A</b>: a score finds a recording. <b>vote</b>: the neighbours
 of each snippet vote for documents. <b>refine</b>: documents are aligned with the query. R@k: share of queries
-whose piece is among the first k. MRR: mean reciprocal rank, with its 95 % interval. Search: mean time of a query, its
-embedding aside. Scans and recordings are made from the same encodings of the music, so this is easier than real life.
+whose piece is among the first k. MRR: mean reciprocal rank, with its 95 % interval. Search: mean time of a query,
+without embedding. Scans and recordings are made from the same encodings of the music, so this is easier than real
+scans and recordings.
 Network: {network}.</p>
 <ul class=stages>{stages}<li><b>{total} s</b> in all</li></ul>
 <h2>Some queries</h2>

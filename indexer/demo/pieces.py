@@ -1,6 +1,6 @@
 """The demo's pieces: real compositions that music21 carries, and how each becomes two staves.
 
-Keyboard music is taken as it is, songs by their piano part, quartets and chorales with two parts a staff.
+Keyboard music keeps its staves, songs give their piano part, quartets and chorales have two parts on each staff.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ from pathlib import Path
 from indexer.errors import IndexerError
 
 Staves = tuple[tuple[int, ...], tuple[int, ...]]
-"""The source's staves, from 1 at the top, that go onto the upper and onto the lower staff."""
+"""Numbers of the source's staves, from 1 at the top, that go onto the upper and onto the lower staff."""
 
 PIANO: Staves = ((1,), (2,))
 SONG: Staves = ((2,), (3,))
@@ -19,26 +19,27 @@ FOUR_PARTS: Staves = ((1, 2), (3, 4))
 
 
 class DemoError(IndexerError):
-    """Something that the demo needs is not there, or the demo cannot go on."""
+    """Something that the demo needs is missing, or the demo cannot go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPiece:
-    """The beginning of one piece."""
+    """One piece, or the first measures of it."""
 
     id: str
     file: str
-    """Inside music21's corpus."""
+    """Path of the score in music21's corpus."""
     composer: str
     work: str
     title: str
     bars: int
-    """Measures taken, from the first on: one to three pages, about a minute."""
+    """Number of measures, from the first on: one to three pages, about a minute."""
     staves: Staves
+    """Where the source's staves go."""
 
 
 def corpus() -> Path:
-    """The folder of music21's corpus; music21 itself is not imported, which would take seconds.
+    """The folder of music21's corpus. Importing music21 would take seconds, so only its folder is searched.
 
     Raises DemoError if music21 is not installed, or comes without its corpus.
     """
@@ -49,68 +50,87 @@ def corpus() -> Path:
     return folder
 
 
+def _pieces(table: list[tuple[str, str, str, str, str, int, Staves]]) -> list[DemoPiece]:
+    """The pieces in rows of id, file, composer, work, title, bars and staves."""
+    return [
+        DemoPiece(id=id, file=file, composer=composer, work=work, title=title, bars=bars, staves=staves)
+        for id, file, composer, work, title, bars, staves in table
+    ]
+
+
 def _keyboard() -> list[DemoPiece]:
-    table: list[tuple[str, str, str, str, str, int, Staves]] = [
-        ("bach_prelude", "bach/bwv846.mxl", "J. S. Bach", "BWV 846", "Prelude in C major", 34, PIANO),
-        ("cpebach_adagio", "cpebach/h186.mxl", "C. P. E. Bach", "H. 186", "Poco adagio", 16, PIANO),
-        ("mozart_k545", "mozart/k545/movement1_exposition.mxl", "W. A. Mozart", "K. 545", "Allegro", 12, PIANO),
-        ("chopin_mazurka", "chopin/mazurka06-2.krn", "Frédéric Chopin", "Op. 6 No. 2", "Mazurka", 56, PIANO),
-        ("joplin_maple_leaf", "joplin/maple_leaf_rag.mxl", "Scott Joplin", "", "Maple Leaf Rag", 40, PIANO),
-        ("verdi_donna", "verdi/laDonnaEMobile.mxl", "Giuseppe Verdi", "Rigoletto", "La donna è mobile", 35, PIANO),
-        ("schoenberg_19_2", "schoenberg/opus19/movement2.mxl", "Arnold Schönberg", "Op. 19", "Langsam", 9, PIANO),
-        ("schubert_lindenbaum", "schubert/Lindenbaum.xml", "Franz Schubert", "D. 911", "Der Lindenbaum", 32, SONG),
-        (
-            "schumann_dichterliebe",
-            "schumann_robert/opus48no2.mxl",
-            "Robert Schumann",
-            "Op. 48",
-            "Aus meinen Tränen",
-            18,
-            SONG,
-        ),
-        (
-            "handel_rinaldo",
-            "handel/rinaldo/Lascia_chio_pianga.mxl",
-            "G. F. Handel",
-            "Rinaldo",
-            "Lascia ch'io pianga",
-            40,
-            SONG,
-        ),
-        ("weber_concertino", "weber/concertino_clarinet.mxl", "C. M. von Weber", "Op. 26", "Concertino", 50, SONG),
-        ("corelli_grave", "corelli/opus3no1/1grave.xml", "Arcangelo Corelli", "Op. 3 No. 1", "Grave", 19, TRIO),
-        (
-            "johnson_lift",
-            "johnson_j_r/lift_every_voice.mxl",
-            "J. Rosamond Johnson",
-            "",
-            "Lift Every Voice and Sing",
-            32,
-            FOUR_PARTS,
-        ),
-    ]
-    pieces = [
-        DemoPiece(id=id_, file=file, composer=composer, work=work, title=title, bars=bars, staves=staves)
-        for id_, file, composer, work, title, bars, staves in table
-    ]
-    for number, bars in ((1, 40), (2, 32), (3, 40), (4, 40)):
-        pieces.append(
-            DemoPiece(
-                id=f"clara_schumann_1_{number}",
-                file=f"schumann_clara/polonaise_op1n{number}.mxl",
-                composer="Clara Schumann",
-                work=f"Op. 1 No. {number}",
-                title="Polonaise",
-                bars=bars,
-                staves=PIANO,
-            )
+    """Music for piano."""
+    return _pieces(
+        [
+            ("bach_prelude", "bach/bwv846.mxl", "J. S. Bach", "BWV 846", "Prelude in C major", 34, PIANO),
+            ("cpebach_adagio", "cpebach/h186.mxl", "C. P. E. Bach", "H. 186", "Poco adagio", 16, PIANO),
+            ("mozart_k545", "mozart/k545/movement1_exposition.mxl", "W. A. Mozart", "K. 545", "Allegro", 12, PIANO),
+            ("chopin_mazurka", "chopin/mazurka06-2.krn", "Frédéric Chopin", "Op. 6 No. 2", "Mazurka", 56, PIANO),
+            ("joplin_maple_leaf", "joplin/maple_leaf_rag.mxl", "Scott Joplin", "", "Maple Leaf Rag", 40, PIANO),
+            ("verdi_donna", "verdi/laDonnaEMobile.mxl", "Giuseppe Verdi", "Rigoletto", "La donna è mobile", 35, PIANO),
+            ("schoenberg_19_2", "schoenberg/opus19/movement2.mxl", "Arnold Schönberg", "Op. 19", "Langsam", 9, PIANO),
+        ]
+    )
+
+
+def _songs() -> list[DemoPiece]:
+    """Songs and pieces with an accompaniment, a trio sonata and a hymn."""
+    return _pieces(
+        [
+            ("schubert_lindenbaum", "schubert/Lindenbaum.xml", "Franz Schubert", "D. 911", "Der Lindenbaum", 32, SONG),
+            (
+                "schumann_dichterliebe",
+                "schumann_robert/opus48no2.mxl",
+                "Robert Schumann",
+                "Op. 48",
+                "Aus meinen Tränen",
+                18,
+                SONG,
+            ),
+            (
+                "handel_rinaldo",
+                "handel/rinaldo/Lascia_chio_pianga.mxl",
+                "G. F. Handel",
+                "Rinaldo",
+                "Lascia ch'io pianga",
+                40,
+                SONG,
+            ),
+            ("weber_concertino", "weber/concertino_clarinet.mxl", "C. M. von Weber", "Op. 26", "Concertino", 50, SONG),
+            ("corelli_grave", "corelli/opus3no1/1grave.xml", "Arcangelo Corelli", "Op. 3 No. 1", "Grave", 19, TRIO),
+            (
+                "johnson_lift",
+                "johnson_j_r/lift_every_voice.mxl",
+                "J. Rosamond Johnson",
+                "",
+                "Lift Every Voice and Sing",
+                32,
+                FOUR_PARTS,
+            ),
+        ]
+    )
+
+
+def _polonaises() -> list[DemoPiece]:
+    """Clara Schumann's four polonaises."""
+    return [
+        DemoPiece(
+            id=f"clara_schumann_1_{number}",
+            file=f"schumann_clara/polonaise_op1n{number}.mxl",
+            composer="Clara Schumann",
+            work=f"Op. 1 No. {number}",
+            title="Polonaise",
+            bars=bars,
+            staves=PIANO,
         )
-    return pieces
+        for number, bars in ((1, 40), (2, 32), (3, 40), (4, 40))
+    ]
 
 
 def _quartets() -> list[DemoPiece]:
+    """Movements of string quartets."""
     table: list[tuple[str, str, str, str, tuple[int, ...]]] = [
-        # folder, id, composer, work; bars taken of its movements, 0 for one that is left out
+        # folder, id, composer, work; bars of each movement, 0 for a movement that is left out
         ("haydn/opus1no1", "haydn_1_1", "Joseph Haydn", "Op. 1 No. 1", (66, 62, 14, 46, 68)),
         ("haydn/opus74no1", "haydn_74_1", "Joseph Haydn", "Op. 74 No. 1", (36, 70, 60, 64)),
         ("mozart/k80", "mozart_k80", "W. A. Mozart", "K. 80", (40, 36, 52, 48)),
@@ -140,6 +160,7 @@ def _quartets() -> list[DemoPiece]:
 
 
 def _chorales() -> list[DemoPiece]:
+    """Chorales by Bach."""
     titles = {
         267: "An Wasserflüssen Babylon",
         277: "Christ lag in Todes Banden",
@@ -172,4 +193,4 @@ def _chorales() -> list[DemoPiece]:
     ]
 
 
-PIECES: tuple[DemoPiece, ...] = (*_keyboard(), *_quartets(), *_chorales())
+PIECES: tuple[DemoPiece, ...] = (*_keyboard(), *_songs(), *_polonaises(), *_quartets(), *_chorales())

@@ -1,4 +1,4 @@
-"""The demo's queries: every piece by its recording and by its pages, whole and in fragments of about 20 seconds."""
+"""The demo's queries: each piece by its recording and by its pages, whole and in fragments of about 20 seconds."""
 
 import itertools
 import sys
@@ -21,93 +21,96 @@ Length = Literal["whole", "20 s"]
 
 METHODS: tuple[Method, ...] = ("vote", "refine")
 FIGURES = ("n", "R@1", "R@10", "MRR", "MR")
+"""Figures of `metrics.summarise` that come first in a row of the table."""
 LENGTHS: tuple[Length, ...] = ("whole", "20 s")
 KINDS: tuple[Kind, ...] = ("recording", "score")
 DIRECTIONS: dict[Kind, str] = {"recording": "A2S", "score": "S2A"}
 
 FRAGMENT_S = 20.0
+"""Length of a fragment, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoQuery:
-    """One document, or a part of it, asked for among those of the other kind."""
+    """A document or a part of one, to be searched among the documents of the other kind."""
 
     document: Document
     truth: str
-    """The id of the document that is to be found."""
+    """Id of the right document."""
     length: Length
     sequence: SnippetSequence
     start_s: float = 0.0
-    """The part of a recording, in seconds ..."""
+    """Start of the part, if the document is a recording."""
     end_s: float = 0.0
+    """End of the part, if the document is a recording."""
     systems: tuple[System, ...] = ()
-    """... or of a score."""
+    """Systems of the part, if the document is a score."""
 
     @property
     def direction(self) -> str:
+        """`A2S` for a recording, `S2A` for a score."""
         return DIRECTIONS[self.document.kind]
 
     @property
     def among(self) -> Kind:
+        """The kind of the documents that are searched."""
         return OTHER[self.document.kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
-    """What became of a query."""
+    """The outcome of one search for a query."""
 
     query: DemoQuery
     method: Method
     rank: float
-    """Of the right document; infinite if it is not ranked."""
+    """Rank of the right document; infinite if it is not ranked."""
     seconds: float
+    """Time of the search, without embedding."""
 
 
 def queries(collection: Collection, made: Sequence[Files], encoder: Encoder) -> list[DemoQuery]:
-    """Four queries for each piece that is in the collection both ways.
+    """Four queries for each piece whose score and recording are both in the collection.
 
-    A whole document is asked for by what the collection holds of it, which is what embedding its file again would
-    give. Of a recording, 20 seconds from a random place are cut, decoded and embedded anew. Of a score, as many
-    systems are taken from a random place on as hold 20 seconds of music, if all its systems last equally long.
+    The query of a whole document is the sequence in the collection, which equals that of embedding the file again. The
+    fragment of a recording is 20 seconds from a random place, decoded and embedded again. The fragment of a score is a
+    run of systems from a random place that lasts 20 seconds, if all systems last equally long.
     """
     rng = np.random.default_rng(0)
-    found: list[DemoQuery] = []
-    held = {document.id for document in collection.documents}
-    for files in made:
-        ids = score_id(files.piece), recording_id(files.piece)
-        if not held.issuperset(ids):
-            continue
-        score, recording = (collection.document(id) for id in ids)
-        start_s = round(float(rng.uniform(0, max(0.0, recording.duration_s - FRAGMENT_S))), 1)
-        end_s = min(recording.duration_s, start_s + FRAGMENT_S)
-        _, cut = documents.embed(files.recording, "recording", encoder, start_s, end_s)
-        found += [
-            DemoQuery(
-                document=recording,
-                truth=score.id,
-                length="whole",
-                sequence=collection.sequence(recording.id),
-                end_s=recording.duration_s,
-            ),
-            DemoQuery(document=recording, truth=score.id, length="20 s", sequence=cut, start_s=start_s, end_s=end_s),
-            DemoQuery(
-                document=score,
-                truth=recording.id,
-                length="whole",
-                sequence=collection.sequence(score.id),
-                systems=score.systems,
-            ),
-            run_of_systems(score, collection.sequence(score.id), recording.duration_s, rng, recording.id),
-        ]
-    return found
+    known = {document.id for document in collection.documents}
+    both = [files for files in made if {score_id(files.piece), recording_id(files.piece)} <= known]
+    return [query for files in both for query in _queries_of(collection, files, encoder, rng)]
+
+
+def _queries_of(
+    collection: Collection, files: Files, encoder: Encoder, rng: np.random.Generator
+) -> tuple[DemoQuery, ...]:
+    """The four queries of one piece: recording and score, whole and as a fragment."""
+    score, recording = (collection.document(id) for id in (score_id(files.piece), recording_id(files.piece)))
+    sequence = collection.sequence(score.id)
+    start_s = round(float(rng.uniform(0, max(0.0, recording.duration_s - FRAGMENT_S))), 1)
+    end_s = min(recording.duration_s, start_s + FRAGMENT_S)
+    _, cut = documents.embed(files.recording, "recording", encoder, start_s, end_s)
+    return (
+        DemoQuery(
+            document=recording,
+            truth=score.id,
+            length="whole",
+            sequence=collection.sequence(recording.id),
+            end_s=recording.duration_s,
+        ),
+        DemoQuery(document=recording, truth=score.id, length="20 s", sequence=cut, start_s=start_s, end_s=end_s),
+        DemoQuery(document=score, truth=recording.id, length="whole", sequence=sequence, systems=score.systems),
+        run_of_systems(score, sequence, recording.duration_s, rng, recording.id),
+    )
 
 
 def run_of_systems(
     score: Document, sequence: SnippetSequence, duration_s: float, rng: np.random.Generator, truth: str = ""
 ) -> DemoQuery:
-    """As many systems from a random one on as hold about 20 of the `duration_s` seconds that the score takes.
+    """The query of a run of systems, from a random system on, that lasts about 20 of the score's `duration_s` seconds.
 
-    More of them if so few hold no snippet: only snippets that lie inside them count.
+    Only snippets that lie inside the run belong to the query. The run grows until it contains a snippet.
     """
     total = len(score.systems)
     count = min(total, max(1, round(total * FRAGMENT_S / duration_s)))
@@ -122,8 +125,8 @@ def run_of_systems(
     return DemoQuery(document=score, truth=truth, length="20 s", sequence=sequence.part(inside), systems=systems)
 
 
-def ask(searcher: Searcher, query: DemoQuery, method: Method) -> DemoResult:
-    """The query put to all documents of the other kind."""
+def search(searcher: Searcher, query: DemoQuery, method: Method) -> DemoResult:
+    """The result of searching the query among all documents of the other kind."""
     started = time.perf_counter()
     answer = searcher.query(query.sequence, query.among, method, sys.maxsize, locate=False)
     seconds = time.perf_counter() - started
@@ -133,18 +136,18 @@ def ask(searcher: Searcher, query: DemoQuery, method: Method) -> DemoResult:
     )
 
 
-def rows(answers: Sequence[DemoResult]) -> list[dict[str, Any]]:
-    """The table: a row for each direction, length and method; `seconds` is the mean of a search, embedding aside."""
+def rows(results: Sequence[DemoResult]) -> list[dict[str, Any]]:
+    """The table: a row for each direction, length and method; `seconds` is the mean time of a search."""
     table = []
     for kind, length, method in itertools.product(KINDS, LENGTHS, METHODS):
-        of_row = [
-            asked
-            for asked in answers
-            if (asked.query.document.kind, asked.query.length, asked.method) == (kind, length, method)
+        group = [
+            result
+            for result in results
+            if (result.query.document.kind, result.query.length, result.method) == (kind, length, method)
         ]
-        if of_row:
-            quality = metrics.summarise(np.array([asked.rank for asked in of_row])).row()
+        if group:
+            quality = metrics.summarise(np.array([result.rank for result in group])).row()
             row = {"direction": DIRECTIONS[kind], "query": length, "method": method}
             row |= {name: quality[name] for name in FIGURES}
-            table.append(row | {"seconds": float(np.mean([asked.seconds for asked in of_row]))} | quality)
+            table.append(row | {"seconds": float(np.mean([result.seconds for result in group]))} | quality)
     return table

@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file that needs nothing else."""
+"""The demo's report: one HTML file that needs no other file and no network."""
 
 import html
 import itertools
@@ -13,53 +13,73 @@ from engine.audio import FRAME_RATE, read_audio, spectrogram
 from engine.collection import Collection
 from engine.config import Alignment
 from engine.score import read_pages
-from engine.values import Document, Match
+from engine.search.searcher import Searcher
+from engine.values import Document, Match, NetworkIdentity
 from indexer.demo import page, pictures
 from indexer.demo.queries import DemoQuery, DemoResult
 
 SHOWN_SYSTEMS = 4
-"""Of a query, from its first on."""
+"""Largest number of systems that the picture of a query shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the report says about the run."""
+    """Numbers of the run for the head of the report."""
 
     pieces: int
     pages: int
     minutes: float
-    """Of music."""
+    """Length of all recordings, in minutes."""
     snippets: int
     network: str
     stages_s: Mapping[str, float]
-    """What was done, and how long it took."""
+    """Time of each stage of the demo, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A query to show, and its best matches with where they lie."""
+    """A query to show, and its best matches with their places."""
 
-    asked: DemoResult
+    result: DemoResult
     matches: tuple[Match, ...]
 
 
-def choose(answers: Sequence[DemoResult]) -> list[DemoResult]:
-    """A handful to show, of those that were aligned: some that were found, and the two furthest off if any failed.
+def facts(collection: Collection, network: NetworkIdentity, pieces: int, stages_s: Mapping[str, float]) -> Facts:
+    """The facts of a run whose documents are in `collection`."""
+    return Facts(
+        pieces=pieces,
+        pages=sum(document.pages for document in collection.of_kind("score")),
+        minutes=sum(document.duration_s for document in collection.of_kind("recording")) / 60,
+        snippets=collection.snippets,
+        network=f"{network.name} {network.hash[:12]}",
+        stages_s=stages_s,
+    )
 
-    What was found is taken from the middle of the answers' order, not the best of them.
+
+def example(searcher: Searcher, result: DemoResult) -> Example:
+    """The result's query with its three best matches, searched again because the timed search does not locate."""
+    query = result.query
+    matches = searcher.query(query.sequence, query.among, result.method, 3).matches
+    return Example(result=result, matches=matches)
+
+
+def choose(results: Sequence[DemoResult]) -> list[DemoResult]:
+    """Results of `refine` to show: up to six found at rank 1, and the two failures with the worst ranks, if any.
+
+    The found results are picked at even distances, so they are not the best.
     """
-    aligned = [asked for asked in answers if asked.method == "refine"]
+    aligned = [result for result in results if result.method == "refine"]
     shown = []
     for direction, (length, count) in itertools.product(("A2S", "S2A"), (("20 s", 2), ("whole", 1))):
         found = [
-            asked
-            for asked in aligned
-            if (asked.query.direction, asked.query.length) == (direction, length) and asked.rank == 1
+            result
+            for result in aligned
+            if (result.query.direction, result.query.length) == (direction, length) and result.rank == 1
         ]
         places = dict.fromkeys(len(found) * (2 * i + 1) // (2 * count) for i in range(count))
         shown += [found[place] for place in places if found]
-    failed = [asked for asked in aligned if asked.rank > 1]
-    return shown + sorted(failed, key=lambda asked: asked.rank)[-2:]
+    failed = [result for result in aligned if result.rank > 1]
+    return shown + sorted(failed, key=lambda result: result.rank)[-2:]
 
 
 def write(
@@ -70,7 +90,7 @@ def write(
     collection: Collection,
     alignment: Alignment,
 ) -> None:
-    """Writes the report."""
+    """Writes the report to `path`."""
     stages = (f"<li><b>{seconds:.0f} s</b> {html.escape(what)}</li>" for what, seconds in facts.stages_s.items())
     path.write_text(
         page.PAGE.format(
@@ -90,6 +110,7 @@ def write(
 
 
 def _row(row: Mapping[str, Any]) -> str:
+    """A row of the table as HTML."""
     rank = "–" if row["MR"] is None else f"{row['MR']:g}"
     low, high = row["MRR 95%"]
     cells = [
@@ -104,44 +125,48 @@ def _row(row: Mapping[str, Any]) -> str:
 
 
 def _example(example: Example, collection: Collection, alignment: Alignment) -> str:
-    """Query, best matches, and how the query runs through the document that was to be found."""
-    asked, query = example.asked, example.asked.query
-    hit = asked.rank == 1
+    """The HTML of an example: query, best matches, and the query's path through the right document."""
+    result, query = example.result, example.result.query
+    hit = result.rank == 1
     return page.EXAMPLE.format(
         verdict="hit" if hit else "miss",
         tag=query.direction.lower(),
         direction=query.direction,
         name=_name(query.document),
         part=_part(query),
-        rank="found first" if hit else f"missed: rank {asked.rank:g} of {len(collection.of_kind(query.among))}",
+        rank="found first" if hit else f"missed: rank {result.rank:g} of {len(collection.of_kind(query.among))}",
         query=_query_picture(query),
         found="pages" if query.among == "score" else "recordings",
         matches="".join(_match(match, query.truth) for match in example.matches),
-        matrix=_matrix(asked, collection, alignment),
+        matrix=_matrix(result, collection, alignment),
         down=f"the query, a {query.document.kind}",
-        across=f"the {query.among} that was to be found",
+        across=f"the right {query.among}",
     )
 
 
 def _name(document: Document) -> str:
+    """Composer, title and work of a document, as HTML."""
     work = f" <small>{html.escape(document.work)}</small>" if document.work else ""
     return f"{html.escape(document.composer)}, <em>{html.escape(document.title)}</em>{work}"
 
 
 def _part(query: DemoQuery) -> str:
+    """The part of the document that the query is, in words."""
     if query.document.kind == "recording":
-        what = f"{clock(query.start_s)}–{clock(query.end_s)} of {clock(query.document.duration_s)}"
-        return f"the whole recording, {clock(query.end_s)}" if query.length == "whole" else what
+        if query.length == "whole":
+            return f"the whole recording, {clock(query.end_s)}"
+        return f"{clock(query.start_s)}–{clock(query.end_s)} of {clock(query.document.duration_s)}"
     count, total = len(query.systems), len(query.document.systems)
     pages = f"{query.document.pages} page{'s' if query.document.pages > 1 else ''}"
     if query.length == "whole":
         return f"the whole score, {total} systems on {pages}"
-    numbers = [query.systems[0].number, query.systems[-1].number]
-    which = f"system {numbers[0]}" if count == 1 else f"systems {numbers[0]}–{numbers[1]}"
+    first, last = query.systems[0].number, query.systems[-1].number
+    which = f"system {first}" if count == 1 else f"systems {first}–{last}"
     return f"{which} of {total}"
 
 
 def _query_picture(query: DemoQuery) -> str:
+    """The query as SVG: the spectrogram of its part, or its first systems on their first page."""
     source = Path(query.document.source)
     if query.document.kind == "recording":
         bands = spectrogram(read_audio(source))
@@ -152,6 +177,7 @@ def _query_picture(query: DemoQuery) -> str:
 
 
 def _match(match: Match, truth: str) -> str:
+    """The HTML of a match: its picture, rank, name, place, cost and confidence."""
     right = match.document.id == truth
     tone = "right" if right else "wrong"
     picture = _matched_page(match, tone) if match.document.kind == "score" else _matched_span(match, tone)
@@ -167,6 +193,7 @@ def _match(match: Match, truth: str) -> str:
 
 
 def _where(match: Match) -> str:
+    """The place of a match, in words."""
     place = match.place
     if place.start_s is not None and place.end_s is not None:
         return f"{clock(place.start_s)}–{clock(place.end_s)}"
@@ -180,7 +207,7 @@ def _where(match: Match) -> str:
 
 
 def _matched_page(match: Match, tone: str) -> str:
-    """The page that holds most of the matched systems."""
+    """The page with most of the matched systems as SVG, these systems boxed."""
     numbers = [system.page for system in match.place.systems] or [1]
     number = max(set(numbers), key=numbers.count)
     image = list(read_pages(Path(match.document.source)))[number - 1]
@@ -190,19 +217,21 @@ def _matched_page(match: Match, tone: str) -> str:
 
 
 def _matched_span(match: Match, tone: str) -> str:
+    """The spectrogram of the matched recording as SVG, the matched part boxed."""
     bands = spectrogram(read_audio(Path(match.document.source)))
     length = max(1e-3, match.document.duration_s)
     return pictures.span(bands, (match.place.start_s or 0.0) / length, (match.place.end_s or 0.0) / length, tone)
 
 
-def _matrix(asked: DemoResult, collection: Collection, alignment: Alignment) -> str:
-    query, document = asked.query.sequence.embeddings, collection.sequence(asked.query.truth)
+def _matrix(result: DemoResult, collection: Collection, alignment: Alignment) -> str:
+    """The cost matrix of the query and the right document as SVG, with the cheapest path."""
+    query, document = result.query.sequence.embeddings, collection.sequence(result.query.truth)
     costs = local_costs(query, document.embeddings, document.bias, alignment)
     path = backend("cpu").path(query, document.embeddings, document.bias, alignment)
     return pictures.cost_matrix(costs, path)
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, `1:05`."""
+    """The time as minutes and seconds, for example `1:05`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02}"

@@ -1,7 +1,7 @@
-"""A score of any number of staves -> the same music on two staves, as a pianist would read it from one page.
+"""Reduces a score of any number of staves to two staves, as for a pianist.
 
-Verovio reads the file (MusicXML, kern, ...) and writes it as MEI; here measures are picked from that and their layers
-moved to the two staves. Verovio can crash the process, so callers run this in child processes.
+Verovio reads the file (MusicXML, kern, ...) and writes MEI. This module picks measures of the MEI and moves their
+layers to the two staves. Verovio can crash the process, so callers run this in child processes.
 """
 
 import xml.etree.ElementTree as ET
@@ -17,17 +17,18 @@ _NAMESPACE = "http://www.music-encoding.org/ns/mei"
 _MEI = f"{{{_NAMESPACE}}}"
 _ID = "{http://www.w3.org/XML/1998/namespace}id"
 
-_LAID_OUT_ANEW = ("stem.dir", "curvedir", "place")
-"""What says where in the source's layout a sign goes; two parts on one staff need another."""
+_LAYOUT_ATTRIBUTES = ("stem.dir", "curvedir", "place")
+"""Attributes for the layout of the source; two parts on one staff need another layout."""
 
 _KEPT_SIGNS = ("tie", "slur", "fermata", "trill", "mordent", "turn", "dynam", "hairpin")
+"""Elements of a measure, beside its staves, that are kept."""
 
 
 def two_staves(path: Path, staves: Staves, bars: int, *, title: str, composer: str) -> str:
     """The first `bars` measures as MEI, with title and composer for the head of the page.
 
-    Repeat signs and first endings go: the music runs through once.
-    Raises EngravingError if Verovio cannot read the file, or it lacks one of the staves.
+    Repeat signs and first endings are removed: the music is played once.
+    Raises EngravingError if Verovio cannot read the file, or if the file lacks one of the staves.
     """
     verovio.enableLog(verovio.LOG_OFF)
     toolkit = verovio.toolkit()
@@ -38,7 +39,7 @@ def two_staves(path: Path, staves: Staves, bars: int, *, title: str, composer: s
     defined = {staff.get("n", ""): staff for staff in source.iter(f"{_MEI}staffDef")}
     missing = {str(number) for staff in staves for number in staff} - set(defined)
     if missing:
-        raise EngravingError(path, f"expected staves {staves}, got {', '.join(defined)} alone")
+        raise EngravingError(path, f"expected staves {staves}, got {', '.join(defined)}")
     score = next(source.iter(f"{_MEI}score"))
     section = ET.Element(f"{_MEI}section")
     measures = 0
@@ -56,7 +57,7 @@ def two_staves(path: Path, staves: Staves, bars: int, *, title: str, composer: s
 
 
 def _music(parent: ET.Element) -> Iterator[ET.Element]:
-    """Measures and changes of key and metre in the order they are printed, without first endings."""
+    """Yields measures and changes of key and metre in printed order, without first endings."""
     for element in parent:
         name = element.tag.removeprefix(_MEI)
         if name in ("measure", "scoreDef"):
@@ -66,8 +67,8 @@ def _music(parent: ET.Element) -> Iterator[ET.Element]:
 
 
 def _reduced(measure: ET.Element, staves: Staves) -> ET.Element:
-    """The measure with its layers on two staves, and of its signs those that still have a place."""
-    found = {staff.get("n", ""): staff for staff in measure.findall(f"{_MEI}staff")}
+    """The measure with its layers on two staves; of the signs, only those of each new staff's first source staff."""
+    sources = {staff.get("n", ""): staff for staff in measure.findall(f"{_MEI}staff")}
     target = {str(number): str(n) for n, staff in enumerate(staves, 1) for number in staff}
     first = {str(staff[0]) for staff in staves}
     kept = {name: value for name, value in measure.attrib.items() if name in ("n", "metcon", "right", _ID)}
@@ -78,10 +79,10 @@ def _reduced(measure: ET.Element, staves: Staves) -> ET.Element:
         layers = [
             layer
             for number in numbers
-            if str(number) in found
-            for layer in _layers(found[str(number)], merged=len(numbers) > 1, upper=number == numbers[0])
+            if str(number) in sources
+            for layer in _layers(sources[str(number)], merged=len(numbers) > 1, upper=number == numbers[0])
         ]
-        # A bar that nobody plays in keeps its rest.
+        # A bar without notes keeps its first layer, which has the rest.
         sounding = [layer for layer in layers if _is_printed(layer)] or layers[:1]
         staff = ET.SubElement(reduced, f"{_MEI}staff", n=str(n))
         for position, layer in enumerate(sounding, 1):
@@ -99,11 +100,16 @@ def _reduced(measure: ET.Element, staves: Staves) -> ET.Element:
 
 
 def _is_printed(layer: ET.Element) -> bool:
-    """Whether it shows a note: some editors write out trills and tremolos for playback in a layer of hidden notes."""
+    """Whether the layer has a visible note. Some editors write trills for playback into a layer of hidden notes."""
     return any(note.get("visible") != "false" for note in layer.iter(f"{_MEI}note"))
 
 
 def _layers(staff: ET.Element, *, merged: bool, upper: bool) -> Iterator[ET.Element]:
+    """Yields the layers of a staff without lyrics.
+
+    merged: the staff shares its new staff with another, so clefs and layout attributes are removed.
+    upper: the staff is the first of those on its new staff; the rests and signatures of the others are hidden.
+    """
     for layer in staff.findall(f"{_MEI}layer"):
         for element in list(layer.iter()):
             for child in list(element):
@@ -118,24 +124,26 @@ def _layers(staff: ET.Element, *, merged: bool, upper: bool) -> Iterator[ET.Elem
 
 
 def _forget_layout(element: ET.Element) -> None:
-    for name in _LAID_OUT_ANEW:
+    """Removes the attributes for the source's layout."""
+    for name in _LAYOUT_ATTRIBUTES:
         element.attrib.pop(name, None)
 
 
 def _renumber(element: ET.Element, target: dict[str, str]) -> None:
+    """Sets the element's staff, if it names one, to the new staff."""
     if "staff" in element.attrib:
         element.set("staff", target.get(element.get("staff", ""), "1"))
 
 
 def _change(definition: ET.Element) -> ET.Element:
-    """A later scoreDef reduced to the key and metre that it sets for all staves."""
+    """A change of key and metre for all staves, without the other parts of its scoreDef."""
     change = ET.Element(definition.tag)
     change.extend(child for child in definition if child.tag.removeprefix(_MEI) in ("keySig", "meterSig"))
     return change
 
 
 def _drop_loose_ends(section: ET.Element) -> None:
-    """Removes signs that start or end at a note which is not there."""
+    """Removes the signs that start or end at a note outside the section."""
     ids = {element.get(_ID) for element in section.iter()}
     for measure in section.iter(f"{_MEI}measure"):
         for sign in list(measure):
@@ -145,7 +153,7 @@ def _drop_loose_ends(section: ET.Element) -> None:
 
 
 def _rename(section: ET.Element) -> None:
-    """New ids: whoever loads the MEI makes ids for the elements that have none, by the same rule as ours were made."""
+    """Prefixes all ids. Verovio makes missing ids by the rule that made the present ids, so the two would clash."""
     for element in section.iter():
         for name in (_ID, "startid", "endid"):
             if name in element.attrib:
@@ -154,6 +162,7 @@ def _rename(section: ET.Element) -> None:
 
 
 def _document(section: ET.Element, definitions: list[ET.Element], title: str, composer: str) -> str:
+    """The MEI of a section on two staves, in treble and bass clef, with a head."""
     mei = ET.Element(f"{_MEI}mei", meiversion="5.0")
     head = ET.SubElement(ET.SubElement(ET.SubElement(mei, f"{_MEI}meiHead"), f"{_MEI}fileDesc"), f"{_MEI}titleStmt")
     ET.SubElement(head, f"{_MEI}title").text = title

@@ -1,1 +1,1 @@
-"""Scores in symbols -> pages as scanners deliver them and sound as microphones do: engrave, perform, play, degrade."""
+"""Makes scan-like pages and recording-like sound from scores in symbols: engrave, perform, play, degrade."""

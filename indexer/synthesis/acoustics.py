@@ -1,4 +1,4 @@
-"""Rooms, media and noises from folders of recordings, shared out between training and validation."""
+"""Rooms, media and noises from folders of recordings; training and validation have different rooms and media."""
 
 import csv
 import zlib
@@ -13,10 +13,10 @@ import soxr
 from engine.audio import SAMPLE_RATE, Samples
 
 VALIDATION_SHARE = 5
-"""One response of so many is for validation alone."""
+"""One in this many responses is for validation alone."""
 
 MEDIA = ("old recording", "guitar cabinet", "loudspeaker", "telephone", "speaker", "radio")
-"""Kinds of responses that all of the sound passes through; the others are rooms, whose sound is mixed with it."""
+"""Kinds of responses through which all sound passes. Other kinds are rooms, mixed with the direct sound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,15 +28,15 @@ class Acoustics:
     noises: tuple[Path, ...] = ()
 
     def room(self, rng: np.random.Generator) -> Samples | None:
-        """A random room's impulse response; see `response`."""
+        """The impulse response of a random room, as `response` returns it; None if there are no rooms."""
         return response(self.rooms[int(rng.integers(len(self.rooms)))]) if self.rooms else None
 
     def medium(self, rng: np.random.Generator) -> Samples | None:
-        """The impulse response of a random loudspeaker, radio or old recorder; see `response`."""
+        """The impulse response of a random loudspeaker, radio or recorder; None if there are no media."""
         return response(self.media[int(rng.integers(len(self.media)))]) if self.media else None
 
     def noise(self, length: int, rng: np.random.Generator) -> Samples | None:
-        """float32 (length,) of RMS 1: a random noise bed from a random place on, repeated as often as needed."""
+        """A random noise bed from a random place on, repeated as needed: float32 (length,), RMS 1; None if no beds."""
         if not self.noises:
             return None
         bed = _read(self.noises[int(rng.integers(len(self.noises)))])
@@ -49,7 +49,7 @@ class Acoustics:
 def acoustics(responses: Path | None, noises: Path | None, split: str) -> Acoustics:
     """The acoustics of a split (`train` or `val`) from folders that hold `irs.csv` and `noise.csv`.
 
-    A fifth of the responses, by a checksum of their names, are of `val`. Noise beds serve both.
+    A checksum of its name puts a fifth of the responses into `val`. Noise beds serve both splits.
     Raises OSError if a list is missing.
     """
     rooms: list[Path] = []
@@ -69,7 +69,7 @@ def acoustics(responses: Path | None, noises: Path | None, split: str) -> Acoust
 
 @lru_cache(maxsize=256)
 def response(path: Path) -> Samples:
-    """float32 (n,) of unit energy, at most 4 s, starting with its direct sound, so that nothing is delayed."""
+    """An impulse response of unit energy: float32 (n,), at most 4 s. It starts with the direct sound, without delay."""
     samples = _read(path)
     direct = int(np.argmax(np.abs(samples) > 0.3 * np.abs(samples).max()))
     samples = samples[max(0, direct - 8) :][: 4 * SAMPLE_RATE]
@@ -78,6 +78,7 @@ def response(path: Path) -> Samples:
 
 @lru_cache(maxsize=256)
 def _read(path: Path) -> Samples:
+    """The sound in a file: float32 (n,), mono, 22,050 Hz."""
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     mono = samples.mean(axis=1)
     return np.asarray(mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE), np.float32)

@@ -1,6 +1,6 @@
-"""Clean pages and clean audio made to look and sound like old prints, scans and rooms.
+"""Degrades clean pages and clean audio, so that they look and sound like old prints, scans and recordings.
 
-Everything random comes from the generator passed in, so a page or a recording can be made again from its seed.
+All random numbers come from the generator passed in, so a page or a recording can be made again from its seed.
 """
 
 import io
@@ -23,39 +23,40 @@ Points = NDArray[np.float64]
 Field = NDArray[np.float32]
 
 NO_ACOUSTICS = Acoustics()
+"""No recorded rooms, media and noises."""
 
 MAX_DETUNE_CENTS = 40.0
-"""2 ** (40 / 1200) = 1.0234: the most a recording is sped up or slowed down."""
+"""Largest detuning. A recording is at most 2 ** (40 / 1200) = 1.0234 times faster or slower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DegradedPage:
-    """A page as a scanner would deliver it."""
+    """A page that looks like a scan."""
 
     image: Page
-    """uint8 (h, w), the size of the clean page, white = 255."""
+    """uint8 (h, w), white = 255, as large as the clean page."""
     warp: Callable[[Points], Points]
-    """Float (n, 2) points (x, y) in pixels of the clean page -> where they lie on `image`."""
+    """Maps float (n, 2) points (x, y), in pixels of the clean page, to their places on `image`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DegradedAudio:
-    """A recording as an old disc, a cheap microphone or a room would deliver it."""
+    """A recording that sounds as from an old disc, a cheap microphone or a room."""
 
     samples: Samples
-    """float32 (m,), mono at 22050 Hz."""
+    """float32 (m,), mono, 22,050 Hz."""
     time_factor: float
-    """What was heard at t seconds is heard at t * time_factor; within 1 +- 0.024."""
+    """Factor from the time in the clean audio to the time in `samples`; within 1 +- 0.024."""
 
 
 def degrade_page(page: Page, staff_space_px: float, rng: Generator, strength: float = 1.0) -> DegradedPage:
-    """A clean page printed, aged and scanned, about half of the time to 1 bit.
+    """The page printed, aged and scanned; about half of the scans have 1 bit a pixel.
 
-    The print is resampled to the resolution of a scan (a staff space of 7 to 16 px, never more than the page has),
-    bent, inked, dirtied, binarised or set on paper there, and brought back to its own size.
+    The page is resampled to the resolution of a scan (a staff space of 7 to 16 px, at most that of the page). At this
+    resolution it is bent, inked and dirtied, then made black and white or put on paper, and resampled to its own size.
 
-    page: uint8 (h, w), white = 255. staff_space_px: distance of two staff lines. strength: 0..1; it bounds the
-    damage, which is drawn for each page, so that some pages stay nearly clean at any strength.
+    page: uint8 (h, w), white = 255. staff_space_px: distance of two staff lines.
+    strength: 0..1, the largest damage. The damage of a page is random, so some pages stay nearly clean at any strength.
     """
     harm = strength * float(rng.beta(1.3, 1.1))
     scale = min(1.0, float(rng.uniform(7.0, 16.0 if rng.random() < 0.4 else 11.0)) / staff_space_px)
@@ -70,13 +71,13 @@ def degrade_page(page: Page, staff_space_px: float, rng: Generator, strength: fl
         image = _grey(darkness, space, harm, rng)
     height, width = page.shape
     full = image if image.shape == page.shape else cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    # Pixel centres: the scan's grid is the page's, scaled by exactly these factors.
+    # Between pixel centres: one pixel of the page is exactly these many pixels of the scan.
     factors = np.array([scan.shape[1] / width, scan.shape[0] / height])
 
     def warp(points: Points) -> Points:
         source = (np.asarray(points, np.float64) + 0.5) * factors - 0.5
         target = source
-        for _ in range(6):  # a contraction: the displacement changes by less than 0.05 px a px
+        for _ in range(6):  # converges, because the displacement changes by less than 0.05 px a px
             target = source - displacement(target)
         back: Points = (target + 0.5) / factors - 0.5
         return back
@@ -85,7 +86,7 @@ def degrade_page(page: Page, staff_space_px: float, rng: Generator, strength: fl
 
 
 def _displacement(shape: tuple[int, int], space: float, harm: float, rng: Generator) -> Callable[[Points], Points]:
-    """Where the scan's point (x, y) came from, minus (x, y): skew about the centre and a gentle bend."""
+    """A function from points (n, 2) of the scan to their source minus themselves: skew about the centre and a bend."""
     centre = np.array([shape[1] / 2, shape[0] / 2])
     angle = float(np.clip(rng.normal(0.0, 0.45), -1.5, 1.5)) * min(1.0, 1.5 * harm) * np.pi / 180
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) - np.eye(2)
@@ -103,10 +104,10 @@ def _displacement(shape: tuple[int, int], space: float, harm: float, rng: Genera
 
 
 def _remap(scan: Page, displacement: Callable[[Points], Points]) -> Page:
-    """`scan` (ink = 255) bent; the displacement is smooth, so it is computed on a coarse grid and interpolated."""
+    """The scan (ink = 255) bent. The displacement is smooth, so it is computed on a coarse grid and interpolated."""
     height, width = scan.shape
     rows, columns = height // 16 + 2, width // 16 + 2
-    # Grid values lie at cell centres, as cv2.resize takes them.
+    # cv2.resize takes values to be at the centres of the cells.
     y = (np.arange(rows) + 0.5) * (height / rows) - 0.5
     x = (np.arange(columns) + 0.5) * (width / columns) - 0.5
     grid = np.stack(np.meshgrid(x, y), axis=2).reshape(-1, 2)
@@ -118,14 +119,14 @@ def _remap(scan: Page, displacement: Callable[[Points], Points]) -> Page:
 
 
 def _noise(shape: tuple[int, ...], cell_px: float, rng: Generator) -> Field:
-    """float32 `shape`: smooth noise of unit variance (roughly) whose grains are `cell_px` wide."""
+    """Smooth noise of roughly unit variance with grains `cell_px` wide: float32 `shape`."""
     rows, columns = (max(2, int(n / cell_px) + 1) for n in shape)
     grains = rng.standard_normal((rows, columns), dtype=np.float32)
     return np.asarray(cv2.resize(grains, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _dirt(shape: tuple[int, ...], space: float, harm: float, rng: Generator) -> Page:
-    """uint8 `shape`, ink = 255: specks, and now and then pencil marks and a dark edge."""
+    """Specks, and by chance pencil marks and a dark edge: uint8 `shape`, ink = 255."""
     dirt = np.zeros(shape, np.uint8)
     height, width = shape
     for _ in range(rng.poisson(60 * harm**2)):
@@ -145,7 +146,7 @@ def _dirt(shape: tuple[int, ...], space: float, harm: float, rng: Generator) -> 
 
 
 def _pencil(dirt: Page, space: float, rng: Generator) -> None:
-    """Draw a few strokes and rings, grey, about a system high at most."""
+    """Draws a few grey strokes and rings into `dirt`, at most about a system high."""
     height, width = dirt.shape
     for _ in range(int(rng.integers(1, 8))):
         start = rng.uniform((0, 0), (width, height))
@@ -158,11 +159,11 @@ def _pencil(dirt: Page, space: float, rng: Generator) -> None:
 
 
 def _ink(darkness: Page, space: float, harm: float, rng: Generator) -> Field:
-    """float32: signed ink, in units of full ink; above 0 is black once it is thresholded.
+    """Signed ink, float32, in units of full ink; values above 0 become black in a 1-bit scan.
 
-    Ink spreads where the blurred print passes a threshold below its edges, and is lost where it does not reach one
-    above them. The threshold is drawn relative to what the thin lines reach, so that staff lines stay whole, thin
-    out or break at any resolution.
+    The print is blurred and a random threshold is subtracted. A low threshold spreads ink over the edges; a high
+    threshold loses ink. The threshold is relative to the ink of thin lines, so that at any resolution staff lines stay
+    whole, thin out or break.
     """
     grains = _noise(darkness.shape, max(1.0, 0.12 * space), rng) * np.float32(
         rng.uniform(0.01, 0.02 + 0.12 * harm**1.5)
@@ -173,26 +174,26 @@ def _ink(darkness: Page, space: float, harm: float, rng: Generator) -> Field:
     thin = _thin_ink(ink)
     threshold = thin * float(rng.uniform(0.65 - 0.25 * harm, 0.65 + 0.4 * harm))
     ink -= threshold
-    # Noise works on edges and thin strokes; full ink and bare paper are out of its reach.
+    # The noise is clipped, so that it changes edges and thin strokes, but neither full ink nor bare paper.
     ink += np.clip(grains + coarse, -0.8 * thin, 0.8 * threshold)
     return ink
 
 
 def _thin_ink(ink: Field) -> float:
-    """What nine in ten of the strokes reach, 0..1: staff lines are most of what a column crosses."""
+    """The ink, 0..1, that nine in ten strokes reach; most strokes that a column crosses are staff lines."""
     columns = np.ascontiguousarray(ink[:, ::8])
     peaks = columns[(columns >= cv2.dilate(columns, np.ones((3, 1), np.uint8))) & (columns > 0.15)]
     return float(np.quantile(peaks, 0.1)) if peaks.size else 1.0
 
 
 def _bilevel(darkness: Page, space: float, harm: float, rng: Generator) -> Page:
-    """uint8, 0 or 255 only: what most public scans are."""
+    """The scan in black and white, as most public scans are: uint8, 0 or 255."""
     ink = _ink(darkness, space, harm, rng)
     return np.asarray(cv2.threshold(ink, 0.0, 255.0, cv2.THRESH_BINARY_INV)[1], np.uint8)
 
 
 def _grey(darkness: Page, space: float, harm: float, rng: Generator) -> Page:
-    """uint8: soft ink on paper that is shaded, rough, stained, shows the other side, and went through JPEG."""
+    """The scan in grey, uint8: soft ink on shaded, rough, stained paper; by chance with show-through and JPEG noise."""
     shape = darkness.shape
     ink = _ink(darkness, space, harm, rng)
     ink = np.clip(ink * np.float32(rng.uniform(2.0, 6.0)) + np.float32(0.5), 0, 1)
@@ -214,7 +215,7 @@ def _grey(darkness: Page, space: float, harm: float, rng: Generator) -> Page:
 
 
 def _paper(shape: tuple[int, ...], harm: float, rng: Generator) -> Field:
-    """float32 `shape`: how much light the paper gives back, 0..1; shade towards a side, fibres, stains."""
+    """The light that the paper reflects, 0..1: float32 `shape`, with a shade towards a side, fibres and stains."""
     height, width = shape
     y, x = np.mgrid[-1:1:32j, -1:1:32j].astype(np.float32)
     tilt = rng.normal(0, 0.08, 2) * harm
@@ -233,10 +234,10 @@ def _paper(shape: tuple[int, ...], harm: float, rng: Generator) -> Field:
 def degrade_audio(
     samples: Samples, rng: Generator, strength: float = 1.0, acoustics: Acoustics = NO_ACOUSTICS
 ) -> DegradedAudio:
-    """Clean audio detuned, coloured, put in a room, made noisy and squeezed; each of these by chance.
+    """The audio detuned, coloured, put in a room, with noise and compressed, each by chance.
 
-    samples: float32 (n,), mono at 22050 Hz, n >= 1. strength: 0..1, bounds the damage, which is drawn for each call.
-    acoustics: recorded rooms, media and noises, taken half of the time in place of made ones.
+    samples: float32 (n,), mono, 22,050 Hz, n >= 1. strength: 0..1, the largest damage; the damage of a call is random.
+    acoustics: recorded rooms, media and noises, used in about half of the calls.
     Source of the detuning range: tuning of recordings from about 430 to 450 Hz, and discs that turn at another speed.
     """
     harm = strength * float(rng.beta(1.3, 1.1))
@@ -248,7 +249,7 @@ def degrade_audio(
     sound = scipy.signal.oaconvolve(sound, response)[_HALF_TAPS : _HALF_TAPS + length].astype(np.float32)
     level = float(np.sqrt(np.mean(sound**2))) + 1e-9
     if rng.random() < 0.4 * harm:
-        sound = _squeeze(sound, level, float(rng.uniform(0.1, 0.5)))
+        sound = _compress(sound, level, float(rng.uniform(0.1, 0.5)))
     if rng.random() < 0.8:
         sound += _background(length, harm, rng, acoustics) * np.float32(level)
     if rng.random() < 0.25 * harm:
@@ -264,7 +265,7 @@ def degrade_audio(
 def mp3(samples: Samples, compression: float) -> Samples:
     """The samples after MP3 at a constant rate: `compression` 0.2 is about 128 kbit/s, 0.6 about 64.
 
-    samples: float32 (n,), mono at 22050 Hz. Returns as many, in step with them.
+    samples: float32 (n,), mono, 22,050 Hz. Returns float32 (n,), not delayed.
     """
     coded = io.BytesIO()
     soundfile.write(coded, samples, SAMPLE_RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=compression)
@@ -274,34 +275,34 @@ def mp3(samples: Samples, compression: float) -> Samples:
 
 
 _HALF_TAPS = 512
-"""Half the equaliser's length: its delay, taken off after filtering."""
+"""Half the length of the equaliser, which is its delay; the delay is removed after filtering."""
 
 
 def _equaliser(harm: float, rng: Generator) -> Samples:
-    """float32 (1025,): a linear-phase filter with a tilt, humps, and the band limits of a medium."""
+    """A linear-phase filter with a tilt, humps, and the band limits of a medium: float32 (1025,)."""
     frequency = np.fft.rfftfreq(2 * _HALF_TAPS, 1 / SAMPLE_RATE)
     octave = np.log2(np.maximum(frequency, 20.0) / 700.0)
     knots = np.linspace(octave[0], octave[-1], 12)
     gain_db = np.clip(rng.normal(0, 2.5) * harm * octave, -15, 15)
     gain_db += np.interp(octave, knots, rng.normal(0, 5.0, 12) * harm)
-    if rng.random() < 0.5 * harm:  # a small loudspeaker, an acoustic horn
+    if rng.random() < 0.5 * harm:  # small loudspeaker, acoustic horn
         gain_db -= 10 * np.log10(1 + (rng.uniform(60, 300) / np.maximum(frequency, 1.0)) ** 4)
-    if rng.random() < 0.5 * harm:  # shellac, a cheap microphone
+    if rng.random() < 0.5 * harm:  # shellac, cheap microphone
         gain_db -= 10 * np.log10(1 + (frequency / rng.uniform(2500, 9000)) ** rng.choice([4, 8]))
-    if rng.random() < 0.3 * harm:  # a codec's sharp edge
+    if rng.random() < 0.3 * harm:  # cut-off of a codec
         gain_db[frequency > rng.uniform(3800, 10000)] = -80
     taps = np.roll(np.fft.irfft(10 ** (gain_db / 20)), _HALF_TAPS)
     return np.asarray(np.append(taps, 0.0) * np.hanning(2 * _HALF_TAPS + 1), np.float32)
 
 
 def _medium(harm: float, rng: Generator, acoustics: Acoustics) -> Samples:
-    """float32 (k,): the response of a loudspeaker, radio or old recorder, or, as a rule, none."""
+    """The response of a loudspeaker, radio or old recorder, float32 (k,); mostly that of no medium, a single 1."""
     recorded = acoustics.medium(rng) if rng.random() < 0.25 * harm else None
     return np.ones(1, np.float32) if recorded is None else recorded
 
 
 def _room(harm: float, rng: Generator, acoustics: Acoustics) -> Samples:
-    """float32 (k,): the direct sound, then a recorded room or noise that decays by 60 dB in 0.2-3 s and dulls."""
+    """The response of a room, float32 (k,): direct sound, then a recorded room or dull noise that decays in 0.2-3 s."""
     if rng.random() > 0.3 + 0.6 * harm:
         return np.ones(1, np.float32)
     recorded = acoustics.room(rng) if rng.random() < 0.6 else None
@@ -322,8 +323,8 @@ def _room(harm: float, rng: Generator, acoustics: Acoustics) -> Samples:
     return np.append(before, tail).astype(np.float32)
 
 
-def _squeeze(sound: Samples, level: float, amount: float) -> Samples:
-    """`sound` with its loudness, measured in 50 ms blocks, evened out: 0 leaves it, 1 would make it constant."""
+def _compress(sound: Samples, level: float, amount: float) -> Samples:
+    """The sound with evened loudness, measured in blocks of 50 ms; `amount` 0 changes nothing, 1 makes it constant."""
     block = SAMPLE_RATE // 20
     padded = np.pad(sound, (0, -len(sound) % block)).reshape(-1, block)
     loudness = np.sqrt(np.mean(padded**2, axis=1)) + 0.05 * level
@@ -333,7 +334,7 @@ def _squeeze(sound: Samples, level: float, amount: float) -> Samples:
 
 
 def _background(length: int, harm: float, rng: Generator, acoustics: Acoustics) -> Samples:
-    """float32 (length,): hiss, and by chance hum, crackle and a recorded noise bed, relative to music of RMS 1."""
+    """Hiss, and by chance hum, crackle and a recorded noise bed, for music of RMS 1: float32 (length,)."""
     colour = rng.uniform(0, 0.95)
     hiss = rng.standard_normal(length, dtype=np.float32)
     hiss = scipy.signal.lfilter([np.sqrt(1 - colour**2)], [1, -colour], hiss)

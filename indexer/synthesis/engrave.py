@@ -1,7 +1,7 @@
-"""A score in symbols -> engraved pages that know where every note stands.
+"""Engraves scores in symbols into pages with the place of every note.
 
-Verovio lays the score out and draws it as SVG; resvg turns that into grey pixels. Verovio can crash the process on
-odd input, so callers that work through many files run it in child processes.
+Verovio lays the score out and draws it as SVG; resvg turns the SVG into grey pixels. Verovio can crash the process on
+odd input, so callers with many files run this module in child processes.
 """
 
 import re
@@ -20,18 +20,20 @@ from numpy.typing import NDArray
 from engine.values import Box, System
 
 VIRTUAL_STAFF_SPACE = 180.0
-"""Verovio's staff space in the units of its drawings, whatever the page size."""
+"""Verovio's staff space in the units of its drawings; it does not depend on the page size."""
 
 NOTEHEAD_WIDTH = 1.18 * VIRTUAL_STAFF_SPACE
+"""Width of a notehead in the units of Verovio's drawings."""
 
 FONTS = ("Leipzig", "Bravura", "Leland", "Gootville", "Petaluma")
+"""Music fonts that Verovio carries."""
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
 
 
 class EngravingError(Exception):
-    """A score that the engraver cannot read or draw."""
+    """An engraver cannot read or draw a score."""
 
     def __init__(self, path: Path, cause: str) -> None:
         super().__init__(f"{path}: {cause}")
@@ -39,7 +41,7 @@ class EngravingError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreNotes:
-    """The sounding notes of a score, by onset; each array (n,). Quarters count from the start of the piece.
+    """The sounding notes of a score, by onset; each array is (n,). Quarters count from the start of the piece.
 
     Repeats are played as written, so a printed note may sound more than once.
     """
@@ -47,27 +49,27 @@ class ScoreNotes:
     onset_quarter: NDArray[np.float64]
     duration_quarter: NDArray[np.float64]
     pitch: NDArray[np.int64]
-    """MIDI."""
+    """MIDI pitch of each note."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngravedPage:
-    """One page: its picture, its systems, and where its noteheads stand."""
+    """One page: its picture, its systems, and the places of its noteheads."""
 
     image: NDArray[np.uint8]
-    """(height, width), white = 255."""
+    """uint8 (height, width), white = 255."""
     systems: tuple[System, ...]
     note_system: NDArray[np.int64]
-    """(n,) `System.number` of each notehead."""
+    """(n,): `System.number` of each notehead's system."""
     note_x: NDArray[np.float64]
-    """(n,) its centre, in page widths."""
+    """(n,): x of each notehead's centre, in page widths."""
     note_quarter: NDArray[np.float64]
-    """(n,) its onset, the first time it is played."""
+    """(n,): onset of each notehead in quarters, the first time that it is played."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How a page is laid out and drawn; lengths in units of Verovio (a staff space is 18)."""
+    """Settings of layout and drawing; lengths in units of Verovio (a staff space is 18)."""
 
     font: str = "Leipzig"
     page_width: int = 2100
@@ -77,13 +79,15 @@ class Layout:
     spacing_staff: int = 12
     staff_line_width: float = 0.15
     staff_space_px: float = 10.0
+    """Staff space of the picture, in pixels."""
 
     @property
     def width_px(self) -> int:
+        """Width of the picture, in pixels."""
         return round(self.page_width * 10 / VIRTUAL_STAFF_SPACE * self.staff_space_px)
 
     def options(self) -> dict[str, Any]:
-        """The layout as Verovio's options."""
+        """The layout as options of Verovio."""
         return {
             "font": self.font,
             "pageWidth": self.page_width,
@@ -101,9 +105,9 @@ class Layout:
 
 
 def random_layout(rng: np.random.Generator) -> Layout:
-    """A layout like those of printed editions: five fonts, page sizes, dense and wide spacing.
+    """A random layout like those of printed editions: five fonts, many page sizes, dense and wide spacing.
 
-    Between systems, scans of three editions leave 8 to 15 staff spaces (half of them 10 to 12), as these layouts do.
+    Distances of systems are 8 to 15 staff spaces, half of them 10 to 12, as in scans of three editions.
     """
     page_width = int(rng.integers(1700, 2500))
     return Layout(
@@ -119,7 +123,7 @@ def random_layout(rng: np.random.Generator) -> Layout:
 
 
 class Engraver:
-    """A score loaded once, to be laid out as often as wanted."""
+    """A score that is loaded once and can be laid out many times."""
 
     def __init__(self, path: Path) -> None:
         """Raises EngravingError if Verovio cannot read the file (MusicXML, kern, MEI)."""
@@ -133,10 +137,10 @@ class Engraver:
         self._onset = {note: float(entry["qstamp"]) for entry in timemap for note in entry.get("on", ())}
         self._release = {note: float(entry["qstamp"]) for entry in timemap for note in entry.get("off", ())}
         if not self._onset:
-            raise EngravingError(path, "holds no notes")
+            raise EngravingError(path, "expected a score with notes, got one without")
 
     def notes(self) -> ScoreNotes:
-        """The notes in the order they sound."""
+        """The notes, by onset."""
         ids = sorted(self._onset, key=self._onset.__getitem__)
         onset = np.array([self._onset[note] for note in ids])
         release = np.array([self._release.get(note, self._onset[note] + 1.0) for note in ids])
@@ -144,7 +148,7 @@ class Engraver:
         return ScoreNotes(onset_quarter=onset, duration_quarter=np.maximum(release - onset, 0.05), pitch=pitch)
 
     def pages(self, layout: Layout, limit: int | None = None) -> Iterator[EngravedPage]:
-        """Draws the score, one page after the other, at most `limit` of them."""
+        """Yields the engraved pages in order, at most `limit`."""
         self._toolkit.setOptions(layout.options())
         self._toolkit.redoLayout()
         count = int(self._toolkit.getPageCount())
@@ -155,6 +159,7 @@ class Engraver:
             yield page
 
     def _draw(self, svg: str, page: int, systems_before: int, layout: Layout) -> EngravedPage:
+        """The page that Verovio drew as `svg`; `systems_before` is the number of systems on earlier pages."""
         root = ET.fromstring(svg)
         drawing = next(element for element in root.iter(f"{_SVG}svg") if element.get("class") == "definition-scale")
         width = float((drawing.get("viewBox") or "").split()[2])
@@ -185,45 +190,46 @@ class Engraver:
 
 def rasterise(svg: str, width_px: int) -> NDArray[np.uint8]:
     """The drawing as grey levels, uint8 (height, width_px), white = 255."""
-    svg = re.sub(r">\s+<", "><", svg)  # resvg takes blanks before a text for its start and draws the rest at the left
+    svg = re.sub(
+        r">\s+<", "><", svg
+    )  # resvg would take the blanks before a text for its start, and draw the text too far left
     png = resvg_py.svg_to_bytes(svg_string=svg, width=width_px, background="#ffffff")
     return np.asarray(cv2.imdecode(np.frombuffer(bytes(png), np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
 def _groups(element: ET.Element, name: str) -> Iterator[ET.Element]:
-    """The groups of this class below `element`; Verovio gives some several classes."""
+    """The groups below `element` with this class; Verovio gives some groups several classes."""
     return (group for group in element.iter(f"{_SVG}g") if name in (group.get("class") or "").split())
 
 
 def _translation(element: ET.Element) -> tuple[float, float]:
+    """The x and y of the element's translation; 0 if it has none."""
     inside = (element.get("transform") or "translate(0, 0)").split("(")[1].split(")")[0]
     x, y = inside.split(",")
     return float(x), float(y)
 
 
 def _staves(system: ET.Element, left: float, top: float, width: float) -> list[Box]:
-    """The boxes of a system's staves, top to bottom; their lines are drawn measure by measure."""
+    """The boxes of a system's staves, top to bottom; each is put together from the lines drawn in every measure."""
     by_position: dict[int, Box] = {}
     for measure in _groups(system, "measure"):
         for position, staff in enumerate(_groups(measure, "staff")):
             lines = [_line(path.get("d") or "") for path in staff.findall(f"{_SVG}path")[:5]]
             if len(lines) < 5:
                 continue
-            found = Box(
+            part = Box(
                 x0=(lines[0][0] + left) / width,
                 y0=(lines[0][1] + top) / width,
                 x1=(lines[0][2] + left) / width,
                 y1=(lines[4][1] + top) / width,
             )
-            before = by_position.get(position, found)
-            by_position[position] = Box(
-                x0=min(before.x0, found.x0), y0=found.y0, x1=max(before.x1, found.x1), y1=found.y1
-            )
+            before = by_position.get(position, part)
+            by_position[position] = Box(x0=min(before.x0, part.x0), y0=part.y0, x1=max(before.x1, part.x1), y1=part.y1)
     return sorted(by_position.values(), key=lambda box: box.y0)
 
 
 def _line(path: str) -> tuple[float, float, float, float]:
-    """`M2276 1595 L6488 1595` -> its two end points."""
+    """The end points (x0, y0, x1, y1) of a path such as `M2276 1595 L6488 1595`."""
     start, end = path.removeprefix("M").split(" L")
     x0, y0 = start.split()
     x1, y1 = end.split()
@@ -231,6 +237,7 @@ def _line(path: str) -> tuple[float, float, float, float]:
 
 
 def _system(page: int, number: int, staves: list[Box], width: float) -> System:
+    """The system that has these staves."""
     return System(
         page=page,
         number=number,
@@ -247,7 +254,7 @@ def _system(page: int, number: int, staves: list[Box], width: float) -> System:
 
 
 def _noteheads(system: ET.Element) -> Iterator[tuple[str, float]]:
-    """Each note's id and the left edge of its head."""
+    """Yields the id of each note and the left edge of its head."""
     for note in _groups(system, "note"):
         head = next(_groups(note, "notehead"), None)
         use = head.find(f"{_SVG}use") if head is not None else None

@@ -1,4 +1,4 @@
-"""Instruments that play performances: sampled ones (SFZ files, folders with a regions.csv) and SoundFont programs."""
+"""Instruments that play performances: sampled instruments (SFZ files, folders with regions.csv), SoundFont programs."""
 
 import csv
 import re
@@ -19,39 +19,39 @@ from indexer.synthesis.perform import Performance, to_midi
 from indexer.synthesis.synthesise import synthesise
 
 HALF_PEDAL = 0.6
-"""A pedal pressed less deep than this lets the dampers touch the strings."""
+"""Depth of the pedal, 0..1, below which the dampers touch the strings."""
 
 _TAIL_S = 3.0
-"""Sound that is kept after the last damper has fallen."""
+"""Length of the sound after the last damper has fallen."""
 _LAST_DAMPER = 88
-"""MIDI pitch of the highest key with a damper; the strings above ring until they are silent."""
+"""MIDI pitch of the highest key with a damper; higher strings ring until they are silent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """The state that an instrument is in. The default is a well-kept one."""
+    """The state of an instrument: tuning, evenness, dampers. The default is a well-kept instrument."""
 
     tuning_cents: float = 0.0
-    """Offset of the whole instrument."""
+    """Tuning offset of the whole instrument."""
     detune_cents: float = 0.0
-    """Standard deviation from key to key."""
+    """Standard deviation of the tuning from key to key."""
     stretch_cents: float = 0.0
-    """Offset at the ends of the keyboard; it grows with the cube of the distance from the middle."""
+    """Tuning offset at the ends of the keyboard; the offset grows with the cube of the distance from the middle."""
     uneven_db: float = 0.0
     """Standard deviation of the level from key to key."""
     release: float = 1.0
-    """How slowly the dampers work; 1 is usual."""
+    """Factor on the time in which dampers silence a string; 1 is usual."""
     touch: float = 1.5
-    """Exponent of amplitude against velocity."""
+    """Exponent of the amplitude as a power of velocity."""
     resonance: float = 0.0
-    """Level of the strings that sound along while the pedal is down, relative to those that are struck."""
+    """Level of the other strings, which resonate while the pedal is down, relative to the struck strings."""
 
 
 WELL_KEPT = Condition()
 
 
 def random_condition(rng: np.random.Generator) -> Condition:
-    """A condition as pianos in homes, schools and halls are in; one in four is badly out of tune."""
+    """The condition of a random piano in a home, school or hall; one in four is badly out of tune."""
     neglected = rng.random() < 0.25
     return Condition(
         tuning_cents=float(np.clip(rng.normal(0, 18 if neglected else 6), -40, 40)),
@@ -65,8 +65,10 @@ def random_condition(rng: np.random.Generator) -> Condition:
 
 
 class Instrument(Protocol):
+    """Plays a performance."""
+
     def play(self, performance: Performance, condition: Condition, rng: np.random.Generator) -> Samples:
-        """float32 (n,), mono at 22,050 Hz, from the start of the performance; its peak may exceed 1."""
+        """The sound from the start of the performance: float32 (n,), mono, 22,050 Hz; the peak may exceed 1."""
         ...
 
 
@@ -75,7 +77,7 @@ def load(name: str) -> Instrument:
     """The instrument that a configuration names, kept in memory.
 
     name: `FOLDER` with a regions.csv, `FILE.sfz`, or `FILE.sf2#PROGRAM` with a General MIDI program.
-    Raises OSError if a file is missing, ValueError if it cannot be understood.
+    Raises OSError if a file is missing, and ValueError if its content makes no sense.
     """
     path, _, program = name.partition("#")
     if path.endswith((".sf2", ".sf3")):
@@ -86,29 +88,32 @@ def load(name: str) -> Instrument:
 
 @dataclass(frozen=True, slots=True)
 class SoundFontProgram:
-    """A program of a SoundFont. Of the condition it takes nothing but the touch."""
+    """A program of a SoundFont; it ignores the condition."""
 
     path: Path
     program: int
 
     def play(self, performance: Performance, condition: Condition, rng: np.random.Generator) -> Samples:
+        """The sound of the performance, as `Instrument.play` describes it."""
         return synthesise(to_midi(performance, self.program), self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """A sample and the keys and velocities that it serves."""
+    """A sample, with the keys and velocities that it is used for."""
 
     file: Path
     centre: float
-    """MIDI pitch of the sample as it was recorded, with its tuning."""
+    """MIDI pitch of the recorded sample, corrected by its tuning."""
     keys: tuple[int, int]
+    """Lowest and highest MIDI pitch that the sample is used for."""
     velocities: tuple[int, int]
+    """Lowest and highest velocity that the sample is used for."""
     gain_db: float
 
 
 def read_regions(folder: Path) -> list[Region]:
-    """The regions of a folder: rows of its regions.csv, whose volume_db makes all samples equally loud."""
+    """The regions in a folder's regions.csv, one a row; volume_db makes all samples equally loud."""
     with (folder / "regions.csv").open(newline="") as file:
         return [
             Region(
@@ -130,12 +135,12 @@ _KEY_NAME = re.compile(r"([a-g])([#b]?)(-?\d+)", re.IGNORECASE)
 def read_sfz(path: Path) -> list[Region]:
     """The regions of an SFZ file that are struck notes: sample, keys, velocities, tuning and volume.
 
-    Effects, envelopes, release samples and included files are passed over. Raises ValueError if no region is left.
+    Effects, envelopes, release samples and included files are ignored. Raises ValueError if no region is left.
     Source: sfzformat.com, version 1 of the format.
     """
     text = re.sub(r"//.*", "", path.read_text(errors="replace"))
     scopes: dict[str, dict[str, str]] = {level: {} for level in _SFZ_LEVELS}
-    found: list[dict[str, str]] = []
+    regions: list[dict[str, str]] = []
     level = "global"
     for match in _SFZ_TOKEN.finditer(text):
         header, name, value = match.groups()
@@ -145,20 +150,22 @@ def read_sfz(path: Path) -> list[Region]:
                 scopes[inner] = {}
             if level == "region":
                 scopes["region"] = {name: text for outer in _SFZ_LEVELS[:-1] for name, text in scopes[outer].items()}
-                found.append(scopes["region"])
+                regions.append(scopes["region"])
         else:
             scopes[level][name] = value.strip()
-    regions = [_sfz_region(path.parent, opcodes) for opcodes in found if _is_struck(opcodes)]
-    if not regions:
+    struck = [_sfz_region(path.parent, opcodes) for opcodes in regions if _is_struck(opcodes)]
+    if not struck:
         raise ValueError(f"{path}: expected <region> headers with samples, got none")
-    return regions
+    return struck
 
 
 def _is_struck(opcodes: dict[str, str]) -> bool:
+    """Whether a region is a sample that sounds when its key is pressed."""
     return "sample" in opcodes and opcodes.get("trigger", "attack") == "attack"
 
 
 def _sfz_region(folder: Path, opcodes: dict[str, str]) -> Region:
+    """The region with these opcodes; sample paths are relative to `folder`."""
     key = opcodes.get("key")
     centre = _key(opcodes.get("pitch_keycenter", key or "60"))
     sample = (opcodes.get("default_path", "") + opcodes["sample"]).replace("\\", "/")
@@ -172,7 +179,7 @@ def _sfz_region(folder: Path, opcodes: dict[str, str]) -> Region:
 
 
 def _key(text: str) -> int:
-    """A MIDI pitch, written as a number or as c4, f#3, bb2 (c4 = 60)."""
+    """The MIDI pitch of a key written as a number, or as c4, f#3 or bb2 (c4 = 60)."""
     named = _KEY_NAME.fullmatch(text)
     if named is None:
         return int(text)
@@ -183,7 +190,10 @@ def _key(text: str) -> int:
 
 
 class SampledInstrument:
-    """Plays samples moved to the wanted pitch, darkened where there is but one velocity layer, and damped."""
+    """Plays samples: moves them to the pitch of the key and damps them.
+
+    If there is only one velocity layer, soft notes are darkened.
+    """
 
     def __init__(self, regions: list[Region]) -> None:
         self._regions = regions
@@ -192,6 +202,7 @@ class SampledInstrument:
         self._zones: dict[tuple[int, int], list[Region]] = {}
 
     def play(self, performance: Performance, condition: Condition, rng: np.random.Generator) -> Samples:
+        """The sound of the performance, as `Instrument.play` describes it."""
         count = len(performance.pitch)
         keys = np.arange(128)
         cents = condition.tuning_cents + condition.detune_cents * rng.normal(size=128)
@@ -223,7 +234,7 @@ class SampledInstrument:
         return sound
 
     def _zone(self, pitch: int, velocity: int) -> list[Region]:
-        """The regions that serve a key at a velocity; outside all of them, the nearest."""
+        """The regions for a key at a velocity; the nearest region if none covers both."""
         if (pitch, velocity) not in self._zones:
             inside = [
                 region
@@ -237,6 +248,7 @@ class SampledInstrument:
         return self._zones[pitch, velocity]
 
     def _sample(self, region: Region) -> Samples:
+        """The sample of a region: float32 (n,), mono, 22,050 Hz; kept in memory."""
         if region.file not in self._samples:
             samples, rate = soundfile.read(region.file, dtype="float32", always_2d=True)
             mono = samples.mean(axis=1)
@@ -245,7 +257,7 @@ class SampledInstrument:
         return self._samples[region.file]
 
     def _brightness(self, pitch: int, velocity: int) -> np.float32:
-        """Coefficient of the low-pass that stands in for softer samples; 1 changes nothing."""
+        """Coefficient of the low-pass that replaces the missing soft samples; 1 changes nothing."""
         if not self._one_layer or velocity >= 90:
             return np.float32(1.0)
         softness = (90 - velocity) / 70
@@ -254,22 +266,24 @@ class SampledInstrument:
 
 
 def _distance(region: Region, pitch: int, velocity: int) -> tuple[int, float]:
+    """How far a region is from a velocity, then from a pitch."""
     low, high = region.velocities
     return max(low - velocity, velocity - high, 0), abs(region.centre - pitch)
 
 
 def damper_falls(performance: Performance) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """When the damper touches each note's string, and when it lies on it; float64 (n,) in seconds, both.
+    """The seconds when the damper first touches each note's string, and when it lies on the string: both float64 (n,).
 
-    They differ where the key is let go under a half-pressed pedal. A key that is struck again ends its sound before.
+    The two differ if the key is released while the pedal is half pressed. A key that is struck again ends its earlier
+    note.
     """
     touched = performance.release_s.copy()
     if len(performance.pedal_s):
         down, up = performance.pedal_s.T
         last = np.searchsorted(down, touched, side="right") - 1
-        held = (last >= 0) & (touched < up[np.maximum(last, 0)])
-        silenced = np.where(held, up[np.maximum(last, 0)], touched)
-        touched = np.where(held & (performance.pedal_depth[np.maximum(last, 0)] >= HALF_PEDAL), silenced, touched)
+        pedalled = (last >= 0) & (touched < up[np.maximum(last, 0)])
+        silenced = np.where(pedalled, up[np.maximum(last, 0)], touched)
+        touched = np.where(pedalled & (performance.pedal_depth[np.maximum(last, 0)] >= HALF_PEDAL), silenced, touched)
     else:
         silenced = touched.copy()
     following: dict[int, float] = {}
@@ -282,9 +296,10 @@ def damper_falls(performance: Performance) -> tuple[NDArray[np.float64], NDArray
 
 @numba.njit(cache=True, nogil=True)
 def _add_note(sound, start, sample, step, gain, brightness, damped, silenced, decay):  # type: ignore[no-untyped-def]
-    """Adds a sample read at `step` times its speed (cubic interpolation), decaying once the damper has fallen.
+    """Adds a sample to `sound`, read at `step` times its speed (cubic interpolation), and damps it.
 
-    A half-pressed pedal lets the note decay a sixth as fast between `damped` and `silenced`.
+    start: index in `sound`. damped, silenced: samples from the start to when the damper touches the string, and to when
+    it lies on the string; in between (half-pressed pedal) the note decays a sixth as fast. decay: factor a sample.
     """
     position, darkened, floor = 0.0, np.float32(0.0), gain * np.float32(1e-3)
     slow = decay ** np.float32(1 / 6)
@@ -311,7 +326,7 @@ def _add_note(sound, start, sample, step, gain, brightness, damped, silenced, de
 def _resonance(
     sound: Samples, performance: Performance, cents: NDArray[np.float64], rng: np.random.Generator
 ) -> Samples:
-    """What the undamped strings add while the pedal is down: the sound played on strings that all ring freely."""
+    """The resonance of the undamped strings while the pedal is down: the sound filtered by strings that ring freely."""
     open_strings = np.zeros(len(sound), np.float32)
     for down, up in performance.pedal_s:
         open_strings[int(down * SAMPLE_RATE) : int(up * SAMPLE_RATE)] = 1.0

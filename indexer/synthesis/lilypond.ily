@@ -1,7 +1,7 @@
-% Included before a source by lilypond.py: says on standard output what sounds and when, and hangs a PDF link on every
-% notehead and staff, so that both are found again on the page.
+% lilypond.py includes this file before a source. It writes to standard output what sounds and when, and puts a PDF link
+% on every notehead and staff, so that lilypond.py finds both on the page.
 %   scorefind-note INDEX SCORE ONSET GRACE LENGTH PITCH   a notehead; times in whole notes, pitch in MIDI
-%   scorefind-tied INDEX                                  this notehead does not sound again
+%   scorefind-tied INDEX                                  this notehead is tied and does not sound again
 %   link scorefind-note:INDEX:SYSTEM, scorefind-staff:0:SYSTEM
 \version "2.24.0"
 
@@ -26,7 +26,7 @@
            (if (ly:stencil? stencil)
                (let ((x (ly:stencil-extent stencil X))
                      (y (interval-widen (ly:stencil-extent stencil Y) (- (margin grob)))))
-                 ; Heads are drawn before lines are broken: only the output knows their systems.
+                 ; Heads are drawn before line breaking, and their systems are known only at output.
                  (ly:stencil-add stencil
                    (ly:make-stencil
                      (list 'delay-stencil-evaluation
@@ -57,7 +57,7 @@
        (acknowledgers
          ((note-head-interface engraver grob source) (scorefind-note! context score grob))
          ((staff-symbol-interface engraver grob source)
-          ; A staff spans its lines' middles.
+          ; The box of a staff reaches from the middle of its top line to that of its bottom line.
           (scorefind-hang-link! grob "staff" 0 (lambda (grob) (/ (ly:staff-symbol-line-thickness grob) 2)))))
        (end-acknowledgers
          ((tie-interface engraver grob source) (scorefind-tied! grob))))))

@@ -1,8 +1,8 @@
-"""A LilyPond source -> engraved pages that know where every note stands; the second engraver beside engrave.py.
+"""Engraves LilyPond sources into pages with the place of every note: the second engraver, beside engrave.py.
 
-LilyPond runs as a child process in a folder of its own. lilypond.ily makes it say what sounds and hang PDF links on
-noteheads and staves, which are read back here. A source is a program: LilyPond has no safe mode any more, so engrave
-only sources that may run on this machine.
+LilyPond runs as a child process in its own folder. lilypond.ily makes LilyPond report what sounds, and put PDF links on
+noteheads and staves; this module reads both. A source is a program: LilyPond has no safe mode any more, so engrave only
+sources that you would run on this machine.
 """
 
 import ctypes
@@ -26,49 +26,57 @@ from indexer.synthesis.engrave import EngravedPage, EngravingError, Layout, Scor
 SUFFIXES = (".ly", ".ily")
 
 TIMEOUT_S = 400.0
-"""Of one run of LilyPond, which takes some 1.5 s a page on a core of its own."""
+"""Time limit of one run of LilyPond. A page takes about 1.5 s on one core."""
 
 GRACE_SHARE = 0.25
-"""A grace note takes this part of its written length, before the beat."""
+"""Share of its written length that a grace note lasts; it ends on the beat."""
 
 _REPORTER = Path(__file__).with_suffix(".ily")
 _STAFF_SPACE_MM = 5 * 25.4 / 72.27
 """LilyPond's staff space at its usual staff size, 20 points."""
 _LAYOUT_UNITS = 18.0
-"""A staff space in the units of Layout."""
+"""Staff space in the units of `Layout`."""
 _INCLUDE = re.compile(rb'\\include\s*"([^"]+)"')
 
 
 @dataclass(slots=True, kw_only=True)
 class _Head:
-    """A notehead as LilyPond reports it; times in quarters from the start of the file's first score."""
+    """A notehead as LilyPond reports it."""
 
     onset: float
+    """Quarters from the start of the file's first score."""
     length: float
+    """Quarters that the note sounds, with the notes tied to it."""
     pitch: int
+    """MIDI pitch."""
     printed: bool
-    """Where its onset is learnt from: no grace note, no note tied to the one before."""
+    """Whether the place of the head belongs to its onset: false for grace notes and for the later notes of a tie."""
     sounds: bool = True
+    """False for the later notes of a tie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Link:
-    """A link of the reporter's on a page: what hangs there, its number, its system, and where, in page widths."""
+    """A PDF link that lilypond.ily put on a notehead or a staff."""
 
     kind: str
+    """`note` or `staff`."""
     index: int
+    """Number of the notehead in the report; 0 for a staff."""
     system: int
+    """Number of the system, in the order in which LilyPond prints links."""
     box: Box
+    """Place on the page, in page widths."""
 
 
 class LilyPondEngraver:
-    """A source to be laid out as often as wanted: what engrave.Engraver is to the formats that Verovio reads.
+    """A LilyPond source that can be laid out many times; has the methods of `engrave.Engraver`.
 
     A repeat sounds once, and several scores in one file sound one after the other.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises EngravingError if the file or LilyPond is missing; whether it holds music is known when it is run."""
+        """Raises EngravingError if the file or LilyPond is missing. A file without music fails when LilyPond runs."""
         for program in ("lilypond", "convert-ly"):
             if shutil.which(program) is None:
                 raise EngravingError(
@@ -80,7 +88,7 @@ class LilyPondEngraver:
         self._heads: dict[int, _Head] = {}
 
     def notes(self) -> ScoreNotes:
-        """The notes in the order they sound. Raises EngravingError if there are none."""
+        """The notes, by onset. Raises EngravingError if there are none."""
         if not self._heads:
             self._run(Layout(), "-dno-print-pages")
         sounding = sorted((head for head in self._heads.values() if head.sounds), key=lambda head: head.onset)
@@ -91,28 +99,29 @@ class LilyPondEngraver:
         )
 
     def pages(self, layout: Layout, limit: int | None = None) -> Iterator[EngravedPage]:
-        """Draws the score, one page after the other, at most `limit` of them; of layout.font nothing is taken.
+        """Yields the engraved pages in order, at most `limit`; ignores `layout.font`.
 
-        Raises EngravingError if LilyPond fails, or if the systems are not of two staves.
+        Raises EngravingError if LilyPond fails, or if the systems do not have two staves.
         """
         documents = [pypdfium2.PdfDocument(content) for content in self._run(layout)]
         pages = [(document, page) for document in documents for page in document]
         links = [_links(document, page) for document, page in pages]
         self._require_two_staves(links)
         systems = 0
-        for number, ((_, page), found) in enumerate(list(zip(pages, links, strict=True))[:limit], start=1):
-            engraved = _engraved(page, found, number, systems, self._heads, layout)
+        for number, ((_, page), on_page) in enumerate(list(zip(pages, links, strict=True))[:limit], start=1):
+            engraved = _engraved(page, on_page, number, systems, self._heads, layout)
             systems += len(engraved.systems)
             yield engraved
 
     def _require_two_staves(self, links: list[list[_Link]]) -> None:
-        counts = [len(staves) for found in links for staves in _staves(found).values()]
+        """Raises EngravingError if the median system does not have two staves."""
+        counts = [len(staves) for on_page in links for staves in _staves(on_page).values()]
         if not counts or np.median(counts) != 2:
-            usual = f"{np.median(counts):g}" if counts else "no systems"
-            raise EngravingError(self._path, f"expected systems of two staves, got {usual}")
+            actual = f"{np.median(counts):g}" if counts else "no systems"
+            raise EngravingError(self._path, f"expected systems of two staves, got {actual}")
 
     def _run(self, layout: Layout, *options: str) -> list[bytes]:
-        """The PDF files that LilyPond makes; what it reports becomes `_heads`."""
+        """The PDF files that LilyPond makes; sets `_heads` to the noteheads that it reports."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             files = _copied(self._path, folder / "source")
@@ -131,12 +140,14 @@ class LilyPondEngraver:
             )
             self._heads = _heads(report.splitlines())
             if not self._heads:
-                raise EngravingError(self._path, "LilyPond finds no notes in it")
+                raise EngravingError(
+                    self._path, "expected a LilyPond score, got a file in which LilyPond finds no notes"
+                )
             made = sorted(folder.glob("piece*.pdf"), key=lambda path: (len(path.name), path.name))
             return [path.read_bytes() for path in made]
 
     def _call(self, *command: str) -> str:
-        """What the program says. Its exit code says little: many a source of small errors is printed all the same."""
+        """The standard output of a program. The exit code is ignored: LilyPond prints sources with small errors."""
         try:
             done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
         except subprocess.TimeoutExpired:
@@ -145,15 +156,15 @@ class LilyPondEngraver:
 
 
 def _copied(path: Path, folder: Path) -> list[Path]:
-    """Copies of a source and of the files that it includes, as they lie to each other; the source's own first."""
+    """Copies of a source and of the files that it includes, with the same relative paths; the source is the first."""
     files = [path.resolve()]
-    for file in files:  # grows while it is gone through
+    for file in files:  # the loop appends to the list
         for name in _INCLUDE.findall(file.read_bytes()):
-            # Where LilyPond looks: beside the file that includes, then beside the first.
+            # As LilyPond does, search beside the including file, then beside the source.
             places = [(parent / os.fsdecode(name)).resolve() for parent in (file.parent, files[0].parent)]
-            found = next((place for place in places if place.is_file()), None)
-            if found is not None and found not in files:
-                files.append(found)
+            included = next((place for place in places if place.is_file()), None)
+            if included is not None and included not in files:
+                files.append(included)
     root = Path(os.path.commonpath([file.parent for file in files]))
     copies = [folder / file.relative_to(root) for file in files]
     for file, copy in zip(files, copies, strict=True):
@@ -163,7 +174,7 @@ def _copied(path: Path, folder: Path) -> list[Path]:
 
 
 def _contexts(layout: Layout) -> str:
-    """Settings that stand before a source, which may override them; staff distances as Verovio's look."""
+    """Settings before the source, which may override them; they make distances of staves like Verovio's."""
     staves = 5 + layout.spacing_staff / 2
     grouper = (
         f"\\override StaffGrouper.staff-staff-spacing ="
@@ -183,7 +194,7 @@ def _contexts(layout: Layout) -> str:
 
 
 def _paper(layout: Layout) -> str:
-    """Settings that stand after a source and override its own: paper as large as Verovio's, systems as close."""
+    """Settings after the source, which override its own: paper size and distances of systems like Verovio's."""
     width, height = (side / _LAYOUT_UNITS * _STAFF_SPACE_MM for side in (layout.page_width, layout.page_height))
     margin = 0.03 * width
     systems = layout.spacing_system
@@ -205,7 +216,7 @@ def _paper(layout: Layout) -> str:
 
 
 def _heads(report: Iterable[str]) -> dict[int, _Head]:
-    """The noteheads that LilyPond reports, by number; each score starts where the one before has ended."""
+    """The noteheads that LilyPond reports, by number. Each score of a file starts at the end of the score before."""
     heads: dict[int, _Head] = {}
     score, start, end = "", 0.0, 0.0
     ending: dict[int, _Head] = {}
@@ -223,7 +234,7 @@ def _heads(report: Iterable[str]) -> dict[int, _Head]:
             end = max(end, start + onset + length)
         elif words[:1] == ["scorefind-tied"]:
             heads[int(words[1])].sounds = heads[int(words[1])].printed = False
-    for head in heads.values():  # in the order of time within each score
+    for head in heads.values():  # by onset within each score
         if not head.sounds and (before := ending.get(head.pitch)) is not None:
             before.length = max(before.length, head.onset + head.length - before.onset)
         else:
@@ -232,10 +243,10 @@ def _heads(report: Iterable[str]) -> dict[int, _Head]:
 
 
 def _links(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage) -> list[_Link]:
-    """The reporter's links on a page."""
+    """The links on a page that lilypond.ily put there."""
     width, height = page.get_size()
     position, link, area = ctypes.c_int(0), pdfium.FPDF_LINK(), pdfium.FS_RECTF()
-    found: list[_Link] = []
+    links: list[_Link] = []
     while pdfium.FPDFLink_Enumerate(page, position, link):
         words = _address(document, link).split(":")
         if words[0] in ("scorefind-note", "scorefind-staff") and pdfium.FPDFLink_GetAnnotRect(link, area):
@@ -245,11 +256,12 @@ def _links(document: pypdfium2.PdfDocument, page: pypdfium2.PdfPage) -> list[_Li
                 x1=area.right / width,
                 y1=(height - area.bottom) / width,
             )
-            found.append(_Link(kind=words[0][10:], index=int(words[1]), system=int(words[2]), box=sides))
-    return found
+            links.append(_Link(kind=words[0][10:], index=int(words[1]), system=int(words[2]), box=sides))
+    return links
 
 
 def _address(document: pypdfium2.PdfDocument, link: object) -> str:
+    """The address that a link leads to."""
     action = pdfium.FPDFLink_GetAction(link)
     size = pdfium.FPDFAction_GetURIPath(document, action, None, 0)
     text = ctypes.create_string_buffer(max(1, size))
@@ -258,7 +270,7 @@ def _address(document: pypdfium2.PdfDocument, link: object) -> str:
 
 
 def _staves(links: list[_Link]) -> dict[int, list[Box]]:
-    """The staves of each system, top to bottom; a staff drawn in pieces is one."""
+    """The staves of each system, top to bottom; boxes that overlap vertically are parts of one staff."""
     systems: dict[int, list[Box]] = defaultdict(list)
     for link in sorted((link for link in links if link.kind == "staff"), key=lambda link: link.box.y0):
         staves, box = systems[link.system], link.box
@@ -277,6 +289,7 @@ def _engraved(
     heads: dict[int, _Head],
     layout: Layout,
 ) -> EngravedPage:
+    """The picture of a page with its systems and noteheads; `systems_before` is the number on earlier pages."""
     by_height = sorted(_staves(links).items(), key=lambda item: item[1][0].y0)
     systems = {
         name: _system(number, systems_before + place, staves) for place, (name, staves) in enumerate(by_height, start=1)
@@ -300,6 +313,7 @@ def _engraved(
 
 
 def _system(page: int, number: int, staves: list[Box]) -> System:
+    """The system that has these staves."""
     box = Box(
         x0=min(staff.x0 for staff in staves), y0=staves[0].y0, x1=max(staff.x1 for staff in staves), y1=staves[-1].y1
     )

@@ -1,4 +1,4 @@
-"""A score's notes -> a performance as a pianist might give it: tempo that breathes, touch, pedal."""
+"""Plays the notes of a score as a pianist might: with changing tempo, touch and pedal."""
 
 import io
 from dataclasses import dataclass, replace
@@ -14,12 +14,13 @@ TICKS_PER_S = 960
 """Resolution of the MIDI files: 480 ticks a quarter at 120 quarters a minute."""
 
 _GRID_QUARTER = 0.25
-"""Spacing of the points between which tempo is constant."""
+"""Distance of the points between which the tempo is constant."""
 _BAR_QUARTERS = 4.0
+"""Length over which the tempo of bars changes."""
 _SECTION_QUARTERS = 32.0
-"""Mean length of a section that has a tempo of its own."""
+"""Mean length of a section; each section has its own tempo."""
 _SLOWING_QUARTERS = 10.0
-"""Length of the slowing at the end."""
+"""Length of the slowing before the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,60 +28,65 @@ class Style:
     """How freely a piece is played."""
 
     quarters_per_minute: float = 110.0
+    """Mean tempo."""
     tempo_spread: float = 0.12
-    """Standard deviation of the logarithm of a phrase's tempo; so are the next two."""
+    """Standard deviation of the logarithm of the tempo from phrase to phrase."""
     phrase_quarters: float = 8.0
-    """Over how many quarters that tempo changes."""
+    """Length of a phrase: quarters over which its tempo changes."""
     bar_spread: float = 0.08
-    """From a bar to the next."""
+    """Standard deviation of the logarithm of the tempo from bar to bar."""
     section_spread: float = 0.1
-    """From a section to the next."""
+    """Standard deviation of the logarithm of the tempo from section to section."""
     hesitation: float = 0.01
-    """Probability of a quarter to be dwelt upon."""
+    """Probability that a quarter is lengthened."""
     onset_spread_s: float = 0.012
-    """Standard deviation of a note's onset about its beat: hands and chords are never quite together."""
+    """Standard deviation of a note's onset about its beat: hands and the notes of chords are not exactly together."""
     roll_probability: float = 0.05
-    """Of a chord to be spread from its lowest note upwards."""
+    """Probability that a chord is spread from its lowest note upwards."""
     loudness: float = 70.0
     """Mean MIDI velocity."""
     loudness_spread: float = 14.0
+    """Standard deviation of the MIDI velocity in slow swells."""
     articulation: float = 0.9
-    """Sounding part of a note's written length."""
+    """Share of a note's written length that it sounds."""
     pedal: float = 0.5
-    """Probability of a bar-long stretch to be pedalled."""
+    """Probability that a stretch of two to four quarters is pedalled."""
     half_pedal: float = 0.2
-    """Probability of a pedalled stretch to be pedalled half."""
+    """Probability that a pedalled stretch is pedalled only half."""
     voicing: float = 8.0
-    """MIDI velocity by which the highest of the notes that sound is louder than what accompanies it."""
+    """MIDI velocity by which the highest sounding note is louder than the other notes."""
     hands: float = 3.0
-    """Standard deviation of the MIDI velocity by which the lower hand is softer or louder than the upper."""
+    """Standard deviation of the difference in MIDI velocity between the lower and the upper hand."""
     final_slowing: float = 0.3
-    """Logarithm of how much slower the last beat is."""
+    """Logarithm of the factor by which the last beat is slower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performance:
-    """A performance as sounding notes; arrays (n,), in seconds, in the order of the score's notes."""
+    """A performance: its notes, each array (n,) in the order of the score's notes, its pedalling and its tempo map."""
 
     onset_s: NDArray[np.float64]
     release_s: NDArray[np.float64]
+    """When each key is released; the pedal may let the note sound longer."""
     pitch: NDArray[np.int64]
+    """MIDI pitch of each note."""
     velocity: NDArray[np.int64]
+    """MIDI velocity of each note."""
     pedal_s: NDArray[np.float64]
-    """(p, 2) when the pedal goes down and up."""
+    """(p, 2): the seconds when the pedal goes down and up."""
     pedal_depth: NDArray[np.float64]
-    """(p,) how deep it is pressed, 0..1."""
+    """(p,): how deep the pedal is pressed, 0..1."""
     beat_quarter: NDArray[np.float64]
-    """(g,) points of the score ..."""
+    """(g,): points of the score, in quarters from the start of the piece."""
     beat_s: NDArray[np.float64]
-    """(g,) ... and when they are reached."""
+    """(g,): when the performance reaches each of these points."""
 
     def seconds_at(self, quarter: NDArray[np.float64]) -> NDArray[np.float64]:
-        """When these points of the score are reached."""
+        """The seconds at which the performance reaches these points of the score."""
         return np.interp(quarter, self.beat_quarter, self.beat_s)
 
     def until(self, end_s: float) -> "Performance":
-        """What has begun before this second."""
+        """The notes and pedals that begin before this second; notes end at most one second after it."""
         kept = self.onset_s < end_s
         return replace(
             self,
@@ -94,9 +100,10 @@ class Performance:
 
 
 def random_style(notes: ScoreNotes, rng: np.random.Generator, freedom: float = 1.0) -> Style:
-    """A style whose tempo suits the piece: about 1.2 to 10 onsets a second, whatever the notation's unit.
+    """A random style with a tempo that suits the piece: about 1.2 to 10 onsets a second, whatever the notation's unit.
 
-    freedom: 0..1, what timing and loudness are given to vary. 1 spans what pianists do, by `python -m bench.tempo`.
+    freedom: 0..1, scales how much timing and loudness vary. At 1, they vary as much as those of pianists
+        (`python -m bench.tempo`).
     """
     onsets = len(np.unique(np.round(notes.onset_quarter, 2)))
     onsets_per_quarter = onsets / max(1.0, float(notes.onset_quarter[-1]))
@@ -122,7 +129,7 @@ def random_style(notes: ScoreNotes, rng: np.random.Generator, freedom: float = 1
 
 
 def perform(notes: ScoreNotes, style: Style, rng: np.random.Generator) -> Performance:
-    """The notes played in this style."""
+    """A performance of the notes in this style."""
     beat_quarter, beat_s = _tempo_map(float((notes.onset_quarter + notes.duration_quarter).max()), style, rng)
     count = len(notes.pitch)
     onset = np.interp(notes.onset_quarter, beat_quarter, beat_s)
@@ -145,7 +152,7 @@ def perform(notes: ScoreNotes, style: Style, rng: np.random.Generator) -> Perfor
 
 
 def to_midi(performance: Performance, program: int = 0) -> bytes:
-    """The performance as a MIDI file, played by this General MIDI program."""
+    """The performance as a MIDI file for this General MIDI program."""
     events: list[tuple[float, int, mido.Message]] = []
     for onset, release, pitch, velocity in zip(
         performance.onset_s, performance.release_s, performance.pitch, performance.velocity, strict=True
@@ -173,7 +180,7 @@ def to_midi(performance: Performance, program: int = 0) -> bytes:
 def _tempo_map(
     end_quarter: float, style: Style, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Local tempo about the style's, slower towards the end; starts after a short silence."""
+    """Points of the score, in quarters, and their times, in seconds; the first note follows a short silence."""
     beat_quarter = np.arange(0.0, end_quarter + 2 * _GRID_QUARTER, _GRID_QUARTER)
     pace = np.exp(np.clip(_log_pace(len(beat_quarter), style, rng), -1.5, 1.5))
     slowing = style.final_slowing * np.clip(1 - (end_quarter - beat_quarter) / _SLOWING_QUARTERS, 0, 1)
@@ -183,25 +190,25 @@ def _tempo_map(
 
 
 def _log_pace(count: int, style: Style, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Logarithm of how slow each of so many points is: sections, phrases and bars, and now and then a beat held."""
+    """The logarithm of the slowness at `count` points: that of sections, phrases and bars, and of hesitations."""
     section = np.cumsum(rng.random(count) < _GRID_QUARTER / _SECTION_QUARTERS)
-    held = (rng.random(count) < style.hesitation * _GRID_QUARTER) * rng.exponential(0.8, count)
+    hesitation = (rng.random(count) < style.hesitation * _GRID_QUARTER) * rng.exponential(0.8, count)
     return (
         style.section_spread * rng.normal(size=count)[section]
         + style.tempo_spread * _smooth_noise(count, style.phrase_quarters / _GRID_QUARTER, rng)
         + style.bar_spread * _smooth_noise(count, _BAR_QUARTERS / _GRID_QUARTER, rng)
-        + np.convolve(held, np.ones(round(1 / _GRID_QUARTER)))[:count]
+        + np.convolve(hesitation, np.ones(round(1 / _GRID_QUARTER)))[:count]
     )
 
 
 def _smooth_noise(count: int, width: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Noise of unit variance that changes over `width` points."""
+    """Noise (count,) of unit variance that changes over `width` points."""
     noise = gaussian_filter1d(rng.normal(size=count + int(4 * width)), width / 2.5, mode="wrap")[:count]
     return np.asarray(noise / (noise.std() + 1e-9) if count > 4 else noise, np.float64)
 
 
 def _rolls(notes: ScoreNotes, style: Style, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Delay of each note in seconds by the chords that are spread upwards."""
+    """The delay of each note in seconds; only notes of chords that are spread upwards have a delay."""
     delay = np.zeros(len(notes.pitch))
     beat = np.round(notes.onset_quarter, 3)
     order = np.lexsort((notes.pitch, beat))
@@ -212,7 +219,7 @@ def _rolls(notes: ScoreNotes, style: Style, rng: np.random.Generator) -> NDArray
 
 
 def _velocities(notes: ScoreNotes, style: Style, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Slow swells, a melody above its accompaniment, hands of a loudness of their own, and an uneven touch."""
+    """MIDI velocities (n,): slow swells, a louder melody, a balance of the hands, and an uneven touch."""
     slots = np.round(notes.onset_quarter / _GRID_QUARTER).astype(np.int64)
     swell = _smooth_noise(int(slots.max()) + 1, 4 * style.phrase_quarters, rng)[slots]
     melody = style.voicing * (_is_highest(notes) - 0.5)
@@ -224,7 +231,7 @@ def _velocities(notes: ScoreNotes, style: Style, rng: np.random.Generator) -> ND
 
 
 def _is_highest(notes: ScoreNotes) -> NDArray[np.bool_]:
-    """bool (n,): whether no higher note sounds when a note begins."""
+    """Whether each note is the highest that sounds when it begins: bool (n,)."""
     order = np.argsort(notes.onset_quarter, kind="stable")
     highest = np.zeros(len(order), bool)
     sounding: list[tuple[float, int]] = []
@@ -239,7 +246,7 @@ def _is_highest(notes: ScoreNotes) -> NDArray[np.bool_]:
 
 
 def _runs(values: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Start and stop of each run of equal values."""
+    """The start and stop of each run of equal values."""
     starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1.0))
     return list(zip(starts.tolist(), [*starts[1:].tolist(), len(values)], strict=True))
 
@@ -247,8 +254,11 @@ def _runs(values: NDArray[np.float64]) -> list[tuple[int, int]]:
 def _pedal(
     beat_quarter: NDArray[np.float64], beat_s: NDArray[np.float64], style: Style, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Stretches of two to four quarters, each pedalled or not, the pedal changed just after the beat."""
+    """The times (p, 2) when the pedal goes down and up: some of the stretches of two to four quarters are pedalled.
+
+    The pedal is changed just after the beat.
+    """
     stretch = int(rng.choice((2, 3, 4)) / _GRID_QUARTER)
     edges = beat_s[::stretch]
-    held = rng.random(len(edges) - 1) < style.pedal
-    return np.stack([edges[:-1] + 0.06, edges[1:]], axis=1)[held] if len(edges) > 1 else np.zeros((0, 2))
+    pedalled = rng.random(len(edges) - 1) < style.pedal
+    return np.stack([edges[:-1] + 0.06, edges[1:]], axis=1)[pedalled] if len(edges) > 1 else np.zeros((0, 2))

@@ -1,4 +1,4 @@
-"""MIDI -> audio through a SoundFont."""
+"""Synthesises MIDI files with a SoundFont."""
 
 import importlib.util
 import io
@@ -18,7 +18,7 @@ PIANOS = (0, 1, 3)
 
 
 def default_soundfont() -> Path:
-    """TimGM6mb, which the pretty_midi package carries."""
+    """The SoundFont TimGM6mb of the package pretty_midi. Raises FileNotFoundError if the package is missing."""
     spec = importlib.util.find_spec("pretty_midi")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("expected the package pretty_midi, which carries a SoundFont: install scorefind[demo]")
@@ -26,7 +26,7 @@ def default_soundfont() -> Path:
 
 
 def synthesise(midi: bytes, soundfont: Path) -> NDArray[np.float32]:
-    """The MIDI file played: float32 (samples,), mono, 22,050 Hz, peak at most 1."""
+    """The sound of a MIDI file: float32 (n,), mono, 22,050 Hz, peak at most 1."""
     wave = midirenderer.render_wave_from(_read(soundfont), midi)
     samples, rate = soundfile.read(io.BytesIO(wave), dtype="float32", always_2d=True)
     resampled = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
@@ -35,4 +35,5 @@ def synthesise(midi: bytes, soundfont: Path) -> NDArray[np.float32]:
 
 @cache
 def _read(soundfont: Path) -> bytes:
+    """The content of a SoundFont, kept in memory."""
     return soundfont.read_bytes()

@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class QueryCosts:
     """The costs of one query against all documents, and its right answer."""
 
     piece: str
@@ -73,7 +73,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Searched:
+class DocumentPool:
     """The documents of one kind that a query is aligned with, and the settings of the alignment."""
 
     own: Packed
@@ -85,10 +85,10 @@ class Searched:
     settings: Alignment
     backend: Backend
 
-    def ask(self, part: Embeddings, piece: str, truth: int) -> Asked:
+    def costs(self, part: Embeddings, piece: str, truth: int) -> QueryCosts:
         """The costs of a part of `piece`, whose right document is number `truth` of the pieces' collection."""
         costs = [self.backend.align(part, documents, self.settings).costs for documents in (self.own, self.crowd)]
-        return Asked(
+        return QueryCosts(
             piece=piece,
             snippets=len(part),
             truth=truth,
@@ -139,8 +139,8 @@ def calibrated(
     parts = []
     for collection in collections:
         own = collection.packed(among)
-        searched = Searched(own=own, crowd=others, background=background, settings=settings, backend=backend)
-        parts.append(examples(list(ask(collection, searched, among, rng)), len(own), rng))
+        pool = DocumentPool(own=own, crowd=others, background=background, settings=settings, backend=backend)
+        parts.append(examples(list(query_costs(collection, pool, among, rng)), len(own), rng))
     together = [np.concatenate([part[i] for part in parts]) for i in range(2)]
     coefficients = fit(together[0], together[1])
     logger.info("%s: constant and coefficients of the features: %s", among, np.round(coefficients, 2))
@@ -170,14 +170,14 @@ def choose_background(documents: Packed, rng: Generator) -> NDArray[np.int64]:
     return np.sort(rng.choice(long_enough, BACKGROUND, replace=False))
 
 
-def ask(collection: Collection, searched: Searched, among: Kind, rng: Generator) -> Iterator[Asked]:
+def query_costs(collection: Collection, pool: DocumentPool, among: Kind, rng: Generator) -> Iterator[QueryCosts]:
     """Yields the costs of queries cut from the other kind's documents, aligned with the documents of kind `among`."""
     truths = {piece_of(document): number for number, document in enumerate(collection.of_kind(among))}
     for document in collection.of_kind(OTHER[among]):
         piece = piece_of(document)
         if piece in truths:
             for part in cuts(collection.sequence(document.id).embeddings, rng):
-                yield searched.ask(part, piece, truths[piece])
+                yield pool.costs(part, piece, truths[piece])
 
 
 def cuts(embeddings: Embeddings, rng: Generator) -> Iterator[Embeddings]:
@@ -188,25 +188,25 @@ def cuts(embeddings: Embeddings, rng: Generator) -> Iterator[Embeddings]:
         yield np.ascontiguousarray(embeddings[first : first + length])
 
 
-def examples(asked: Sequence[Asked], own: int, rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def examples(queries: Sequence[QueryCosts], own: int, rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Features of best matches in random collections, (n, 6), and whether each match is right, (n,).
 
     own: number of documents of the pieces' collection, which come first in `costs`. Half of the random collections have
         these documents only.
     """
     best = []
-    for query in asked:
-        for pool in (own, len(query.costs)):
-            best += [query.best(draw(query.truth, pool, rng)) for _ in range(DRAWS)]
+    for query in queries:
+        for count in (own, len(query.costs)):
+            best += [query.best(draw(query.truth, count, rng)) for _ in range(DRAWS)]
     return np.array([match for match, _ in best]), np.array([right for _, right in best])
 
 
-def draw(truth: int, pool: int, rng: Generator, size: int | None = None) -> NDArray[np.int64]:
-    """Indices of a random collection of the first `pool` documents; half of the time the right document is in it.
+def draw(truth: int, count: int, rng: Generator, size: int | None = None) -> NDArray[np.int64]:
+    """Indices of a random collection of the first `count` documents; half of the time the right document is in it.
 
     size: number of documents; by default its logarithm is uniform from one document to all but one.
     """
-    others = np.delete(np.arange(pool), truth)
+    others = np.delete(np.arange(count), truth)
     size = min(len(others), size or int(np.exp(rng.uniform(0, np.log(len(others) + 1)))))
     drawn = rng.choice(others, size, replace=False)
     if rng.random() < 0.5:

@@ -3,17 +3,20 @@
 #
 #     indexer/training/gpu.sh STAGE=SECONDS...
 #
-# A stage is `corpus` or a configuration of this folder: `gpu`, `attention`, `baseline`. Each gets at most so many
-# seconds, and goes on where it stopped when it is asked for again. Three commands of ten minutes:
+# A stage is `corpus` or a configuration of this folder: `gpu`, `attention`, `baseline`. SECONDS is the time limit of
+# the stage. The same stage in a later command goes on where it stopped. Three commands of ten minutes:
 #
 #     gpu.sh corpus=420 gpu=120
 #     SET="training.steps=9000" gpu.sh gpu=540
 #     gpu.sh attention=270 baseline=270
 #
-# SET: settings over those of the configurations trained, TABLE.NAME=VALUE with blanks between.
-# CARRY: what gpu_prepare.sh packed (.carry). STATE: corpus and checkpoints, kept between commands ($HOME/scorefind).
-# OUT: gets job.log and, in parts of 15 MiB, runs.tar with weights, cards, logs and, of runs that have not ended,
-# checkpoints. PIECES, RECORDINGS: how much of the corpus is made.
+# Environment variables, with defaults in brackets:
+# SET: settings that override those of the configurations, as TABLE.NAME=VALUE separated by blanks.
+# CARRY: folder that gpu_prepare.sh packed (.carry).
+# STATE: folder of corpus and checkpoints, kept between commands ($HOME/scorefind).
+# OUT: folder for job.log and, in parts of 15 MiB, runs.tar ($STATE/out). runs.tar has weights, cards, logs, and the
+#     checkpoints of runs that have not ended.
+# PIECES, RECORDINGS: number of training pieces (5000), and of recordings of each (4).
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 carry=$(realpath "${CARRY:-.carry}")
@@ -26,7 +29,7 @@ exec > >(tee -a job.log) 2>&1
 
 keep() {
     rm -f "$out"/runs.tar.*
-    local done=()  # a run that has its weights needs no checkpoint any more
+    local done=()  # a run with weights has ended and needs no checkpoint
     for weights in $(find runs -name '*.safetensors'); do
         done+=(--exclude="$(dirname "$weights")/*.pt")
     done
@@ -65,10 +68,10 @@ for stage in "$@"; do
         sed "s/^train_pieces = .*/train_pieces = ${PIECES:-5000}/; s/^recordings = .*/recordings = ${RECORDINGS:-4}/" \
             "$repository/indexer/training/gpu.toml" > corpus.toml
         command=(indexer.training.corpus corpus.toml --jobs "$(nproc)")
-    else  # on the one corpus, whatever of it the configuration asks for
+    else  # all configurations train on the one corpus, as far as it is made
         command=(indexer.training.train "$repository/indexer/training/$name.toml" --no-corpus "${settings[@]}")
     fi
     timeout -k 10 "$limit" "$python" -m "${command[@]}" 2>&1 | tr '\r' '\n' | grep -v 'take/s\|s/take' ||
-        echo "$(date +%T) $name did not end by itself"
+        echo "$(date +%T) $name was stopped at its time limit, or failed"
     echo "$(date +%T) prints and recordings: $(find corpus -name '*.npz' | wc -l)"
 done

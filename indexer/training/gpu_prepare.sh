@@ -1,13 +1,15 @@
 #!/bin/bash
-# Packs what gpu.sh needs on a machine without a network into .carry/, which git ignores.
+# Packs the files that gpu.sh needs on a machine without a network into .carry/, which git ignores.
 #
 #     indexer/training/gpu_prepare.sh ARCHIVES [SOUNDFONT...]
 #
-# ARCHIVES: a folder with splits.csv, train_*.tar.xz, each a folder of scores with its manifest.csv, and pianos.tar.xz
-# with the instruments and responses that instruments.csv and gpu.toml name.
-# SOUNDFONT: files named as in instruments.csv. The wheels are for Python 3.12 on x86-64 Linux; torch, numpy, SciPy, OpenCV,
-# Pillow, safetensors and tqdm are taken to be there. To go on from an earlier run's checkpoints, put what came back
-# together as .carry/runs.tar (`cat runs.tar.* > .carry/runs.tar`).
+# ARCHIVES: folder with splits.csv, train_*.tar.xz (each a folder of scores with its manifest.csv), and pianos.tar.xz
+#     (the instruments and responses that instruments.csv and gpu.toml name).
+# SOUNDFONT: files named as in instruments.csv.
+#
+# The wheels are for Python 3.12 on x86-64 Linux. The machine must have torch, numpy, SciPy, OpenCV, Pillow, safetensors
+# and tqdm. To go on from the checkpoints of an earlier run, join the parts of its runs.tar in .carry/:
+# `cat runs.tar.* > .carry/runs.tar`.
 set -euo pipefail
 archives=${1:?expected a folder with splits.csv and train_*.tar.xz}
 shift

@@ -9,7 +9,7 @@ from bench import open_set
 from engine.collection import Collection
 from engine.search.confidence import Scale
 from engine.values import Packed
-from indexer.training.calibrate import Asked
+from indexer.training.calibrate import QueryCosts
 from paired_collection import piece
 
 DOCUMENTS = 20
@@ -24,13 +24,13 @@ def scale() -> Scale:
     return Scale(background=background, coefficients=np.array([8.0, -14.0, -24.0, 0.0, 0.0, 0.0, 0.0]))
 
 
-def asked(truth: int) -> tuple[str, Asked]:
+def asked(truth: int) -> tuple[str, QueryCosts]:
     """A query whose right document is far cheaper than any other."""
     rng = np.random.default_rng(truth)
     costs = rng.uniform(1.1, 1.3, DOCUMENTS).astype(np.float32)
     costs[truth] = 0.5
     background = rng.uniform(1.1, 1.3, 9).astype(np.float32)
-    return "20 s", Asked(piece=f"piece{truth}", snippets=32, truth=truth, costs=costs, background=background)
+    return "20 s", QueryCosts(piece=f"piece{truth}", snippets=32, truth=truth, costs=costs, background=background)
 
 
 def judged() -> open_set.Judged:

@@ -56,10 +56,10 @@ def test_a_collection_is_drawn_as_large_as_asked_for() -> None:
 
 def test_the_best_match_is_right_if_it_is_the_truth() -> None:
     costs = np.array([0.9, 0.5, 0.7], np.float32)
-    asked = calibrate.Asked(piece="", snippets=9, truth=1, costs=costs, background=np.ones(9, np.float32))
-    matched, right = asked.best(np.array([0, 1, 2]))
+    query = calibrate.QueryCosts(piece="", snippets=9, truth=1, costs=costs, background=np.ones(9, np.float32))
+    matched, right = query.best(np.array([0, 1, 2]))
     assert (right, matched[0]) == (True, pytest.approx(0.5))
-    matched, right = asked.best(np.array([0, 2]))
+    matched, right = query.best(np.array([0, 2]))
     assert (right, matched[0]) == (False, pytest.approx(0.7))
 
 
