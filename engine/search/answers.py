@@ -14,7 +14,7 @@ _OPTIONAL = ("cost", "votes", "confidence")
 
 
 def told(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
-    """What README.md describes: `direction`, `in_collection`, `matches`, `plan`, `timings_ms`, `collection`.
+    """The answer as the map that docs/protocol.md describes.
 
     kind, among: of the query, and of the documents searched.
     """
