@@ -38,7 +38,7 @@ class AsyncClient:
     """A client for asyncio programs. It connects with the first request, and again after a connection is lost.
 
     Any number of requests may be in flight. All methods raise ServerError: the error that the server replied,
-    ConnectionLost, or DeadlineExceeded. They return the maps that ARCHITECTURE.md describes.
+    ConnectionLost, or DeadlineExceeded. They return the maps that docs/protocol.md describes.
     While the server cannot be reached or is stopping, a request is tried again for about three seconds. A request
     whose connection is lost is also sent again, unless it must not be carried out twice (`remove`, streams).
     """
@@ -211,7 +211,7 @@ class AsyncClient:
     ) -> dict[str, Any]:
         """Sends a request and returns the field `ok` of the reply.
 
-        fields: of the operation `op`, as ARCHITECTURE.md lists them.
+        fields: of the operation `op`, as docs/protocol.md lists them.
         again: send the request again if the connection is lost before the reply comes.
         """
         deadline_s = self._deadline_s if deadline_s is None else deadline_s

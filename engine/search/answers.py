@@ -15,7 +15,7 @@ _OPTIONAL = ("cost", "votes", "confidence")
 
 
 def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
-    """Returns the answer as a map of plain values, as README.md describes it.
+    """Returns the answer as a map of plain values, as docs/protocol.md describes it.
 
     The keys are `direction`, `in_collection`, `matches`, `plan`, `timings_ms` and `collection`.
 

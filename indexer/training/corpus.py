@@ -469,7 +469,7 @@ def _listed(settings: CorpusSettings) -> list[dict[str, str]]:
 
 
 def training_instruments(settings: CorpusSettings) -> list[dict[str, str]]:
-    """Instruments that training pieces are played on: rows of the list, with name, licence and source as far as given."""
+    """Instruments that training pieces are played on: rows of the list, with licence and source where it has them."""
     if not settings.instruments:
         return [{"instrument": default_soundfont().name}]
     return [row for row in _listed(settings) if row["split"] == "train"]
