@@ -19,8 +19,7 @@ from engine.collection.store import Entry, Store, Stored
 from engine.errors import CollectionDamagedError, DocumentMissingError
 from engine.neighbours import (
     AmendedIndex,
-    CellIndex,
-    FlatIndex,
+    FaissIndex,
     Index,
     Segment,
     build,
@@ -254,7 +253,7 @@ class Collection:
             raise CollectionDamagedError(self.path, f"{LMDB_NAME}: expected {expected}, got {size}")
         return size
 
-    def _load_index(self, kind: Kind, index_file: IndexFile, entries: list[Entry]) -> FlatIndex | CellIndex:
+    def _load_index(self, kind: Kind, index_file: IndexFile, entries: list[Entry]) -> FaissIndex:
         """Returns the index in a file. Raises CollectionDamagedError if it does not fit the documents of `entries`."""
         try:
             index = load(self._index_files[kind])

@@ -25,7 +25,7 @@ from engine.errors import (
     DocumentExistsError,
     DocumentMissingError,
 )
-from engine.neighbours import CellIndex, FlatIndex, build, cell_count, checksum, extend, extendable, load, save
+from engine.neighbours import CellIndex, FaissIndex, build, cell_count, checksum, extend, extendable, load, save
 from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdentity, SnippetSequence
 
 logger = logging.getLogger(__name__)
@@ -272,7 +272,7 @@ class CollectionWriter:
         """
         chosen = [entry for entry in entries if entry.kind == kind]
         part, old_file = contents(chosen), self._manifest.kinds[kind].index
-        index: FlatIndex | CellIndex | None = None
+        index: FaissIndex | None = None
         if cell_count(part.snippets) == 0:
             return part
         with self._store.reading() as txn:

@@ -1,6 +1,7 @@
 """Nearest-neighbour indexes: find the document snippets with the largest inner products with query snippets.
 
-    interface.py    the interface of every index (`Index`), and a search by several threads (`nearest`)
+    interface.py    the interfaces `Index` (all indexes) and `FaissIndex` (those that are one FAISS index), and a search
+                    by several threads (`nearest`)
     flat.py         the index that compares every row, for up to 250,000 rows
     cells.py        the index of more rows: an inverted file on disk, of which a search reads a few cells
     gpu.py          a copy of either index on a GPU
@@ -18,13 +19,14 @@ from engine.neighbours.cells import CellIndex, cell_count, extend, extendable
 from engine.neighbours.files import checksum, load, save
 from engine.neighbours.flat import FlatIndex, exact
 from engine.neighbours.gpu import GpuIndex, on_gpu
-from engine.neighbours.interface import PROBES, Index, Neighbours, gpus, nearest
+from engine.neighbours.interface import PROBES, FaissIndex, Index, Neighbours, gpus, nearest
 from engine.values import Documents
 
 __all__ = [
     "PROBES",
     "AmendedIndex",
     "CellIndex",
+    "FaissIndex",
     "FlatIndex",
     "GpuIndex",
     "Index",
@@ -44,7 +46,7 @@ __all__ = [
 ]
 
 
-def build(documents: Documents, *, threads: int) -> FlatIndex | CellIndex:
+def build(documents: Documents, *, threads: int) -> FaissIndex:
     """A new index of the documents: flat for up to 250,000 snippets, with cells for more.
 
     Documents are read in blocks. While the index is built, memory holds 128 bytes per snippet (flat) or 41 (cells).

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from engine.neighbours.blocks import blocks, sample
 from engine.neighbours.centroids import learn
-from engine.neighbours.flat import FlatIndex
-from engine.neighbours.interface import PROBES, Neighbours, nearest
+from engine.neighbours.interface import PROBES, FaissIndex, Neighbours, nearest
 from engine.values import DIMENSION, Documents, Embeddings
 
 EXACT_ROWS = 250_000
@@ -120,7 +119,7 @@ def extend(index: CellIndex, rows: NDArray[np.int64], new: Documents, *, threads
     return CellIndex(raw)
 
 
-def extendable(index: FlatIndex | CellIndex, rows: int) -> TypeGuard[CellIndex]:
+def extendable(index: FaissIndex, rows: int) -> TypeGuard[CellIndex]:
     """Whether an index has the same number of cells as a new index of `rows` rows, so that `extend` can extend it."""
     return isinstance(index, CellIndex) and 1 << round(np.log2(index.raw.nlist)) == cell_count(rows)
 

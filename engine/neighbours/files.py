@@ -10,10 +10,11 @@ import faiss
 
 from engine.neighbours.cells import CellIndex
 from engine.neighbours.flat import FlatIndex
+from engine.neighbours.interface import FaissIndex
 from engine.values import DIMENSION
 
 
-def save(index: FlatIndex | CellIndex, path: Path) -> tuple[int, str]:
+def save(index: FaissIndex, path: Path) -> tuple[int, str]:
     """Writes an index to a file; returns the size in bytes and the SHA-256 (hex) of the file.
 
     The content survives a power cut, but the name of the file does not until the caller syncs its folder.
@@ -34,7 +35,7 @@ def checksum(file: io.BufferedIOBase) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load(file: io.BufferedIOBase) -> FlatIndex | CellIndex:
+def load(file: io.BufferedIOBase) -> FaissIndex:
     """The index in an open file, mapped into memory, so that a search reads only what it needs.
 
     The file may have lost its name. Raises ValueError if it is not an index over embeddings that FAISS can read.

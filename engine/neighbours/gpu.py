@@ -5,9 +5,7 @@ import threading
 
 import faiss
 
-from engine.neighbours.cells import CellIndex
-from engine.neighbours.flat import FlatIndex
-from engine.neighbours.interface import PROBES, Index, Neighbours, gpus
+from engine.neighbours.interface import PROBES, FaissIndex, Index, Neighbours, gpus
 from engine.values import Embeddings
 
 logger = logging.getLogger(__name__)
@@ -30,7 +28,7 @@ class GpuIndex:
 
     concurrent = False
 
-    def __init__(self, original: FlatIndex | CellIndex) -> None:
+    def __init__(self, original: FaissIndex) -> None:
         """Copies an index to the GPU. Raises RuntimeError if the GPU lacks memory or cannot hold its type."""
         self._resources = faiss.StandardGpuResources()
         self._resources.setTempMemory(SCRATCH_BYTES)
@@ -59,7 +57,7 @@ class GpuIndex:
         return f"{self._original.describe()}, on a GPU"
 
 
-def on_gpu(index: FlatIndex | CellIndex, *, budget_bytes: int = MAX_BYTES) -> Index:
+def on_gpu(index: FaissIndex, *, budget_bytes: int = MAX_BYTES) -> Index:
     """A copy of the index on a GPU, or the index itself if no GPU helps or has room. The log gives the reason.
 
     budget_bytes: maximum GPU memory of the copy.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -40,6 +40,19 @@ class Index(Protocol):
 
     def describe(self) -> str:
         """The type of the index, for people."""
+
+
+class FaissIndex(Index, Protocol):
+    """An index that is one FAISS index: it can be written to a file and copied to a GPU."""
+
+    raw: Any
+    """The FAISS index."""
+
+    def __init__(self, raw: Any) -> None:
+        """Wraps a FAISS index of this type, on a CPU or a GPU."""
+
+    def movable(self) -> Any:
+        """The FAISS index in a form that a GPU can hold."""
 
 
 def nearest(index: Index, query: Embeddings, neighbours: int, *, threads: int, probes: int = PROBES) -> Neighbours:

@@ -10,7 +10,7 @@ import pytest
 
 from collection_samples import embeddings, packed
 from engine import neighbours
-from engine.neighbours import AmendedIndex, CellIndex, FlatIndex, GpuIndex, Segment, blocks, cells, gpu, interface
+from engine.neighbours import AmendedIndex, FaissIndex, GpuIndex, Segment, blocks, cells, gpu, interface
 from engine.values import Packed
 
 
@@ -20,7 +20,7 @@ def stored(tmp_path: Path) -> Path:
     return path
 
 
-def on_disk(made: FlatIndex | CellIndex, folder: Path) -> FlatIndex | CellIndex:
+def on_disk(made: FaissIndex, folder: Path) -> FaissIndex:
     """The index, saved and mapped from a file that has lost its name."""
     path = folder / "mapped.faiss"
     neighbours.save(made, path)
