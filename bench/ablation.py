@@ -22,7 +22,7 @@ from bench.lib.pairs import Pairs
 from engine import process
 from engine.config import Bands, FrontEnd
 from engine.embedding.encoder import Encoder
-from indexer.training import corpus
+from indexer.training import corpus, material
 from indexer.training.configuration import Configuration, load_configuration
 from indexer.training.corpus import CorpusSettings
 from indexer.training.train import train
@@ -110,7 +110,7 @@ def validation(options: argparse.Namespace, shared: CorpusSettings, bands: Bands
     """The pairs that all rows are measured on: the validation pieces of the common corpus, and Joplin's scans."""
     count = embedding.QUICK_PAIRS if options.quick else embedding.PAIRS
     window = FrontEnd(bands=bands)
-    sets = {"synthetic": [embedding.taken(take) for take in corpus.takes(shared, "val", bands)]}
+    sets = {"synthetic": [embedding.taken(take) for take in material.takes(shared.folder / "val", bands)]}
     if passages.present(options.data, "joplin"):
         every = 8 if options.quick else 1
         sets["joplin"], _ = passages.materials(options.data, "joplin", window, options.work, every)

@@ -35,7 +35,7 @@ from engine.config import FrontEnd
 from engine.embedding.documents import Encoder as AnyEncoder
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
-from indexer.training import corpus
+from indexer.training import corpus, material
 
 PAIRS = 2000
 QUICK_PAIRS = 300
@@ -104,16 +104,16 @@ def speed(encoder: AnyEncoder) -> dict[str, Any]:
 def _synthetic(options: argparse.Namespace, window: FrontEnd) -> tuple[list[Material], Counter[str]]:
     settings = config.load(corpus.CorpusSettings(), section="corpus", path=DEFAULT_CORPUS)
     settings = replace(settings, folder=options.corpus)
-    if not corpus.is_made(settings, "val") and (options.data / "splits.csv").exists():
+    if not material.is_made(settings.folder / "val") and (options.data / "splits.csv").exists():
         settings = corpus.CorpusSettings(
             data=options.data, manifests=settings.manifests, folder=options.work / "corpus", train_pieces=0
         )
         corpus.make(replace(settings, bands=(window.bands,)), FrontEnd(), jobs=1)
-    takes = list(corpus.takes(settings, "val", window.bands))
+    takes = list(material.takes(settings.folder / "val", window.bands))
     return [taken(take) for take in takes[:: _every(options, len(takes))]], Counter()
 
 
-def taken(take: corpus.Take) -> Material:
+def taken(take: material.Take) -> Material:
     """A take of the corpus, whose strip is at half the working scale."""
     return Material(
         piece=take.piece,

@@ -6,7 +6,6 @@ corpus is one of those measured; but the network was trained on these very pictu
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from engine.embedding.documents import Encoder
 from engine.files import replacing
 from engine.score import Score
 from engine.values import RECORDING_PLACE, Box, Document, NetworkIdentity, SnippetSequence, System
-from indexer.training.corpus import CorpusSettings, Take, takes
+from indexer.training.material import Take, takes
 
 COMMIT_DOCUMENTS = 200
 """An interrupted run loses at most so many."""
@@ -28,7 +27,7 @@ COMMIT_DOCUMENTS = 200
 def collect(corpus: Path, split: str, work: Path, encoder: Encoder) -> Path:
     """The collection of all takes of a split, both forms of each, made below `work` as far as it is not there."""
     path = work / f"{encoder.identity.hash[:12]}-{split}"
-    made = takes(replace(CorpusSettings(), folder=corpus), split, encoder.identity.front_end.bands)
+    made = takes(corpus / split, encoder.identity.front_end.bands)
     with CollectionWriter(path, encoder.identity) as writer:
         for number, take in enumerate(tqdm(made, unit="take", disable=None, dynamic_ncols=True), start=1):
             if writer.holds(f"{take.piece}.recording"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.audio import BANDS, compressed
 from engine.config import FrontEnd
-from indexer.training.corpus import Rendition, TrainingPiece, decoded
+from indexer.training.material import Rendition, TrainingPiece, decoded
 
 NEAR_DUPLICATE_QUARTERS = 1.0
 """Two onsets of one piece that are closer than this, in quarters, are not negatives of each other."""

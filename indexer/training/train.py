@@ -22,10 +22,11 @@ import torch
 from engine.embedding.encoder import Background, save_weights
 from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
-from indexer.training import card, corpus
+from indexer.training import card, corpus, material
 from indexer.training.configuration import Configuration, TrainingSettings, load_configuration
-from indexer.training.corpus import Corpus, CorpusSettings, TrainingPiece
+from indexer.training.corpus import CorpusSettings
 from indexer.training.loading import in_order
+from indexer.training.material import Corpus, TrainingPiece
 from indexer.training.pairs import NO_AUGMENTATION, Batch, PairSource
 from indexer.training.trainer import Trainer
 
@@ -37,7 +38,7 @@ BACKGROUND_PAIRS = 2048
 
 def validation_batches(configuration: Configuration) -> list[Batch]:
     """Pairs of the validation pieces, not augmented; each call draws the same pairs from the same corpus."""
-    pieces = Corpus(configuration.corpus, "val").refresh()
+    pieces = Corpus(configuration.corpus.folder / "val").refresh()
     source = PairSource(pieces, configuration.front_end, NO_AUGMENTATION)
     rng = np.random.default_rng(0)
     return [source.batch(250, 10, rng) for _ in range(configuration.training.validation_pairs // 250)]
@@ -67,7 +68,7 @@ def train(configuration: Configuration) -> Path:
         "CUDA found" if torch.cuda.is_available() else "no CUDA device",
     )
     validation = validation_batches(configuration)
-    training = Corpus(configuration.corpus, "train")
+    training = Corpus(configuration.corpus.folder / "train")
     pieces = training.refresh()
     while not trainer.finished:
         pieces = training.refresh()
@@ -83,7 +84,7 @@ def train(configuration: Configuration) -> Path:
 def _require_corpus(settings: CorpusSettings) -> None:
     """Raises SettingsError if a split has no piece with both a print and a recording."""
     for split in ("train", "val"):
-        if not corpus.is_made(settings, split):
+        if not material.is_made(settings.folder / split):
             raise SettingsError(
                 f"{settings.folder / split}: has no piece with both a print and a recording; "
                 "`python -m indexer.training.corpus CONFIG.toml` makes them"

@@ -7,7 +7,7 @@ import pytest
 from bench import embedding
 from bench.lib import pairs
 from fake_encoder import FakeEncoder
-from indexer.training.corpus import Print, Rendition, Take, save
+from indexer.training.material import Print, Rendition, Take, save
 
 
 def take(piece: str, seed: int) -> Take:

@@ -2,7 +2,7 @@ import numpy as np
 
 from engine.config import FrontEnd
 from indexer.training.contact_sheet import random_pair, sheets
-from indexer.training.corpus import Take
+from indexer.training.material import Take
 
 
 def take(columns: list[float], frames: list[float]) -> Take:

@@ -12,9 +12,10 @@ from engine.config import Bands, FrontEnd
 from engine.embedding.encoder import Encoder
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
-from indexer.training import corpus, train
+from indexer.training import corpus, material, train
 from indexer.training.configuration import Configuration, TrainingSettings
-from indexer.training.corpus import Corpus, CorpusSettings, Take, TrainingPiece
+from indexer.training.corpus import CorpusSettings
+from indexer.training.material import Corpus, Take, TrainingPiece
 from indexer.training.pairs import NO_AUGMENTATION, Augmentation, PairSource
 from small_scores import write_kern
 
@@ -42,25 +43,25 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> CorpusSettings:
 
 @pytest.fixture(scope="module")
 def takes(settings: CorpusSettings) -> list[Take]:
-    return list(corpus.takes(settings, "train", "published"))
+    return list(material.takes(settings.folder / "train", "published"))
 
 
 @pytest.fixture(scope="module")
 def pieces(settings: CorpusSettings) -> list[TrainingPiece]:
-    return Corpus(settings, "train").refresh()
+    return Corpus(settings.folder / "train").refresh()
 
 
 def test_the_corpus_holds_the_good_pieces_of_each_split(settings: CorpusSettings, pieces: list[TrainingPiece]) -> None:
     counts = [(piece.name, len(piece.prints), len(piece.recordings)) for piece in pieces]
     assert counts == [("one", 1, 2), ("two", 1, 2)]
-    (only,) = Corpus(settings, "val").refresh()
+    (only,) = Corpus(settings.folder / "val").refresh()
     assert (only.name, len(only.prints), len(only.recordings)) == ("three", 1, 1)
 
 
 def test_a_corpus_is_refreshed_by_what_was_made_since(settings: CorpusSettings, tmp_path: Path) -> None:
     small = dataclasses.replace(settings, folder=tmp_path, train_pieces=1, recordings=1)
     corpus.make(small, FrontEnd(), jobs=1)
-    held = Corpus(small, "train")
+    held = Corpus(small.folder / "train")
     (before,) = held.refresh()
     corpus.make(dataclasses.replace(small, recordings=2, prints=2), FrontEnd(), jobs=1)
     (after,) = held.refresh()
@@ -72,8 +73,8 @@ def test_a_corpus_is_refreshed_by_what_was_made_since(settings: CorpusSettings, 
 
 def test_magnitudes_survive_their_code_to_a_twentieth() -> None:
     magnitude = np.geomspace(1e-3, 100, 500, dtype=np.float32)
-    np.testing.assert_allclose(corpus.decoded()[corpus.encoded(magnitude)], magnitude, rtol=0.032)
-    assert corpus.decoded()[corpus.encoded(np.zeros(1, np.float32))] == 0
+    np.testing.assert_allclose(material.decoded()[material.encoded(magnitude)], magnitude, rtol=0.032)
+    assert material.decoded()[material.encoded(np.zeros(1, np.float32))] == 0
 
 
 def test_onsets_run_forward_on_the_page_and_in_the_recording(takes: list[Take]) -> None:
@@ -87,7 +88,7 @@ def test_onsets_run_forward_on_the_page_and_in_the_recording(takes: list[Take]) 
 
 def test_a_take_made_again_is_the_same(settings: CorpusSettings, takes: list[Take], tmp_path: Path) -> None:
     corpus.make(dataclasses.replace(settings, folder=tmp_path, train_pieces=2), FrontEnd(), jobs=1)
-    again = list(corpus.takes(dataclasses.replace(settings, folder=tmp_path), "train", "published"))
+    again = list(material.takes(tmp_path / "train", "published"))
     assert again
     for take in again:
         before = next(other for other in takes if other.piece == take.piece)
@@ -110,7 +111,7 @@ def test_a_stretched_excerpt_reads_the_recording_at_its_tempo(pieces: list[Train
     """Without any change of tempo an excerpt is the recording, frame by frame, about an onset."""
     front_end = FrontEnd(gain="none")
     (excerpt,) = PairSource(pieces[:1], front_end, NO_AUGMENTATION).batch(1, 1, np.random.default_rng(3)).excerpts
-    wholes = [np.log10(1 + corpus.decoded()[played.codes("published")]) for played in pieces[0].recordings]
+    wholes = [np.log10(1 + material.decoded()[played.codes("published")]) for played in pieces[0].recordings]
     differences = [
         np.abs(whole[:, start : start + 83] - excerpt[:, :83]).mean()
         for whole in wholes

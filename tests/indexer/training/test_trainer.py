@@ -13,7 +13,8 @@ from engine.embedding.encoder import Encoder, load_network
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
 from indexer.training.configuration import Configuration, TrainingSettings
-from indexer.training.corpus import Corpus, CorpusSettings, Print, Rendition, save
+from indexer.training.corpus import CorpusSettings
+from indexer.training.material import Corpus, Print, Rendition, save
 from indexer.training.pairs import NO_AUGMENTATION, PairSource
 from indexer.training.train import main, train
 from indexer.training.trainer import Trainer, kept_share
@@ -160,9 +161,8 @@ def with_averaging(first: Configuration, share: float) -> Configuration:
 
 def learn(trainer: Trainer, steps: int) -> None:
     """Trains on random pairs of the corpus, which differ from step to step."""
-    source = PairSource(
-        Corpus(trainer.configuration.corpus, "train").refresh(), trainer.configuration.front_end, NO_AUGMENTATION
-    )
+    pieces = Corpus(trainer.configuration.corpus.folder / "train").refresh()
+    source = PairSource(pieces, trainer.configuration.front_end, NO_AUGMENTATION)
     for step in range(trainer.step, trainer.step + steps):
         trainer.learn(source.batch(8, 4, np.random.default_rng(step)))
 
