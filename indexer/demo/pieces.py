@@ -35,7 +35,7 @@ class DemoPiece:
     bars: int
     """Number of measures, from the first on: one to three pages, about a minute."""
     staves: Staves
-    """Where the source's staves go."""
+    """Numbers of the source staves for each of the two new staves."""
 
 
 def corpus() -> Path:

@@ -266,7 +266,7 @@ class SampledInstrument:
 
 
 def _distance(region: Region, pitch: int, velocity: int) -> tuple[int, float]:
-    """How far a region is from a velocity, then from a pitch."""
+    """The distance of a region from a velocity, then from a pitch; for `min`."""
     low, high = region.velocities
     return max(low - velocity, velocity - high, 0), abs(region.centre - pitch)
 

@@ -25,7 +25,7 @@ _SLOWING_QUARTERS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """How freely a piece is played."""
+    """A style of playing: tempo, its freedom, loudness, articulation and pedal."""
 
     quarters_per_minute: float = 110.0
     """Mean tempo."""
