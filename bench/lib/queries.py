@@ -1,6 +1,7 @@
 """Queries cut from documents of a collection: whole pieces, fragments of seconds, runs of systems."""
 
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,25 +30,38 @@ class LabelledQuery:
     """What the row of the table is called: `whole`, `20 s`, `2 systems`."""
     piece: str
     truth: str
-    """Id of the one right document."""
+    """Id of the right document."""
     sequence: SnippetSequence
+    also_right: frozenset[str] = frozenset()
+    """Ids of other right documents. Passed over in the answer: each right document is judged as if it were alone."""
 
 
-def whole(collection: Collection, found: Iterable[Piece]) -> Iterator[LabelledQuery]:
-    """Each piece's recording, asked among the scores, and its score, asked among the recordings.
+def whole(collection: Collection, found: Sequence[Piece]) -> Iterator[LabelledQuery]:
+    """Each piece's recording as a query among the scores, and its score as a query among the recordings.
 
-    Documents that could not be added are not asked for; asked of the other kind, they are not found.
+    A document that could not be added is no query. As the right document of a query, it is never found.
     """
     held = {document.id for document in collection.documents}
+    recordings: dict[str, set[str]] = defaultdict(set)
     for piece in found:
-        forms: dict[Direction, tuple[str, str]] = {
-            "A2S": (piece.recording_id, piece.id),
-            "S2A": (piece.id, piece.recording_id),
+        recordings[piece.id].add(piece.recording_id)
+    for piece in found:
+        others = frozenset(recordings[piece.id] - {piece.recording_id})
+        forms: dict[Direction, tuple[str, str, frozenset[str]]] = {
+            "A2S": (piece.recording_id, piece.id, frozenset()),
+            "S2A": (piece.id, piece.recording_id, others),
         }
-        for direction, (asked, truth) in forms.items():
-            if asked in held:
-                sequence = collection.sequence(asked)
-                yield LabelledQuery(direction=direction, form="whole", piece=piece.id, truth=truth, sequence=sequence)
+        for direction, (query_id, truth, also_right) in forms.items():
+            if query_id in held:
+                sequence = collection.sequence(query_id)
+                yield LabelledQuery(
+                    direction=direction,
+                    form="whole",
+                    piece=piece.id,
+                    truth=truth,
+                    sequence=sequence,
+                    also_right=also_right,
+                )
 
 
 def fragment(query: LabelledQuery, size: float, front_end: FrontEnd, rng: Generator) -> LabelledQuery:

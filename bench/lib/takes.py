@@ -80,11 +80,11 @@ def _score(take: Take, front_end: FrontEnd) -> Score:
 def hidden(pieces: Path, corpus: Path, work: Path, encoder: Encoder) -> Path:
     """The collection of some pieces and, for them to hide in, of the takes; made below `work` unless it is there.
 
-    pieces: their collection, as `bench.lib.pieces.collect` puts it: SET/NETWORK-COUNT/collection.
+    pieces: their collection, as `bench.lib.pieces.collect` puts it: SET/NETWORK-COUNT/SOUND/collection.
     """
     others = collect(corpus, "train", work, encoder)
     with Collection.open(pieces) as ours, Collection.open(others) as theirs:
-        name = "-".join([*pieces.parts[-3:-1], str(len(ours.documents)), "in", str(len(theirs.documents))])
+        name = "-".join([*pieces.parts[-4:-1], str(len(ours.documents)), "in", str(len(theirs.documents))])
         return joined(work / name, encoder.identity, [ours, theirs])
 
 
