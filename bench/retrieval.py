@@ -2,14 +2,15 @@
 
     python -m bench.retrieval --data DIR [--set dev|joplin|real] [--sound NAME ...] [--quick] [--json FILE]
 
-The recordings are performances synthesised with each of the sounds in turn (`bench.lib.sounds`): a piano, and perhaps a
-room and MP3. Those of the set `real` are real recordings, searched among the dev scans, too. All scores of a set and
-all of its recordings with one sound lie in one collection. Each recording is searched among the scores (A2S) and each
-score among the recordings (S2A): whole, in fragments of 10, 20 and 40 s, and one to four systems on end, each from
-random places that a seed fixes. Column `heard`: whether all parts of the sound are in the default training corpus.
+The recordings are performances synthesised with each of the sounds in turn (`bench.lib.sounds`): an instrument, and
+optionally a room and MP3. The set `real` holds real recordings; its scores are searched together with the dev scans.
+One collection holds all scores of a set and all of its recordings with one sound. Each recording is searched among the
+scores (A2S): whole, and in fragments of 10, 20 and 40 s. Each score is searched among the recordings (S2A): whole, and
+in one to four consecutive systems. Fragments start at random places with a fixed seed. Column `heard` says whether all
+parts of the sound are in the default training corpus.
 
-Fragments are cut from the sequence of the whole document, on its grid of snippets (0.5 s; 50 px), not from the file:
-a file cut at another place gives other snippets. How long the front ends take on a file is measured apart.
+Fragments are cut from the sequence of the whole document, on its grid of snippets (0.5 s; 50 px), and not from the
+file: a file that is cut elsewhere gives other snippets. The time of the front ends on a file is measured separately.
 """
 
 import argparse
@@ -48,12 +49,12 @@ QUICK_PIECES = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalResult:
-    """What came of one query."""
+    """The answer to one query by one method."""
 
     query: LabelledQuery
     method: Method
     answer: tuple[str, ...]
-    """Ids, best first."""
+    """Ids of all documents found, best first."""
     timings_ms: dict[str, float]
 
 
@@ -86,7 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     timing = timing_rows(results)
     front_ends = time_front_ends(found, work, encoder, options.sounds[0])
     print("", report.table([report.with_intervals(row) for row in quality]), sep="\n")
-    print("", "Mean milliseconds a query, by stage; `locate` is for the ten best", report.table(timing), sep="\n")
+    print(
+        "",
+        "Mean milliseconds of a query, by stage; `locate` is for the ten best matches",
+        report.table(timing),
+        sep="\n",
+    )
     print("", "Milliseconds from file to snippets' embeddings", report.table(front_ends), sep="\n")
     if options.json:
         report.save(
@@ -114,14 +120,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "the pianos for validation)",
     )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces, one fragment of each length")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
-    parser.add_argument("--config", type=Path, help="TOML whose table [search] lies over the default settings")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
+    parser.add_argument("--config", type=Path, help="TOML file whose table [search] changes the default settings")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--fragments", type=int, default=3, help="of each length, from each document")
+    parser.add_argument(
+        "--fragments", type=int, default=3, help="number of fragments of each length from each document"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
-    parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="recordings and collections are kept")
-    parser.add_argument("--fresh", action="store_true", help="embed all again, after a change of the front ends")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
+    )
+    parser.add_argument("--fresh", action="store_true", help="embed all again, as after a change of the front ends")
     options = parser.parse_args(arguments)
     try:
         options.sounds = sounds_of(options.set, options.sound, options.data)
@@ -143,7 +153,7 @@ def sounds_of(name: str, wanted: Sequence[str] | None, data: Path) -> list[Sound
 
 
 def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[LabelledQuery]:
-    """All queries. Documents that could not be added are not asked for; asked of the other kind, they are not found."""
+    """All queries of the pieces: each document whole, and `per_piece` fragments of each length."""
     rng = np.random.default_rng(SEED)
     front_end = collection.network.front_end
     for query in queries.whole(collection, found):
@@ -155,9 +165,9 @@ def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Itera
 def answer(
     collection: Collection, asked: Sequence[LabelledQuery], settings: SearchSettings, methods: Sequence[Method]
 ) -> list[RetrievalResult]:
-    """Every query by every method, with the whole ranking.
+    """The answer to every query by every method, with the whole ranking.
 
-    Places are looked for in the best ten matches, as users have it, of the queries of three pieces, to time it.
+    To time the location of matches, the queries of three pieces also locate their ten best matches, as a user's do.
     """
     searcher = Searcher(collection, settings)
     everything = len(collection.documents)
@@ -187,7 +197,10 @@ def _grouped(results: Sequence[RetrievalResult]) -> dict[tuple[str, str, str], l
 
 
 def quality_rows(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
-    """R@1, R@10, MRR and MR of each kind of query and method; intervals by resampling pieces."""
+    """The table rows of quality, one for each kind of query and method: R@1, R@10, MRR and MR.
+
+    Intervals come from resampling pieces.
+    """
     rows = []
     for (direction, form, method), group in _grouped(results).items():
         ranks = ranks_of([result.answer for result in group], [result.query.truth for result in group])
@@ -197,7 +210,7 @@ def quality_rows(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
 
 
 def timing_rows(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
-    """Mean milliseconds of each stage of the search, None where it does not run."""
+    """The table rows of time, one for each kind of query and method: mean milliseconds of each stage that runs."""
     rows = []
     for (direction, form, method), group in _grouped(results).items():
         row: dict[str, Any] = {"direction": direction, "query": form, "method": method}
@@ -209,7 +222,10 @@ def timing_rows(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
 
 
 def time_front_ends(found: Sequence[Piece], work: Path, encoder: Encoder, sound: Sound) -> list[dict[str, Any]]:
-    """Milliseconds from a file to embeddings: a page image, and 20 s of a recording; of up to eight pieces."""
+    """The table rows of the front ends: milliseconds from file to embeddings, for a page and for 20 s of a recording.
+
+    Up to eight pieces are measured.
+    """
     parts: dict[tuple[str, Kind], list[tuple[Path, float | None, float | None]]] = {
         ("one page", "score"): [(piece.pages[0], None, None) for piece in found[:8]],
         ("20 s", "recording"): [(pieces.recording(piece, work, sound).path, 10.0, 30.0) for piece in found[:8]],

@@ -1,4 +1,4 @@
-"""MIDI files of human performances, read as the performances that instruments play."""
+"""Reads MIDI files of human performances as performances that instruments play."""
 
 import io
 from collections import defaultdict
@@ -16,7 +16,7 @@ PEDAL_DOWN = 64
 """Controller value from which on the pedal is down, as General MIDI has it."""
 
 PedalChange = tuple[float, int]
-"""Second, and value of the controller from then on."""
+"""A change of the pedal: second, and value of the controller from then on."""
 
 
 def read_performance(midi: bytes) -> Performance:
@@ -60,7 +60,7 @@ def read_performance(midi: bytes) -> Performance:
 
 
 def _pedal(changes: Iterable[PedalChange], end_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(p, 2) seconds between which the pedal is down, and (p,) how deep it is at its deepest, 0..1."""
+    """The spans in seconds in which the pedal is down (p, 2), and the largest depth in each span (p,), 0..1."""
     spans: list[tuple[float, float]] = []
     depths: list[float] = []
     down_s, deepest = 0.0, 0

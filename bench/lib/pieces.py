@@ -1,6 +1,7 @@
-"""The pieces that retrieval is measured on: scanned pages, and a recording of each.
+"""The pieces that retrieval is measured on: scanned pages, and a recording of each piece.
 
-Most recordings are synthesised from a performance, with any sound of `bench.lib.sounds`. Those of the set `real` exist.
+Most recordings are synthesised from a performance, with any sound of `bench.lib.sounds`. The recordings of the set
+`real` exist already.
 """
 
 import csv
@@ -38,7 +39,7 @@ SETS = {
 """Folders of each set in the data folder."""
 
 CROWDS = {"real": "dev"}
-"""Sets whose scores are searched together with those of another set."""
+"""The crowd of a set: another set, whose scores are searched together with its own."""
 
 PERFORMANCES = (".mid", ".krn")
 """Suffixes of files that are played by a synthesised instrument; other files are recordings."""
@@ -82,7 +83,7 @@ def pieces(data: Path, name: str) -> list[Piece]:
 
 
 def crowd(data: Path, name: str, searched: Sequence[Piece]) -> list[Piece]:
-    """The pieces among whose scores those of a set are searched, too; none unless `CROWDS` names a set for it.
+    """The pieces whose scores are the crowd of a set; none if `CROWDS` does not list the set.
 
     A piece of the crowd whose id begins with the id of a searched piece is the same music (bach_bwv846_fugue and
     bach_bwv846f), so it would be a second right answer. It is left out.
@@ -198,7 +199,7 @@ def collect(
     It is made below `work` unless it exists. Scores are embedded once, whatever the number of sounds.
 
     load: loads the encoder of `network`. others: pieces whose scores are added as a crowd.
-    fresh: remove what is there of these pieces, with all sounds, before.
+    fresh: embed all again; removes what exists of these pieces, with any sound.
     """
     folder = work / f"{network.hash[:12]}-{len(found)}{f'-among-{len(others)}' if others else ''}"
     if fresh:
@@ -217,7 +218,7 @@ def collect(
 def _embedded(
     folder: Path, sources: Iterable[Source], load: ingest.LoadEncoder, jobs: int
 ) -> tuple[Path, dict[str, Any]]:
-    """A collection of the sources, made in the folder unless it exists, and what that cost, now or then."""
+    """A collection of the sources, made in the folder unless it exists, and what embedding them costs or did cost."""
     times = folder / "added.json"
     if times.exists():
         cost: dict[str, Any] = json.loads(times.read_text())

@@ -1,4 +1,4 @@
-"""The sounds that performances are played with: an instrument, and what its sound passes through.
+"""The sounds that performances are played with: an instrument, and effects that its sound passes through.
 
 A sound is named INSTRUMENT[+EFFECT...], such as `TimGM6mb`, `steinhoff_upright` or `iowa_steinway_b+made_hall_1+mp3`.
 INSTRUMENT is `TimGM6mb` or the last part of a path in indexer/training/instruments.csv. EFFECT is the stem of an
@@ -45,11 +45,11 @@ class Sound:
     heard: bool
     """Whether a network trained by indexer/training/default.toml has heard all parts of the sound."""
     instrument: str = ""
-    """What `instruments.load` takes. Empty: the SoundFont that the pretty_midi package carries."""
+    """Name for `instruments.load`. Empty: the SoundFont in the pretty_midi package."""
     effects: tuple[Effect, ...] = ()
 
     def play(self, performance: Performance) -> Samples:
-        """float32 (n,), mono at 22,050 Hz, peak at most 1: the performance on the instrument, through the effects."""
+        """The performance, played by the instrument through the effects: float32 (n,), mono, 22,050 Hz, peak <= 1."""
         instrument = instruments.load(self.instrument or f"{default_soundfont()}#0")
         samples = _limited(instrument.play(performance, WELL_KEPT, np.random.default_rng(0)))
         for effect in self.effects:
@@ -64,7 +64,7 @@ REAL = Sound(name="real", heard=False)
 
 
 def sound(name: str, data: Path) -> Sound:
-    """The sound of this name; see the top of this module.
+    """The sound of this name. The module's docstring explains names.
 
     data: folder of the unpacked data sets.
     Raises ValueError if a part of the name is unknown, FileNotFoundError if the instrument or `irs.csv` is missing.
@@ -116,7 +116,7 @@ def _effect(name: str, data: Path) -> tuple[Effect, bool]:
 
 
 def convolved(samples: Samples, path: Path, share: float) -> Samples:
-    """float32, as many samples: this share of what passed the impulse response, and the rest unchanged."""
+    """The samples mixed with what passes an impulse response, which has this share: float32, same length."""
     passed = scipy.signal.oaconvolve(samples, response(path))[: len(samples)]
     return np.asarray(share * passed + (1 - share) * samples, np.float32)
 
