@@ -57,7 +57,7 @@ class ScoreMeasure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
+class TimedPerformance:
     """The times and velocities of one performance."""
 
     measure_quarters: Floats
@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     paths = {row["performance"]: options.data / row["path"] for row in _rows(folder / "performances.csv")}
     chosen = list(itertools.islice(visits.items(), 6 if options.quick else None))
     rng = np.random.default_rng(0)
-    real: dict[str, list[Played]] = defaultdict(list)
-    synthetic: list[Played] = []
+    real: dict[str, list[TimedPerformance]] = defaultdict(list)
+    synthetic: list[TimedPerformance] = []
     for (piece, name), rows in tqdm(chosen, unit="performance", disable=None):
         measures = read_measures(gzip.decompress((folder / f"{piece}.musicxml.gz").read_bytes()))
         if any(int(row["measure"]) not in measures for row in rows):
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         visited = [measures[int(row["measure"])] for row in rows]
         onset, velocity = midi_notes(paths[name].read_bytes())
         real[piece].append(
-            Played(
+            TimedPerformance(
                 measure_quarters=np.array([measure.quarters for measure in visited]),
                 measure_s=np.array([float(row["t1"]) - float(row["t0"]) for row in rows]),
                 onset_s=onset,
@@ -171,7 +171,7 @@ def midi_notes(midi: bytes) -> tuple[Floats, Floats]:
     return onset, velocity
 
 
-def play(measures: Sequence[ScoreMeasure], rng: np.random.Generator) -> Played:
+def play(measures: Sequence[ScoreMeasure], rng: np.random.Generator) -> TimedPerformance:
     """A performance of the measures, in the given order, in a random style."""
     edges = np.concatenate([[0.0], np.cumsum([measure.quarters for measure in measures])])
     table = np.array(
@@ -186,7 +186,7 @@ def play(measures: Sequence[ScoreMeasure], rng: np.random.Generator) -> Played:
     )
     performance = perform(notes, random_style(notes, rng), rng)
     edges = edges[edges <= performance.beat_quarter[-1]]  # rests at the end are not performed
-    return Played(
+    return TimedPerformance(
         measure_quarters=np.diff(edges),
         measure_s=np.diff(performance.seconds_at(edges)),
         onset_s=np.sort(performance.onset_s),
@@ -194,7 +194,7 @@ def play(measures: Sequence[ScoreMeasure], rng: np.random.Generator) -> Played:
     )
 
 
-def statistics(played: Played) -> dict[str, float]:
+def statistics(played: TimedPerformance) -> dict[str, float]:
     """The statistics of one performance, by the name of their row."""
     tempo = log_tempo(played.measure_quarters, played.measure_s)
     half = SECTION_MEASURES // 2
@@ -224,7 +224,7 @@ def log_tempo(quarters: Floats, seconds: Floats) -> Floats:
     return np.asarray(tempo - np.nanmedian(tempo), np.float64)
 
 
-def players_spread(pieces: Iterable[list[Played]]) -> float:
+def players_spread(pieces: Iterable[list[TimedPerformance]]) -> float:
     """The standard deviation of the logarithm of overall tempo between performances of one piece; NaN if unknown."""
     gaps: list[float] = []
     for performances in pieces:
