@@ -1,1 +1,1 @@
-"""One file a question; each prints a table, and the same as JSON with --json."""
+"""Programs that measure scorefind, one for each question. Each prints a table, and writes it as JSON with --json."""

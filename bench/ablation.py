@@ -2,12 +2,14 @@
 
     python -m bench.ablation --data DIR [--rows NAME ...] [--set TABLE.NAME=VALUE ...] [--quick] [--json FILE]
 
-Each row is a training of indexer/training/ablation.toml with a few settings laid over it; the table names them, and
-`scorefind train indexer/training/ablation.toml --set ...` trains the row alone. Rows that change the corpus make one
-of their own beside the common one, of the same training pieces; they are validated on the common one's. Measured as in
-bench.embedding, on validation sets only: unseen synthetic pieces and, where they are in DIR, real scans with synthetic
-performances. A row that is trained already is only measured. What is worth little to a small network on few pieces may
-be worth more to a large one.
+Each row is a training of indexer/training/ablation.toml with a few settings changed. The table names these settings;
+`scorefind train indexer/training/ablation.toml --set ...` trains one row alone. A row that changes the corpus makes its
+own corpus from the same training pieces, and is validated on the common corpus. A row whose weights exist is measured
+without training.
+
+Rows are measured as in bench.embedding, on validation sets only: unseen synthetic pieces and, if they are in DIR, real
+scans with synthetic performances. A change that is worth little to a small network on few pieces may be worth more to
+a large network.
 """
 
 import argparse
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def configure(name: str, common: Sequence[str]) -> Configuration:
-    """The training of a row; it runs in a folder of its own and, if it changes the corpus, makes its own takes."""
+    """The training of a row, with its own run folder and, if the row changes the corpus, its own corpus folder."""
     configuration = load_configuration(CONFIG, [*common, *ROWS[name]])
     slug = name.replace(" ", "-")
     training = replace(configuration.training, name=slug, run=configuration.training.run / slug)
@@ -92,7 +94,7 @@ def configure(name: str, common: Sequence[str]) -> Configuration:
 
 
 def trained(configuration: Configuration, shared: CorpusSettings, jobs: int) -> Path:
-    """The weights of a training, which is run if they are not there; validation takes are those of `shared`."""
+    """The weights file of a training, which runs unless the file exists. Its validation takes are those of `shared`."""
     weights = configuration.training.run / f"{configuration.training.name}.safetensors"
     if not weights.exists():
         folder = configuration.corpus.folder
@@ -120,7 +122,7 @@ def validation(options: argparse.Namespace, shared: CorpusSettings, bands: Bands
 
 
 def _row(name: str, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """MRR of each set and direction, with intervals."""
+    """The table row of a training: MRR of each set and direction, with intervals."""
     row: dict[str, Any] = {"row": name}
     for figures in measured:
         column = f"{figures['set']} {figures['direction']} MRR"
@@ -131,12 +133,16 @@ def _row(name: str, measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, help="all if none is named")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.NAME=VALUE", help="for every row")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, help="rows to train and measure (default: all)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="TABLE.NAME=VALUE", help="setting that is changed in every row"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes that make a corpus")
     parser.add_argument("--quick", action="store_true", help="two rows of ten steps on four pieces")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--work", type=Path, default=Path("runs/embedding"), help="strips and spectrograms are kept")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/embedding"), help="folder that keeps strips and spectrograms"
+    )
     return parser.parse_args(arguments)
 
 

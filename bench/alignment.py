@@ -1,17 +1,17 @@
-"""How fast does one core align? Cells a second, beside librosa on the same sequences and BLAS on the bare product.
+"""How fast does one core align? Cells a second, compared with librosa and with BLAS on the same sequences.
 
     python -m bench.alignment [--quick] [--json FILE]
 
-A cell is one query snippet against one document snippet. Random unit embeddings, float16 in the documents, whose
-lengths are log-normal about 400, as those of piano movements are; from embeddings to the costs and ends of all
-documents, on one thread. Time is that of the processor, so that other work on the machine counts as little as may be
-(it still takes memory and caches), and the best of several runs.
+A cell is one query snippet against one document snippet. Embeddings are random unit vectors, float16 in the documents.
+Lengths of documents are log-normal about 400 snippets, as the lengths of piano movements are. One thread computes the
+costs and ends of all documents from the embeddings. The time is processor time, the best of several runs, so that other
+work on the machine counts little (it still takes memory bandwidth and cache).
 
-- librosa: a cost matrix by `1 - query @ document.T` and `librosa.sequence.dtw` of it with the same steps, without
-  backtracking, on every so many documents. It knows no jumps and does not charge a skipped query row.
-- blas: the product alone, float32, a document at a time.
-- filled: the share of the lanes' cells that are of a document; the others make up for unequal lengths.
-- share_of_bound: of the 2.75 Gcell/s that one core with AVX-512 can reach where it multiplies 32 floats a cell.
+- librosa: a cost matrix by `1 - query @ document.T`, then `librosa.sequence.dtw` with the same steps, without
+  backtracking, on a sample of the documents. librosa has no jumps and does not charge a skipped query row.
+- blas: the product `query @ document.T` alone, in float32, one document at a time.
+- filled: share of the lanes' cells that belong to a document. The other cells pad documents to equal length.
+- share_of_bound: share of the 2.75 Gcell/s that one core with AVX-512 can reach when it multiplies 32 floats a cell.
 """
 
 import argparse
@@ -37,20 +37,20 @@ from engine.config import Alignment, StepSet
 from engine.values import DIMENSION, Embeddings, Packed
 
 ROWS = (10, 40, 100, 400)
-"""Snippets of the query: 5, 20, 50 and 200 s of audio."""
+"""Lengths of the query in snippets: 5, 20, 50 and 200 s of audio."""
 DOCUMENTS = (200, 1400)
-"""A shortlist, and all of a small collection."""
+"""Numbers of documents: a shortlist, and a small collection."""
 BOUND_GCELLS = 2.75
 PEER_CELLS = 2_000_000
-"""librosa and BLAS get about so many cells; the rate is the same for more."""
+"""Cells that librosa and BLAS compute, roughly. Their rate does not change with more cells."""
 MEDIAN_LENGTH, SPREAD, MIN_LENGTH, MAX_LENGTH = 400, 0.5, 30, 1200
-"""Lengths of documents, in snippets; the spread is that of the logarithm."""
+"""Lengths of documents, in snippets. The spread is the standard deviation of the logarithm."""
 SECONDS = 0.3
-"""Runs are repeated for so long, but at least REPEATS times."""
+"""Time over which a run is repeated, at least REPEATS times."""
 REPEATS = 3
 
 USUAL = (200, 40)
-"""A query of 20 s against a shortlist."""
+"""The usual case: a shortlist of 200 documents, and a query of 40 snippets (20 s)."""
 STEP_SETS: tuple[StepSet, ...] = ("wide", "slope", "classic")
 SETTINGS = [
     *(
@@ -60,7 +60,7 @@ SETTINGS = [
     Alignment(steps="classic", whole=True, normalise="path", jump_penalty=np.inf, bias_weight=0.0),
     *(Alignment(steps=steps, int8=True) for steps in STEP_SETS),
 ]
-"""The first one is the default; all have the bias but the ninth, which is DTW as published."""
+"""Settings that are measured. The first is the default. The ninth is DTW as published, the only one without bias."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measured(query: Embeddings, packed: Packed) -> list[dict[str, Any]]:
-    """A row for each of SETTINGS."""
+    """The table rows of one case, one for each of SETTINGS."""
     some = sample(query, packed)
     check(query, some)
     product = gcells(by_blas, query, some)
@@ -105,7 +105,7 @@ def measured(query: Embeddings, packed: Packed) -> list[dict[str, Any]]:
 
 
 def unit_rows(count: int, rng: np.random.Generator) -> Embeddings:
-    """Random embeddings."""
+    """Random embeddings: float32 (count, 32), unit length."""
     values = rng.standard_normal((count, DIMENSION), dtype=np.float32)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     return values
@@ -120,20 +120,20 @@ def collection(count: int, rng: np.random.Generator) -> Packed:
 
 
 def sample(query: Embeddings, packed: Packed) -> Packed:
-    """Documents spread over the collection, float32, as many as make PEER_CELLS."""
+    """A sample of float32 documents, evenly spread over the collection, that makes about PEER_CELLS cells."""
     wanted = -(-PEER_CELLS * len(packed) // (len(query) * int(packed.offsets[-1])))
     some = packed.take(np.linspace(0, len(packed) - 1, min(wanted, len(packed))).astype(np.int64))
     return replace(some, embeddings=some.embeddings.astype(np.float32))
 
 
 def filled(packed: Packed) -> float:
-    """The share of the lanes' cells that are of a document, where 16 of about the same length stand side by side."""
+    """The share of the lanes' cells that belong to a document, when 16 documents of similar length share the lanes."""
     lengths = np.sort(np.diff(packed.offsets))[::-1]
     return float(lengths.sum() / (lengths[::LANES].sum() * LANES))
 
 
 def gcells(run: Callable[[Embeddings, Packed], Any], query: Embeddings, packed: Packed) -> float:
-    """10^9 cells a second of processor time, the best of several runs after one that compiles."""
+    """Billions of cells per second of processor time: the best of several runs, after a first run that compiles."""
     run(query, packed)
     times: list[float] = []
     while len(times) < REPEATS or sum(times) < SECONDS:
@@ -144,25 +144,27 @@ def gcells(run: Callable[[Embeddings, Packed], Any], query: Embeddings, packed: 
 
 
 def by_librosa(query: Embeddings, packed: Packed, steps: StepSet, whole: bool) -> list[NDArray[np.floating]]:
-    """The last row of D for each document."""
+    """The last row of librosa's accumulated cost D, for each document."""
     sigma = np.array(STEPS[steps])
     costs = (1 - query @ document.T for document in _documents(packed))
     return [librosa.sequence.dtw(C=c, step_sizes_sigma=sigma, subseq=not whole, backtrack=False)[-1] for c in costs]
 
 
 def by_blas(query: Embeddings, packed: Packed) -> None:
-    """The product with each document."""
+    """Multiplies the query with each document."""
     for document in _documents(packed):
         query @ document.T
 
 
 def check(query: Embeddings, packed: Packed) -> None:
-    """Raises ValueError if ours are not the costs of librosa, where both compute the same."""
+    """Raises ValueError if our costs differ from librosa's, for settings with which both compute the same."""
     settings = Alignment(steps="classic", jump_penalty=np.inf, bias_weight=0.0)
     costs = cpu.align(query, packed, settings).costs
     expected = [row.min() / len(query) for row in by_librosa(query, packed, "classic", whole=False)]
     if not np.allclose(costs, expected, atol=1e-4):
-        raise ValueError(f"expected the costs of librosa, got others by up to {np.abs(costs - expected).max()}")
+        raise ValueError(
+            f"expected the costs of librosa, got costs that differ by up to {np.abs(costs - expected).max()}"
+        )
 
 
 def _documents(packed: Packed) -> list[Embeddings]:
@@ -172,7 +174,7 @@ def _documents(packed: Packed) -> list[Embeddings]:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="20 s against 200 documents only")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args(arguments)
 
 

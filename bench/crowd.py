@@ -1,8 +1,8 @@
-"""Makes a crowd for the pieces that are searched to hide in: the pieces of a training corpus as documents.
+"""Makes a crowd of documents, among which other benches hide their pieces: the pieces of a training corpus.
 
     python -m bench.crowd [--corpus DIR] [--split train|val] [--work DIR]
 
-Benches that need a crowd make it themselves unless it is there (`bench.lib.takes`).
+Benches that need a crowd make it themselves if it does not exist (`bench.lib.takes`).
 """
 
 import argparse
@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="training corpus whose takes are used")
     parser.add_argument("--split", choices=("train", "val"), default="train")
-    parser.add_argument("--work", type=Path, default=Path("runs/crowd"), help="the collection is kept there")
+    parser.add_argument("--work", type=Path, default=Path("runs/crowd"), help="folder that keeps the collection")
     parser.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS)
     options = parser.parse_args()
     encoder = Encoder.load(options.weights, threads=1)

@@ -1,11 +1,11 @@
-"""Are made documents (`bench.lib.made_documents`) as hard to tell from the right one as real documents?
+"""Is a made document (`bench.lib.made_documents`) as easily confused with the right document as a real one?
 
     python -m bench.distractors --data DIR --corpus DIR [--quick] [--json FILE]
 
-Half of the takes of a training corpus are what is made from (`made`), or an eighth of these (`made of few`: then most
-made documents share their sources, as they do among tens of thousands); pieces of the dev set are sought among the
-other half (`real`) and among as many made documents of the same lengths. The cost of the best wrong document and the
-MRR should be the same.
+Pieces of the dev set are searched among one half of the takes of a training corpus (`real`), and among as many made
+documents of the same lengths. The sources of the made documents are the other half of the takes (`made`), or an eighth
+of that half (`made of few`). With few sources most made documents share their sources, as they do in a collection of
+tens of thousands. The cost of the best wrong document and the MRR should be the same in all cases.
 """
 
 import argparse
@@ -31,8 +31,9 @@ from engine.metrics import ranks_by_cost, summarise
 from engine.values import Kind, Packed
 
 FRAGMENTS = {"A2S": (10, 20), "S2A": (1, 2)}
-"""Seconds, and systems: what is asked."""
+"""Lengths of the queries: seconds (A2S) and systems (S2A)."""
 FEW = 8
+"""Every FEW-th source is used for `made of few`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,17 +63,21 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="training corpus, whose takes are real")
     parser.add_argument("--quick", action="store_true", help="12 pieces, one fragment of each length")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
-    parser.add_argument("--fragments", type=int, default=3, help="of each length, from each document")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
+    parser.add_argument(
+        "--fragments", type=int, default=3, help="number of fragments of each length from each document"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that align")
-    parser.add_argument("--retrieval", type=Path, default=Path("runs/retrieval"), help="collections of the sets")
-    parser.add_argument("--crowd", type=Path, default=Path("runs/crowd"), help="takes are kept there")
+    parser.add_argument(
+        "--retrieval", type=Path, default=Path("runs/retrieval"), help="folder that keeps the collections of the sets"
+    )
+    parser.add_argument("--crowd", type=Path, default=Path("runs/crowd"), help="folder that keeps the takes")
     return parser.parse_args(arguments)
 
 
 def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[LabelledQuery]:
-    """Fragments of each length of each piece."""
+    """The queries: fragments of each length, `per_piece` from each document."""
     rng = np.random.default_rng(SEED)
     for query in queries.whole(collection, found):
         for size in FRAGMENTS[query.direction] * per_piece:
@@ -82,9 +87,10 @@ def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Itera
 def compare(
     asked: Sequence[LabelledQuery], ours: Collection, takes: Packed, kind: Kind, encoder: AnyEncoder, backend: Backend
 ) -> list[dict[str, Any]]:
-    """A row for each kind of query and each crowd.
+    """The table rows, one for each kind of query and each crowd.
 
-    asked: of one direction; ours: holds their right documents; takes: real documents of other music.
+    asked: queries of one direction. ours: the collection with their right documents.
+    takes: real documents of other music.
     """
     sources, others = np.arange(0, len(takes), 2), np.arange(1, len(takes), 2)
     real = takes.take(others)
@@ -112,7 +118,7 @@ def compare(
 
 
 def _costs(asked: Sequence[LabelledQuery], packed: Packed, backend: Backend) -> NDArray[np.float32]:
-    """(queries, documents)."""
+    """The cost of each document for each query: float32 (queries, documents)."""
     found = backend.align_many([query.sequence.embeddings for query in asked], packed, Alignment())
     return np.stack([one.costs for one in found])
 

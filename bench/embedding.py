@@ -2,18 +2,18 @@
 
     python -m bench.embedding --data DIR [--weights FILE ...] [--corpus DIR] [--quick] [--json FILE]
 
-Each of 2,000 pairs is a query both ways: its excerpt among all snippets (A2S), its snippet among all excerpts (S2A).
-Near-duplicates count as errors, as published. All networks are asked the same pairs, those whose windows lie inside
-their piece for the widest of them.
+Each of 2,000 pairs is two queries: its excerpt among all snippets (A2S), and its snippet among all excerpts (S2A).
+Near-duplicates count as errors, as published. All networks get the same pairs: pairs whose windows lie inside their
+piece even for the network with the widest windows.
 
-- synthetic: onsets of the validation takes of the training corpus, evenly spaced over all. Without a corpus the takes
-  are made, as indexer/training/default.toml has them, through the SoundFont that a package carries.
-- joplin: real scans, and performances of their kern, synthesised.
-- mozart: real scans, and performances of pianists, synthesised.
+- synthetic: onsets of the validation takes of the training corpus, evenly spaced over all takes. Without a corpus, the
+  takes are made from the scores of indexer/training/default.toml and the SoundFont in the pretty_midi package.
+- joplin: real scans, and synthesised performances of their kern.
+- mozart: real scans, and synthesised performances by pianists.
 
-Where notes stand on a real scan is known only to about half a measure (see `bench.lib.passages`), so the exact ranks
-of the last two are lower than a network deserves. Under `near` a candidate is right as well if it is of the same piece
-and within a measure (of four quarters in `synthetic`).
+The place of a note on a real scan is known to about half a measure only (see `bench.lib.passages`), so the exact ranks
+of joplin and mozart are worse than the network deserves. Columns `near` also accept a candidate of the same piece that
+is at most a measure away (four quarters in `synthetic`).
 """
 
 import argparse
@@ -40,10 +40,10 @@ from indexer.training import corpus, material
 PAIRS = 2000
 QUICK_PAIRS = 300
 QUICK_PIECES = 6
-"""About so many of each set of scans, and so many takes."""
+"""Pieces of each set of scans with --quick, roughly, and number of takes."""
 AT = (1, 5, 25)
 TIMED = 512
-"""Snippets, and excerpts, embedded to see how long it takes."""
+"""Number of snippets, and of excerpts, that are embedded to measure the speed."""
 DEFAULT_CORPUS = Path(corpus.__file__).with_name("default.toml")
 
 
@@ -75,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def rows_of(encoder: AnyEncoder, name: str, cut: Pairs) -> list[dict[str, Any]]:
-    """R@k, MRR and MR of one network on one set, a row a direction; intervals by resampling pieces."""
+    """The table rows of one network on one set, one for each direction: R@k, MRR and MR.
+
+    Intervals come from resampling pieces.
+    """
     rows = []
     ranked = pairs.rank(pairs.seen(encoder, cut), pairs.heard(encoder, cut), cut)
     for direction, ranks in ranked.items():
@@ -88,7 +91,7 @@ def rows_of(encoder: AnyEncoder, name: str, cut: Pairs) -> list[dict[str, Any]]:
 
 
 def speed(encoder: AnyEncoder) -> dict[str, Any]:
-    """How many snippets and excerpts a second one thread embeds, the best of three runs."""
+    """Snippets and excerpts per second that one thread embeds, the best of three runs."""
     front_end = encoder.identity.front_end
     snippets = np.full((TIMED, front_end.strip_rows, front_end.snippet_px), 255, np.uint8)
     excerpts = np.ones((TIMED, BANDS[front_end.bands], front_end.excerpt_frames), np.float32)
@@ -114,7 +117,7 @@ def _synthetic(options: argparse.Namespace, window: FrontEnd) -> tuple[list[Mate
 
 
 def taken(take: material.Take) -> Material:
-    """A take of the corpus, whose strip is at half the working scale."""
+    """The material of a take of the corpus. The strip of a take is at half the working scale."""
     return Material(
         piece=take.piece,
         strip=take.strip,
@@ -145,11 +148,13 @@ def _every(options: argparse.Namespace, count: int) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="networks")
+    parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="weights of networks")
     parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="training corpus whose val takes are used")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PAIRS} pairs from a few pieces of each set")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--work", type=Path, default=Path("runs/embedding"), help="strips and spectrograms are kept")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/embedding"), help="folder that keeps strips and spectrograms"
+    )
     return parser.parse_args(arguments)
 
 

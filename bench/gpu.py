@@ -1,23 +1,23 @@
-"""What does a GPU do for alignment, for the nearest neighbours, and for embedding?
+"""How fast are alignment, nearest neighbours and embedding on a GPU?
 
     python -m bench.gpu [--quick] [--only NAME ...] [--json FILE]
 
-A cell is one query snippet against one document snippet; TCUPS are 10^12 of them a second, dot products included.
-Random unit embeddings, float16 in the documents, whose lengths are log-normal about 400. Times are those of whole
-calls on a clock, from a query in the host's memory to all costs and ends there, after one that compiles; the documents
-lie on the GPU.
+A cell is one query snippet against one document snippet. TCUPS are 10^12 cells a second, dot products included.
+Embeddings are random unit vectors, float16 in the documents. Lengths of documents are log-normal about 400 snippets.
+Times are wall-clock times of whole calls, after a first call that compiles: from a query in the host's memory to all
+costs and ends in the host's memory. The documents are on the GPU.
 
-- ceilings: what the GPU does at most: bytes copied, float16 products.
-- checks: both kernels against the CPU's (and the definition's, where that ends) on fresh random sequences.
-- versions: each kernel that was tried, at one size: the plain one, words a thread, steps, jumps, bytes, totals of 16
-  bits.
-- sweep: query lengths and collection sizes. latency: 50 s of audio. Both by float16 and, of 50 s, by bytes (`int8`).
+- ceilings: upper bounds of the GPU: bytes copied and float16 products per second.
+- checks: both kernels against the CPU backend (and against the definition, where it is fast enough) on new random
+  sequences.
+- versions: each kernel that was tried, at one size: the plain one, words a thread, steps, jumps, bytes, 16-bit totals.
+- sweep: query lengths and collection sizes. latency: 50 s of audio. Both use float16 and, for 50 s, bytes (`int8`).
 - batches: several queries at once.
 - peers: librosa, the CPU backend, and torch on the same GPU with the same recurrence, row by row.
-- faiss: the GPU's neighbours against the CPU's. encoder: embeddings and snippets a second against the CPU's.
+- faiss: neighbours on the GPU against the CPU. encoder: embeddings and snippets per second against the CPU.
 
-share_of_limit is of 15 TCUPS, what the H100's tensor cores could do of 32-d float16 products with nothing else to do,
-30 for bytes. Where there is no GPU, or a package is missing, it says so and leaves that out.
+share_of_limit is the share of 15 TCUPS: what the H100's tensor cores reach if they compute 32-d float16 products and
+nothing else. For bytes the limit is 30 TCUPS. Without a GPU or a package, a line says so and the section is left out.
 """
 
 import argparse
@@ -40,23 +40,23 @@ from engine.errors import DeviceError
 from engine.values import DIMENSION, Embeddings, Packed
 
 ROWS = (10, 20, 50, 92, 200, 400)
-"""Snippets of the query; 92 are 50 s of audio."""
+"""Lengths of the query in snippets; 92 snippets are 50 s of audio."""
 USUAL = 92
 SIZES = (100_000, 1_000_000, 10_000_000, 100_000_000)
 LIMIT_TCUPS, BYTES_LIMIT_TCUPS = 15.0, 30.0
 MEDIAN_LENGTH, SPREAD, MIN_LENGTH, MAX_LENGTH = 400, 0.5, 30, 1200
-"""Lengths of documents, in snippets; the spread is that of the logarithm."""
+"""Lengths of documents, in snippets. The spread is the standard deviation of the logarithm."""
 POOL = 1 << 20
-"""Random embeddings, repeated to fill a collection."""
+"""Number of random embeddings, which are repeated to fill a collection."""
 SECONDS, REPEATS = 0.5, 5
-"""Calls are repeated for so long, but at least so often."""
+"""Seconds over which a call is repeated, and least number of calls."""
 STEP_SETS: tuple[StepSet, ...] = ("wide", "slope", "classic")
 
 Rows = list[dict[str, Any]]
 
 
 class GpuBench:
-    """The sections; each returns the rows of its table."""
+    """The sections of the bench. The method of each section returns the rows of its table."""
 
     def __init__(self, cupy: Any, *, quick: bool) -> None:
         self.cupy, self.quick = cupy, quick
@@ -68,7 +68,7 @@ class GpuBench:
         return gpu.Gpu(self.cupy, refuse, **settings)
 
     def collection(self, snippets: int) -> Packed:
-        """Documents of random length and content; the last ones made are kept, the others let go of."""
+        """Documents of random length and content. The last collection is kept in memory; earlier ones are freed."""
         if self._packed is None or self._packed.offsets[-1] != snippets:
             self._packed = None
             self._packed = collection(snippets, self.rng)
@@ -107,13 +107,13 @@ class GpuBench:
             settings = Alignment(
                 steps=steps,
                 whole=whole,
-                # Else ways alike to the seventh digit may pass another number of cells.
+                # Without ties, two paths whose costs agree to seven digits may have different lengths.
                 normalise="path" if ties and self.rng.random() < 0.4 else "query",
                 jump_penalty=penalty,
                 bias_weight=float(self.rng.choice([0, 0.25])),
                 int8=bool(self.rng.random() < 0.3),
             )
-            longest = self.rng.choice([150, 600, 1500, 3000])  # decides which sizes the launches are of
+            longest = self.rng.choice([150, 600, 1500, 3000])  # decides the sizes of the kernel launches
             lengths = [1, 2, 3, 40, *self.rng.integers(1, longest, 10 if self.quick else 60).tolist()]
             documents = sequences(lengths, self.rng, ties=bool(ties))
             queries = [
@@ -209,7 +209,7 @@ class GpuBench:
                 some = packed if who.startswith("torch") else packed.take(np.arange(40))
                 run = prepare(query, some, settings)
                 if not who.startswith("librosa") and not np.allclose(run(), expected, atol=1e-3):
-                    raise ValueError("its costs are others")
+                    raise ValueError("expected the costs of the CPU, got others")
                 rows.append({"who": who} | rate(seconds(run), query, some, settings))
             except (ImportError, RuntimeError, ValueError) as exc:
                 rows.append({"who": f"{who}: {exc}"})
@@ -279,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         started = time.perf_counter()
         try:
             rows = getattr(bench, name)()
-        except Exception as exc:  # the sections that follow are still worth their time on a borrowed GPU
+        except Exception as exc:  # the remaining sections are still worth running
             rows = [{"left out": f"{type(exc).__name__}: {exc}"}]
         sections[name] = rows
         print(f"\n{name} ({time.perf_counter() - started:.0f} s)", report.table(rows), sep="\n", flush=True)
@@ -288,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def figures(sections: dict[str, Rows]) -> dict[str, Any]:
-    """The figures by which GPUs are compared: of the largest collection, and of 50 s of audio; those by bytes apart."""
+    """The figures by which GPUs are compared: of the largest collection, and of 50 s of audio; float16, then bytes."""
     found: dict[str, Any] = {}
     for suffix, int8 in (("", False), ("_int8", True)):
         usual = [row for row in sections.get("sweep", []) if row.get("query") == USUAL and row["int8"] == int8]
@@ -304,7 +304,7 @@ def refuse(queries: Sequence[Embeddings], documents: Packed, settings: Alignment
 
 
 def sequences(lengths: Sequence[int], rng: np.random.Generator, *, ties: bool = False) -> Packed:
-    """Random documents; with `ties` costs are small multiples of 1/4, so that sums are exact and many are equal."""
+    """Random documents. With `ties`, costs are small multiples of 1/4, so that sums are exact and many are equal."""
     count = sum(lengths)
     bias = rng.integers(0, 3, count) / 4 if ties else rng.random(count)
     return Packed(
@@ -315,7 +315,7 @@ def sequences(lengths: Sequence[int], rng: np.random.Generator, *, ties: bool = 
 
 
 def one_query(rows: int, rng: np.random.Generator, *, ties: bool = False) -> Embeddings:
-    """Random unit embeddings; with `ties` four numbers of each are a half or its negative, the others 0."""
+    """Random unit embeddings. With `ties`, four numbers of each embedding are 1/2 or -1/2, and the others 0."""
     if not ties:
         return unit_rows(rows, rng)
     values = np.where(np.arange(DIMENSION) < 4, rng.choice([-0.5, 0.5], (rows, DIMENSION)), 0)
@@ -329,7 +329,7 @@ def unit_rows(count: int, rng: np.random.Generator) -> Embeddings:
 
 
 def collection(snippets: int, rng: np.random.Generator) -> Packed:
-    """Documents of random length with so many snippets in all."""
+    """Documents of random length that hold `snippets` snippets together."""
     count = 2 * snippets // MEDIAN_LENGTH + 10
     lengths = np.clip(rng.lognormal(np.log(MEDIAN_LENGTH), SPREAD, count), MIN_LENGTH, MAX_LENGTH).astype(np.int64)
     ends = np.cumsum(lengths)
@@ -340,7 +340,7 @@ def collection(snippets: int, rng: np.random.Generator) -> Packed:
 
 
 def seconds(run: Callable[[], Any]) -> list[float]:
-    """Of each of several calls, after one that does not count."""
+    """Seconds that each of several calls takes, after a first call that is not counted."""
     run()
     times: list[float] = []
     while len(times) < REPEATS or sum(times) < SECONDS:
@@ -351,14 +351,17 @@ def seconds(run: Callable[[], Any]) -> list[float]:
 
 
 def rate(times: Sequence[float], query: Embeddings, packed: Packed, settings: Alignment) -> dict[str, Any]:
-    """Time and cells; query: all of them one after the other, if there are several."""
+    """The table cells for time and cells per second. query: all queries one after the other, if there are several."""
     cells, median = len(query) * int(packed.offsets[-1]), float(np.median(times))
     tcups, limit = cells / median / 1e12, BYTES_LIMIT_TCUPS if settings.int8 else LIMIT_TCUPS
     return {"cells": cells, "ms": median * 1000, "tcups": tcups, "share_of_limit": tcups / limit}
 
 
 def add_differences(row: dict[str, Any], found: Alignments, expected: Alignments, ties: bool) -> None:
-    """Counts alignments that are not as expected; `worst cost` is relative to 1 or the cost, whichever is more."""
+    """Counts, in `row`, alignments that differ from the expected ones.
+
+    `worst cost` is the largest difference, divided by the cost or by 1, whichever is larger.
+    """
     path = np.isfinite(expected.costs)
     differ = np.where(path, np.abs(found.costs - np.where(path, expected.costs, 0)), 0) / np.maximum(1, expected.costs)
     wrong = int(np.count_nonzero(np.isfinite(found.costs) != path))
@@ -370,7 +373,7 @@ def add_differences(row: dict[str, Any], found: Alignments, expected: Alignments
 
 
 def by_torch(query: Embeddings, packed: Packed, settings: Alignment) -> Callable[[], NDArray[np.float32]]:
-    """The recurrence of wide steps with jumps, a row of many documents at a time, costs by one product."""
+    """Alignment with wide steps and jumps by torch: one row of many documents at a time, costs by one product."""
     import torch
     from torch.nn.functional import pad
 
@@ -410,7 +413,7 @@ def by_torch(query: Embeddings, packed: Packed, settings: Alignment) -> Callable
 
 
 def by_librosa(query: Embeddings, packed: Packed, settings: Alignment) -> Callable[[], Any]:
-    """Its SDTW with wide steps; it knows no jumps and charges no skipped row."""
+    """Alignment by librosa's SDTW with wide steps. librosa has no jumps and does not charge skipped rows."""
     from librosa.sequence import dtw
 
     sigma, documents = np.array(definition.STEPS["wide"]), np.split(packed.embeddings, packed.offsets[1:-1])
@@ -426,7 +429,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small collections only")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="NAME", help=", ".join(SECTIONS))
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args(arguments)
 
 

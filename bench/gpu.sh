@@ -1,16 +1,18 @@
 #!/bin/bash
-# Runs all that needs an NVIDIA GPU, on a machine without a network, in less than ten minutes: the tests, bench.gpu,
-# and, as long as time is left, NVIDIA's checkers of memory accesses and races, and its profiler.
+# Runs all that needs an NVIDIA GPU in less than ten minutes, on a machine without a network: the tests and bench.gpu,
+# then, if time is left, NVIDIA's checkers of memory accesses and races, and NVIDIA's profiler.
 #
 #     bench/gpu.sh [OPTION OF bench.gpu...]
 #
-# Taken to be there: Python 3.12 with numpy, numba, scipy, torch, safetensors, tqdm, pytest and CuPy.
-# CARRY: a folder (.carry) with wheels of what is not, and faiss-gpu*.tar.xz, which holds FAISS for GPUs in site/. What
-#     it lacks is left out with the reason. Wheels for Python 3.12 on x86-64, packed on a machine that has a network:
+# The machine needs Python 3.12 with numpy, numba, scipy, torch, safetensors, tqdm, pytest and CuPy.
+# CARRY: a folder (default: .carry) with wheels of the other packages, and with faiss-gpu*.tar.xz, which holds FAISS for
+#     GPUs in site/. Parts that need a missing package are left out, and the log says why. To pack the wheels for Python
+#     3.12 on x86-64, on a machine that has a network:
 #         pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 \
 #             --platform manylinux2014_x86_64 -d .carry lmdb librosa soundfile soxr cffi pycparser pooch platformdirs \
 #             decorator audioread lazy_loader pypdfium2
-# OUT: gets gpu.log, gpu.json, memory.log, races.log and profile.log. SECONDS_LEFT: how long it may take (570).
+# OUT: a folder for gpu.log, gpu.json, memory.log, races.log and profile.log.
+# SECONDS_LEFT: time limit in seconds (default: 570).
 set -uo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
 cd "$repository"
@@ -22,7 +24,7 @@ out=$(realpath "$OUT")
 exec > >(tee "$out/gpu.log") 2>&1
 end=$((SECONDS + ${SECONDS_LEFT:-570}))
 
-# The rest of the time, but at most so many seconds, for a command.
+# Runs a command for at most the given seconds, and at most until the time limit.
 within() {
     local most=$1 left=$((end - SECONDS))
     shift
@@ -43,7 +45,7 @@ done
 export PYTHONPATH="$repository:$state/site" PYTHONUNBUFFERED=1 OMP_NUM_THREADS=16
 nvidia-smi --query-gpu=name,memory.total,memory.used,driver_version,clocks.max.sm --format=csv
 
-# A warning of a library's is no failure there.
+# Warnings of libraries do not fail the tests here.
 within 150 "$python" -m pytest -q -W default -p no:cacheprovider -rs --continue-on-collection-errors \
     tests/engine/test_gpu.py tests/engine/test_alignment.py tests/engine/test_neighbours.py \
     -k "gpu_equals or gpu_finds or (test_alignment and gpu)"

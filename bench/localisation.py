@@ -1,15 +1,17 @@
-"""How exactly is the place of a match told? Its start and its path against what is known of scans and recordings.
+"""How exact is the place of a match? Its start and its path, compared with the truth about scans and recordings.
 
     python -m bench.localisation --data DIR [--set mozart|joplin] [--quick] [--json FILE]
 
-Asked in a collection of all pieces of dev (or of Joplin's), every document aligned: fragments of 10, 20 and 40 s among
-the scores (A2S), and one, two and four systems on end among the recordings (S2A). Only where the right document comes
-first is its place measured; `n` says of how many. The truth (`bench.lib.truth`) is good to about half a measure.
+The collection holds all pieces of dev (or of joplin), and every document is aligned. Queries are fragments of 10, 20
+and 40 s among the scores (A2S), and one, two and four consecutive systems among the recordings (S2A). A place is
+measured only if the right document is ranked first; `n` is the number of such queries. The truth (`bench.lib.truth`)
+is good to about half a measure.
 
-- start: how far the match's start lies from that of the query. A2S in measures, and in systems (a third of one is a
-  third of the line's width); S2A in seconds. Median and 90th percentile.
-- points: of the path. A2S: which share of them lies in the right system, and in that or the ones beside it. S2A: the
-  median error in seconds, and the share within 2 s. What is played twice is right either time.
+- start: distance between the start of the match and the start of the query, median and 90th percentile. A2S: in
+  measures, and in systems (a third of a system is a third of the line's width). S2A: in seconds.
+- points: the points of the path. A2S: the share in the right system, and the share in the right system or a
+  neighbouring one. S2A: the median error in seconds, and the share within 2 s. Music that is played twice is right at
+  either time.
 """
 
 import argparse
@@ -42,27 +44,27 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalisationQuery:
-    """A part of one form of a piece, to be located in the other."""
+    """A part of one form of a piece, to be located in the other form."""
 
     truth: Truth
     direction: Direction
     form: str
-    wanted: str
+    right_id: str
     """Id of the right document."""
     sequence: SnippetSequence
     score: Document
-    """The piece's, whether it is asked or searched for."""
+    """The score of the piece, in both directions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errors:
-    """How far one match is from the truth, as far as that is known: A2S in measures, S2A in seconds."""
+    """Errors of one match where the truth is known: in measures (A2S) or in seconds (S2A)."""
 
     start: float | None
     start_systems: float | None
     points: tuple[float, ...]
     systems: tuple[int, ...]
-    """Of points: the number of systems between the right one and the one told (A2S)."""
+    """For each point of the path, the number of systems between the right system and the system of the match (A2S)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -97,16 +99,20 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--set", choices=sorted(SEARCHED), default="mozart")
     parser.add_argument("--quick", action="store_true", help="four of twelve pieces, one fragment of each length")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
-    parser.add_argument("--fragments", type=int, default=5, help="of each length, from each document")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
+    parser.add_argument(
+        "--fragments", type=int, default=5, help="number of fragments of each length from each document"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
-    parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="recordings and collections are kept")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
+    )
     return parser.parse_args(arguments)
 
 
 def variants(default: Alignment) -> dict[str, Alignment]:
-    """What is compared with the default, by the name of its rows."""
+    """The settings that are compared, by the name of their rows; the first is the default."""
     made = {
         f"default (jump {default.jump_penalty:g})": default,
         "jump 2": replace(default, jump_penalty=2.0),
@@ -120,7 +126,10 @@ def variants(default: Alignment) -> dict[str, Alignment]:
 def ask(
     collection: Collection, known: Iterable[Truth], recordings: dict[str, str], per_piece: int
 ) -> Iterator[LocalisationQuery]:
-    """Parts of both forms of each piece, from random places; recordings: ids by those of the scores."""
+    """The queries: parts of both forms of each piece, from random places.
+
+    recordings: id of the recording by the id of its score.
+    """
     rng = np.random.default_rng(SEED)
     front_end = collection.network.front_end
     for one in known:
@@ -130,14 +139,14 @@ def ask(
             for length_s in LENGTHS_S:
                 cut = queries.seconds(heard, length_s, front_end, rng)
                 yield LocalisationQuery(
-                    truth=one, direction="A2S", form=f"{length_s} s", wanted=score.id, sequence=cut, score=score
+                    truth=one, direction="A2S", form=f"{length_s} s", right_id=score.id, sequence=cut, score=score
                 )
             for count in SYSTEMS:
                 yield LocalisationQuery(
                     truth=one,
                     direction="S2A",
                     form=f"{count} system{'s'[: count > 1]}",
-                    wanted=recordings[one.piece],
+                    right_id=recordings[one.piece],
                     sequence=queries.systems(seen, count, rng),
                     score=score,
                 )
@@ -146,14 +155,14 @@ def ask(
 def measure(
     collection: Collection, asked: Sequence[LocalisationQuery], name: str, settings: Alignment, threads: int
 ) -> list[dict[str, Any]]:
-    """A row for each form of query."""
+    """The table rows of one group of settings, one for each form of query."""
     searcher = Searcher(collection, SearchSettings(alignment=settings, threads=threads))
     found: dict[tuple[Direction, str], list[tuple[str, Errors | None]]] = {}
     for query in tqdm(asked, desc=name, unit="query", disable=None, dynamic_ncols=True):
         (best,) = searcher.query(
             query.sequence, AMONG[query.direction], "exhaustive", 1, path=True, systems=query.score.systems
         ).matches
-        right = errors(query, best) if best.document.id == query.wanted else None
+        right = errors(query, best) if best.document.id == query.right_id else None
         found.setdefault((query.direction, query.form), []).append((query.truth.piece, right))
     return [
         {"direction": direction, "query": form, "alignment": name} | figures(direction, answers)
@@ -162,7 +171,10 @@ def measure(
 
 
 def figures(direction: Direction, answers: Sequence[tuple[str, Errors | None]]) -> dict[str, Any]:
-    """What the errors of one form of query sum up to; each with its piece, None where another document came first."""
+    """The table cells of one form of query.
+
+    answers: the piece and the errors of each query; None where another document is ranked first.
+    """
     right = [(piece, error) for piece, error in answers if error is not None and error.points]
     row: dict[str, Any] = {"n": len(right), "not found": sum(error is None for _, error in answers)}
     unit = "measures" if direction == "A2S" else "s"
@@ -181,7 +193,7 @@ def figures(direction: Direction, answers: Sequence[tuple[str, Errors | None]]) 
 
 
 def mean(values: Sequence[float], groups: Sequence[Hashable]) -> Estimate:
-    """The mean and its interval by a bootstrap that draws whole groups."""
+    """The mean and its interval, by a bootstrap over groups."""
     names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
     group = np.array([names[name] for name in groups])
     sums, counts = np.bincount(group, values), np.bincount(group)
@@ -191,7 +203,7 @@ def mean(values: Sequence[float], groups: Sequence[Hashable]) -> Estimate:
 
 
 def errors(query: LocalisationQuery, match: Match) -> Errors:
-    """How far the match is from the truth; the start of a score that asks is where its first snippet starts."""
+    """The errors of a match. A score as a query starts where its first snippet starts."""
     first = query.sequence.places[0]
     if query.direction == "A2S":
         start, start_systems = _error(
@@ -210,36 +222,36 @@ def errors(query: LocalisationQuery, match: Match) -> Errors:
 
 
 def path_errors(known: Truth, path: Iterable[PathPoint], score: Document) -> tuple[list[float], list[int]]:
-    """How far the points of a recording's path are wrong: in measures, and in whole systems, as far as it is known."""
+    """The errors of the points of a recording's path in measures and in whole systems, where the truth is known."""
     points, systems = [], []
     by_number = {system.number: system for system in score.systems}
     for point in path:
         assert isinstance(point.query, RecordingPosition)
         assert isinstance(point.document, ScorePosition)
-        told = by_number[point.document.system]
-        error, _ = _error(known, point.query.s, told, point.document.x)
+        matched = by_number[point.document.system]
+        error, _ = _error(known, point.query.s, matched, point.document.x)
         place = printed(known, point.query.s)
         if place is not None:
             points += [] if error is None else [error]
-            systems.append(abs(place.system - told.number))
+            systems.append(abs(place.system - matched.number))
     return points, systems
 
 
 def printed(known: Truth, second: float) -> ScorePosition | None:
-    """Where the music of a second stands."""
+    """The place on the page of the music at a second of the recording, None if unknown."""
     point = known.point_at(second)
     return None if point is None else known.place_of(point)
 
 
-def _error(known: Truth, second: float, told: System, x: float) -> tuple[float | None, float | None]:
-    """In measures and in systems."""
+def _error(known: Truth, second: float, matched: System, x: float) -> tuple[float | None, float | None]:
+    """The error of a place on the page, in measures and in systems."""
     point, place = known.point_at(second), printed(known, second)
     if point is None or place is None:
         return None, None
     (true,) = (line.system for line in known.lines if line.system.number == place.system)
-    apart = told.number + _share(told, x) - true.number - _share(true, place.x)
-    told_point = known.point_of(told.number, x)
-    return None if told_point is None else abs(told_point - point), abs(apart)
+    apart = matched.number + _share(matched, x) - true.number - _share(true, place.x)
+    match_point = known.point_of(matched.number, x)
+    return None if match_point is None else abs(match_point - point), abs(apart)
 
 
 def _share(system: System, x: float) -> float:
@@ -251,9 +263,9 @@ def _seconds(known: Truth, system: int, x: float) -> list[float]:
     return [] if point is None else known.seconds_of(point)
 
 
-def _nearest(true_s: Sequence[float], told_s: float) -> list[float]:
-    """The error against the nearest visit, none where no visit is known."""
-    return [min(abs(second - told_s) for second in true_s)] if true_s else []
+def _nearest(true_s: Sequence[float], matched_s: float) -> list[float]:
+    """The error against the nearest visit, as a list of one; an empty list if no visit is known."""
+    return [min(abs(second - matched_s) for second in true_s)] if true_s else []
 
 
 def _median_and_p90(name: str, values: Sequence[float]) -> dict[str, float | None]:

@@ -1,18 +1,21 @@
-"""Does the search know what it has not found? Pieces asked for in collections that lack half of them.
+"""Does the search know when a query's document is absent? Queries in collections that lack half of the right documents.
 
     python -m bench.open_set --data DIR [--set dev|joplin] [--corpus DIR [--made N]] [--plot FILE.png] [--quick]
         [--json FILE]
 
-Recordings, whole and in fragments of 5, 10, 20 and 40 s, are asked for among scores (A2S), scores, whole and one, two
-and four systems on end, among recordings (S2A), all by exhaustive alignment. Half of the right documents, drawn eight
-times, are removed: half of the queries have no right answer. `alone`: the collection holds what is left of the set.
-`crowd`: that and the takes of a training corpus (`bench.crowd`), if one is named. `made`: that and so many documents of
-each kind made of these takes (`bench.lib.made_documents`).
+Recordings, whole and in fragments of 5, 10, 20 and 40 s, are searched among the scores (A2S). Scores, whole and one,
+two and four consecutive systems, are searched among the recordings (S2A). All documents are aligned. A random half of
+the right documents is removed, eight times, so half of the queries have no right answer. They are *unknown*, the
+others *known*.
 
-- AUROC: how often a query whose document is there (known) gets a more confident best match than one whose is not.
-- false alarms at 95 %: of the queries whose document is not there, so many are as confident as 95 % of the others.
-- ECE: how far confidence and the share of best matches that are right lie apart, mean over ten bins of equally many.
-- found, false at .5: share of the known, and of the unknown, that are said to be in the collection.
+- alone: the collection holds the remaining documents of the set.
+- crowd: it also holds the takes of a training corpus (`bench.crowd`); needs --corpus.
+- made: it also holds N documents of each kind made of these takes (`bench.lib.made_documents`); needs --made.
+
+- AUROC: probability that a known query gets a more confident best match than an unknown one.
+- false alarms at 95 %: share of the unknown queries that reach the confidence which 95 % of the known ones reach.
+- ECE: distance between confidence and share of right best matches, mean over ten bins of equally many queries.
+- found, false at .5: share of the known, and of the unknown queries, whose confidence says "in the collection".
 
 The confidence was calibrated on other pieces (`indexer.training.calibrate`). Intervals: bootstrap over pieces.
 """
@@ -55,16 +58,16 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What became of n queries, each in one collection; all (n,)."""
+    """The best matches of n queries, each in one collection. All arrays are (n,)."""
 
     confidence: Numbers
-    """Of the best match."""
+    """Confidence of the best match."""
     right: Truths
     """Whether the best match is the right one."""
     known: Truths
     """Whether the collection holds the right one."""
     ingredients: dict[str, Numbers]
-    """Other ways to tell; higher is surer."""
+    """Other scores of the best match, by name; higher means surer."""
     form: NDArray[np.str_]
     piece: NDArray[np.str_]
 
@@ -88,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = config.load(SearchSettings(), section="search", path=options.config)
     calibration = Calibration.load(beside(options.weights), network, settings.alignment)
     if calibration is None:
-        raise SystemExit("expected a calibration of this network and alignment; indexer.training.calibrate makes it")
+        raise SystemExit(
+            "expected a calibration of this network and alignment, got none: make one with indexer.training.calibrate"
+        )
     found = pieces.pieces(options.data, options.set)[: 12 if options.quick else None]
     path, _ = collect(found, options.work / options.set, network, load, options.jobs, fresh=False)
     environment = report.environment()
@@ -123,8 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [row for (direction, name), one in judged.items() for row in form_rows(direction, name, one)]
     ingredients = [row for (direction, name), one in judged.items() for row in ingredient_rows(direction, name, one)]
     print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
-    print("", "Each ingredient by itself, all queries:", report.table(ingredients), sep="\n")
-    print("", "Collections of so many documents, drawn from all:", report.table(by_size), sep="\n")
+    print("", "Each ingredient of the confidence alone, all queries:", report.table(ingredients), sep="\n")
+    print("", "By number of documents, drawn from all:", report.table(by_size), sep="\n")
     if options.plot:
         draw_reliability(judged, options.plot)
     if options.json:
@@ -143,16 +148,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--set", choices=sorted(pieces.SETS), default="dev")
-    parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd; none: no crowd")
+    parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd (default: no crowd)")
     parser.add_argument("--made", type=int, default=0, metavar="N", help="documents of each kind made of the crowd")
-    parser.add_argument("--plot", type=Path, help="draw the reliability there; needs matplotlib")
+    parser.add_argument("--plot", type=Path, help="draw the reliability to this file; needs matplotlib")
     parser.add_argument("--quick", action="store_true", help=f"12 pieces, one fragment each, {QUICK_HALVES} halves")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS)
-    parser.add_argument("--config", type=Path, help="TOML whose table [search] lies over the default settings")
-    parser.add_argument("--fragments", type=int, default=3, help="of each length, from each document")
+    parser.add_argument("--config", type=Path, help="TOML file whose table [search] changes the default settings")
+    parser.add_argument(
+        "--fragments", type=int, default=3, help="number of fragments of each length from each document"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="threads that align")
-    parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="collections are kept there")
+    parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps collections")
     options = parser.parse_args(arguments)
     if options.made and not options.corpus:
         parser.error("--made needs --corpus: documents are made of its takes")
@@ -160,7 +167,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def ask(collection: Collection, found: Sequence[pieces.Piece], per_piece: int) -> Iterator[LabelledQuery]:
-    """All queries whose right document is there."""
+    """The queries whose right document is in the collection."""
     rng = np.random.default_rng(SEED)
     held = {document.id for document in collection.documents}
     front_end = collection.network.front_end
@@ -181,7 +188,7 @@ def aligned(
     calibration: Calibration,
     threads: int,
 ) -> list[tuple[str, QueryCosts]]:
-    """The form of each query of a direction, and its costs against the collection's documents, then the others."""
+    """The form of each query of a direction, and its costs against the documents of the collection, then the others."""
     kind = AMONG[direction]
     ids = collection.ids(kind)
     documents = DocumentPool(
@@ -199,14 +206,14 @@ def aligned(
 
 
 def made_of(real: Packed, kind: Kind, like: Packed, encoder: Encoder, count: int) -> Packed:
-    """Documents made of real ones, as long as those of `like`."""
+    """`count` documents made of real ones, with lengths drawn from those of `like`."""
     source = DistractorSource.of(real, kind, np.diff(like.offsets))
     numbers = tqdm(range(count), desc=kind, unit="document", disable=None, leave=False)
     return made_documents.pack([made_documents.made(source, number, encoder)[1] for number in numbers])
 
 
 def join(parts: Sequence[Packed]) -> Packed:
-    """The documents of all parts."""
+    """The documents of all parts in one object."""
     lengths = [np.diff(part.offsets) for part in parts]
     return Packed(
         embeddings=np.concatenate([np.empty((0, DIMENSION), np.float16), *(part.embeddings for part in parts)]),
@@ -216,7 +223,7 @@ def join(parts: Sequence[Packed]) -> Packed:
 
 
 def without(documents: Packed, background: Packed) -> Packed:
-    """The documents that are not of the background."""
+    """The documents that are not in the background of the calibration."""
     known = {background.embeddings[start:end].tobytes() for start, end in _spans(background)}
     kept = [
         i for i, (start, end) in enumerate(_spans(documents)) if documents.embeddings[start:end].tobytes() not in known
@@ -231,7 +238,10 @@ def _spans(documents: Packed) -> list[tuple[int, int]]:
 def halved(
     costs: Sequence[tuple[str, QueryCosts]], scale: Scale, lengths: NDArray[np.int64], own: int, pool: int, halves: int
 ) -> Judged:
-    """All queries in `halves` collections, each with a random half of the first `own` documents, and the others."""
+    """The best matches of all queries in `halves` collections.
+
+    Each collection has a random half of the first `own` documents, and the documents from there up to `pool`.
+    """
     rng = np.random.default_rng(SEED)
     rows = []
     for _ in range(halves):
@@ -243,7 +253,7 @@ def halved(
 def judge(
     form: str, asked: QueryCosts, scale: Scale, lengths: NDArray[np.int64], kept: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """One query in the collection of the documents `kept`."""
+    """The best match of one query in the collection of the documents `kept`."""
     costs = asked.costs[kept]
     best = int(np.argmin(costs))
     numbers = {"snippets": asked.snippets, "documents": len(kept)}
@@ -273,7 +283,7 @@ def _gathered(rows: Sequence[dict[str, Any]]) -> Judged:
 
 
 def form_rows(direction: Direction, name: str, judged: Judged) -> Iterator[dict[str, Any]]:
-    """A row a form of query, and one for all of them."""
+    """The table rows of one collection: one for each form of query, and one for all forms together."""
     for form in [*dict.fromkeys(judged.form.tolist()), "all"]:
         part = judged.part((judged.form == form) | (form == "all"))
         row: dict[str, Any] = {"direction": direction, "collection": name, "query": form, "n": len(part.known)}
@@ -292,7 +302,7 @@ def form_rows(direction: Direction, name: str, judged: Judged) -> Iterator[dict[
 
 
 def ingredient_rows(direction: Direction, name: str, judged: Judged) -> Iterator[dict[str, Any]]:
-    """How well the best match's confidence, and each ingredient of it alone, tells known from unknown."""
+    """The table rows with the AUROC of the confidence, and of each ingredient of the confidence alone."""
     for ingredient, values in {**judged.ingredients, "confidence": judged.confidence}.items():
         yield {
             "direction": direction,
@@ -307,7 +317,7 @@ def ingredient_rows(direction: Direction, name: str, judged: Judged) -> Iterator
 def size_rows(
     direction: Direction, costs: Sequence[tuple[str, QueryCosts]], scale: Scale, lengths: NDArray[np.int64]
 ) -> Iterator[dict[str, Any]]:
-    """Every query in a random collection of each size, every other time with its document."""
+    """The table rows by size of collection: each query in a random collection, every other time with its document."""
     for size in SIZES:
         if size < len(lengths):
             rng: Generator = np.random.default_rng(SEED)
@@ -325,7 +335,7 @@ def size_rows(
 
 
 def interval(measure: Callable[[Judged], float], judged: Judged) -> list[float]:
-    """95 % interval by drawing whole pieces; the same each time."""
+    """95 % interval of a measure, by a bootstrap over pieces with a fixed seed."""
     rng = np.random.default_rng(SEED)
     _, piece = np.unique(judged.piece, return_inverse=True)
     members = np.split(np.argsort(piece, kind="stable"), np.cumsum(np.bincount(piece))[:-1])
@@ -337,7 +347,7 @@ def interval(measure: Callable[[Judged], float], judged: Judged) -> list[float]:
 
 
 def draw_reliability(judged: dict[tuple[Direction, str], Judged], path: Path) -> None:
-    """Confidence against the share of best matches that are right, a panel a direction."""
+    """Draws confidence against the share of best matches that are right, one panel for each direction."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -2,14 +2,14 @@
 
     python -m bench.paper --data DIR [--baseline FILE] [--attention FILE] [--corpus DIR] [--quick] [--json FILE]
 
-Carvalho & Widmer, Exploiting Temporal Dependencies for Cross-Modal Music Piece Identification (EUSIPCO 2021), ask whole
-recordings among scores (A2S) and whole scores among recordings (S2A) of 321 pieces that are not public (Table I), and
-fragments of them (Table II): 10 to 80 s, 1 to 8 systems, 1,500 random queries of each. Here the pieces are the 71 of
-the set `dev`: real scans, and recordings synthesised from performances by pianists. Each network has a collection of
-its own, made from the same files and kept below `--work` beside those of `bench.retrieval`. With `--corpus` they hide
-among the takes of that training corpus (`bench.crowd`).
+Carvalho & Widmer, Exploiting Temporal Dependencies for Cross-Modal Music Piece Identification (EUSIPCO 2021), search
+recordings among scores (A2S) and scores among recordings (S2A), for 321 pieces that are not public. The queries of
+Table I are whole documents. The queries of Table II are fragments of 10 to 80 s and of 1 to 8 systems, 1,500 random
+ones of each length. Here the pieces are the 71 of the set `dev`: real scans, and recordings synthesised from
+performances by pianists. Each network has its own collection, made from the same files and kept below `--work` beside
+those of `bench.retrieval`. With `--corpus` the pieces hide among the takes of that training corpus (`bench.crowd`).
 
-The methods are those of `bench.lib.methods`. Fragments are cut from the sequence of the whole document, on its grid.
+`bench.lib.methods` has the methods. Fragments are cut from the sequence of the whole document, on its grid of snippets.
 """
 
 import argparse
@@ -116,21 +116,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    parser.add_argument("--baseline", type=Path, help="weights file; its rows are left out if none is named")
-    parser.add_argument("--attention", type=Path, help="weights file, likewise")
+    parser.add_argument("--baseline", type=Path, help="weights file (default: its rows are left out)")
+    parser.add_argument("--attention", type=Path, help="weights file (default: its rows are left out)")
     parser.add_argument("--default", type=Path, default=DEFAULT_WEIGHTS, help="weights file")
-    parser.add_argument("--corpus", type=Path, help="training corpus to hide the pieces in")
+    parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd (default: no crowd)")
     parser.add_argument("--fragments", type=int, default=1500, help="random queries of each length (default: 1500)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces, {QUICK_FRAGMENTS} fragments")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
-    parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="recordings and collections are kept")
-    parser.add_argument("--fresh", action="store_true", help="embed all again, after a change of the front ends")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
+    )
+    parser.add_argument("--fresh", action="store_true", help="embed all again, as after a change of the front ends")
     return parser.parse_args(arguments)
 
 
 def systems_1(collection: Collection, network: str, threads: int) -> dict[str, Cost]:
-    """The systems of Table I of one network, by name."""
+    """The systems of Table I that use one network, by name."""
     settings = SearchSettings(threads=threads)
     shipped = functools.partial(methods.shipped, collection, settings=settings)
     systems = {
@@ -148,7 +150,7 @@ def systems_1(collection: Collection, network: str, threads: int) -> dict[str, C
 
 
 def systems_2(collection: Collection, network: str, threads: int) -> dict[str, Cost]:
-    """The systems of Table II of one network, by name."""
+    """The systems of Table II that use one network, by name."""
     shipped = functools.partial(methods.shipped, collection, settings=SearchSettings(threads=threads))
     systems = {"SDTW, as published": shipped("sdtw")}
     if network == "default":
@@ -158,7 +160,7 @@ def systems_2(collection: Collection, network: str, threads: int) -> dict[str, C
 
 
 def table_1(collection: Collection, found: Sequence[Piece], network: str, threads: int) -> Iterator[dict[str, Any]]:
-    """Whole pieces: a row a direction and system."""
+    """The rows of Table I (whole pieces) for one network: one for each direction and system."""
     asked = list(queries.whole(collection, found))
     for system, cost in systems_1(collection, network, threads).items():
         for direction in AMONG:
@@ -171,7 +173,10 @@ def table_1(collection: Collection, found: Sequence[Piece], network: str, thread
 def table_2(
     collection: Collection, found: Sequence[Piece], network: str, count: int, threads: int
 ) -> Iterator[dict[str, Any]]:
-    """Fragments: a row a direction, length and system; intervals by resampling pieces."""
+    """The rows of Table II (fragments) for one network: one for each direction, length and system.
+
+    Intervals come from resampling pieces.
+    """
     systems = systems_2(collection, network, threads)
     wholes = list(queries.whole(collection, found))
     for direction, lengths in LENGTHS.items():
@@ -186,14 +191,14 @@ def table_2(
 
 
 def fragments(collection: Collection, wholes: Sequence[LabelledQuery], length: int, count: int) -> list[LabelledQuery]:
-    """`count` fragments of so many seconds or systems, from random places of random pieces; the same each time."""
+    """`count` fragments of `length` seconds or systems, from random places of random pieces, with a fixed seed."""
     rng = np.random.default_rng((SEED, length))
     chosen = rng.integers(len(wholes), size=count)
     return [queries.fragment(wholes[number], length, collection.network.front_end, rng) for number in chosen]
 
 
 def wide(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row a direction and length, a column a system: its MRR with the interval, if there is one."""
+    """The rows with one column for each system: its MRR, with the interval if there is one."""
     table: dict[tuple[str, int], dict[str, Any]] = {}
     for row in rows:
         line = {"direction": row["direction"], "length": f"{row['length']} {UNITS[row['direction']]}"}
@@ -202,7 +207,7 @@ def wide(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def published_table_1() -> list[dict[str, Any]]:
-    """The paper gives no intervals."""
+    """The rows of the paper's Table I, which has no intervals."""
     return [
         {"direction": direction, "system": system, "n": 321, "R@1": r1, "R@10": r10, "MRR": mrr, "MR": mr}
         for direction, systems in PUBLISHED.items()
@@ -211,7 +216,7 @@ def published_table_1() -> list[dict[str, Any]]:
 
 
 def published_table_2() -> list[dict[str, Any]]:
-    """The paper gives no intervals."""
+    """The rows of the paper's Table II, which has no intervals."""
     return [
         {"direction": direction, "length": length, "system": "SDTW+Att", "n": 1500, "MRR": mrr}
         for direction, figures in PUBLISHED_FRAGMENTS.items()
@@ -220,7 +225,7 @@ def published_table_2() -> list[dict[str, Any]]:
 
 
 def _for_people(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with intervals, a count before each share."""
+    """The row for people: with intervals, and with a count before each share."""
     shown = report.with_intervals(row)
     for k in RECALLS:
         shown[f"R@{k}"] = f"{shown.pop(f'R@{k} count')}: {shown[f'R@{k}']}"

@@ -1,16 +1,17 @@
-"""Do jumps help where music is repeated, and what do they cost where it is not? By groups of pieces.
+"""Do jumps help where music is repeated, and what do they cost where it is not?
 
     python -m bench.repeats --data DIR [--set mozart|joplin] [--corpus DIR] [--quick] [--json FILE] [--plot FILE]
 
-What the page prints once the recording plays twice. `mozart`: real performances; some pieces have repeats that are
-played, others have not. `joplin`: every rag twice, with its repeats (the recording is cut up and put together as the
-kern says, `bench.lib.visits`) and without (as it is written); settings are chosen on it.
+A repeat is printed once and played twice. `mozart`: real performances; some pieces have repeats that are played, others
+have none. `joplin`: every rag twice. Once with its repeats: the recording is cut up and joined in the order that the
+kern gives (`bench.lib.visits`). Once without: as it is written. Settings are chosen on joplin.
 
-Each piece's recording is asked among the scores (A2S) and its score among the recordings (S2A), whole; fragments of 20,
-40 and 80 s from places where the music goes back, or from random ones where it never does; eight systems on end. All
-hide in a crowd, if `--corpus` is named (`bench.crowd`): else nearly everything is found. MRR by the jump penalty, and
-`gain`: of the penalty in force over none, the mean of the paired differences; intervals by drawing pieces. `in system`
-is the share of the path through the right document, wherever that is ranked, that lies in the right system.
+Each recording is searched among the scores (A2S) and each score among the recordings (S2A). Queries are whole
+documents; fragments of 20, 40 and 80 s around places where the music goes back, or from random places where it never
+does; and eight consecutive systems. With `--corpus` all pieces hide in a crowd (`bench.crowd`); without, nearly
+everything is found. The table shows MRR by jump penalty. `gain` is the mean paired difference between the default
+penalty and no jumps; its interval comes from resampling pieces. `in system` is the share of the path through the right
+document, whatever its rank, that lies in the right system.
 """
 
 import argparse
@@ -51,9 +52,10 @@ SEED = 0
 
 
 def unfold(found: Iterable[Piece], work: Path) -> dict[str, list[Visit]]:
-    """The visits of each piece's recording with its repeats, which is made below `work` if it is not there yet.
+    """The visits of each piece's recording with its repeats; makes the recording below `work` if it does not exist.
 
-    Pieces whose kern does not say the order of its sections, or whose sections Verovio counts otherwise, are left out.
+    A piece is left out if its kern does not give the order of its sections, or if Verovio counts its sections
+    differently.
     """
     played = {}
     for piece in tqdm(list(found), desc="unfolding", unit="piece", disable=None):
@@ -74,36 +76,36 @@ def unfold(found: Iterable[Piece], work: Path) -> dict[str, list[Visit]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatQuery:
-    """What is asked, and what should be found."""
+    """A query and what it should find."""
 
     group: str
     direction: Direction
     form: str
     truth: Truth
     sequence: SnippetSequence
-    wanted: str
+    right_id: str
     """Id of the right document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatResult:
-    """What came of one query with one alignment."""
+    """The result of one query with one setting of the alignment."""
 
     rank: float
     in_system: float | None
-    """Share of the path; None where it is not known or not asked."""
+    """Share of the path that lies in the right system; None if unknown or not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchedDocuments:
-    """All that is searched: the measured pieces, then the crowd."""
+    """All documents that are searched: the measured pieces, then the crowd."""
 
     collection: Collection
     crowd: Collection | None
     backend: alignment.Backend
 
     def rank(self, query: RepeatQuery, settings: Alignment) -> float:
-        """Of the right document; ties count against it."""
+        """The rank of the right document; ties count against it."""
         kind = AMONG[query.direction]
         parts = [self.collection.packed(kind)] + ([self.crowd.packed(kind)] if self.crowd else [])
         costs = np.concatenate([self.backend.align(query.sequence.embeddings, part, settings).costs for part in parts])
@@ -111,36 +113,39 @@ class SearchedDocuments:
         return float(np.sum(costs <= right)) if np.isfinite(right) else np.inf
 
     def path(self, query: RepeatQuery, settings: Alignment) -> tuple[PathPoint, ...]:
-        """Of a recording through the right score; no points where there is none."""
+        """The path of a recording through the right score; no points if there is no path."""
         packed, number = self.collection.packed("score"), self._number(query)
         part = slice(*packed.offsets[number : number + 2])
         cells = self.backend.path(query.sequence.embeddings, packed.embeddings[part], packed.bias[part], settings)
         if len(cells) == 0:
             return ()
-        score = Ruler.of(self.collection.sequence(query.wanted), self.collection.document(query.wanted).systems)
+        score = Ruler.of(self.collection.sequence(query.right_id), self.collection.document(query.right_id).systems)
         return points(cells, Ruler.of(query.sequence), score)
 
     def in_system(self, query: RepeatQuery, settings: Alignment) -> float | None:
         """The share of the path that lies in the right system."""
-        score = self.collection.document(query.wanted)
+        score = self.collection.document(query.right_id)
         _, apart = localisation.path_errors(query.truth, self.path(query, settings), score)
         return float(np.mean(np.array(apart) == 0)) if apart else None
 
     def _number(self, query: RepeatQuery) -> int:
         ids = [document.id for document in self.collection.of_kind(AMONG[query.direction])]
-        return ids.index(query.wanted)
+        return ids.index(query.right_id)
 
 
 def ask(
     collection: Collection, known: Iterable[Truth], recordings: dict[str, str], per_piece: int
 ) -> Iterator[RepeatQuery]:
-    """Both forms of each piece, whole and in parts; recordings: ids by those of the scores."""
+    """The queries: both forms of each piece, whole and in parts.
+
+    recordings: id of the recording by the id of its score.
+    """
     rng = np.random.default_rng(SEED)
     for one in known:
         group = "with repeats" if visits.turns(one.visits) else "without"
         seen, heard = collection.sequence(one.piece), collection.sequence(recordings[one.piece])
-        a2s = functools.partial(RepeatQuery, group=group, direction="A2S", truth=one, wanted=one.piece)
-        s2a = functools.partial(RepeatQuery, group=group, direction="S2A", truth=one, wanted=recordings[one.piece])
+        a2s = functools.partial(RepeatQuery, group=group, direction="A2S", truth=one, right_id=one.piece)
+        s2a = functools.partial(RepeatQuery, group=group, direction="S2A", truth=one, right_id=recordings[one.piece])
         yield a2s(form="whole", sequence=heard)
         yield s2a(form="whole", sequence=seen)
         for _ in range(per_piece):
@@ -150,7 +155,7 @@ def ask(
 
 
 def fragment(sequence: SnippetSequence, length_s: float, turns: Sequence[float], rng: Generator) -> SnippetSequence:
-    """So many seconds, in whose middle half one of the turns lies; from a random place if there is none."""
+    """A part of `length_s` seconds whose middle half holds one of the turns; from a random place if there are none."""
     starts, ends = sequence.places["start_s"], sequence.places["end_s"]
     start_s = float(rng.uniform(0, max(0.0, ends[-1] - length_s)))
     if turns:
@@ -160,7 +165,7 @@ def fragment(sequence: SnippetSequence, length_s: float, turns: Sequence[float],
 
 
 def measure(field: SearchedDocuments, asked: Sequence[RepeatQuery], default: Alignment) -> list[dict[str, Any]]:
-    """A row for each group, kind of query and set of steps."""
+    """The table rows, one for each group, kind of query and set of steps."""
     rows, penalties = [], tuple(sorted({*PENALTIES, default.jump_penalty}, reverse=True))
     kinds = sorted({(query.group, query.direction, query.form) for query in asked})
     for steps in STEPS:
@@ -182,9 +187,11 @@ def measure(field: SearchedDocuments, asked: Sequence[RepeatQuery], default: Ali
 def figures(
     results: Sequence[Sequence[RepeatResult]], names: Sequence[str], penalties: Sequence[float], chosen: float
 ) -> dict[str, Any]:
-    """MRR and share in the right system by penalty, and what the chosen penalty gains over the first, infinity.
+    """The table cells of one kind of query: MRR and share in the right system by penalty, and the chosen one's gain.
 
-    results: of each query those of all penalties; names: the piece of each query.
+    The gain is over the first penalty, which is infinite: no jumps.
+
+    results: for each query, the results with all penalties. names: the piece of each query.
     """
     row: dict[str, Any] = {}
     ranks = np.array([[one.rank for one in each] for each in results])
@@ -200,17 +207,17 @@ def figures(
 
 
 def plot(path: Path, field: SearchedDocuments, query: RepeatQuery, settings: Alignment) -> None:
-    """Draws a recording's path through its score, and what is known of it."""
+    """Draws a recording's path through its score, with the known places."""
     from matplotlib.figure import Figure
 
-    score = field.collection.document(query.wanted)
-    told = field.path(query, settings)
-    heard_s = np.array([point.query.s for point in told if isinstance(point.query, RecordingPosition)])
-    found = np.array([_height(point.document, score) for point in told])
+    score = field.collection.document(query.right_id)
+    points = field.path(query, settings)
+    heard_s = np.array([point.query.s for point in points if isinstance(point.query, RecordingPosition)])
+    found = np.array([_height(point.document, score) for point in points])
     true_s = np.arange(0, query.truth.visits[-1].end_s, 0.5)
     true = np.array([_height(localisation.printed(query.truth, s), score) for s in true_s.tolist()])
     true[1:][np.diff(true) < 0] = np.nan  # the line breaks where the music goes back
-    jumps = np.flatnonzero([point.jump for point in told])
+    jumps = np.flatnonzero([point.jump for point in points])
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(true_s, true, color="0.8", linewidth=6, solid_capstyle="butt", label="truth, where known")
@@ -229,7 +236,7 @@ def plot(path: Path, field: SearchedDocuments, query: RepeatQuery, settings: Ali
 
 
 def _height(place: Position | None, score: Document) -> float:
-    """System and share of it; NaN for what is not known."""
+    """The number of the system plus the share of its width; NaN if the place is unknown."""
     if not isinstance(place, ScorePosition):
         return np.nan
     (box,) = (system.box for system in score.systems if system.number == place.system)
@@ -241,13 +248,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--set", choices=sorted(localisation.SEARCHED), default="mozart")
     parser.add_argument("--quick", action="store_true", help="three of twelve pieces, one fragment of each length")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--plot", type=Path, help="draw the path of the piece with most repeats there")
-    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
-    parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd; none: no crowd")
-    parser.add_argument("--fragments", type=int, default=2, help="of each length, from each document")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--plot", type=Path, help="draw the path of the piece with most repeats to this file")
+    parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
+    parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd (default: no crowd)")
+    parser.add_argument(
+        "--fragments", type=int, default=2, help="number of fragments of each length from each document"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
-    parser.add_argument("--work", type=Path, default=Path("runs"), help="recordings and collections are kept")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="folder that keeps recordings and collections")
     return parser.parse_args(arguments)
 
 

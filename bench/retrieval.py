@@ -1,13 +1,16 @@
 """How well, and how fast, are recordings of real playing found by their scans, and scans by their recordings?
 
-    python -m bench.retrieval --data DIR [--set dev|joplin] [--quick] [--json FILE]
+    python -m bench.retrieval --data DIR [--set dev|joplin|real] [--sound NAME ...] [--quick] [--json FILE]
 
-All scans and recordings of a set lie in one collection; the recordings are performances synthesised through one
-SoundFont. Each recording is searched among the scores (A2S) and each score among the recordings (S2A): whole, in
-fragments of 10, 20 and 40 s, and one to four systems on end, each from random places that a seed fixes.
+The recordings are performances synthesised with each of the sounds in turn (`bench.lib.sounds`): an instrument, and
+optionally a room and MP3. The set `real` holds real recordings; its scores are searched together with the dev scans.
+One collection holds all scores of a set and all of its recordings with one sound. Each recording is searched among the
+scores (A2S): whole, and in fragments of 10, 20 and 40 s. Each score is searched among the recordings (S2A): whole, and
+in one to four consecutive systems. Fragments start at random places with a fixed seed. Column `heard` says whether all
+parts of the sound are in the default training corpus.
 
-Fragments are cut from the sequence of the whole document, on its grid of snippets (0.5 s; 50 px), not from the file:
-a file cut at another place gives other snippets. How long the front ends take on a file is measured apart.
+Fragments are cut from the sequence of the whole document, on its grid of snippets (0.5 s; 50 px), and not from the
+file: a file that is cut elsewhere gives other snippets. The time of the front ends on a file is measured separately.
 """
 
 import argparse
@@ -24,9 +27,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench.lib import pieces, queries, report
+from bench.lib import pieces, queries, report, sounds
 from bench.lib.pieces import Piece, collect, collection_sizes
 from bench.lib.queries import AMONG, LabelledQuery
+from bench.lib.sounds import REAL, Sound
 from engine import config, process
 from engine.collection import Collection
 from engine.config import SearchSettings
@@ -40,16 +44,17 @@ LENGTHS_S = (10, 20, 40)
 SYSTEMS = (1, 2, 3, 4)
 METHODS: tuple[Method, ...] = ("vote", "refine", "exhaustive")
 SEED = 0
+QUICK_PIECES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalResult:
-    """What came of one query."""
+    """The answer to one query by one method."""
 
     query: LabelledQuery
     method: Method
     answer: tuple[str, ...]
-    """Ids, best first."""
+    """Ids of all documents found, best first."""
     timings_ms: dict[str, float]
 
 
@@ -57,31 +62,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     process.prepare(embeds=True)
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
-    found = pieces.pieces(options.data, options.set)[: 12 if options.quick else None]
+    first = QUICK_PIECES if options.quick else None
+    found = pieces.pieces(options.data, options.set)[:first]
+    others = pieces.crowd(options.data, options.set, found)[:first]
     per_piece = 1 if options.quick else options.fragments
     settings = config.load(SearchSettings(threads=options.jobs), section="search", path=options.config)
     encoder = load()
     work = options.work / options.set
-    path, added = collect(found, work, encoder.identity, load, options.jobs, fresh=options.fresh)
+    embed = functools.partial(collect, found, work, encoder.identity, load, options.jobs, others=others)
     environment = report.environment()
     print(report.heading(environment))
-    with Collection.open(path, encoder.identity) as collection:
-        sizes = collection_sizes(collection)
-        print(json.dumps({"network": encoder.identity.name, **sizes, **added, **asdict(settings)}))
-        asked = list(ask(collection, found, per_piece))
-        results = answer(collection, asked, settings, options.methods)
-        front_ends = time_front_ends(found, work, encoder)
-    quality, timing = quality_rows(results), timing_rows(results)
+    print(json.dumps({"network": encoder.identity.name, **asdict(settings)}))
+    results, collections, quality = [], {}, []
+    for number, sound in enumerate(options.sounds):
+        path, added = embed(fresh=options.fresh and number == 0, sound=sound)
+        with Collection.open(path, encoder.identity) as collection:
+            collections[sound.name] = {**collection_sizes(collection), **added}
+            print(json.dumps({"sound": sound.name, **collections[sound.name]}), flush=True)
+            answered = answer(collection, list(ask(collection, found, per_piece)), settings, options.methods)
+        results += answered
+        quality += [
+            {"sound": sound.name, "heard": "yes" if sound.heard else "no", **row} for row in quality_rows(answered)
+        ]
+    timing = timing_rows(results)
+    front_ends = time_front_ends(found, work, encoder, options.sounds[0])
     print("", report.table([report.with_intervals(row) for row in quality]), sep="\n")
-    print("", "Mean milliseconds a query, by stage; `locate` is for the ten best", report.table(timing), sep="\n")
+    print(
+        "",
+        "Mean milliseconds of a query, by stage; `locate` is for the ten best matches",
+        report.table(timing),
+        sep="\n",
+    )
     print("", "Milliseconds from file to snippets' embeddings", report.table(front_ends), sep="\n")
     if options.json:
-        content = {"set": options.set, "network": encoder.identity.name, "settings": asdict(settings), "added": added}
         report.save(
             options.json,
             environment=environment,
-            collection=sizes,
-            **content,
+            set=options.set,
+            network=encoder.identity.name,
+            settings=asdict(settings),
+            collections=collections,
             rows=quality,
             timings_ms=timing,
             front_ends_ms=front_ends,
@@ -92,20 +112,48 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--set", choices=sorted(pieces.SETS), default="dev")
-    parser.add_argument("--quick", action="store_true", help="12 pieces, one fragment of each length")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
-    parser.add_argument("--config", type=Path, help="TOML whose table [search] lies over the default settings")
+    parser.add_argument(
+        "--sound",
+        nargs="+",
+        metavar="NAME",
+        help="instruments, such as steinhoff_upright+made_practice_2+mp3 (default: TimGM6mb and, if DIR has them, "
+        "the pianos for validation)",
+    )
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces, one fragment of each length")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
+    parser.add_argument("--config", type=Path, help="TOML file whose table [search] changes the default settings")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--fragments", type=int, default=3, help="of each length, from each document")
+    parser.add_argument(
+        "--fragments", type=int, default=3, help="number of fragments of each length from each document"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
-    parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="recordings and collections are kept")
-    parser.add_argument("--fresh", action="store_true", help="embed all again, after a change of the front ends")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
+    )
+    parser.add_argument("--fresh", action="store_true", help="embed all again, as after a change of the front ends")
+    options = parser.parse_args(arguments)
+    try:
+        options.sounds = sounds_of(options.set, options.sound, options.data)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    return options
+
+
+def sounds_of(name: str, wanted: Sequence[str] | None, data: Path) -> list[Sound]:
+    """The sounds that a set is measured with: those of the names, or else the default ones.
+
+    Raises ValueError for an unknown name and for a set of real recordings with a name, OSError for a missing file.
+    """
+    if name == REAL.name:
+        if wanted:
+            raise ValueError("expected no --sound with --set real, whose recordings exist already")
+        return [REAL]
+    return [sounds.sound(one, data) for one in dict.fromkeys(wanted)] if wanted else sounds.default_sounds(data)
 
 
 def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[LabelledQuery]:
-    """All queries. Documents that could not be added are not asked for; asked of the other kind, they are not found."""
+    """All queries of the pieces: each document whole, and `per_piece` fragments of each length."""
     rng = np.random.default_rng(SEED)
     front_end = collection.network.front_end
     for query in queries.whole(collection, found):
@@ -117,9 +165,9 @@ def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Itera
 def answer(
     collection: Collection, asked: Sequence[LabelledQuery], settings: SearchSettings, methods: Sequence[Method]
 ) -> list[RetrievalResult]:
-    """Every query by every method, with the whole ranking.
+    """The answer to every query by every method, with the whole ranking.
 
-    Places are looked for in the best ten matches, as users have it, of the queries of three pieces, to time it.
+    To time the location of matches, the queries of three pieces also locate their ten best matches, as a user's do.
     """
     searcher = Searcher(collection, settings)
     everything = len(collection.documents)
@@ -135,7 +183,7 @@ def answer(
             times = {stage: given.timings_ms[stage] for stage in given.timings_ms if stage != "total"}
             if query.piece in located:
                 times["locate"] = searcher.query(query.sequence, among, method, top=10).timings_ms["locate"]
-            ids = tuple(match.document.id for match in given.matches)
+            ids = tuple(match.document.id for match in given.matches if match.document.id not in query.also_right)
             results.append(RetrievalResult(query=query, method=method, answer=ids, timings_ms=times))
     return results
 
@@ -149,7 +197,10 @@ def _grouped(results: Sequence[RetrievalResult]) -> dict[tuple[str, str, str], l
 
 
 def quality_rows(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
-    """R@1, R@10, MRR and MR of each kind of query and method; intervals by resampling pieces."""
+    """The table rows of quality, one for each kind of query and method: R@1, R@10, MRR and MR.
+
+    Intervals come from resampling pieces.
+    """
     rows = []
     for (direction, form, method), group in _grouped(results).items():
         ranks = ranks_of([result.answer for result in group], [result.query.truth for result in group])
@@ -159,7 +210,7 @@ def quality_rows(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
 
 
 def timing_rows(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
-    """Mean milliseconds of each stage of the search, None where it does not run."""
+    """The table rows of time, one for each kind of query and method: mean milliseconds of each stage that runs."""
     rows = []
     for (direction, form, method), group in _grouped(results).items():
         row: dict[str, Any] = {"direction": direction, "query": form, "method": method}
@@ -170,11 +221,14 @@ def timing_rows(results: Sequence[RetrievalResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def time_front_ends(found: Sequence[Piece], work: Path, encoder: Encoder) -> list[dict[str, Any]]:
-    """Milliseconds from a file to embeddings: a page image, and 20 s of a recording; of up to eight pieces."""
+def time_front_ends(found: Sequence[Piece], work: Path, encoder: Encoder, sound: Sound) -> list[dict[str, Any]]:
+    """The table rows of the front ends: milliseconds from file to embeddings, for a page and for 20 s of a recording.
+
+    Up to eight pieces are measured.
+    """
     parts: dict[tuple[str, Kind], list[tuple[Path, float | None, float | None]]] = {
         ("one page", "score"): [(piece.pages[0], None, None) for piece in found[:8]],
-        ("20 s", "recording"): [(pieces.recording(piece, work).path, 10.0, 30.0) for piece in found[:8]],
+        ("20 s", "recording"): [(pieces.recording(piece, work, sound).path, 10.0, 30.0) for piece in found[:8]],
     }
     rows = []
     for (name, kind), files in parts.items():

@@ -1,11 +1,11 @@
-"""How well do networks find counterparts as one thing at a time gets worse: tempo, tuning, scale, skew, blur, MP3 ...?
+"""How well do networks find counterparts when one condition gets worse: tempo, tuning, scale, skew, blur, MP3 ...?
 
     python -m bench.robustness --data DIR [--weights FILE ...] [--plot FILE.png] [--quick] [--json FILE]
 
-DIR holds the validation scores of the training corpus (indexer/training/default.toml). They are engraved cleanly and
-performed freely but cleanly, and 1,000 onsets are asked for both ways (A2S, S2A; see bench/lib/pairs.py). Then one
-condition is changed, on one side only; the pairs stay the same. Pages go through the engine's levelling of greys, as
-all pages do; systems are cut from where they are known to be, so that detection neither helps nor harms.
+DIR holds the validation scores of the training corpus (indexer/training/default.toml). They are engraved without damage
+and performed freely, without noise. 1,000 onsets are queries in both directions (A2S, S2A; see bench/lib/pairs.py).
+Then one condition is changed, on one side only; the pairs stay the same. The engine levels the greys of the pages, as
+it does with all pages. Systems are cut at their known places, so that detection has no influence.
 """
 
 import argparse
@@ -43,29 +43,29 @@ PAIRS, QUICK_PAIRS = 1000, 200
 SCORES, QUICK_SCORES = 16, 4
 PAGES = 3
 SECONDS = 100.0
-"""So much of each score is engraved and, at its own tempo, played."""
+"""Length of each score that is engraved and played, in seconds at its own tempo."""
 
 PCM = 0.0
-"""The rate that stands for no MP3 at all."""
+"""The bit rate that stands for no MP3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """How scores are printed and played; the defaults are as good as can be."""
+    """How scores are printed and played. The defaults are the best conditions."""
 
     tempo: float = 1.0
-    """Of what the style of the performance has."""
+    """Tempo as a multiple of the tempo of the performance's style."""
     tuning_cents: float = 0.0
-    """Everything sounds so much higher, and as much faster: a disc that turns too fast."""
+    """Cents by which all sounds higher, and faster in proportion, as from a disc that turns too fast."""
     mp3_kbit_s: float = PCM
     page_scale: float = 1.0
-    """Staff space that the strip is cut by, in parts of the true one."""
+    """Staff space with which the strip is cut, as a multiple of the true staff space."""
     skew_degrees: float = 0.0
-    """Each system is turned about its middle and cut out straight."""
+    """Angle by which each system is turned about its middle before it is cut out straight."""
     blur_spaces: float = 0.0
-    """Standard deviation, in staff spaces."""
+    """Standard deviation of the blur, in staff spaces."""
     noise: float = 0.0
-    """Standard deviation of each pixel, in parts of black to white."""
+    """Standard deviation of the noise of each pixel, as a share of the range from black to white."""
     contrast: float = 1.0
     """Darkness of the ink, 1 = black."""
 
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def engraved(data: Path, count: int) -> list[EngravedScore]:
-    """The first validation scores in the corpus' shuffled order, of those that Verovio reads."""
+    """The first `count` validation scores that Verovio can read, in the shuffled order of the corpus."""
     settings = replace(config.load(corpus.CorpusSettings(), section="corpus", path=DEFAULT_CORPUS), data=data)
     found = [(piece, path) for piece, path in corpus.pieces(settings, "val") if path.suffix != ".ly"]
     made = each(_engraved, found[:count], jobs=1, expected=(EngravingError,))
@@ -120,7 +120,7 @@ def engraved(data: Path, count: int) -> list[EngravedScore]:
 
 
 def _engraved(task: tuple[str, Path]) -> EngravedScore:
-    """Runs in a worker: Verovio may crash."""
+    """A score engraved. Runs in a worker process, because Verovio may crash."""
     engraver = Engraver(task[1])
     return EngravedScore(piece=task[0], pages=tuple(engraver.pages(Layout(), limit=PAGES)), notes=engraver.notes())
 
@@ -132,9 +132,10 @@ def measure(
     curves: Mapping[str, Sequence[float]],
     count: int,
 ) -> list[dict[str, Any]]:
-    """MRR of each network at each value of each condition, a row a direction; intervals by resampling pieces.
+    """The table rows: MRR of each network at each value of each condition, in each direction.
 
-    Points are picked so far from the ends that at twice the tempo and the largest scale their windows are inside.
+    Intervals come from resampling pieces. Points are picked so far from the ends that their windows lie inside the
+    piece at twice the tempo and at the largest scale.
     """
     clean = [material(score, NEUTRAL, window) for score in scores]
     roomy = replace(window, snippet_px=2 * window.snippet_px, excerpt_frames=2 * window.excerpt_frames)
@@ -172,7 +173,7 @@ def _rows(
 
 
 def material(score: EngravedScore, conditions: Conditions, window: FrontEnd) -> Material:
-    """The score printed and played under these conditions; the points are its onsets."""
+    """The material of a score printed and played under these conditions. Its points are the onsets."""
     quarters = corpus.distinct_onsets(np.unique(np.concatenate([page.note_quarter for page in score.pages])))
     strip, columns = printed(score, quarters, conditions, window)
     sound, frames = played(score, quarters, conditions, window.bands)
@@ -182,7 +183,7 @@ def material(score: EngravedScore, conditions: Conditions, window: FrontEnd) -> 
 
 
 def _changed(clean: Material, score: EngravedScore, name: str, conditions: Conditions, window: FrontEnd) -> Material:
-    """The material with the one side made anew that the condition is about."""
+    """The material with the side that the condition affects made again."""
     quarters = clean.measures * 4
     if name in SOUND:
         sound, frames = played(score, quarters, conditions, window.bands)
@@ -214,7 +215,7 @@ def printed(
 
 
 def _page(page: NDArray[np.uint8], conditions: Conditions) -> NDArray[np.uint8]:
-    """The page as it would be scanned, its greys levelled as the engine does."""
+    """The page as scanned under these conditions, with its greys levelled by the engine."""
     grey = 255 - np.float32(conditions.contrast) * (255 - page.astype(np.float32))
     if conditions.blur_spaces:
         sigma = conditions.blur_spaces * Layout().staff_space_px
@@ -225,12 +226,12 @@ def _page(page: NDArray[np.uint8], conditions: Conditions) -> NDArray[np.uint8]:
 
 
 def _grain(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The same noise of unit variance at any level, so that a curve is smooth."""
+    """Noise of unit variance with a fixed seed, so that the curve over noise levels is smooth."""
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
 def _turned(page: NDArray[np.uint8], system: System, degrees: float) -> NDArray[np.uint8]:
-    """The page turned about the middle of the system, white where nothing was."""
+    """The page turned about the middle of the system, with white corners."""
     if not degrees:
         return page
     height, width = page.shape
@@ -243,13 +244,14 @@ def _turned(page: NDArray[np.uint8], system: System, degrees: float) -> NDArray[
 def played(
     score: EngravedScore, quarters: NDArray[np.float64], conditions: Conditions, bands: Bands
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The spectrogram of a performance that its seed fixes, and the frame of each onset."""
+    """The spectrogram of a performance with a fixed seed, and the frame of each onset."""
     rng = np.random.default_rng(zlib.crc32(score.piece.encode()))
     style = random_style(score.notes, rng)
     style = replace(style, quarters_per_minute=style.quarters_per_minute * conditions.tempo)
     performance = perform(score.notes, style, rng)
     samples = synthesise(to_midi(performance.until(SECONDS / conditions.tempo)), default_soundfont())
-    # The silence before the first note has no tempo: without some after the last, fast windows would end outside.
+    # The silence before the first note does not shrink with the tempo. Without silence after the last note, windows at
+    # a fast tempo would end outside the recording.
     samples = np.append(samples, np.zeros(2 * SAMPLE_RATE, np.float32))
     slower = 2 ** (-conditions.tuning_cents / 1200)
     if slower != 1:
@@ -260,7 +262,7 @@ def played(
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """A picture of the curves, a panel a condition."""
+    """Draws the curves, one panel for each condition."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -309,10 +311,10 @@ def _label(name: str, value: float) -> str:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="networks")
+    parser.add_argument("--weights", type=Path, nargs="+", default=[DEFAULT_WEIGHTS], help="weights of networks")
     parser.add_argument("--quick", action="store_true", help="few scores and pairs, the ends of each curve")
-    parser.add_argument("--plot", type=Path, help="draw the curves there; needs matplotlib")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--plot", type=Path, help="draw the curves to this file; needs matplotlib")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args(arguments)
 
 

@@ -2,21 +2,21 @@
 
     python -m bench.scale --data DIR [--corpus DIR] [--most N] [--quick] [--json FILE] [--plot FILE]
 
-The experiment of Carvalho & Widmer (EUSIPCO 2021), figure 3, which ends at 321 pieces, carried on. The pieces of the
-dev set, real scans and real playing, are asked for among more and more documents that behave as real ones do
-(`bench.lib.made_documents`): 1e5 snippets of each kind, twice as many, and so on up to 6.4e6, and 2e7. Queries, as in
-the paper: 50 s of a recording asked among the scores (A2S), four systems of a score among the recordings (S2A); and
-harder ones, 10 s and one system.
+This continues the experiment of Carvalho & Widmer (EUSIPCO 2021), figure 3, which ends at 321 pieces. The pieces of the
+dev set, real scans and real playing, are searched among more and more documents that behave as real ones do
+(`bench.lib.made_documents`): 1e5 snippets of each kind, twice as many, and so on up to 6.4e6, and 2e7. Queries are
+those of the paper, 50 s of a recording among the scores (A2S) and four systems of a score among the recordings (S2A),
+and harder ones: 10 s and one system.
 
-- refine: what `scorefind query` does. Where that takes less time all documents are aligned, else a shortlist.
-- fingerprint, vote: what makes a shortlist, ranking by itself (`vote`: 25 neighbours of each snippet).
-- exhaustive: all documents are aligned. Its times are of a few queries of each size, its accuracy is of all.
-- librosa: all documents by `librosa.sequence.dtw(subseq=True)` one after the other, at the least size, a few queries.
-- peers: what one would take instead (`bench.lib.peers`), at one size.
+- refine: what `scorefind query` does. It aligns a shortlist, or all documents if that is faster.
+- fingerprint, vote: the rankings that make a shortlist, each alone (`vote`: 25 neighbours of each snippet).
+- exhaustive: all documents are aligned. Times come from a few queries of each size, accuracy from all queries.
+- librosa: `librosa.sequence.dtw(subseq=True)` on one document after the other, at the smallest size, for a few queries.
+- peers: libraries that could be used instead (`bench.lib.peers`), at one size.
 
-p50_ms is the median of the search stages, without the embedding of the query and without locating matches.
-recall_of_exhaustive is the share of queries whose first match is that of the exhaustive alignment, right or wrong.
-The collection is kept below --work, and so is what was measured at each size: a run that was stopped goes on.
+p50_ms is the median time of the search stages, without embedding the query and without locating matches.
+recall_of_exhaustive is the share of queries with the same first match as the exhaustive alignment, right or wrong.
+The collection and the results of each size are kept below --work, so a run that was stopped can be continued.
 """
 
 import argparse
@@ -52,17 +52,17 @@ from engine.workers import Worker
 from indexer.ingest import LoadEncoder
 
 FORMS: tuple[tuple[Direction, int, int], ...] = (("A2S", 50, 1), ("A2S", 10, 2), ("S2A", 4, 1), ("S2A", 1, 2))
-"""Direction, seconds or systems, and how many fragments of each piece."""
+"""Forms of the queries: direction, seconds or systems, and number of fragments of each piece."""
 METHODS: tuple[Method, ...] = ("refine", "fingerprint", "vote")
 MIN_SNIPPETS, MAX_SNIPPETS, QUICK_MAX_SNIPPETS = 100_000, 20_000_000, 200_000
 QUICK_PIECES = 12
 PEERS_AT = 400_000
 TIMED_EXHAUSTIVE, BY_LIBROSA = 5, 20
-"""Queries of each form that the exhaustive alignment is timed with, and that librosa is asked."""
+"""Number of queries of each form that time the exhaustive alignment, and number that librosa gets."""
 SEED = 0
 
 Ranked = list[tuple[str, float, float]]
-"""For each query: the id of the first match, the rank of the right document (infinite: not found), milliseconds."""
+"""Answers of a method. For each query: id of the first match, rank of the right document (infinite: not found), ms."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
     built = peer_rows(measured)
     if built:
-        print("", "What peers take to build, and to hold", report.table(built), sep="\n")
+        print("", "Time to build the peers' indexes, and their size", report.table(built), sep="\n")
     if options.json:
         report.save(
             options.json,
@@ -116,26 +116,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    parser.add_argument("--corpus", type=Path, help="training corpus that documents are made from; none: Joplin rags")
+    parser.add_argument(
+        "--corpus", type=Path, help="training corpus whose takes are the sources of documents (default: Joplin rags)"
+    )
     parser.add_argument(
         "--most", type=lambda text: int(float(text)), help=f"snippets of each kind (default: {MAX_SNIPPETS})"
     )
     parser.add_argument(
         "--quick", action="store_true", help=f"{QUICK_PIECES} pieces, up to {QUICK_MAX_SNIPPETS} snippets"
     )
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--plot", type=Path, help="draw the curves there; needs matplotlib")
-    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
-    parser.add_argument("--peers-at", type=int, default=PEERS_AT, help="size at which peers are asked; 0: never")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--plot", type=Path, help="draw the curves to this file; needs matplotlib")
+    parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
+    parser.add_argument("--peers-at", type=int, default=PEERS_AT, help="size at which peers are measured; 0: never")
     parser.add_argument("--jobs", type=int, default=2, help="processes that make documents, threads that search")
-    parser.add_argument("--retrieval", type=Path, default=Path("runs/retrieval"), help="collections of the sets")
-    parser.add_argument("--crowd", type=Path, default=Path("runs/crowd"), help="takes are kept there")
-    parser.add_argument("--work", type=Path, default=Path("runs/scale"), help="the collection that grows is kept there")
+    parser.add_argument(
+        "--retrieval", type=Path, default=Path("runs/retrieval"), help="folder that keeps the collections of the sets"
+    )
+    parser.add_argument("--crowd", type=Path, default=Path("runs/crowd"), help="folder that keeps the takes")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/scale"), help="folder that keeps the growing collection"
+    )
     return parser.parse_args(arguments)
 
 
 def _other_music(options: argparse.Namespace, encoder: Encoder, load: LoadEncoder) -> Path:
-    """The collection of what documents are made from."""
+    """The collection whose documents are the sources of made documents."""
     if options.corpus:
         return takes.collect(options.corpus, "train", options.crowd, encoder)
     rags = pieces.pieces(options.data, "joplin")[: QUICK_PIECES if options.quick else None]
@@ -149,12 +155,12 @@ def sizes(most: int) -> list[int]:
 
 
 def _source(takes: Collection, ours: Collection, kind: Kind) -> DistractorSource:
-    """What documents of this kind are made from: the takes, at the lengths of our documents."""
+    """The source of made documents of a kind: the takes, with the lengths of our documents."""
     return DistractorSource.of(takes.packed(kind), kind, np.diff(ours.packed(kind).offsets))
 
 
 def ask(collection: Collection, found: Sequence[Piece]) -> Iterator[LabelledQuery]:
-    """The fragments of each form of all pieces."""
+    """The queries: fragments of each form of all pieces."""
     whole = list(queries.whole(collection, found))
     rng = np.random.default_rng(SEED)
     for direction, size, count in FORMS:
@@ -164,7 +170,7 @@ def ask(collection: Collection, found: Sequence[Piece]) -> Iterator[LabelledQuer
 
 
 def members(asked: Sequence[LabelledQuery]) -> dict[tuple[Direction, str], list[LabelledQuery]]:
-    """The queries of each direction and form."""
+    """The queries by direction and form."""
     groups: dict[tuple[Direction, str], list[LabelledQuery]] = {}
     for query in asked:
         groups.setdefault((query.direction, query.form), []).append(query)
@@ -173,7 +179,7 @@ def members(asked: Sequence[LabelledQuery]) -> dict[tuple[Direction, str], list[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleBench:
-    """What is asked, and by what means."""
+    """The queries, and the means to answer them."""
 
     asked: list[LabelledQuery]
     engine: Engine
@@ -183,7 +189,7 @@ class ScaleBench:
         return self.engine.settings.threads
 
     def measure(self, path: Path, snippets: int, peers_in: Path | None, *, librosa: bool) -> dict[str, Any]:
-        """All that is measured of a collection at one size; `results`: by method, direction and form."""
+        """All measurements of a collection at one size. `results` holds answers by method, direction and form."""
         opening = opened(path, self.asked[0], self.threads)
         results: list[dict[str, Any]] = []
         with Collection.open(path) as collection:
@@ -228,7 +234,7 @@ class ScaleBench:
     def exhaustive(
         self, work: Path, measured: Sequence[dict[str, Any]]
     ) -> dict[tuple[Direction, str], "ExhaustiveResult"]:
-        """What the alignment of all documents finds at each size, from the costs of the largest."""
+        """The result of aligning all documents at each size, computed from the costs at the largest size."""
         truths = {}
         with Collection.open(work / "collection") as collection:
             backend = alignment.choose("cpu", threads=self.threads)
@@ -250,7 +256,7 @@ class ScaleBench:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExhaustiveResult:
-    """What aligning all documents finds, for each size and query."""
+    """The result of aligning all documents, for each size and query."""
 
     winners: list[list[str]]
     ranks: list[list[float]]
@@ -259,7 +265,11 @@ class ExhaustiveResult:
     def of(
         cls, costs: NDArray[np.float32], right: NDArray[np.int64], ids: Sequence[str], counts: Sequence[int]
     ) -> "ExhaustiveResult":
-        """costs: (queries, documents) of the largest size; those of smaller ones are the first so many."""
+        """The result at all sizes.
+
+        costs: (queries, documents) at the largest size. A smaller collection holds the first documents of a larger one.
+        counts: number of documents at each size.
+        """
         winners, ranks = [], []
         own = np.take_along_axis(costs, right[:, None], axis=1)
         for count in counts:
@@ -269,7 +279,10 @@ class ExhaustiveResult:
 
 
 def by_search(searcher: Searcher, group: Sequence[LabelledQuery], method: Method) -> tuple[Ranked, dict[str, float]]:
-    """What `Searcher` finds, and the median of each stage where it runs; the first query is asked twice, to warm up."""
+    """The answers of `Searcher`, and the median time of each stage that runs.
+
+    The first query runs twice, to warm up.
+    """
     ranked: Ranked = []
     stages: list[dict[str, float]] = []
     for query in [group[0], *group]:
@@ -278,16 +291,16 @@ def by_search(searcher: Searcher, group: Sequence[LabelledQuery], method: Method
         rank = found.ids.index(query.truth) + 1 if query.truth in found.ids else float("inf")
         ranked.append((found.ids[0], rank, sum(found.timings_ms.values())))
         stages.append(found.timings_ms)
-    names = dict.fromkeys(name for one in stages[1:] for name in one)  # shorter queries may have others
+    names = dict.fromkeys(name for one in stages[1:] for name in one)  # shorter queries may run other stages
     return ranked[1:], {name: float(np.median([one[name] for one in stages[1:] if name in one])) for name in names}
 
 
 Costs = Callable[[Embeddings], NDArray[np.floating]]
-"""(documents,) of a query, lower is better."""
+"""Computes the costs (documents,) of a query; lower is better."""
 
 
 def by_costs(collection: Collection, group: Sequence[LabelledQuery], costs: Costs) -> Ranked:
-    """The same of anything that tells costs; ties count against the right document."""
+    """The answers of a function that computes costs. Ties count against the right document."""
     ids = collection.ids(AMONG[group[0].direction])
     number = {id: i for i, id in enumerate(ids)}
     ranked: Ranked = []
@@ -301,7 +314,7 @@ def by_costs(collection: Collection, group: Sequence[LabelledQuery], costs: Cost
 
 
 def by_librosa(collection: Collection, kind: Kind) -> Costs | None:
-    """A scan of all documents; None if librosa is not installed."""
+    """The costs of all documents by librosa, one after the other; None if librosa is not installed."""
     try:
         from librosa.sequence import dtw
     except ImportError:
@@ -319,7 +332,7 @@ def by_librosa(collection: Collection, kind: Kind) -> Costs | None:
 
 
 def opened(path: Path, query: LabelledQuery, threads: int) -> dict[str, float]:
-    """How long a new process takes to open the collection, and from there to the first answer; files are cached."""
+    """Seconds that a new process takes to open the collection, and then to answer the first query; files are cached."""
     worker = Worker(_first_answer)
     worker.send((path, query, threads))
     found: dict[str, float] = worker.receive()
@@ -328,7 +341,7 @@ def opened(path: Path, query: LabelledQuery, threads: int) -> dict[str, float]:
 
 
 def _first_answer(task: tuple[Path, LabelledQuery, int]) -> dict[str, float]:
-    """Runs in a worker."""
+    """The times of `opened`, measured in a worker process."""
     path, query, threads = task
     started = time.perf_counter()
     with Collection.open(path) as collection:
@@ -344,7 +357,7 @@ def _first_answer(task: tuple[Path, LabelledQuery, int]) -> dict[str, float]:
 
 
 def _resident_bytes() -> int:
-    """Memory of this process that is its own, files that are mapped left out."""
+    """Private memory of this process in bytes, without mapped files."""
     resident, shared = Path("/proc/self/statm").read_text().split()[1:3]
     return (int(resident) - int(shared)) * resource.getpagesize()
 
@@ -357,7 +370,7 @@ def _result(direction: Direction, form: str, method: str, ranked: Ranked) -> dic
         "method": method,
         "winners": winners,
         "times_ms": times,
-        "ranks": [rank if np.isfinite(rank) else None for rank in ranks],  # JSON knows no infinity
+        "ranks": [rank if np.isfinite(rank) else None for rank in ranks],  # JSON has no infinity
     }
 
 
@@ -366,7 +379,7 @@ def quality_rows(
     measured: Sequence[dict[str, Any]],
     truths: dict[tuple[Direction, str], ExhaustiveResult],
 ) -> list[dict[str, Any]]:
-    """One row for each direction, form, method and size."""
+    """The table rows of quality and time, one for each direction, form, method and size."""
     groups = members(asked)
     rows = []
     for number, one in enumerate(measured):
@@ -377,7 +390,7 @@ def quality_rows(
                 ranks, recall = truth.ranks[number], 1.0
             else:
                 ranks = [np.inf if rank is None else rank for rank in result["ranks"]]
-                pairs = zip(result["winners"], truth.winners[number], strict=False)  # some are asked a few queries only
+                pairs = zip(result["winners"], truth.winners[number], strict=False)  # some get few queries
                 recall = float(np.mean([one == other for one, other in pairs]))
             quality = summarise(np.array(ranks), groups=[query.piece for query in groups[key][: len(ranks)]]).row()
             times = result["times_ms"]
@@ -399,7 +412,7 @@ def quality_rows(
 
 
 def peer_rows(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each peer and direction, at the size at which they were asked."""
+    """The table rows of the peers, one for each peer and direction, at the size at which they were measured."""
     found = {}
     for one in measured:
         for result in one["results"]:
@@ -416,7 +429,7 @@ def peer_rows(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _for_people(one: dict[str, Any]) -> dict[str, Any]:
-    """One size in a line."""
+    """The table row of one size, for people."""
     count = one["snippets"]
     return {
         "snippets of each kind": count,

@@ -1,18 +1,18 @@
-"""How fast does the query server answer, what does it cost over the engine alone, and what if too many ask?
+"""How fast does the query server answer, what does it add to the engine's time, and what happens under overload?
 
     python -m bench.server [--data DIR] [--collection DIR] [--million DIR] [--quick] [--json FILE]
 
-The server runs in a process of its own, the clients here, on the same cores. Queries are 20 s of a recording sent as
-FLAC, a page sent as PNG (the pieces of `bench.lib.pieces`, set dev), and 32 embeddings of a recording. Collections:
-both forms of these pieces, and one of a million random snippets, half of each kind, which is made first (seconds)
-unless it is there. It takes about 25 minutes; --quick, without the million and from synthesised files if there are no
-data, under one.
+The server runs in its own process, the clients in this one, on the same cores. Queries are 20 s of a recording sent as
+FLAC, a page sent as PNG (the pieces of `bench.lib.pieces`, set dev), and 32 embeddings of a recording. There are two
+collections: both forms of these pieces, and a million random snippets, half of each kind, which is made first (seconds)
+if it does not exist. A run takes about 25 minutes. With --quick it takes less than one: there is no large collection,
+and files are synthesised if there are no data.
 
-- Load: clients each of which asks again when it has its reply (closed loop), with queries batched (the default), and
-  one by one (--batch 1). Latencies are the clients'.
-- Overhead: the same files and embeddings asked of engine and server in turns, one at a time: the median of the
-  differences, and its 95 % interval by resampling them.
-- Overload: requests at random times, three times as many as are answered when 64 clients ask (open loop).
+- Load: each client sends its next query when it has the reply to the last (closed loop). The server batches queries
+  (the default), or answers them one by one (--batch 1). Latencies are those of the clients.
+- Overhead: engine and server get the same files and embeddings in turns, one at a time. The overhead is the median of
+  the differences, with a 95 % interval by resampling the differences.
+- Overload: requests come at random times (open loop), three times as many as are answered with 64 clients.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from server.messages import Embedded
 CLIENTS = (1, 2, 4, 8, 16, 32, 64)
 QUICK_CLIENTS = (1, 8)
 TIMES = 3
-"""As many requests as can be answered come when the server is overloaded."""
+"""Rate of requests under overload, as a multiple of the rate that the server can answer."""
 BATCHING: dict[str, tuple[str, ...]] = {f"to {ServerSettings().batch}": (), "off": ("--batch", "1")}
 SNIPPETS, QUICK_SNIPPETS = 1_000_000, 20_000
 DRAWS = 1000
@@ -81,16 +81,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    parser.add_argument("--collection", type=Path, help="in place of that of the dev pieces")
-    parser.add_argument("--million", type=Path, help="the collection of random snippets; made there unless it is there")
-    parser.add_argument("--quick", action="store_true", help="few points of half a second, and no million")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
-    parser.add_argument("--seconds", type=float, help="each point is measured for (default: 6)")
-    parser.add_argument("--repeats", type=int, help="of each query, to tell the overhead (default: 60)")
+    parser.add_argument("--collection", type=Path, help="collection to serve (default: the dev pieces)")
+    parser.add_argument("--million", type=Path, help="collection of random snippets, made unless it exists")
+    parser.add_argument("--quick", action="store_true", help="few points of half a second, no large collection")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
+    parser.add_argument("--seconds", type=float, help="seconds for which each point is measured (default: 6)")
+    parser.add_argument("--repeats", type=int, help="repeats of each query that measure the overhead (default: 60)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
-    parser.add_argument("--retrieval", type=Path, default=Path("runs/retrieval"), help="collections of the sets")
-    parser.add_argument("--work", type=Path, default=Path("runs/server"), help="logs and random snippets are kept")
+    parser.add_argument(
+        "--retrieval", type=Path, default=Path("runs/retrieval"), help="folder that keeps the collections of the sets"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/server"), help="folder that keeps logs and random snippets"
+    )
     options = parser.parse_args(arguments)
     options.seconds = options.seconds or (0.5 if options.quick else 6.0)
     options.repeats = options.repeats or (5 if options.quick else 60)
@@ -98,7 +102,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _pieces(options: argparse.Namespace) -> list[Piece]:
-    """The dev pieces; none if there are no data and little is asked for."""
+    """The dev pieces; none if there are no data and the run is quick."""
     try:
         return pieces.pieces(options.data, "dev")[: 12 if options.quick else None]
     except FileNotFoundError:
@@ -108,7 +112,7 @@ def _pieces(options: argparse.Namespace) -> list[Piece]:
 
 
 def _collections(options: argparse.Namespace, found: Sequence[Piece], encoder: Encoder) -> dict[str, Path]:
-    """What is searched, by name."""
+    """The collections that are searched, by name."""
     collections = {}
     if options.collection:
         collections[options.collection.name] = options.collection
@@ -128,7 +132,7 @@ def _collections(options: argparse.Namespace, found: Sequence[Piece], encoder: E
 def measure(
     path: Path, asked: Examples, encoder: Encoder, options: argparse.Namespace
 ) -> dict[str, list[dict[str, Any]]]:
-    """All rows of one collection, by table."""
+    """All table rows of one collection, by table."""
     rows: dict[str, list[dict[str, Any]]] = {}
     log = options.work / "server.log"
     clients = QUICK_CLIENTS if options.quick else CLIENTS
@@ -148,7 +152,7 @@ def measure(
 
 
 def loads(address: Address, asked: Examples, clients: Sequence[int], seconds: float) -> dict[tuple[str, int], Load]:
-    """What came of each sort of query and number of clients."""
+    """The load reached with each sort of query and number of clients."""
     points = [(sort, count) for sort in asked for count in clients]
     progress = tqdm(points, desc="load", unit="point", disable=None, dynamic_ncols=True)
     return {
@@ -157,7 +161,7 @@ def loads(address: Address, asked: Examples, clients: Sequence[int], seconds: fl
 
 
 def load_rows(points: dict[tuple[str, int], Load], batching: str) -> list[dict[str, Any]]:
-    """Throughput and latencies of each."""
+    """The table rows of throughput and latency, one for each sort of query and number of clients."""
     return [
         {
             "query": sort,
@@ -183,7 +187,7 @@ def _latencies(found: Load, outcome: str) -> dict[str, float | None]:
 def overheads(
     address: Address, path: Path, asked: Examples, encoder: Encoder, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """What the server adds to each sort of query."""
+    """The table rows of what the server adds to the engine's time, one for each sort of query."""
     rows, engine = [], Engine.load(options.weights, encoder=encoder)
     with Finder(path, engine) as finder, tempfile.TemporaryDirectory() as folder:
         for sort, examples in asked.items():
@@ -196,7 +200,7 @@ def overheads(
 
 
 def _written(asked: ClientQuery, folder: Path) -> Path:
-    """The file that the engine reads."""
+    """The file that the engine reads, written from what the clients send."""
     folder.mkdir()
     if isinstance(asked, Embedded):
         return folder
@@ -212,7 +216,7 @@ async def _in_turns(
     finder: Finder,
     repeats: int,
 ) -> list[tuple[float, Sample]]:
-    """Pairs of what the engine alone took (s) and what came through the server; the first pair is left out."""
+    """Pairs of seconds: the engine alone, and through the server. The first pair is left out."""
     pairs = []
     async with AsyncClient(address) as client:
         for i in range(repeats + 1):
@@ -224,14 +228,14 @@ async def _in_turns(
 
 
 def in_process(asked: ClientQuery, file: Path, finder: Finder) -> Answer:
-    """The answer of the engine without a server. file: holds what is asked, unless that is embeddings."""
+    """The answer of the engine without a server. file: holds the query, unless the query is embeddings."""
     if isinstance(asked, Embedded):
         return finder.searcher.query(Snippets(kind=asked.kind, embeddings=asked.embeddings), OTHER[asked.kind])
     return finder.query(file, kind=asked.kind)
 
 
 def overhead_row(pairs: Sequence[tuple[float, Sample]]) -> dict[str, Any]:
-    """Medians, in milliseconds; the overhead in per cent is of the engine's own time."""
+    """The table row of one sort of query: medians in ms, and the overhead in per cent of the engine's own time."""
     answered = [(1000 * alone_s, sample) for alone_s, sample in pairs if sample.outcome == "ok"]
     if not answered:
         return {"n": 0}
@@ -251,7 +255,7 @@ def overhead_row(pairs: Sequence[tuple[float, Sample]]) -> dict[str, Any]:
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Where the median of such values lies, with 95 % confidence, by resampling them."""
+    """The 95 % interval of the median of the values, by resampling."""
     rng = np.random.default_rng(0)
     medians = np.median(rng.choice(values, (DRAWS, len(values))), axis=1)
     low, high = np.percentile(medians, (2.5, 97.5))
@@ -262,12 +266,16 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def overloads(address: Address, asked: Examples, seconds: float) -> list[dict[str, Any]]:
-    """What becomes of each sort of query when too many come."""
+    """The table rows of overload, one for each sort of query."""
     return [{"query": sort, **asyncio.run(overload(address, asked[sort], seconds))} for sort in asked]
 
 
 async def overload(address: Address, examples: Sequence[ClientQuery], seconds: float) -> dict[str, Any]:
-    """A full queue first, for what can be answered and how fast; then several times as much, twice as long."""
+    """The table row of one sort of query.
+
+    First as many clients as fill the queue show what the server can answer, and how fast. Then TIMES times as many
+    requests come, for twice as long.
+    """
     full = await load.closed_loop(address, examples, Limits().queue, seconds)
     memory: list[float] = []
     async with AsyncClient(address) as client:
@@ -287,7 +295,10 @@ async def overload(address: Address, examples: Sequence[ClientQuery], seconds: f
 
 
 def overload_row(full: Load, found: Load, memory: Sequence[float]) -> dict[str, Any]:
-    """full: with as many clients as the queue takes. memory: MB, before, meanwhile and after."""
+    """The table row of one sort of query under overload.
+
+    full: the load with as many clients as the queue takes. memory: MB before, during and after.
+    """
     n, refused = len(found.samples), found.took_ms("overloaded")
     return {
         "capacity": full.per_s,

@@ -1,19 +1,19 @@
-"""How well, and how fast, does each way to a shortlist find the document that alignment of all of them would find?
+"""How well, and how fast, does each way to make a shortlist find the document that aligning all documents would find?
 
     python -m bench.shortlist --data DIR [--set joplin|dev] [--corpus DIR] [--quick] [--json FILE] [--plot FILE]
 
 The pieces of the set, real scans and recordings of them, hide in a crowd: the takes of the training corpus
-(`bench.crowd`); without --corpus they are among themselves, where most ways find everything. Queries are fragments of
-the documents: 10, 20 and 50 s of a recording asked among the scores (A2S), one, two and four systems of a score among
-the recordings (S2A), from random places that a seed fixes.
+(`bench.crowd`). Without --corpus there is no crowd, and most ways find everything. Queries are fragments of the
+documents from random places with a fixed seed: 10, 20 and 50 s of a recording among the scores (A2S); one, two and four
+systems of a score among the recordings (S2A).
 
-R@K is the share of queries for which a document is among the first K of the shortlist: the right one (`truth`), or the
-one that aligning all documents puts first (`winner`), right or wrong. Times are milliseconds of one core a query.
+R@K is the share of queries for which a document is among the first K of the shortlist: the right document (`truth`), or
+the document that is first when all are aligned (`winner`), right or wrong. Times are ms of one core for a query.
 
 - vote: documents by the number of their snippets among the k nearest of each query snippet (`engine.search.voting`).
 - literal, tempo-robust: offset histograms of the nearest snippets, with slope 1 alone or a grid of slopes
-  (`engine.search.fingerprint`); merged: the documents of vote (k = 25) and tempo-robust in turns.
-- align all: what the ways to a shortlist have to beat in time.
+  (`engine.search.fingerprint`). merged: the documents of vote (k = 25) and tempo-robust in turns.
+- align all: no shortlist; a shortlist has to take less time.
 """
 
 import argparse
@@ -51,21 +51,21 @@ KS = (1, 5, 10, 25, 50, 100, 200)
 TICKS_MS = (1, 2, 5, 10, 20, 50, 100, 200)
 SHOWN_KS = (1, 10, 50, 200)
 ENOUGH = 0.99
-"""Recall of the winner that a shortlist should have."""
+"""Recall of the winner that a shortlist should reach."""
 ALL = "align all"
 ANY = "any"
-"""All kinds of query of a direction."""
+"""Name of all kinds of query of a direction together."""
 MARKERS = "ov^sPD*Xp"
 SEED = 0
 QUICK_PIECES = 12
 
 Ranking = NDArray[np.int64]
-"""(B,) all documents, best first."""
+"""Numbers of all documents (B,), best first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """The documents of one kind, and what finds them."""
+    """The documents of one kind, with the indexes that find them."""
 
     ids: tuple[str, ...]
     packed: Packed
@@ -75,7 +75,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortlistResult:
-    """What one way made of one query."""
+    """The result of one way to make a shortlist, for one query."""
 
     query: LabelledQuery
     way: str
@@ -107,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shown = [_for_people(row) for row in rows if row["of"] == of and row["query"] == ANY]
         print("", f"R@K of the {of}, all queries of a direction", report.table(shown), sep="\n")
     enough = enough_rows(rows)
-    print("", f"Least K with R@K >= {ENOUGH} of the winner, all queries of a direction", report.table(enough), sep="\n")
+    print(
+        "", f"Smallest K with R@K >= {ENOUGH} of the winner, all queries of a direction", report.table(enough), sep="\n"
+    )
     if options.json:
         content = {"set": options.set, "network": report.label(encoder.identity), "collection": sizes}
         report.save(options.json, environment=environment, **content, rows=rows, enough=enough)
@@ -119,20 +121,26 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--set", choices=("joplin", "dev"), default="joplin", help="joplin: validation; dev: report")
-    parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd; none: no crowd")
+    parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd (default: no crowd)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces, one fragment of each length")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--plot", type=Path, help="draw the curves there; needs matplotlib")
-    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
-    parser.add_argument("--fragments", type=int, default=2, help="of each length, from each document")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--plot", type=Path, help="draw the curves to this file; needs matplotlib")
+    parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
+    parser.add_argument(
+        "--fragments", type=int, default=2, help="number of fragments of each length from each document"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
-    parser.add_argument("--retrieval", type=Path, default=Path("runs/retrieval"), help="collections of the sets")
-    parser.add_argument("--crowd", type=Path, default=Path("runs/crowd"), help="takes, and both joined, are kept")
+    parser.add_argument(
+        "--retrieval", type=Path, default=Path("runs/retrieval"), help="folder that keeps the collections of the sets"
+    )
+    parser.add_argument(
+        "--crowd", type=Path, default=Path("runs/crowd"), help="folder that keeps the takes and the joined collections"
+    )
     return parser.parse_args(arguments)
 
 
 def gather(collection: Collection, kind: Kind) -> Candidates:
-    """The documents of one kind and what finds them, all in memory."""
+    """The documents of one kind and the indexes that find them, all in memory."""
     return Candidates(
         ids=tuple(document.id for document in collection.of_kind(kind)),
         packed=collection.packed(kind),
@@ -142,7 +150,7 @@ def gather(collection: Collection, kind: Kind) -> Candidates:
 
 
 def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[LabelledQuery]:
-    """Fragments of every length of each piece that the collection holds."""
+    """The queries: fragments of every length of each piece that the collection holds."""
     rng = np.random.default_rng(SEED)
     front_end = collection.network.front_end
     for query in queries.whole(collection, found):
@@ -159,7 +167,7 @@ def fingerprints(material: Candidates, query: Embeddings, settings: FingerprintS
 
 
 def merged(material: Candidates, query: Embeddings) -> Ranking:
-    """The documents of both rankings in turns."""
+    """The ranking that takes documents of the vote and of the tempo-robust fingerprint in turns."""
     both = fingerprints(material, query, FingerprintSettings()), vote(material, query, 25)
     places = np.stack([np.argsort(ranking) for ranking in both])
     return np.lexsort((np.argmin(places, axis=0), places.min(axis=0)))
@@ -179,7 +187,7 @@ def align_all(material: Candidates, query: Embeddings) -> Ranking:
 
 
 def answer(material: Mapping[Direction, Candidates], asked: Sequence[LabelledQuery]) -> list[ShortlistResult]:
-    """Every query by every way."""
+    """The results of every way to make a shortlist, for every query."""
     results = []
     for direction in AMONG:  # compiles kernels, loads pages
         for way in (*WAYS.values(), align_all):
@@ -199,13 +207,16 @@ def answer(material: Mapping[Direction, Candidates], asked: Sequence[LabelledQue
 def _timed(
     way: Callable[[Candidates, Embeddings], Ranking], here: Candidates, query: LabelledQuery
 ) -> tuple[Ranking, float]:
-    started = time.process_time()  # what other programs do on a shared machine is not counted
+    started = time.process_time()  # processor time: other programs on a shared machine are not counted
     ranking = way(here, query.sequence.embeddings)
     return ranking, 1000 * (time.process_time() - started)
 
 
 def quality_rows(results: Sequence[ShortlistResult]) -> list[dict[str, Any]]:
-    """R@K of truth and of winner, by direction, kind of query, and way; intervals by resampling pieces."""
+    """The table rows of quality by direction, kind of query and way: R@K of the truth and of the winner.
+
+    Intervals come from resampling pieces.
+    """
     groups: dict[tuple[Direction, str, str], list[ShortlistResult]] = defaultdict(list)
     for result in results:
         for form in (result.query.form, ANY):
@@ -224,7 +235,7 @@ def quality_rows(results: Sequence[ShortlistResult]) -> list[dict[str, Any]]:
 
 
 def enough_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The shortest list of each way that holds the winner often enough, over all kinds of query of a direction."""
+    """The table rows with the shortest list of each way that reaches ENOUGH, over all kinds of query of a direction."""
     return [
         {"direction": row["direction"], "way": row["way"], "ms": row["ms"], "K": _least_k(row)}
         for row in rows
@@ -242,7 +253,7 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A picture of how often the winner is held: by the length of the shortlist, and of ten documents by time."""
+    """Draws the recall of the winner by length of the shortlist, and the recall of ten documents by time."""
     import matplotlib
 
     matplotlib.use("Agg")

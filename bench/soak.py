@@ -1,14 +1,14 @@
-"""Does a server that runs on and on grow? Twenty minutes of mixed traffic, and what it holds each second.
+"""Does a server that runs for long grow? Its memory, files and threads, each second of 20 minutes of mixed traffic.
 
     python -m bench.soak [--minutes 20] [--data DIR] [--collection DIR] [--json FILE] [--plot FILE]
 
-A server process on a copy of a collection (both forms of the dev pieces; random snippets if there are no data), and all
-that `bench.lib.traffic` does to it, at a pace that keeps the server and its workers at 40 % of one core (--load). Each
-second, of the server: its memory and that of its workers, files, threads, readers of its LMDB file, connections and
-requests in flight. --quick: one minute. A second or so after the end of all traffic it is looked at once more.
+A server process runs on a copy of a collection: both forms of the dev pieces, or random snippets if there are no data.
+The traffic is that of `bench.lib.traffic`, at a pace that keeps the server and its workers at 40 % of one core
+(--load). Measured each second: memory of the server and of its workers, open files, threads, readers of its LMDB file,
+connections and requests in flight; and once more, a second or so after all traffic has ended. --quick: one minute.
 
-`slope` is that of a straight line through all but the first fifth of the time, a minute; `first` and `last` are medians
-of the first and last tenth of the rest.
+`slope` is the slope per minute of a straight line through all but the first fifth of the time. `first` and `last` are
+medians of the first and the last tenth of the rest.
 """
 
 import argparse
@@ -43,7 +43,7 @@ WARM_UP = 0.2
 SNIPPETS = 40_000
 REST_S = 2.0
 PACES = 0.1, 100.0
-"""Least and most that pauses are multiplied by to keep the load."""
+"""Smallest and largest factor for the pauses that keeps the load."""
 MEASURES = (
     "server, MB",
     "workers, MB",
@@ -57,7 +57,7 @@ MEASURES = (
 )
 
 Look = dict[str, float]
-"""What was seen: the minute, and each of MEASURES."""
+"""One observation of the server: the minute, and the value of each of MEASURES."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logged = logged_rows(log)
     growth, outcomes = growth_rows(looks), outcome_rows(traffic.outcomes, traffic.actors)
     print("", f"{options.minutes:g} minutes, {len(looks)} looks", report.table(growth), sep="\n")
-    print("", "What came of what was done", report.table(outcomes), sep="\n")
-    print("", "Warnings and worse that the server logged", report.table(logged), sep="\n")
+    print("", "Outcomes by actor", report.table(outcomes), sep="\n")
+    print("", "Warnings and errors in the log of the server", report.table(logged), sep="\n")
     unexpected = sum(row["unexpected"] for row in outcomes)
     print(f"\n{sum(row['n'] for row in outcomes)} things done, {unexpected} with an outcome that was not expected")
     if options.json:
@@ -92,23 +92,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, help="of traffic (default: 20)")
-    parser.add_argument("--load", type=float, default=40.0, metavar="PERCENT", help="of one core (default: 40)")
+    parser.add_argument("--minutes", type=float, help="length of the traffic (default: 20)")
+    parser.add_argument(
+        "--load",
+        type=float,
+        default=40.0,
+        metavar="PERCENT",
+        help="load that the pace keeps, in per cent of one core (default: 40)",
+    )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    parser.add_argument("--collection", type=Path, help="in place of that of the dev pieces; it is copied")
+    parser.add_argument("--collection", type=Path, help="collection to copy and serve (default: the dev pieces)")
     parser.add_argument("--quick", action="store_true", help="one minute, few random snippets and synthesised files")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--plot", type=Path, help="draw them there; needs matplotlib")
-    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--plot", type=Path, help="draw the measures to this file; needs matplotlib")
+    parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
-    parser.add_argument("--retrieval", type=Path, default=Path("runs/retrieval"), help="collections of the sets")
+    parser.add_argument(
+        "--retrieval", type=Path, default=Path("runs/retrieval"), help="folder that keeps the collections of the sets"
+    )
     options = parser.parse_args(arguments)
     options.minutes = options.minutes or (0.75 if options.quick else 20.0)
     return options
 
 
 def _prepared(options: argparse.Namespace, encoder: Encoder, folder: Path) -> tuple[load.Examples, Path]:
-    """What is asked, and a copy of the collection."""
+    """The example queries, and a copy of the collection."""
     found, work, copy = [], options.retrieval / "dev", folder / "collection"
     if not options.quick:
         with suppress(FileNotFoundError):
@@ -128,9 +136,9 @@ def _prepared(options: argparse.Namespace, encoder: Encoder, folder: Path) -> tu
 
 
 async def soak(server: Served, path: Path, traffic: Traffic, minutes: float, share: float) -> list[Look]:
-    """A look each second while there is traffic, and one when there is none any more.
+    """The observations: one each second while there is traffic, and one after the traffic has ended.
 
-    path: of the collection. share: of one core, which the pace of the traffic keeps.
+    path: the collection. share: share of one core that the pace of the traffic keeps busy.
     """
     looks: list[Look] = []
     started, before, busy = time.monotonic(), (time.monotonic(), _cpu_s(server.pid)), share
@@ -147,7 +155,7 @@ async def soak(server: Served, path: Path, traffic: Traffic, minutes: float, sha
             running.cancel()
             ended = (await asyncio.gather(running, return_exceptions=True))[0]
             if not isinstance(ended, asyncio.CancelledError):
-                raise RuntimeError("the traffic broke off") from ended
+                raise RuntimeError("the traffic ended early") from ended
             await asyncio.sleep(REST_S)
             looks.append({"minute": minutes, **await _look(server, store, client), "load, %": 0.0})
     return looks
@@ -169,7 +177,7 @@ async def _look(server: Served, store: Any, client: AsyncClient) -> Look:
 
 
 def _memory_mb(pid: int) -> float:
-    """Resident; 0 of a process that is gone."""
+    """Resident memory of a process in MB; 0 if the process is gone."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except OSError:
@@ -177,16 +185,16 @@ def _memory_mb(pid: int) -> float:
 
 
 def _children(pid: int) -> list[int]:
-    """The processes that a process has started, whichever of its threads did."""
+    """The processes that any thread of a process has started."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(OSError):  # a thread that has ended meanwhile
+        with suppress(OSError):  # the thread has ended meanwhile
             found += map(int, (task / "children").read_text().split())
     return found
 
 
 def _cpu_s(pid: int) -> float:
-    """Processor time of a process and those it has started, the ended ones included."""
+    """Processor time in seconds of a process and of its children, ended ones included."""
     ticks = 0
     for one in (pid, *_children(pid)):
         with suppress(OSError):
@@ -194,11 +202,11 @@ def _cpu_s(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-# --- what is told -----------------------------------------------------------------------------------------------------
+# --- tables and pictures ----------------------------------------------------------------------------------------------
 
 
 def growth_rows(looks: Sequence[Look]) -> list[dict[str, Any]]:
-    """How each measure went; the last look is the one at rest."""
+    """The table rows, one for each measure. The last observation is the one at rest."""
     *looks, rest = looks
     warm = [look for look in looks if look["minute"] >= WARM_UP * looks[-1]["minute"]]
     tenth = max(1, len(warm) // 10)
@@ -221,18 +229,18 @@ def growth_rows(looks: Sequence[Look]) -> list[dict[str, Any]]:
 
 
 def outcome_rows(outcomes: Mapping[tuple[str, str], int], actors: Mapping[str, Actor]) -> list[dict[str, Any]]:
-    """What came of what each actor did."""
+    """The table rows of outcomes, one for each actor."""
     rows = []
     for name, actor in actors.items():
         mine = {outcome: count for (who, outcome), count in sorted(outcomes.items()) if who == name}
         unexpected = sum(count for outcome, count in mine.items() if outcome not in actor.expected)
-        told = ", ".join(f"{outcome} {count}" for outcome, count in mine.items())
-        rows.append({"what": name, "n": sum(mine.values()), "unexpected": unexpected, "outcomes": told})
+        counts = ", ".join(f"{outcome} {count}" for outcome, count in mine.items())
+        rows.append({"what": name, "n": sum(mine.values()), "unexpected": unexpected, "outcomes": counts})
     return rows
 
 
 def logged_rows(log: Path) -> list[dict[str, Any]]:
-    """Warnings, errors, and what is no log line at all: how often what was told, whatever its numbers."""
+    """The table rows of the log: how often each warning, error and unformatted line occurs, whatever its numbers."""
     counts: Counter[tuple[str, str]] = Counter()
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
@@ -245,7 +253,7 @@ def logged_rows(log: Path) -> list[dict[str, Any]]:
 
 
 def draw(looks: Sequence[Look], path: Path) -> None:
-    """A picture of all measures against time."""
+    """Draws all measures against time."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,16 +1,17 @@
-"""How much of a recording has to be heard until the server is sure what it is, and right?
+"""How many seconds of a recording does the server need until it is sure of the right score?
 
     python -m bench.streaming --data DIR [--collection DIR] [--quick] [--json FILE] [--plot FILE]
 
-The recordings of the dev pieces are heard as they would be played, half a second at a time, from their beginning and
-from a random place that a seed fixes, for up to 90 s, and after each push the matches among the scores are told, with
-their confidence, by the code that answers `stream.push` (`server.answering`), without the socket; some are played
-through the socket too, and have to get the same. It takes about six minutes; --quick, of 12 pieces and 30 s, under one.
+The recordings of the dev pieces are pushed half a second at a time, as they would be played, for up to 90 s: once from
+the beginning and once from a random place with a fixed seed. After each push, the code that answers `stream.push`
+(`server.answering`) returns the best matches among the scores with their confidence. It runs without a socket. A few
+recordings also go through a socket, where the answers have to be the same. A run takes about six minutes. With --quick,
+12 pieces and 30 s, it takes less than one.
 
-Heard means the seconds from where the playing begins. `first`: until the right score is ranked first with a confidence
-of .9 or more. `for good`: until it is so and stays so to the end of what was heard. `never`: the share in which that
-did not happen; it counts as later than all others, and a quantile that falls there is blank. `wrong before`: the share
-in which another score had .9 before. Intervals by resampling pieces.
+Seconds are counted from the start of playing. `first`: until the right score is first with a confidence of .9 or more.
+`for good`: until that is so for the rest of the recording. `never`: the share in which that does not happen; it counts
+as later than all others, and a quantile that falls there is blank. `wrong before`: the share in which another score
+reaches .9 earlier. Intervals come from resampling pieces.
 """
 
 import argparse
@@ -47,41 +48,41 @@ SURE = 0.9
 PUSH_S = 0.5
 STARTS = ("beginning", "random place")
 TOGETHER = 16
-"""Recordings that are heard at once, as the server batches them."""
+"""Number of recordings that are pushed at the same time, as the server batches them."""
 CHECKED = 3
-"""Played through the socket too."""
+"""Number of takes that also go through the socket."""
 WANTED = Wanted(among="score", method="refine", top=1, path=False)
 SEED, DRAWS = 0, 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayedExcerpt:
-    """What is played."""
+    """A part of a recording that is pushed to the server."""
 
     piece: Piece
     start: str
-    """One of STARTS."""
+    """Where the excerpt starts: one of STARTS."""
     samples: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What was said after a push."""
+class BestMatch:
+    """The best match after a push."""
 
     heard_s: float
     id: str
-    """Of the best match; empty: there was none."""
+    """Id of the score; empty if there is no match."""
     confidence: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What became of a take."""
+    """When the right score of a take was found."""
 
     piece: str
     start: str
     seconds: dict[str, float]
-    """By what they are counted until, `first` or `for good`; infinite: never."""
+    """Seconds until the right score was found `first` and `for good`; infinite if never."""
     wrong_before: bool
 
 
@@ -98,22 +99,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(report.heading(environment))
     takes = [take for piece in found for take in takes_of(piece, work, options.longest)]
     shelf = Shelf(path, engine)
-    told, push_ms = hear(takes, shelf, encoder)
+    answers, push_ms = hear(takes, shelf, encoder)
     shelf.close()
-    heard = [judged(take, one) for take, one in zip(takes, told, strict=True)]
-    socket = asyncio.run(through_socket(takes[:CHECKED], told[:CHECKED], path, engine))
+    heard = [judged(take, one) for take, one in zip(takes, answers, strict=True)]
+    socket = asyncio.run(through_socket(takes[:CHECKED], answers[:CHECKED], path, engine))
     rows = rows_of(heard)
     print("", f"Seconds heard until the right score is first with {SURE:g}, of {path}", sep="\n")
     print(report.table([report.with_intervals(row) for row in rows]))
     print("", f"{TOGETHER} recordings at once, without the socket", report.table([push_ms]), sep="\n")
     print("", "One at a time, through the socket", report.table([socket]), sep="\n")
     if options.json:
-        takes_told = [
+        results = [
             asdict(one) | {"seconds": {name: _finite(value) for name, value in one.seconds.items()}} for one in heard
         ]
         content = {"network": report.label(encoder.identity), "sure": SURE, "longest_s": options.longest}
         report.save(
-            options.json, environment=environment, **content, rows=rows, pushes=push_ms, socket=socket, takes=takes_told
+            options.json, environment=environment, **content, rows=rows, pushes=push_ms, socket=socket, takes=results
         )
     if options.plot:
         draw(heard, options.longest, options.plot)
@@ -122,21 +123,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
-    parser.add_argument("--collection", type=Path, help="searched in place of that of the pieces; holds their scores")
+    parser.add_argument("--collection", type=Path, help="collection to search, which holds the scores of the pieces")
     parser.add_argument("--quick", action="store_true", help="12 pieces, 30 s of each")
-    parser.add_argument("--json", type=Path, help="write all figures there")
-    parser.add_argument("--plot", type=Path, help="draw the distribution there; needs matplotlib")
-    parser.add_argument("--weights", type=Path, help="another network than the shipped one")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--plot", type=Path, help="draw the distribution to this file; needs matplotlib")
+    parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
     parser.add_argument("--longest", type=float, help="seconds heard of each recording (default: 90)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
-    parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="recordings and collections are kept")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
+    )
     options = parser.parse_args(arguments)
     options.longest = options.longest or (30.0 if options.quick else 90.0)
     return options
 
 
 def takes_of(piece: Piece, work: Path, longest_s: float) -> list[PlayedExcerpt]:
-    """Of the recording of a piece, as much from each start."""
+    """The takes of a piece: a part of its recording from each of STARTS, at most `longest_s` long."""
     samples, rate = soundfile.read(pieces.recording(piece, work).path, dtype="float32")
     assert rate == SAMPLE_RATE
     count = int(longest_s * rate)
@@ -148,14 +151,16 @@ def takes_of(piece: Piece, work: Path, longest_s: float) -> list[PlayedExcerpt]:
     ]
 
 
-def hear(takes: Sequence[PlayedExcerpt], shelf: Shelf, encoder: Encoder) -> tuple[list[list[Told]], dict[str, float]]:
-    """What was told of each take, push by push; and the milliseconds a push, of all and of the last tenth."""
+def hear(
+    takes: Sequence[PlayedExcerpt], shelf: Shelf, encoder: Encoder
+) -> tuple[list[list[BestMatch]], dict[str, float]]:
+    """The best matches of each take, push by push, and the milliseconds of a push: of all, and of the last tenth."""
     answering = Answering(shelf, encoder)
-    told: list[list[Told]] = []
+    answers: list[list[BestMatch]] = []
     times: list[tuple[float, float]] = []
     for some in tqdm(_groups(takes), desc="hearing", unit=f"{TOGETHER} takes", disable=None, dynamic_ncols=True):
         streams = [_stream(encoder) for _ in some]
-        found: list[list[Told]] = [[] for _ in some]
+        found: list[list[BestMatch]] = [[] for _ in some]
         longest = max(len(take.samples) for take in some)
         for at in range(0, longest, _push_samples()):
             going = [i for i, take in enumerate(some) if at < len(take.samples)]
@@ -168,10 +173,10 @@ def hear(takes: Sequence[PlayedExcerpt], shelf: Shelf, encoder: Encoder) -> tupl
             replies = answering(asked)
             times.append((at / longest, 1000 * (time.perf_counter() - started) / len(asked)))
             for i, reply in zip(going, replies, strict=True):
-                found[i].append(_told(reply.result))
-        told += found
+                found[i].append(_best_match(reply.result))
+        answers += found
     last = [ms for share, ms in times if share >= 0.9]
-    return told, {"ms a push": float(np.median([ms for _, ms in times])), "at the end": float(np.median(last))}
+    return answers, {"ms a push": float(np.median([ms for _, ms in times])), "at the end": float(np.median(last))}
 
 
 def _groups(takes: Sequence[PlayedExcerpt]) -> list[Sequence[PlayedExcerpt]]:
@@ -186,18 +191,18 @@ def _stream(encoder: Encoder) -> LiveRecording:
     return LiveRecording(OpenStream(rate=SAMPLE_RATE, wanted=WANTED), encoder.identity.front_end, Limits().stream_s)
 
 
-def _told(result: dict[str, Any]) -> Told:
+def _best_match(result: dict[str, Any]) -> BestMatch:
     best: dict[str, Any] = next(iter(result["matches"]), {})
-    return Told(heard_s=result["heard_s"], id=best.get("id", ""), confidence=best.get("confidence") or 0.0)
+    return BestMatch(heard_s=result["heard_s"], id=best.get("id", ""), confidence=best.get("confidence") or 0.0)
 
 
-def judged(take: PlayedExcerpt, told: Sequence[Told]) -> Heard:
-    """When the right score was found, as the module defines it."""
-    right = [one.id == take.piece.id and one.confidence >= SURE for one in told]
-    wrong = [one.id != take.piece.id and one.confidence >= SURE for one in told]
+def judged(take: PlayedExcerpt, answers: Sequence[BestMatch]) -> Heard:
+    """When the right score of a take was found; the module's docstring defines it."""
+    right = [one.id == take.piece.id and one.confidence >= SURE for one in answers]
+    wrong = [one.id != take.piece.id and one.confidence >= SURE for one in answers]
     first = right.index(True) if any(right) else len(right)
     for_good = len(right) - (right[::-1].index(False) if not all(right) else len(right))
-    times = [*(one.heard_s for one in told), np.inf]
+    times = [*(one.heard_s for one in answers), np.inf]
     return Heard(
         piece=take.piece.id,
         start=take.start,
@@ -208,23 +213,26 @@ def judged(take: PlayedExcerpt, told: Sequence[Told]) -> Heard:
 
 async def through_socket(
     takes: Iterable[PlayedExcerpt],
-    told: Iterable[Sequence[Told]],
+    answers: Iterable[Sequence[BestMatch]],
     path: Path,
     engine: Engine,
 ) -> dict[str, float]:
-    """How many answers a server gave one client, how many differ from those told, and how fast the last ones came."""
+    """Compares a server's answers to one client with the expected ones.
+
+    Returns the number of answers, how many differ, and the milliseconds of a push near the end.
+    """
     differ = count = 0
     times_ms: list[float] = []
     async with (
         serving(path, engine, ServerSettings()) as server,
         AsyncClient(await server.listen(Address(port=0))) as client,
     ):
-        for take, expected in zip(takes, told, strict=True):
+        for take, expected in zip(takes, answers, strict=True):
             stream = await client.stream(SAMPLE_RATE, among="score", top=1)
             for number, one in enumerate(expected):
                 part = take.samples[number * _push_samples() : (number + 1) * _push_samples()]
                 started = time.perf_counter()
-                got = _told(await stream.push(part))
+                got = _best_match(await stream.push(part))
                 count += 1
                 differ += got.id != one.id or abs(got.confidence - one.confidence) > 1e-3
                 if number >= 0.9 * len(expected):
@@ -234,7 +242,7 @@ async def through_socket(
 
 
 def rows_of(heard: Sequence[Heard]) -> list[dict[str, Any]]:
-    """Median, 90th percentile and share never, of each start and way of counting."""
+    """The table rows, one for each start and way of counting: median, 90th percentile, and share of never."""
     rows = []
     for start in STARTS:
         mine = [one for one in heard if one.start == start]
@@ -259,7 +267,7 @@ def rows_of(heard: Sequence[Heard]) -> list[dict[str, Any]]:
 
 
 def _quantile(seconds: NDArray[np.float64], share: float) -> float | None:
-    """One of the values; None: never."""
+    """The quantile of the seconds, one of the values; None for never."""
     return _finite(float(np.percentile(seconds, 100 * share, method="inverted_cdf")))
 
 
@@ -268,14 +276,14 @@ def _finite(value: float) -> float | None:
 
 
 def _interval(seconds: NDArray[np.float64], share: float) -> tuple[float | None, float | None]:
-    """Where the quantile lies, with 95 % confidence."""
+    """The 95 % interval of the quantile, by resampling."""
     drawn = np.random.default_rng(SEED).choice(seconds, (DRAWS, len(seconds)))
     quantiles = np.percentile(drawn, 100 * share, axis=1, method="inverted_cdf")
     return _quantile(quantiles, 0.025), _quantile(quantiles, 0.975)
 
 
 def draw(heard: Sequence[Heard], longest_s: float, path: Path) -> None:
-    """A picture of the share found by the seconds heard."""
+    """Draws the share of takes that are found against the seconds heard."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""How well are systems found on engraved pages and on real scans, and what does it cost? Precision and recall.
+"""How well, and how fast, are systems found on engraved pages and on real scans? Precision and recall.
 
     python -m bench.systems [--data DIR] [--quick] [--json FILE] [--draw DIR]
     python -m bench.systems --explain PAGE [--draw DIR]
@@ -34,7 +34,7 @@ QUICK_PAGES = 20
 
 @dataclass(slots=True)
 class Tally:
-    """Counts over the pages of one set."""
+    """The counts over the pages of one set."""
 
     pages: int = 0
     systems: int = 0
@@ -54,7 +54,10 @@ class Tally:
 
 
 def matches(found: list[Rows], true: list[Rows]) -> int:
-    """How many pairs of found and true systems overlap by MIN_IOU; above 0.5 no two can claim the same one."""
+    """The number of pairs of found and true systems that overlap by MIN_IOU.
+
+    Above 0.5, no two systems can overlap with the same third one by so much.
+    """
     left = list(true)
     for rows in found:
         best = max(left, key=lambda other: iou(rows, other), default=None)
@@ -107,19 +110,19 @@ def explain_file(file: Path, folder: Path) -> None:
         picture = folder / f"{file.stem}-{number:02}-explained.png"
         cv2.imwrite(str(picture), pictures.explained(page, explanation))
         print(f"{file}, page {number}: {len(explanation.systems)} systems, drawn in {picture}")
-        for line in pictures.told(explanation):
+        for line in pictures.described(explanation):
             print(f"  {line}")
 
 
 def main() -> None:
-    """Measure every set there is and print a line for each."""
+    """Measures every set that exists, and prints a line for each."""
     process.prepare()
     parser = argparse.ArgumentParser(prog="python -m bench.systems", description="Precision and recall of systems.")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets (default: data)")
     parser.add_argument("--quick", action="store_true", help=f"about {QUICK_PAGES} pages of each set")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     parser.add_argument("--draw", type=Path, help="write each page with its systems boxed into this folder")
-    parser.add_argument("--explain", type=Path, metavar="PAGE", help="say why this page has the systems it has")
+    parser.add_argument("--explain", type=Path, metavar="PAGE", help="explain the detection on this page")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     if args.explain is not None:

@@ -1,11 +1,12 @@
-"""How do people play, and does the training corpus? Tempo, togetherness and loudness, of real playing and of ours.
+"""Does the training corpus play as people do? Tempo, togetherness and loudness of real and of synthetic performances.
 
     python -m bench.tempo --data DIR [--quick] [--json FILE]
 
 Real: the performances of val_asap, by `measure_times.csv` and their MIDI files. Synthetic: the same scores played in
-random styles of `indexer.synthesis.perform`, measured in the same way. A measure's tempo is its length in quarters over
-its seconds, as a logarithm about the performance's median: 0.1 is ten per cent faster. The first and the last measure
-are left out, whose times are not those of bars. Each row shows the 10th, 50th and 90th percentile over performances.
+random styles of `indexer.synthesis.perform`, measured in the same way. The tempo of a measure is its length in quarters
+divided by its seconds. It is given as a logarithm relative to the performance's median: 0.1 is ten per cent faster. The
+first and the last measure are left out, because their times are not those of whole bars. Each row shows the 10th, 50th
+and 90th percentile over performances.
 """
 
 import argparse
@@ -31,42 +32,42 @@ from indexer.synthesis.engrave import ScoreNotes
 from indexer.synthesis.perform import perform, random_style
 
 SYNTHETIC_EACH = 3
-"""Synthetic performances for each real one."""
+"""Number of synthetic performances for each real one."""
 SECTION_MEASURES = 17
-"""Tempo that a running median over so many measures follows is the section's; the rest is local."""
+"""Measures of the running median that is the tempo of a section. The rest of the tempo is local."""
 MIN_MEASURE_S = 0.05
-"""Below it the times of a measure are gaps of their annotation."""
+"""Measures shorter than this are gaps of the annotation."""
 TOGETHER_S = 0.035
-"""Notes that follow one another within this time are one chord."""
+"""Largest time between successive notes of one chord."""
 PERCENTILES = (10, 50, 90)
 
 Floats = NDArray[np.float64]
 
 
 Note = tuple[float, float, int]
-"""Onset in its measure and duration, in quarters, and MIDI pitch."""
+"""A note: onset in its measure and duration, both in quarters, and MIDI pitch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreMeasure:
-    """One measure of a score."""
+    """A measure of a score."""
 
     quarters: float
     notes: list[Note]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """One performance as it is measured."""
+class TimedPerformance:
+    """The times and velocities of one performance."""
 
     measure_quarters: Floats
-    """(m,) length of each measure visited, in the order of playing."""
+    """(m,) length of each visited measure in quarters, in the order of playing."""
     measure_s: Floats
-    """(m,) how long it took."""
+    """(m,) length of each visited measure in seconds."""
     onset_s: Floats
-    """(n,)"""
+    """(n,) onset of each note."""
     velocity: Floats
-    """(n,)"""
+    """(n,) MIDI velocity of each note."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,17 +78,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     paths = {row["performance"]: options.data / row["path"] for row in _rows(folder / "performances.csv")}
     chosen = list(itertools.islice(visits.items(), 6 if options.quick else None))
     rng = np.random.default_rng(0)
-    real: dict[str, list[Played]] = defaultdict(list)
-    synthetic: list[Played] = []
+    real: dict[str, list[TimedPerformance]] = defaultdict(list)
+    synthetic: list[TimedPerformance] = []
     for (piece, name), rows in tqdm(chosen, unit="performance", disable=None):
         measures = read_measures(gzip.decompress((folder / f"{piece}.musicxml.gz").read_bytes()))
         if any(int(row["measure"]) not in measures for row in rows):
-            print(f"left out, for its measures are not numbered as its score's: {name}")
+            print(f"left out, because its measures are numbered differently from its score's: {name}")
             continue
         visited = [measures[int(row["measure"])] for row in rows]
         onset, velocity = midi_notes(paths[name].read_bytes())
         real[piece].append(
-            Played(
+            TimedPerformance(
                 measure_quarters=np.array([measure.quarters for measure in visited]),
                 measure_s=np.array([float(row["t1"]) - float(row["t0"]) for row in rows]),
                 onset_s=onset,
@@ -110,7 +111,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--quick", action="store_true", help="six real performances")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args(arguments)
 
 
@@ -120,7 +121,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def measure_visits(path: Path) -> dict[tuple[str, str], list[dict[str, str]]]:
-    """The rows of each (piece, performance), in the order of playing."""
+    """The rows of the file by (piece, performance), in the order of playing."""
     visits: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for row in _rows(path):
         visits[row["piece"], row["performance"]].append(row)
@@ -130,7 +131,7 @@ def measure_visits(path: Path) -> dict[tuple[str, str], list[dict[str, str]]]:
 def read_measures(score: bytes) -> dict[int, ScoreMeasure]:
     """The measures of a MusicXML score, numbered from 1, or from 0 if the first is an upbeat called 0.
 
-    Grace notes are left out, and what ties prolong counts once.
+    Grace notes are left out. Tied notes count as one.
     """
     found = ET.fromstring(score).findall("part[1]/measure")
     first = 0 if found and found[0].get("number") == "0" else 1
@@ -160,7 +161,7 @@ def _midi_pitch(pitch: ET.Element) -> int:
 
 
 def midi_notes(midi: bytes) -> tuple[Floats, Floats]:
-    """Onset in seconds and velocity of each note, in order."""
+    """The onset in seconds and the velocity of each note of a MIDI file, in order."""
     seconds, notes = 0.0, []
     for message in mido.MidiFile(file=io.BytesIO(midi)):
         seconds += message.time
@@ -170,8 +171,8 @@ def midi_notes(midi: bytes) -> tuple[Floats, Floats]:
     return onset, velocity
 
 
-def play(measures: Sequence[ScoreMeasure], rng: np.random.Generator) -> Played:
-    """The measures, in the order given, in a random style."""
+def play(measures: Sequence[ScoreMeasure], rng: np.random.Generator) -> TimedPerformance:
+    """A performance of the measures, in the given order, in a random style."""
     edges = np.concatenate([[0.0], np.cumsum([measure.quarters for measure in measures])])
     table = np.array(
         sorted(
@@ -185,7 +186,7 @@ def play(measures: Sequence[ScoreMeasure], rng: np.random.Generator) -> Played:
     )
     performance = perform(notes, random_style(notes, rng), rng)
     edges = edges[edges <= performance.beat_quarter[-1]]  # rests at the end are not performed
-    return Played(
+    return TimedPerformance(
         measure_quarters=np.diff(edges),
         measure_s=np.diff(performance.seconds_at(edges)),
         onset_s=np.sort(performance.onset_s),
@@ -193,8 +194,8 @@ def play(measures: Sequence[ScoreMeasure], rng: np.random.Generator) -> Played:
     )
 
 
-def statistics(played: Played) -> dict[str, float]:
-    """What is told of one performance, by the name of its row."""
+def statistics(played: TimedPerformance) -> dict[str, float]:
+    """The statistics of one performance, by the name of their row."""
     tempo = log_tempo(played.measure_quarters, played.measure_s)
     half = SECTION_MEASURES // 2
     section = np.array([np.nanmedian(tempo[max(0, i - half) : i + half + 1]) for i in range(len(tempo))])
@@ -217,14 +218,14 @@ def statistics(played: Played) -> dict[str, float]:
 
 
 def log_tempo(quarters: Floats, seconds: Floats) -> Floats:
-    """(m - 2,) logarithm of each inner measure's tempo about their median; NaN where it is not known."""
+    """The logarithm of each inner measure's tempo relative to their median: (m - 2,), NaN where unknown."""
     known = (quarters > 0) & (seconds > MIN_MEASURE_S)
     tempo = np.log(np.where(known, quarters, np.nan) / np.where(known, seconds, np.nan))[1:-1]
     return np.asarray(tempo - np.nanmedian(tempo), np.float64)
 
 
-def players_spread(pieces: Iterable[list[Played]]) -> float:
-    """Standard deviation of the logarithm of overall tempo between performances of one piece; NaN for want of any."""
+def players_spread(pieces: Iterable[list[TimedPerformance]]) -> float:
+    """The standard deviation of the logarithm of overall tempo between performances of one piece; NaN if unknown."""
     gaps: list[float] = []
     for performances in pieces:
         overall = [np.log(one.measure_quarters.sum() / one.measure_s.sum()) for one in performances]
@@ -233,7 +234,7 @@ def players_spread(pieces: Iterable[list[Played]]) -> float:
 
 
 def compare(real: Sequence[Mapping[str, float]], synthetic: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """A row for each statistic, its percentiles over both."""
+    """The table rows, one for each statistic: its percentiles over real and over synthetic performances."""
     rows = []
     for name in real[0]:
         row: dict[str, Any] = {"statistic": name}
@@ -255,7 +256,7 @@ def _autocorrelation(tempo: Floats, lag: int) -> float:
 
 
 def _memory(tempo: Floats) -> int:
-    """After how many measures the autocorrelation has fallen below 1/e."""
+    """The number of measures after which the autocorrelation of the tempo is below 1/e."""
     lags = range(1, len(tempo) // 2)
     return next((lag for lag in lags if _autocorrelation(tempo, lag) < np.exp(-1)), len(tempo) // 2)
 

@@ -1,1 +1,1 @@
-"""What the programs of `bench/` share."""
+"""Modules that the programs of `bench/` share."""

@@ -1,4 +1,4 @@
-"""How well a score tells what is so from what is not, and how true a probability is."""
+"""Measures of scores that separate positives from negatives, and of calibrated probabilities."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,11 @@ def false_alarms(scores: Numbers, positive: Truths, detection: float = 0.95) -> 
 
 
 def calibration_error(probabilities: Numbers, true: Truths) -> float:
-    """Expected calibration error over BINS bins of equally many."""
+    """Expected calibration error over BINS bins with equal numbers of values."""
     return float(sum(abs(p - share) * n for p, share, n in bins(probabilities, true)) / len(true))
 
 
 def bins(probabilities: Numbers, true: Truths) -> list[tuple[float, float, int]]:
-    """Mean probability, share of what is true, and how many, of each of BINS bins."""
+    """The mean probability, the share that is true, and the number of values, for each of BINS bins."""
     parts = np.array_split(np.argsort(probabilities, kind="stable"), BINS)
     return [(float(probabilities[i].mean()), float(true[i].mean()), len(i)) for i in parts if len(i)]

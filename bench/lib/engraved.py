@@ -27,7 +27,7 @@ class Known:
 
 
 def pages(*, degraded: bool, every: int = 1, jobs: int = 2) -> Iterator[Known]:
-    """The pages of every `every`-th piece of the demo, in layouts that a seed fixes; pieces that fail are left out."""
+    """The pages of every `every`-th piece of the demo, in layouts with a fixed seed; pieces that fail are left out."""
     work = partial(_pages, folder=corpus(), degraded=degraded)
     for _, made in each(work, PIECES[::every], jobs=jobs, expected=(EngravingError,)):
         if not isinstance(made, Failure):
@@ -35,7 +35,7 @@ def pages(*, degraded: bool, every: int = 1, jobs: int = 2) -> Iterator[Known]:
 
 
 def _pages(piece: DemoPiece, *, folder: Path, degraded: bool) -> list[Known]:
-    """Runs in a worker: Verovio may crash."""
+    """The pages of one piece. Runs in a worker process, because Verovio may crash."""
     rng = np.random.default_rng(zlib.crc32(piece.id.encode()))
     mei = two_staves(folder / piece.file, piece.staves, piece.bars, title=piece.title, composer=piece.composer)
     with tempfile.TemporaryDirectory() as scratch:
@@ -55,7 +55,7 @@ def _known(name: str, page: EngravedPage, staff_space_px: float, rng: np.random.
         return Known(name=name, page=page.image, systems=rows)
     scan = degrade_page(page.image, staff_space_px, rng)
     width = page.image.shape[1]
-    # Skew and bend move a system up or down as a whole; its height at mid-length stays.
+    # Skew and bend move a system up or down as a whole. Its height at the middle of its length does not change.
     middles = np.array([[(s.box.x0 + s.box.x1) / 2 * width, (s.box.y0 + s.box.y1) / 2 * width] for s in page.systems])
     moved = (scan.warp(middles.reshape(-1, 2))[:, 1] - middles.reshape(-1, 2)[:, 1]) / width
     return Known(

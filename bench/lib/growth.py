@@ -1,4 +1,4 @@
-"""A collection that grows: some real pieces, and more and more made documents (`made_documents`) round them."""
+"""A collection that grows: some real pieces, and more and more made documents (`made_documents`)."""
 
 import functools
 import time
@@ -17,19 +17,19 @@ from engine.workers import Failure, each
 from indexer.ingest import LoadEncoder, worker_encoder
 
 BLOCK = 128
-"""Documents made at a time."""
+"""Number of documents that a worker makes at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """What it took to grow to some size."""
+    """The snippets that were added to a collection, and the time that took."""
 
     snippets: int
-    """Added."""
+    """Number of snippets added."""
     made_s: float
-    """Making and storing them."""
+    """Seconds to make and store the snippets."""
     commit_s: float
-    """Putting them in force, their indexes included."""
+    """Seconds to commit the snippets, with their indexes."""
 
 
 def grow(
@@ -41,10 +41,10 @@ def grow(
     *,
     jobs: int,
 ) -> Growth:
-    """Adds made documents to the collection at `path` until it holds so many snippets of each kind, and commits.
+    """Adds made documents to the collection at `path` until it holds `snippets` snippets of each kind, and commits.
 
-    A new collection gets the real pieces first. It always holds the same documents in the same order, whatever sizes it
-    had in between.
+    A new collection gets the real pieces first. A collection of a size always holds the same documents in the same
+    order, whatever sizes it had before.
     """
     started = time.perf_counter()
     with CollectionWriter(path, load().identity, threads=jobs) as writer:
@@ -68,7 +68,7 @@ def grow(
 
 
 def count_for(source: DistractorSource, first: int, snippets: int) -> int:
-    """How many made documents, from number `first` on, it takes to have so many snippets."""
+    """The number of made documents, from number `first` on, that have `snippets` snippets together."""
     count, total = 0, 0
     while total < snippets:
         total += made_documents.length(source, first + count)
@@ -79,7 +79,7 @@ def count_for(source: DistractorSource, first: int, snippets: int) -> int:
 def _made(
     source: DistractorSource, first: int, last: int, load: LoadEncoder, jobs: int
 ) -> Iterator[tuple[Document, SnippetSequence]]:
-    """Made documents first..last - 1, in order, from so many processes."""
+    """The made documents first..last - 1, in order, made by `jobs` processes."""
     blocks = [range(start, min(start + BLOCK, last)) for start in range(first, last, BLOCK)]
     waiting: dict[range, list[tuple[Document, SnippetSequence]]] = {}
     turns = iter(blocks)
@@ -98,6 +98,6 @@ def _made(
 
 
 def _block(source: DistractorSource, load: LoadEncoder, numbers: range) -> list[tuple[Document, SnippetSequence]]:
-    """Runs in a worker."""
+    """The made documents of some numbers, made in a worker process."""
     encoder = worker_encoder(load)
     return [made_documents.made(source, number, encoder) for number in numbers]

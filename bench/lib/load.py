@@ -1,4 +1,4 @@
-"""A server in a process of its own, what to ask it, and clients that ask: for measurements of the server."""
+"""A server in its own process, example queries, and clients that send them, for measurements of the server."""
 
 import asyncio
 import io
@@ -32,12 +32,12 @@ from server.errors import ServerError
 from server.messages import Embedded, File, Media
 
 START_S = 180.0
-"""A server that takes longer to start is killed."""
+"""Seconds after which a server that has not started is killed."""
 STOP_S = 60.0
 LENGTH_S = 20.0
 SNIPPETS = 32
 EXAMPLES = 8
-"""Number of examples of each sort of query; they are sent in turns."""
+"""Number of examples of each sort of query. They are sent in turns."""
 AUDIO, PAGE, EMBEDDINGS = "20 s of audio", "one page", f"{SNIPPETS} embeddings"
 
 ClientQuery = Media | Embedded
@@ -48,36 +48,36 @@ Examples = dict[str, tuple[ClientQuery, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """A server that runs."""
+    """A running server."""
 
     address: Address
     pid: int
     monitor: str
-    """Where it tells metrics over HTTP, if it does."""
+    """Address of its metrics over HTTP; empty if it serves none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What came of one request."""
+    """The outcome and the times of one request."""
 
     sent_s: float
-    """On the clock of `time.perf_counter`."""
+    """When the request was sent, on the clock of `time.perf_counter`."""
     took_s: float
     outcome: str
-    """`ok`, or the code of an error."""
+    """`ok`, or the code of the error."""
     stages_ms: dict[str, float] = field(default_factory=dict)
-    """What the server says it took."""
+    """Milliseconds of each stage, as the server reports them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What was replied to in a stretch of time."""
+    """The requests that were answered in a stretch of time."""
 
     samples: tuple[Sample, ...]
     seconds: float
 
     def took_ms(self, *outcomes: str) -> NDArray[np.float64]:
-        """Latencies of those of these outcomes."""
+        """The latencies of the requests with these outcomes, in milliseconds."""
         return np.array([1000 * sample.took_s for sample in self.samples if sample.outcome in outcomes])
 
     @property
@@ -86,20 +86,21 @@ class Load:
 
     @property
     def per_s(self) -> float:
-        """Requests answered in a second, errors apart."""
+        """Requests answered per second, without errors."""
         return self.outcomes["ok"] / self.seconds
 
 
 def percentile(values: NDArray[np.float64], share: float) -> float | None:
-    """The least value that this share of the values does not exceed; None of no values."""
+    """The smallest value that this share of the values does not exceed; None if there are no values."""
     return float(np.percentile(values, 100 * share, method="inverted_cdf")) if len(values) else None
 
 
 @contextmanager
 def served(collection: Path, log: Path, *flags: str) -> Iterator[Served]:
-    """A server of the collection on a free port, in a process of its own that is stopped at the end.
+    """A server of the collection on a free port, in its own process, which is stopped when the context ends.
 
-    log: what it logs is added there. flags: for `scorefind serve`. Raises RuntimeError if it does not start.
+    log: file to which the server's log is appended. flags: options of `scorefind serve`.
+    Raises RuntimeError if the server does not start.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "scorefind", "serve", str(collection), "--port", "0", *flags]
@@ -115,7 +116,7 @@ def served(collection: Path, log: Path, *flags: str) -> Iterator[Served]:
 
 
 def _started(child: "subprocess.Popen[str]", log: Path) -> Served:
-    """What it says when it listens."""
+    """The server that a child process runs, as soon as it listens."""
     assert child.stdout is not None
     too_long, monitor = threading.Timer(START_S, child.kill), ""
     too_long.start()
@@ -127,16 +128,17 @@ def _started(child: "subprocess.Popen[str]", log: Path) -> Served:
                 return Served(address=Address.parse(line.split()[-1]), pid=child.pid, monitor=monitor)
     finally:
         too_long.cancel()
-    raise RuntimeError(f"the server did not start; {log} tells why: {log.read_text()[-500:]}")
+    raise RuntimeError(f"the server did not start; {log} ends: {log.read_text()[-500:]}")
 
 
-# --- what is asked ----------------------------------------------------------------------------------------------------
+# --- example queries --------------------------------------------------------------------------------------------------
 
 
 def material(found: Sequence[Piece], work: Path, collection: Path, network: NetworkIdentity) -> Examples:
-    """Examples of each sort of query: from the pieces, or synthesised if there are none.
+    """The examples of each sort of query: from the pieces, or synthesised if there are none.
 
-    work: where the recordings of the pieces are, or are made. collection: holds the snippets that are asked for.
+    work: folder of the pieces' recordings, which are made if they do not exist.
+    collection: holds the snippets that become queries.
     """
     rng = np.random.default_rng(0)
     some = [found[i] for i in rng.permutation(len(found))[:EXAMPLES]]
@@ -157,7 +159,7 @@ def material(found: Sequence[Piece], work: Path, collection: Path, network: Netw
 
 
 def cut_flac(path: Path, rng: Generator) -> bytes:
-    """`LENGTH_S` of a recording from a random place on, as a FLAC file of its own."""
+    """The bytes of a FLAC file with `LENGTH_S` seconds of a recording, from a random place."""
     info = soundfile.info(path)
     length = int(LENGTH_S * info.samplerate)
     start = int(rng.integers(max(1, info.frames - length)))
@@ -165,7 +167,7 @@ def cut_flac(path: Path, rng: Generator) -> bytes:
 
 
 def tones(rng: Generator, seconds: float) -> NDArray[np.float32]:
-    """Two tones a second of random pitch, with a little noise; float32 (n,) at the engine's rate."""
+    """Two tones a second of random pitch, with a little noise: float32 (n,) at the engine's sampling rate."""
     time_s = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
     pitches_hz = 220.0 * 2.0 ** (rng.integers(0, 24, int(2 * seconds)) / 12)
     played = [np.exp(-4 * time_s) * np.sin(2 * np.pi * pitch * time_s) for pitch in pitches_hz]
@@ -203,7 +205,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _snippets(path: Path, network: NetworkIdentity, rng: Generator) -> list[Embeddings]:
-    """Stretches of recordings of the collection; random ones if it holds none that are long enough."""
+    """The embeddings of stretches of recordings in the collection; random ones if no recording is long enough."""
     with Collection.open(path, network) as collection:
         long = [document.id for document in collection.of_kind("recording") if document.snippets >= SNIPPETS]
         chosen = [long[i] for i in rng.permutation(len(long))[:EXAMPLES]]
@@ -218,7 +220,7 @@ def _snippets(path: Path, network: NetworkIdentity, rng: Generator) -> list[Embe
 
 
 async def send(client: AsyncClient, asked: ClientQuery) -> dict[str, Any]:
-    """The reply to a query. Raises ServerError."""
+    """The server's reply to a query. Raises ServerError."""
     if isinstance(asked, Embedded):
         return await client.query_embeddings(asked.embeddings, asked.kind, asked.network)
     return await client.query([(file.name, file.data) for file in asked.files], kind=asked.kind)
@@ -235,9 +237,10 @@ async def timed(client: AsyncClient, asked: ClientQuery) -> Sample:
 
 
 async def closed_loop(address: Address, examples: Sequence[ClientQuery], clients: int, seconds: float) -> Load:
-    """So many clients, each of which asks again when it has a reply; counted once each has had its first one.
+    """The load of clients that each send the next query when they have the reply to the last.
 
-    Lasts for `seconds`, and where replies are slow for up to four times as long until there are two a client.
+    Counting starts when each client has its first reply. It lasts for `seconds`; if replies are slow, up to four times
+    as long, until there are two replies for each client.
     """
     samples: list[Sample] = []
     warm = [asyncio.Event() for _ in range(clients)]
@@ -265,9 +268,9 @@ async def closed_loop(address: Address, examples: Sequence[ClientQuery], clients
 async def open_loop(
     address: Address, examples: Sequence[ClientQuery], per_s: float, seconds: float, *, connections: int = 64
 ) -> Load:
-    """Requests at random times, so many a second, whatever becomes of those before; all replies are waited for.
+    """The load of requests at random times, at a fixed mean rate, whether or not earlier ones are answered.
 
-    `seconds` of the result is how long they were sent for.
+    Waits for all replies. `seconds` of the result is the time during which requests were sent.
     """
     rng = np.random.default_rng(0)
     async with AsyncExitStack() as opened:

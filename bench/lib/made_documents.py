@@ -1,10 +1,11 @@
-"""Documents that behave in a search as real ones do, as many as one likes: what millions of snippets are made of.
+"""Made documents, which behave in a search as real documents do: they fill collections of millions of snippets.
 
-A made document is real music that nobody wrote. Passages of real documents, each at another tempo, stand one after the
-other, and all of them are turned in the space of embeddings: x -> m + S^(1/2) R S^(-1/2) (x - m), scaled to unit
-length, where m and S are mean and covariance of the real snippets and R is a rotation that this document alone has. So
-the snippets of made documents are spread as those of real ones are, and go on as real ones go on, but are those of no
-document that there is. Each is made from its number alone: collections grow by prefixes, in blocks, always the same.
+A made document consists of passages of real documents, each at another tempo, one after the other. All of them are
+rotated in embedding space, so that no real piece contains them: x -> m + S^(1/2) R S^(-1/2) (x - m), scaled to unit
+length, where m and S are mean and covariance of the real snippets, and R is a rotation for this document alone. So the
+snippets of made documents are distributed as real ones are, and follow each other as real ones do, but belong to no
+real document. A document depends on nothing but its number and its source, so a smaller collection is always a prefix
+of a larger one.
 """
 
 from collections.abc import Sequence
@@ -19,35 +20,40 @@ from engine.embedding.documents import Encoder as AnyEncoder
 from engine.values import DIMENSION, Document, Embeddings, Kind, Packed, SnippetSequence
 
 PASSAGE = (40, 160)
-"""Snippets of a passage, before its tempo is changed."""
+"""Smallest and largest number of snippets of a passage, before its tempo is changed."""
 TEMPO = 1.4
-"""A passage is played at most so many times as fast or slow."""
+"""Largest factor by which the tempo of a passage is raised or lowered."""
 ANGLE = 0.35
-"""Standard deviation of the angles, in radians, by which a document's planes are turned: with more, made documents
-become easier to tell from the right one than real ones are; with less, those of few sources become alike."""
+"""Standard deviation of the angles, in radians, by which a document's planes are rotated. With a larger one, made
+documents are easier to tell from the right document than real ones are. With a smaller one, documents made of few
+sources become too similar."""
 SEED = 0
 PREFIX = "made"
-"""What the ids of made documents begin with."""
+"""Beginning of the ids of made documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistractorSource:
-    """What documents of one kind are made from."""
+    """The source of made documents of one kind: real documents, and the distribution of their snippets."""
 
     kind: Kind
     packed: Packed
-    """Real documents."""
+    """Real documents whose passages are used."""
     lengths: NDArray[np.int64]
-    """One of these, drawn at random, is the length of each made document, in snippets."""
+    """Lengths in snippets from which the length of each made document is drawn."""
     mean: NDArray[np.float32]
-    """(32,)."""
+    """(32,) mean of the real snippets."""
     whiten: NDArray[np.float32]
+    """(32, 32). Real snippets minus their mean, times `whiten`, have the covariance 1."""
     colour: NDArray[np.float32]
-    """(32, 32): rows less their mean, times `whiten`, have the covariance 1; `colour` is its inverse."""
+    """(32, 32), the inverse of `whiten`."""
 
     @classmethod
     def of(cls, packed: Packed, kind: Kind, lengths: NDArray[np.int64]) -> "DistractorSource":
-        """Raises ValueError if there are not enough snippets to tell how they are spread."""
+        """The source that consists of some real documents.
+
+        Raises ValueError if there are too few snippets to estimate their covariance.
+        """
         if len(packed.embeddings) < 10 * DIMENSION:
             raise ValueError(f"expected at least {10 * DIMENSION} {kind} snippets, got {len(packed.embeddings)}")
         rows = packed.embeddings.astype(np.float64)
@@ -64,14 +70,14 @@ class DistractorSource:
 
 
 def made(source: DistractorSource, number: int, encoder: AnyEncoder) -> tuple[Document, SnippetSequence]:
-    """Made document `number`, always the same."""
+    """Made document `number` of a source, with its snippets; always the same."""
     rows = embeddings(source, number)
     id = f"{PREFIX}-{source.kind}-{number:06d}"
     return document(id, source.kind, rows, encoder.bias(rows, source.kind), encoder.identity.front_end)
 
 
 def embeddings(source: DistractorSource, number: int) -> Embeddings:
-    """Those of made document `number`: float32 (n, 32)."""
+    """The embeddings of made document `number`: float32 (n, 32)."""
     rng, wanted = _drawn(source, number)
     passages: list[NDArray[np.float32]] = []
     while (missing := wanted - sum(map(len, passages))) > 0:
@@ -81,18 +87,18 @@ def embeddings(source: DistractorSource, number: int) -> Embeddings:
 
 
 def length(source: DistractorSource, number: int) -> int:
-    """How many snippets made document `number` has."""
+    """The number of snippets of made document `number`."""
     return _drawn(source, number)[1]
 
 
 def _drawn(source: DistractorSource, number: int) -> tuple[Generator, int]:
-    """What the document is made by, and its length."""
+    """The random generator of a document, and the document's length in snippets."""
     rng = np.random.default_rng([SEED, number, source.kind == "score"])
     return rng, max(2, int(rng.choice(source.lengths)))
 
 
 def _passage(source: DistractorSource, rng: Generator) -> NDArray[np.float32]:
-    """A passage of a real document at another tempo: between two snippets lies what lies between their embeddings."""
+    """A passage of a real document at another tempo. Between two snippets, embeddings are interpolated."""
     number = int(rng.integers(len(source.packed)))
     first, last = source.packed.offsets[number : number + 2].tolist()
     length = min(int(rng.integers(*PASSAGE)), last - first)
@@ -105,7 +111,7 @@ def _passage(source: DistractorSource, rng: Generator) -> NDArray[np.float32]:
 
 
 def _rotation(rng: Generator) -> NDArray[np.float32]:
-    """(32, 32): turns 16 planes, drawn at random, each by an angle of its own."""
+    """A random rotation (32, 32) that turns each of 16 random planes by its own angle."""
     basis = np.linalg.qr(rng.standard_normal((DIMENSION, DIMENSION)))[0]
     angles = rng.normal(0.0, ANGLE, DIMENSION // 2)
     turned = np.zeros((DIMENSION, DIMENSION))
@@ -116,7 +122,7 @@ def _rotation(rng: Generator) -> NDArray[np.float32]:
 
 
 def pack(sequences: Sequence[SnippetSequence]) -> Packed:
-    """The sequences in memory, embeddings as a collection stores them."""
+    """The sequences as documents in memory, with embeddings in the type that a collection stores."""
     return Packed(
         embeddings=np.concatenate([sequence.embeddings for sequence in sequences]).astype(np.float16),
         bias=np.concatenate([sequence.bias for sequence in sequences]),

@@ -1,14 +1,14 @@
-"""The ways to identify a piece that are compared, each a function of a collection and a query to costs.
+"""The methods of identifying a piece that are compared. Each computes the costs of all documents for a query.
 
 As published (Carvalho & Widmer, EUSIPCO 2021; their code where the text is silent):
 
-- `vote(k)`: 100 windows of the query, evenly spaced, whatever its length; each gives one vote to the piece of each of
-  its k nearest snippets. The text has k = 1, the code k = 25. The windows are the nearest ones of the grid of snippets,
+- `vote(k)`: 100 evenly spaced windows of the query, whatever its length. Each window gives one vote to the piece of
+  each of its k nearest snippets. The text has k = 1, the code k = 25. Our windows are the nearest snippets on the grid,
   at most 0.25 s or 25 px away.
-- `shazam`: fingerprints at one tempo (`engine.search.fingerprint.LITERAL`); the paper has one sentence on it.
+- `shazam`: fingerprints at one tempo (`engine.search.fingerprint.LITERAL`). The paper has one sentence on it.
 - `dtw`, `sdtw`: `engine.config.PUBLISHED_DTW` and `PUBLISHED_SDTW`.
 
-`shipped(method)` is what `scorefind query --method` does.
+`shipped(method)` searches as `scorefind query --method` does.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,12 +30,12 @@ from engine.values import Method
 WINDOWS = 100
 
 Costs = NDArray[np.floating]
-"""(documents,) of the kind searched, lower is better; infinite: not ranked."""
+"""Costs (documents,) of the searched kind; lower is better, infinite means not ranked."""
 Cost = Callable[[LabelledQuery], Costs]
 
 
 def vote(collection: Collection, neighbours: int, *, threads: int = 1) -> Cost:
-    """Minus the votes of each document."""
+    """The method `vote`: costs are minus the votes of each document."""
 
     def cost(query: LabelledQuery) -> Costs:
         kind = AMONG[query.direction]
@@ -49,12 +49,12 @@ def vote(collection: Collection, neighbours: int, *, threads: int = 1) -> Cost:
 
 
 def evenly_spaced(length: int) -> NDArray[np.int64]:
-    """int64 (WINDOWS,): which of so many snippets are the windows; a short query's stand more than once."""
+    """The numbers of the snippets that are the windows: int64 (WINDOWS,). Short queries repeat some snippets."""
     return np.linspace(0, length - 1, WINDOWS).round().astype(np.int64)
 
 
 def shazam(collection: Collection, *, threads: int = 1) -> Cost:
-    """Minus what the highest bin of each document holds, at the tempo of one snippet a snippet."""
+    """The method `shazam`: costs are minus the highest bin of each document's histogram of offsets, at equal tempo."""
 
     def cost(query: LabelledQuery) -> Costs:
         kind = AMONG[query.direction]
@@ -66,7 +66,7 @@ def shazam(collection: Collection, *, threads: int = 1) -> Cost:
 
 
 def shipped(collection: Collection, method: Method, settings: SearchSettings) -> Cost:
-    """The costs of the matches; infinite for what is none."""
+    """The method of `scorefind query --method`: costs of the matches, infinite for other documents."""
     searcher = Searcher(collection, settings)
     numbers = {kind: {id: number for number, id in enumerate(collection.ids(kind))} for kind in AMONG.values()}
 
@@ -81,10 +81,11 @@ def shipped(collection: Collection, method: Method, settings: SearchSettings) ->
 
 
 def ranks(collection: Collection, asked: Sequence[LabelledQuery], cost: Cost, name: str = "") -> Ranks:
-    """The rank of each query's right document; infinite where the collection lacks it, or where it is no match.
+    """The rank of each query's right document; infinite if the collection lacks it, or if it is no match.
 
-    Ties count against the right piece, and so do pieces without a vote: they share the last rank. (The published code
-    breaks ties by order, and ranks a piece without votes right after those that got some.)
+    Ties count against the right piece. All pieces without a vote are tied, so they share the last rank. (The published
+    code breaks ties by order, and ranks a piece without votes directly after the pieces with votes.)
+
     asked: queries of one direction.
     """
     ids = collection.ids(AMONG[asked[0].direction])

@@ -1,7 +1,7 @@
 """Pairs of sheet snippets and audio excerpts of the same music, and how networks rank them.
 
-What `bench.embedding` and `bench.robustness` share. Each query is compared with the counterparts of all queries by
-the cosine of the embeddings; near-duplicates, of which music is full, count as errors, as published.
+`bench.embedding` and `bench.robustness` share this module. Each query is compared with the counterparts of all queries,
+by the cosine of the embeddings. Near-duplicates, of which music is full, count as errors, as published.
 """
 
 from collections.abc import Sequence
@@ -18,47 +18,50 @@ from engine.metrics import Ranks, ranks_by_cost
 from engine.values import Embeddings
 
 NEAR_MEASURES = 1.0
-"""Within so many measures of the right counterpart another one of the same piece is forgiven by `forgiving`."""
+"""Distance in measures up to which `forgiving` accepts another candidate of the same piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """One piece seen and heard, and points of it that are known in both; arrays of points are (n,)."""
+    """The strip and the spectrogram of a piece, and n points of the piece whose place in both is known.
+
+    Arrays of points are (n,).
+    """
 
     piece: str
     strip: NDArray[np.uint8]
-    """(rows, width), white = 255: the unrolled systems."""
+    """The unrolled systems (rows, width), white = 255."""
     zoom: int = 1
-    """Pixels of the working scale that one of the strip stands for, each way."""
+    """Pixels of the working scale for each pixel of the strip, in each direction."""
     spectrogram: NDArray[np.floating]
-    """(bands, frames)"""
+    """The spectrogram (bands, frames)."""
     columns: NDArray[np.floating]
-    """Where in the strip the points stand ..."""
+    """Column of the strip of each point."""
     frames: NDArray[np.floating]
-    """... and when they sound."""
+    """Frame of the spectrogram at which each point sounds."""
     measures: NDArray[np.float64]
-    """Where in the score they are, counted in measures: what tells near points from far ones."""
+    """Position of each point in the score, in measures. It tells near points from far ones."""
 
 
 Picked = list[tuple[int, int]]
-"""Points: number of the material, number of the point in it."""
+"""Chosen points: number of the material, and number of the point in the material."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """n points cut out, windows centred on them."""
+    """The windows cut out around n points."""
 
     snippets: NDArray[np.uint8]
-    """(n, strip_rows, snippet_px) at the working scale."""
+    """Windows of the strip (n, strip_rows, snippet_px), at the working scale."""
     excerpts: NDArray[np.float32]
-    """(n, bands, excerpt_frames), gain as it was."""
+    """Windows of the spectrogram (n, bands, excerpt_frames), with the gain of the recording."""
     pieces: NDArray[np.str_]
     measures: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
-    """The rank of the counterpart of each of n queries."""
+    """The ranks of the counterparts of n queries."""
 
     exact: Ranks
     forgiving: Ranks
@@ -66,14 +69,16 @@ class Ranked:
 
 
 def widest(front_ends: Sequence[FrontEnd]) -> FrontEnd:
-    """Windows that hold those of all the front ends, so that all networks are asked the same.
+    """A front end whose windows contain the windows of all the front ends, so that all networks get the same queries.
 
     Raises ValueError if they do not work at one scale and with the same bands.
     """
     for setting in ("staff_space_px", "bands"):
         values = {getattr(front_end, setting) for front_end in front_ends}
         if len(values) != 1:
-            raise ValueError(f"expected networks of one {setting}, got {sorted(values)}: measure them apart")
+            raise ValueError(
+                f"expected networks of one {setting}, got {sorted(values)}: measure the networks in separate runs"
+            )
     return replace(
         front_ends[0],
         strip_rows=max(front_end.strip_rows for front_end in front_ends),
@@ -90,7 +95,7 @@ def pick(materials: Sequence[Material], window: FrontEnd, count: int) -> Picked:
 
 
 def cut(materials: Sequence[Material], picked: Picked, window: FrontEnd) -> Pairs:
-    """The windows centred on the points."""
+    """The windows centred on the chosen points."""
     snippets = np.empty((len(picked), window.strip_rows, window.snippet_px), np.uint8)
     excerpts = np.empty((len(picked), BANDS[window.bands], window.excerpt_frames), np.float32)
     for i, (number, point) in enumerate(picked):
@@ -109,13 +114,13 @@ def cut(materials: Sequence[Material], picked: Picked, window: FrontEnd) -> Pair
 
 
 def seen(encoder: Encoder, pairs: Pairs) -> Embeddings:
-    """The embeddings of the snippets."""
+    """The embeddings of the pairs' snippets."""
     front_end = encoder.identity.front_end
     return encoder.score(_middle(_middle(pairs.snippets, front_end.strip_rows, 1), front_end.snippet_px, 2))
 
 
 def heard(encoder: Encoder, pairs: Pairs) -> Embeddings:
-    """The embeddings of the excerpts."""
+    """The embeddings of the pairs' excerpts."""
     front_end = encoder.identity.front_end
     excerpts = np.ascontiguousarray(_middle(pairs.excerpts, front_end.excerpt_frames, 2))
     return encoder.recording(levelled(excerpts, front_end))
@@ -138,7 +143,7 @@ def _ranked(costs: NDArray[np.float32], near: NDArray[np.bool_]) -> Ranked:
 
 
 def _starts(material: Material, window: FrontEnd) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First column and first frame of the window of each point."""
+    """The first column and the first frame of each point's window."""
     left = np.rint(material.columns).astype(np.int64) - window.snippet_px // material.zoom // 2
     return left, np.rint(material.frames).astype(np.int64) - window.excerpt_frames // 2
 
@@ -151,6 +156,6 @@ def _inside(material: Material, window: FrontEnd) -> NDArray[np.bool_]:
 
 
 def _middle(array: NDArray[Any], length: int, axis: int) -> NDArray[Any]:
-    """The middle `length` of an axis."""
+    """The middle `length` elements of an axis."""
     start = (array.shape[axis] - length) // 2
     return np.take(array, np.arange(start, start + length), axis=axis)

@@ -1,13 +1,13 @@
-"""Real scans whose passages are known in a recording: which column of the strip sounds when.
+"""Passages of real scans with their recordings: which column of the strip sounds at which time.
 
-The systems that detection finds are joined with those of `systems.csv`, which says what measures each holds; where
-its measures stand is not known. Their widths, and the places of the onsets in them, are what an engraver would give
-the notes of the kern: a gap of d quarters takes room in proportion to d ** 0.6 (Verovio's default), after the room of
-clef and signature. So columns are good to about half a measure, no better.
+The systems that detection finds are joined with those of `systems.csv`, which lists the measures of each system but not
+their places. The places are estimated: widths of measures and places of onsets are those that an engraver would give
+the notes of the kern. A gap of d quarters takes room in proportion to d ** 0.6 (Verovio's default), after the room of
+clef and signature. Columns are therefore good to about half a measure only.
 
-Times come from `measure_times.csv`, linear within a measure, where a human played (dev_scans_mozart), and from the
-performance itself where the kern is played (val_scans_joplin). What is uncertain is left out and counted: systems that
-detection does not find, measures that a repeat or a line break splits, visits of measures that are not mapped.
+Where a human plays (dev_scans_mozart), times come from `measure_times.csv`, and are linear within a measure. Where the
+kern is played (val_scans_joplin), times come from the performance itself. Uncertain passages are left out and counted:
+systems that detection does not find, measures that a repeat or a line break splits, visits of unknown measures.
 """
 
 import csv
@@ -27,8 +27,8 @@ from bench.lib import pieces
 from bench.lib.pairs import Material
 from bench.lib.pieces import Piece
 from bench.lib.printed import MIN_IOU, PrintedSystem, iou, printed_systems
-from engine import audio, score
-from engine.audio import FRAME_RATE, spectrogram
+from engine import score
+from engine.audio import FRAME_RATE, decoding, spectrogram, spectrograms
 from engine.config import Bands, FrontEnd
 from engine.files import replacing
 from engine.score import read_score
@@ -37,32 +37,32 @@ from indexer.synthesis.synthesise import default_soundfont
 from indexer.training.corpus import distinct_onsets
 
 SPACING_POWER = 0.6
-"""A note's room grows with its length to this power; Verovio's `spacingNonLinear`."""
+"""Power of a note's length to which its room is proportional: Verovio's `spacingNonLinear`."""
 
 HEAD_SPACES = 7.0
 """Room of clef and key signature at the left of a system, in staff spaces."""
 
 _SEEN_BY = sorted(Path(str(score.__file__)).parent.glob("*.py"))
-_HEARD_BY = [Path(str(module.__file__)) for module in (audio, engrave, perform, synthesise)]
-"""The code that decides what strips and spectrograms are: what another version has made is not used."""
+_HEARD_BY = [Path(str(module.__file__)) for module in (decoding, spectrograms, engrave, perform, synthesise)]
+"""Files whose code decides what a spectrogram is. Work files made by another version of them are not used."""
 
 Place = tuple[int, float]
-"""Measure number, and quarters from its start."""
+"""A place in the score: measure number, and quarters from the start of the measure."""
 Timed = tuple[int, float, float]
-"""Measure number, quarters from its start, second."""
+"""A place in the score and its time: measure number, quarters from the start of the measure, second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """One visit of a printed measure, as the kern is played."""
+    """A visit of a printed measure when the kern is played."""
 
     number: int
     start_quarter: float
     length_quarters: float
     onsets: tuple[float, ...]
-    """Quarters from its start; of those that count as one the first."""
+    """Onsets in quarters from the start of the measure. Of onsets that count as one, the first is listed."""
     whole: bool
-    """False for the parts of a measure that a repeat splits."""
+    """Whether this is a whole measure. False for the parts of a measure that a repeat splits."""
     repeated: bool
     """Whether this is not the first visit."""
 
@@ -70,7 +70,10 @@ class Measure:
 def materials(
     data: Path, name: str, window: FrontEnd, work: Path, every: int = 1
 ) -> tuple[list[Material], Counter[str]]:
-    """Every `every`-th piece of a set of `pieces.SETS` that has verified systems, and what had to be left out."""
+    """The material of every `every`-th piece of a set that has verified systems, and counts of what is left out.
+
+    name: a set of `bench.lib.pieces.SETS`.
+    """
     (folder,) = pieces.SETS[name]
     printed = by_piece(printed_systems(data / folder))
     found = [(piece, file_stem(piece)) for piece in pieces.pieces(data, name)]
@@ -86,12 +89,12 @@ def materials(
 
 
 def present(data: Path, name: str) -> bool:
-    """Whether a set of `bench.lib.pieces.SETS` is there, with the truth about its systems."""
+    """Whether the data folder holds a set of `bench.lib.pieces.SETS`, with the truth about its systems."""
     return all((data / folder / "systems.csv").exists() for folder in pieces.SETS[name])
 
 
 def read_measures(kern: Path) -> list[Measure]:
-    """The measures of a kern in the order they sound; a part without a number belongs to the measure before it."""
+    """The measures of a kern file in the order of sounding. A part without a number belongs to the measure before."""
     toolkit = verovio.toolkit()
     verovio.enableLog(verovio.LOG_OFF)
     if not toolkit.loadFile(str(kern)):
@@ -119,14 +122,14 @@ def read_measures(kern: Path) -> list[Measure]:
 
 
 def _first(name: str) -> str:
-    """The name of a measure at its first visit; Verovio marks those that a repeat plays again."""
+    """The name of a measure at its first visit. Verovio marks the names of measures that a repeat plays again."""
     return re.sub(r"-rend\d+$", "", name)
 
 
 def _numbered(labels: Mapping[str, str]) -> tuple[dict[str, int], set[str]]:
-    """The number of each measure, and which ones are parts of one that a repeat splits; a pickup has number 0.
+    """The number of each measure, and the measures that are parts of one that a repeat splits. A pickup is number 0.
 
-    labels: from the names of the measures, in order, to what is printed.
+    labels: printed label by name of the measure, in order.
     """
     numbers: dict[str, int] = {}
     split: set[str] = set()
@@ -142,9 +145,9 @@ def _numbered(labels: Mapping[str, str]) -> tuple[dict[str, int], set[str]]:
 
 
 def places(system: PrintedSystem, measures: Iterable[Measure], head: float) -> dict[Place, float]:
-    """Where the onsets of the system's whole measures stand, as shares of its length.
+    """The places of the onsets of a system's whole measures, as shares of the system's length.
 
-    head: the share that clef and signature take.
+    head: the share of the length that clef and signature take.
     """
     steps: list[tuple[Place | None, float]] = []
     for measure in measures:
@@ -169,7 +172,7 @@ def _seen(
     work: Path,
     left_out: Counter[str],
 ) -> tuple[NDArray[np.uint8], dict[Place, float]]:
-    """The strip, and the column of each place whose system was found."""
+    """The strip, and the column of each place whose system is found."""
 
     def read() -> dict[str, NDArray[Any]]:
         found = read_score(pieces.score(piece, work).path, window)
@@ -195,7 +198,7 @@ def _seen(
 
 
 def shared_measures(printed: Sequence[tuple[int, PrintedSystem]]) -> set[int]:
-    """Measures that more than one system holds a part of."""
+    """The measures of which more than one system holds a part."""
     counts = Counter(n for _, system in printed for n in range(system.first_measure, system.last_measure + 1))
     return {number for number, count in counts.items() if count > 1}
 
@@ -244,7 +247,10 @@ def _material(
     timed: Sequence[Timed],
     measures: Iterable[Measure],
 ) -> Material:
-    """Each place once: of its visits one is drawn, for equal snippets could not be told apart."""
+    """The material of a piece, with each place once.
+
+    If a place is visited several times, one visit is drawn, because equal snippets cannot be told apart.
+    """
     lengths = {measure.number: measure.length_quarters for measure in measures}
     second: dict[Place, float] = {}
     for i in np.random.default_rng(0).permutation(len(timed)):
@@ -264,7 +270,10 @@ def _material(
 def kept(
     folder: Path, inputs: Iterable[Path], settings: str, make: Callable[[], dict[str, NDArray[Any]]]
 ) -> dict[str, NDArray[Any]]:
-    """What `make` makes of these files, code included; kept in `folder` by what it was made of."""
+    """The result of `make`, kept in a file of `folder` whose name depends on the contents of the inputs.
+
+    inputs: files that the result depends on, code included.
+    """
     digest = hashlib.sha256(settings.encode())
     for path in inputs:
         digest.update(path.read_bytes())
@@ -279,14 +288,14 @@ def kept(
 
 
 def file_stem(piece: Piece) -> str:
-    """The piece's name in files and `systems.csv`."""
+    """The name of a piece in file names and in `systems.csv`."""
     return piece.id.removeprefix("joplin_")
 
 
 def by_piece(
     printed: Mapping[tuple[str, int], Sequence[PrintedSystem]],
 ) -> dict[str, list[tuple[int, PrintedSystem]]]:
-    """The systems of each piece, each with its page."""
+    """The systems by piece, each with its page."""
     found: dict[str, list[tuple[int, PrintedSystem]]] = {}
     for (piece, page), on_page in printed.items():
         found.setdefault(piece, []).extend((page, system) for system in on_page)
@@ -294,7 +303,7 @@ def by_piece(
 
 
 def _measure_times(folder: Path) -> dict[str, list[dict[str, str]]]:
-    """The visits of measures of each performance, none where scores are played."""
+    """The visits of measures by performance; none in sets whose scores are played."""
     visits: dict[str, list[dict[str, str]]] = {}
     if (folder / "measure_times.csv").exists():
         with (folder / "measure_times.csv").open(newline="", encoding="utf-8") as stream:

@@ -1,13 +1,15 @@
-"""What one would take instead of scorefind to find documents among millions of snippets, for a bench to set beside it.
+"""Other libraries that find documents among millions of snippets, to compare with scorefind.
 
 A library for nearest neighbours, or a vector database, finds the NEIGHBOURS nearest snippets of each query snippet.
-Each is a vote for the document it lies in; ties go by summed similarity. None knows that snippets have an order.
+Each neighbour is a vote for its document; ties are decided by summed similarity. None of them uses the order of
+snippets.
 
-- faiss HNSW, hnswlib: a graph in memory. hnswlib has the settings of its README, but for EF_SEARCH.
-- faiss flat: every snippet is compared.
-- LanceDB: a table on disk, with an index where its documentation advises one, set up as that advises.
+- faiss HNSW, hnswlib: a graph in memory. hnswlib has the settings of its README, except EF_SEARCH.
+- faiss flat: brute force over all snippets.
+- LanceDB: a table on disk, with an index from the size on that its documentation advises, and with the settings that
+  its documentation advises.
 
-Each is asked all snippets of a query at once. The first query takes longer: LanceDB reads its index then.
+Each peer gets all snippets of a query at once. The first query takes longer, because LanceDB reads its index then.
 """
 
 import functools
@@ -31,49 +33,50 @@ logger = logging.getLogger(__name__)
 
 NEIGHBOURS = 25
 EF_SEARCH = 128
-"""How many candidates a graph keeps while it is searched; LanceDB advises 1.5 to 10 for each neighbour."""
+"""Number of candidates that a graph keeps during a search. LanceDB advises 1.5 to 10 for each neighbour."""
 FAISS_LINKS, FAISS_EF_CONSTRUCTION = 32, 80
 HNSWLIB_LINKS, HNSWLIB_EF_CONSTRUCTION = 16, 200
-"""Links of a snippet, 64 and 32 in the lowest layer, and candidates while the graph is built."""
+"""Links of a snippet in the graphs of both libraries (64 and 32 in the lowest layer), and candidates while building."""
 LANCE_FLAT_ROWS = 100_000
-"""Up to so many rows LanceDB advises against an index."""
+"""Number of rows up to which LanceDB's documentation advises against an index."""
 LANCE_PARTITION_ROWS = 1 << 20
-"""Rows of one graph, as it advises; up to so many one graph holds them all."""
+"""Rows of one graph, as LanceDB's documentation advises. With fewer rows there is one graph."""
 LANCE_EF_CONSTRUCTION = 150
 LANCE_REFINE = 2
-"""So many times the neighbours are read from the table and compared again: its graphs know 8 bits of each number.
+"""Multiple of the wanted neighbours that is read from the table and compared exactly.
 
-Among 20,000 rows that raises the share of true neighbours found from 0.97 to 1, for two to three times the time.
+LanceDB's graphs keep 8 bits of each number. Among 20,000 rows, comparing again raises the share of true neighbours from
+0.97 to 1, for two to three times the time.
 """
 BLOCK_ROWS = 1 << 18
-"""Rows turned to float32 at a time."""
+"""Number of rows that are converted to float32 at a time."""
 
 Neighbours = Callable[[Embeddings], tuple[NDArray[np.int64], NDArray[np.floating]]]
-"""The documents (m,) in which the nearest snippets of all query snippets lie, and the similarities (m,) of these."""
+"""Finds the nearest snippets of all query snippets: their documents (m,) and their similarities (m,)."""
 Make = Callable[[Packed, Path, int], Neighbours]
-"""From documents, a folder to write to, and threads."""
+"""Builds a search from documents, a folder to write to, and the number of threads."""
 
 
 class Search:
-    """The documents of one `Packed`, as a peer finds them until it is closed."""
+    """A peer's index of the documents of one `Packed`, which can be searched until it is closed."""
 
     def __init__(self, neighbours: Neighbours, documents: int, disk_bytes: int | None) -> None:
         self._neighbours: Neighbours | None = neighbours
         self._documents = documents
         self.disk_bytes = disk_bytes
-        """What it wrote; None: it has all in memory."""
+        """Bytes that the peer wrote to disk; None if it keeps all in memory."""
 
     def __call__(self, query: Embeddings) -> NDArray[np.float64]:
-        """(documents,) minus what each document got, see `costs`; query: float32 (n, 32), n > 0.
+        """The cost of each document (documents,); see `costs`.
 
-        Raises ValueError if it is closed.
+        query: float32 (n, 32), n > 0. Raises ValueError if the search is closed.
         """
         if self._neighbours is None:
-            raise ValueError("expected an open search, got one that was closed")
+            raise ValueError("expected an open search, got a closed one")
         return costs(*self._neighbours(query), self._documents)
 
     def close(self) -> None:
-        """Gives its memory back; its files stay."""
+        """Frees the memory of the search. Its files stay."""
         self._neighbours = None
 
     def __enter__(self) -> "Search":
@@ -87,18 +90,18 @@ class Search:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """One way to find documents."""
+    """A library with which documents can be found."""
 
     name: str
     build: Callable[[Packed, Path], Search]
-    """From an empty folder, which it may write to; raises ValueError if there are no snippets."""
+    """Builds a search of documents in an empty folder. Raises ValueError if there are no snippets."""
 
 
 def peers(*, threads: int = 2) -> list[Peer]:
-    """Those whose package is installed; the log names the others.
+    """The peers whose package is installed. The log names the others.
 
-    threads: for building and searching. LanceDB takes the number that it was first built with for the whole process,
-        or LANCE_CPU_THREADS if that is set; it reads files with threads of its own.
+    threads: for building and searching. LanceDB uses the first number for the whole process, or LANCE_CPU_THREADS if
+        that is set. It reads files with threads of its own.
     """
     found = []
     for name, package, make in KNOWN:
@@ -110,9 +113,11 @@ def peers(*, threads: int = 2) -> list[Peer]:
 
 
 def costs(documents: NDArray[np.integer], similarities: NDArray[np.floating], count: int) -> NDArray[np.float64]:
-    """float64 (count,): minus the votes of each document; less than half a vote is its share of summed similarity.
+    """The cost of each document, float64 (count,): minus its votes, minus less than half a vote for its similarity.
 
-    So similarity tells apart only documents of as many votes, and all without a vote share the highest cost, 0.
+    So similarity decides only between documents with equal votes. All documents without a vote share the highest cost,
+    which is 0.
+
     documents, similarities: (m,), the document of each vote and its similarity, -1 to 1.
     """
     votes = np.bincount(documents, minlength=count)
@@ -156,7 +161,7 @@ def _hnswlib(packed: Packed, folder: Path, threads: int) -> Neighbours:
     import hnswlib
 
     starts = _starts(packed)
-    k = min(NEIGHBOURS, int(starts[-1]))  # it refuses to find fewer than it is asked for
+    k = min(NEIGHBOURS, int(starts[-1]))  # hnswlib refuses to find fewer neighbours than requested
     index = hnswlib.Index(space="ip", dim=DIMENSION)
     index.init_index(int(starts[-1]), M=HNSWLIB_LINKS, ef_construction=HNSWLIB_EF_CONSTRUCTION)
     index.set_ef(EF_SEARCH)
@@ -171,7 +176,7 @@ def _hnswlib(packed: Packed, folder: Path, threads: int) -> Neighbours:
 
 
 def _lancedb(packed: Packed, folder: Path, threads: int) -> Neighbours:
-    os.environ.setdefault("LANCE_CPU_THREADS", str(threads))  # there is no other way to say it
+    os.environ.setdefault("LANCE_CPU_THREADS", str(threads))  # LanceDB has no other setting for this
     import lancedb
     import pyarrow
     from lancedb.index import HnswSq
@@ -202,17 +207,17 @@ def _lancedb(packed: Packed, folder: Path, threads: int) -> Neighbours:
 
 
 def _starts(packed: Packed) -> NDArray[np.int64]:
-    """(documents + 1,): where each document starts among the rows that lie in one."""
+    """The first row of each document among the rows that belong to documents: (documents + 1,)."""
     return np.asarray(packed.offsets - packed.offsets[0], dtype=np.int64)
 
 
 def _documents(starts: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The document in which each row lies."""
+    """The document of each row."""
     return np.asarray(np.searchsorted(starts, rows, side="right") - 1, dtype=np.int64)
 
 
 def _blocks(packed: Packed) -> Iterator[tuple[int, Embeddings]]:
-    """The rows that lie in a document, as float32, some at a time, each time with the number of the first."""
+    """The rows that belong to documents, as float32 blocks, each with the number of its first row."""
     rows = packed.embeddings[packed.offsets[0] : packed.offsets[-1]]
     for start in range(0, len(rows), BLOCK_ROWS):
         yield start, np.ascontiguousarray(rows[start : start + BLOCK_ROWS], dtype=np.float32)
@@ -224,4 +229,4 @@ KNOWN: tuple[tuple[str, str, Make], ...] = (
     ("hnswlib, grouped", "hnswlib", _hnswlib),
     ("LanceDB, grouped", "lancedb", _lancedb),
 )
-"""Name, package and maker of each."""
+"""Name, package and builder of each peer."""

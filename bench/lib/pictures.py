@@ -1,4 +1,4 @@
-"""What detection found on a page, for people: pictures and lines of text, with the reasons for what it rejected."""
+"""Pictures and lines of text that explain the detection on a page, with the reasons for each rejection."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,9 +9,9 @@ from engine.score import Explanation, FoundSystem, Grey, Rejection
 from engine.values import Box
 
 Colour = tuple[int, int, int]
-"""Blue, green, red."""
+"""A colour: blue, green, red."""
 Corners = tuple[int, int, int, int]
-"""Left, top, right, bottom, in px."""
+"""A rectangle: left, top, right, bottom, in px."""
 
 RED, GREEN, BLUE, WHITE = (0, 0, 220), (0, 140, 0), (220, 0, 0), (255, 255, 255)
 REJECTED: dict[str, Colour] = {
@@ -20,16 +20,16 @@ REJECTED: dict[str, Colour] = {
     "staff": (200, 0, 200),
     "system": (160, 110, 0),
 }
-"""By stage: grey, orange, magenta, blue-green."""
+"""Colours of rejections by stage: grey, orange, magenta, blue-green."""
 MIN_WIDTH_PX = 1600
-"""Pages that are narrower are enlarged, so that labels do not cover them."""
+"""Narrower pages are enlarged to this width, so that labels do not cover them."""
 MIN_COURSE_LENGTH = 0.04
-"""Rejected courses shorter than this, in page widths, are counted only: any page has dozens."""
+"""Rejected courses shorter than this, in page widths, are only counted, because each page has dozens."""
 FONT, FONT_SIZE, LABEL_HEIGHT_PX = cv2.FONT_HERSHEY_SIMPLEX, 0.55, 20
 
 
 def drawn(page: Grey, systems: Iterable[FoundSystem]) -> Grey:
-    """uint8 (h, w, 3) BGR: the page, its systems boxed in red, their staves in green, the course in blue."""
+    """The page with its systems boxed in red, their staves in green and the course in blue: uint8 (h, w, 3) BGR."""
     canvas = np.asarray(cv2.cvtColor(page, cv2.COLOR_GRAY2BGR), np.uint8)
     for system in systems:
         for staff in system.staves:
@@ -45,9 +45,9 @@ def drawn(page: Grey, systems: Iterable[FoundSystem]) -> Grey:
 
 
 def explained(page: Grey, explanation: Explanation) -> Grey:
-    """uint8 (h, w, 3) BGR: the page in pale, systems red, staves green, gaps between staves, rejections by stage.
+    """The page in pale, with red systems, green staves, gaps between staves, and rejections by stage.
 
-    Numbers are those of the lines that `told` returns.
+    Returns uint8 (h, w, 3) BGR. Numbers are those of the lines that `described` returns.
     """
     scale = max(1.0, MIN_WIDTH_PX / page.shape[1])
     pale = cv2.resize(128 + page // 2, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -74,8 +74,8 @@ def explained(page: Grey, explanation: Explanation) -> Grey:
     return canvas
 
 
-def told(explanation: Explanation) -> Iterator[str]:
-    """Lines that say what was found, which staves were joined, and what was rejected, stage by stage."""
+def described(explanation: Explanation) -> Iterator[str]:
+    """Lines of text about the systems found, the staves joined, and the rejections stage by stage."""
     for number, system in enumerate(explanation.systems, start=1):
         yield f"system {number}: {_place(system.box)}, staves {len(system.staves)}, strength {system.confidence:.2f}"
     for number, neighbours in enumerate(explanation.neighbours, start=1):
@@ -112,7 +112,7 @@ def _frame(canvas: Grey, box: Box, colour: Colour) -> None:
 
 
 def _label(canvas: Grey, text: str, place: tuple[int, int], colour: Colour, labels: list[Corners]) -> None:
-    """Writes on white at `place` (left, top), or as far below as no other label lies; adds its corners to `labels`."""
+    """Writes text on white at `place` (left, top), or below the labels that lie there; adds its corners to `labels`."""
     (width, _), _ = cv2.getTextSize(text, FONT, FONT_SIZE, 1)
     left, top = max(0, min(place[0], canvas.shape[1] - width)), max(0, place[1])
 

@@ -1,19 +1,26 @@
-"""The pieces that retrieval is measured on: scanned pages, and one recording of each made from a performance."""
+"""The pieces that retrieval is measured on: scanned pages, and a recording of each piece.
+
+Most recordings are synthesised from a performance, with any sound of `bench.lib.sounds`. The recordings of the set
+`real` exist already.
+"""
 
 import csv
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+from tqdm import tqdm
 
-from bench.lib import report
+from bench.lib import report, takes
+from bench.lib.midi import read_performance
+from bench.lib.sounds import TIMGM6MB, Sound
 from engine.audio import SAMPLE_RATE
 from engine.collection import Collection
 from engine.files import replacing
@@ -22,37 +29,51 @@ from indexer import ingest
 from indexer.sources import Source
 from indexer.synthesis.engrave import Engraver
 from indexer.synthesis.perform import Performance, perform, random_style, to_midi
-from indexer.synthesis.synthesise import default_soundfont, synthesise
 
 SETS = {
     "dev": ("dev_scans_mozart", "dev_scans_bach_haydn"),
     "mozart": ("dev_scans_mozart",),
     "joplin": ("val_scans_joplin",),
+    "real": ("real_dev",),
 }
+"""Folders of each set in the data folder."""
+
+CROWDS = {"real": "dev"}
+"""The crowd of a set: another set, whose scores are searched together with its own."""
+
+PERFORMANCES = (".mid", ".krn")
+"""Suffixes of files that are played by a synthesised instrument; other files are recordings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One piece in both forms; `id` is that of its score in the collection."""
+    """One piece as scanned pages and as a performance. Several performances of the same pages are several pieces."""
 
     id: str
+    """Id of its score in the collection."""
     title: str
     composer: str
     work: str
     pages: tuple[Path, ...]
     notes: Path
-    """What is played: a human performance as MIDI, or else the score as kern."""
+    """File of the performance: a recording, a human performance as MIDI, or else the score as kern."""
 
     @property
     def recording_id(self) -> str:
+        """Id of its recording in the collection."""
         return f"{self.id}.{self.notes.stem}"
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether its recording exists and is not synthesised."""
+        return self.notes.suffix not in PERFORMANCES
 
 
 def pieces(data: Path, name: str) -> list[Piece]:
     """The pieces of a set of `SETS`, in the order of the manifests.
 
-    Of several performances the first listed is taken; where there are none, the score is what will be played.
-    Raises FileNotFoundError if a page or the notes of a piece are missing.
+    A piece with several MIDI performances has the first listed. A piece without a performance has its score as kern.
+    Raises FileNotFoundError if a page or the performance of a piece is missing.
     """
     found = [piece for folder in SETS[name] for piece in _pieces(data, folder)]
     for piece in found:
@@ -61,12 +82,32 @@ def pieces(data: Path, name: str) -> list[Piece]:
     return found
 
 
+def crowd(data: Path, name: str, searched: Sequence[Piece]) -> list[Piece]:
+    """The pieces whose scores are the crowd of a set; none if `CROWDS` does not list the set.
+
+    A piece of the crowd whose id begins with the id of a searched piece is the same music (bach_bwv846_fugue and
+    bach_bwv846f), so it would be a second right answer. It is left out.
+    """
+    if name not in CROWDS:
+        return []
+    ids = tuple(_letters(piece.id) for piece in searched)
+    return [piece for piece in pieces(data, CROWDS[name]) if not _letters(piece.id).startswith(ids)]
+
+
+def _letters(name: str) -> str:
+    return name.replace("_", "")
+
+
 def _pieces(data: Path, folder: str) -> Iterator[Piece]:
+    rows = _rows(data / folder / "manifest.csv")
+    if rows and "recording_file" in rows[0]:
+        yield from (_recorded(data / folder, row) for row in rows)
+        return
     performances: dict[str, str] = {}
     if (data / folder / "performances.csv").exists():
         for row in _rows(data / folder / "performances.csv"):
             performances.setdefault(row["piece"], row["path"])
-    for row in _rows(data / folder / "manifest.csv"):
+    for row in rows:
         stem = row["id"].removeprefix("joplin_")
         yield Piece(
             id=row["id"],
@@ -76,6 +117,19 @@ def _pieces(data: Path, folder: str) -> Iterator[Piece]:
             pages=tuple(sorted((data / folder / "pages").glob(f"{stem}_p[0-9][0-9].tif"))),
             notes=data / performances.get(row["id"], f"{folder}/{stem}.krn"),
         )
+
+
+def _recorded(folder: Path, row: dict[str, str]) -> Piece:
+    """The piece of a row of a manifest of recordings; recordings of the same pages share the id of the score."""
+    scan = folder / row["scan_dir"]
+    return Piece(
+        id=scan.name,
+        title=f"{row['work']}, {row['movement']}",
+        composer=row["composer"],
+        work=row["work"],
+        pages=tuple(sorted(scan.glob("p[0-9][0-9].tif"))),
+        notes=folder / row["recording_file"],
+    )
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -94,12 +148,12 @@ def score(piece: Piece, work: Path) -> Source:
     return Source(path=folder, id=piece.id, kind="score", title=piece.title, composer=piece.composer, work=piece.work)
 
 
-def recording(piece: Piece, work: Path) -> Source:
-    """The recording of the piece, synthesised below `work` if it is not there yet."""
-    path = work / "recordings" / f"{piece.recording_id}.flac"
+def recording(piece: Piece, work: Path, sound: Sound = TIMGM6MB) -> Source:
+    """The recording of the piece. It is synthesised with the sound below `work` unless it exists already."""
+    path = piece.notes if piece.is_recorded else work / "recordings" / sound.name / f"{piece.recording_id}.flac"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        samples = synthesise(midi(piece), default_soundfont())
+        samples = sound.play(performance(piece))
         with replacing(path) as unfinished:
             soundfile.write(unfinished, samples, SAMPLE_RATE, format="FLAC")
     return Source(
@@ -113,46 +167,74 @@ def recording(piece: Piece, work: Path) -> Source:
 
 
 def performance(piece: Piece) -> Performance:
-    """A piece that is given as a score, played by a style and slips of its own, always the same."""
+    """The performance of a piece: the MIDI file of a pianist, or a score played in a random style.
+
+    The random style and its slips depend on nothing but the piece's id.
+    """
+    if piece.notes.suffix == ".mid":
+        return read_performance(piece.notes.read_bytes())
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(piece.id.encode()).digest()[:8], "big"))
     notes = Engraver(piece.notes).notes()
     return perform(notes, random_style(notes, rng), rng)
 
 
 def midi(piece: Piece) -> bytes:
-    """What is played: the performance as it is, or one of the score."""
-    if piece.notes.suffix != ".krn":
-        return piece.notes.read_bytes()
-    return to_midi(performance(piece))
+    """The performance of the piece as a MIDI file."""
+    return piece.notes.read_bytes() if piece.notes.suffix == ".mid" else to_midi(performance(piece))
 
 
 def collect(
-    found: Sequence[Piece], work: Path, network: NetworkIdentity, load: ingest.LoadEncoder, jobs: int, *, fresh: bool
+    found: Sequence[Piece],
+    work: Path,
+    network: NetworkIdentity,
+    load: ingest.LoadEncoder,
+    jobs: int,
+    *,
+    fresh: bool,
+    sound: Sound = TIMGM6MB,
+    others: Sequence[Piece] = (),
 ) -> tuple[Path, dict[str, Any]]:
-    """The collection of both forms of the pieces, made below `work` unless it is there; what adding cost, then or now.
+    """The collection of the scores and recordings of the pieces, and what embedding them cost.
 
-    load: the encoder of `network`. fresh: make it again even so.
+    It is made below `work` unless it exists. Scores are embedded once, whatever the number of sounds.
+
+    load: loads the encoder of `network`. others: pieces whose scores are added as a crowd.
+    fresh: embed all again; removes what exists of these pieces, with any sound.
     """
-    folder = work / f"{network.hash[:12]}-{len(found)}"
+    folder = work / f"{network.hash[:12]}-{len(found)}{f'-among-{len(others)}' if others else ''}"
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
+    printed = {piece.id: piece for piece in (*found, *others)}
+    sources = (score(piece, work) for piece in printed.values())
+    scores, scores_cost = _embedded(folder / "scores", sources, load, jobs)
+    played = (recording(piece, work, sound) for piece in tqdm(found, unit="recording", disable=None))
+    recordings, recordings_cost = _embedded(folder / sound.name / "recordings", played, load, jobs)
+    with Collection.open(scores, network) as one, Collection.open(recordings, network) as other:
+        path = takes.joined(folder / sound.name / "collection", network, [one, other])
+    costs = {"scores": scores_cost, "recordings": recordings_cost}
+    return path, {f"{kind}_{name}": value for kind, cost in costs.items() for name, value in cost.items()}
+
+
+def _embedded(
+    folder: Path, sources: Iterable[Source], load: ingest.LoadEncoder, jobs: int
+) -> tuple[Path, dict[str, Any]]:
+    """A collection of the sources, made in the folder unless it exists, and what embedding them costs or did cost."""
     times = folder / "added.json"
-    if times.exists() and not fresh:
-        kept: dict[str, Any] = json.loads(times.read_text())
-        return folder / "collection", kept
+    if times.exists():
+        cost: dict[str, Any] = json.loads(times.read_text())
+        return folder / "collection", cost
     shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run embedded would be missing from the times
-    scores = tuple(score(piece, work) for piece in found)
-    recordings = tuple(recording(piece, work) for piece in found)
-    cost: dict[str, Any] = {"jobs": jobs}
-    for name, sources in (("scores", scores), ("recordings", recordings)):
-        started = time.perf_counter()
-        summary = ingest.add(folder / "collection", sources, load, jobs=jobs)
-        cost[f"{name}_s"] = round(time.perf_counter() - started, 1)
-        cost[f"{name}_failed"] = {path.name: cause for path, cause in summary.failed.items()}
+    ready = tuple(sources)
+    started = time.perf_counter()
+    summary = ingest.add(folder / "collection", ready, load, jobs=jobs)
+    elapsed_s = round(time.perf_counter() - started, 1)
+    cost = {"jobs": jobs, "s": elapsed_s, "failed": {path.name: cause for path, cause in summary.failed.items()}}
     report.save(times, **cost)
     return folder / "collection", cost
 
 
 def collection_sizes(collection: Collection) -> dict[str, Any]:
-    """How much it holds."""
+    """How much a collection holds: documents of each kind, snippets, pages and hours."""
     return {
         "scores": len(collection.of_kind("score")),
         "recordings": len(collection.of_kind("recording")),

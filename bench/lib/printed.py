@@ -1,4 +1,4 @@
-"""What is known about the printed systems of scans: rows and measures of each, and how to compare rows."""
+"""The verified systems of scans, with their rows and measures, and a comparison of rows."""
 
 import csv
 from collections import defaultdict
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIN_IOU = 0.5
-"""Overlap from which on two systems count as the same."""
+"""Intersection over union from which on two systems count as the same."""
 
 Rows = tuple[float, float]
-"""First and last line of a system, in page widths."""
+"""Rows of a system: its first and last line, in page widths."""
 PageKey = tuple[str, int]
-"""Piece and page from 1."""
+"""A page: name of the piece, and number of the page from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

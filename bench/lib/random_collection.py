@@ -1,4 +1,4 @@
-"""A collection of random snippets, as large as one likes: for speed, for nothing sounds or looks like it."""
+"""Collections of random snippets of any size. They serve to measure speed, but say nothing about accuracy."""
 
 import itertools
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ from engine.values import (
 )
 
 A_SYSTEM, A_PAGE = 8, 5
-"""Snippets of a system, and systems of a page."""
+"""Number of snippets in a system, and of systems on a page."""
 
 
 def made(path: Path, network: NetworkIdentity, snippets: int) -> Path:
-    """A collection of so many snippets, of both kinds in turns, made unless it is there; always the same."""
+    """A collection of `snippets` random snippets, both kinds in turns, made unless it exists; always the same."""
     if not path.exists():
         with replacing(path) as unfinished, CollectionWriter(unfinished, network, threads=2) as writer:
             for document, sequence in random_documents(snippets, network.front_end):
@@ -39,7 +39,7 @@ def made(path: Path, network: NetworkIdentity, snippets: int) -> Path:
 
 
 def random_documents(snippets: int, front_end: FrontEnd) -> Iterator[tuple[Document, SnippetSequence]]:
-    """Scores and recordings of 250 to 400 snippets, the last one shorter, until there are so many snippets."""
+    """Scores and recordings of 250 to 400 snippets, the last one shorter, with `snippets` snippets together."""
     rng = np.random.default_rng(0)
     for number in itertools.count():
         count = min(snippets, int(rng.integers(250, 401)))
@@ -54,7 +54,7 @@ def random_documents(snippets: int, front_end: FrontEnd) -> Iterator[tuple[Docum
 def document(
     id: str, kind: Kind, embeddings: Embeddings, bias: NDArray[np.float32], front_end: FrontEnd
 ) -> tuple[Document, SnippetSequence]:
-    """A document of these snippets, which stand on made-up systems, or sound one after the other."""
+    """A document of these snippets, which lie on invented systems, or sound one after the other."""
     count = len(embeddings)
     if kind == "recording":
         places = documents.recording_places(0.0, count, front_end)
@@ -78,6 +78,6 @@ def _system(number: int) -> System:
 
 
 def unit_rows(rng: Generator, count: int) -> Embeddings:
-    """Random embeddings."""
+    """Random embeddings: float32 (count, 32), unit length."""
     rows = rng.standard_normal((count, DIMENSION), dtype=np.float32)
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)

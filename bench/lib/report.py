@@ -1,4 +1,4 @@
-"""What every bench prints: where and on what it ran, its table, and the same as JSON."""
+"""The report of a bench: machine and software, tables, and all figures as JSON."""
 
 import json
 import os
@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 
 
 def environment() -> dict[str, Any]:
-    """Machine, software and commit: what numbers are meaningless without."""
+    """The machine, the software and the commit, without which figures mean nothing."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -30,7 +30,7 @@ def heading(environment: Row) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as aligned text, columns in the order of the first row; a value it lacks stays blank."""
+    """The rows as aligned text, with the columns of the first row in its order. Missing values stay blank."""
     if not rows:
         return "(no rows)"
     columns = list(rows[0])
@@ -43,7 +43,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def with_intervals(row: Row) -> dict[str, Any]:
-    """The row for people: the interval `"NAME 95%"` of a figure stands behind it."""
+    """The row for people: the interval `"NAME 95%"` follows its figure in the same cell."""
     shown = {}
     for name, value in row.items():
         if interval := row.get(f"{name} 95%"):
@@ -55,12 +55,12 @@ def with_intervals(row: Row) -> dict[str, Any]:
 
 
 def label(network: NetworkIdentity) -> str:
-    """A name by which networks of one name are told apart."""
+    """The name of a network with the start of its hash, which tells networks of one name apart."""
     return f"{network.name} {network.hash[:8]}"
 
 
 def save(path: Path, **content: Any) -> None:
-    """Writes one JSON object."""
+    """Writes the content to a file as one JSON object."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -86,7 +86,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """The short hash of the commit, marked where files that git follows have been changed since."""
+    """The short hash of the commit, with a plus sign if tracked files have been changed since."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:

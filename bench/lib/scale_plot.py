@@ -12,11 +12,11 @@ STYLES = {
     "librosa": ("C3", "*"),
 }
 TIMED_ONLY = ("librosa",)
-"""What is asked too few queries to have an accuracy."""
+"""Methods that get too few queries to have an accuracy."""
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Writes a PNG: a column for each kind of query, milliseconds above, MRR below."""
+    """Draws the rows as a PNG: a column for each kind of query, milliseconds above, MRR below."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,8 +1,8 @@
-"""The pieces of a training corpus as documents: a crowd for the pieces that are searched to hide in.
+"""A crowd of documents made of the pieces of a training corpus, among which the searched pieces hide.
 
-With a few dozen documents most ways of searching find everything. Each take is an engraving with the look of a scan
-and a performance of it (`indexer.training.corpus`), so it makes a score and a recording. No piece of the training
-corpus is one of those measured; but the network was trained on these very pictures and sounds.
+With a few dozen documents, most ways of searching find everything. Each take is an engraving that looks like a scan,
+with a performance (`indexer.training.corpus`), so it gives a score and a recording. No measured piece is in the
+training corpus. But the network was trained on the pictures and sounds of these takes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,11 +21,11 @@ from engine.values import RECORDING_PLACE, Box, Document, NetworkIdentity, Snipp
 from indexer.training.material import Take, takes
 
 COMMIT_DOCUMENTS = 200
-"""An interrupted run loses at most so many."""
+"""Documents between two commits: an interrupted run loses at most this many."""
 
 
 def collect(corpus: Path, split: str, work: Path, encoder: Encoder) -> Path:
-    """The collection of all takes of a split, both forms of each, made below `work` as far as it is not there."""
+    """The collection of both forms of all takes of a split. Missing documents are added to it below `work`."""
     path = work / f"{encoder.identity.hash[:12]}-{split}"
     made = takes(corpus / split, encoder.identity.front_end.bands)
     with CollectionWriter(path, encoder.identity) as writer:
@@ -41,9 +41,9 @@ def collect(corpus: Path, split: str, work: Path, encoder: Encoder) -> Path:
 
 
 def documents(take: Take, name: str, encoder: Encoder) -> Iterator[tuple[Document, SnippetSequence]]:
-    """The score and the recording of a take, embedded; as if its systems were all one, whose places mean nothing.
+    """The score and the recording of a take, embedded. The score has a single system, whose places mean nothing.
 
-    A recording too short for an excerpt is left out, and the score with it.
+    A take whose recording is too short for an excerpt has no documents.
     """
     front_end = encoder.identity.front_end
     excerpts = audio.excerpts(take.spectrogram, front_end)
@@ -68,7 +68,7 @@ def documents(take: Take, name: str, encoder: Encoder) -> Iterator[tuple[Documen
 
 
 def _score(take: Take, front_end: FrontEnd) -> Score:
-    """The strip of the take, which is at half the working scale and has a margin."""
+    """The score of a take, at the working scale. The strip of a take is at half the scale and has a margin."""
     top = (2 * take.strip.shape[0] - front_end.strip_rows) // 2
     strip = take.strip.repeat(2, axis=0).repeat(2, axis=1)[top : top + front_end.strip_rows]
     box = Box(x0=0.0, y0=0.0, x1=1.0, y1=0.1)
@@ -77,18 +77,18 @@ def _score(take: Take, front_end: FrontEnd) -> Score:
 
 
 def hidden(pieces: Path, corpus: Path, work: Path, encoder: Encoder) -> Path:
-    """The collection of some pieces and, for them to hide in, of the takes; made below `work` unless it is there.
+    """The collection of some pieces together with the takes, made below `work` unless it exists.
 
-    pieces: their collection, as `bench.lib.pieces.collect` puts it: SET/NETWORK-COUNT/collection.
+    pieces: the collection of the pieces by `bench.lib.pieces.collect`: SET/NETWORK-COUNT/SOUND/collection.
     """
     others = collect(corpus, "train", work, encoder)
     with Collection.open(pieces) as ours, Collection.open(others) as theirs:
-        name = "-".join([*pieces.parts[-3:-1], str(len(ours.documents)), "in", str(len(theirs.documents))])
+        name = "-".join([*pieces.parts[-4:-1], str(len(ours.documents)), "in", str(len(theirs.documents))])
         return joined(work / name, encoder.identity, [ours, theirs])
 
 
 def joined(path: Path, network: NetworkIdentity, parts: Iterable[Collection]) -> Path:
-    """A collection of the documents of all parts, made unless it is there; nothing is embedded again."""
+    """The collection of the documents of all parts, made unless it exists. Nothing is embedded again."""
     if not path.exists():
         with replacing(path) as unfinished, CollectionWriter(unfinished, network) as writer:
             for part in parts:

@@ -1,4 +1,4 @@
-"""All that may come to a server: queries and changes, but also clients that are slow, broken, or gone."""
+"""Mixed traffic for a server: queries and changes, and clients that are slow, broken, or gone."""
 
 import asyncio
 import itertools
@@ -21,29 +21,29 @@ from server.messages import Embedded, Media
 
 PUSHES = 12
 CLOSED, GONE = "closed", "gone"
-"""Outcomes where there is no reply: the server has closed the connection; we did not wait for one."""
+"""Outcomes without a reply: the server closed the connection; the client did not wait."""
 
 Act = Callable[[], Awaitable[str | None]]
-"""Does one thing; its outcome, None for `ok`. Raises ServerError."""
+"""Does one thing and returns the outcome, None for `ok`. Raises ServerError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Somebody who does one thing again and again."""
+    """A client that does one thing again and again."""
 
     pause_s: float
-    """Between two times, on average, at pace 1."""
+    """Mean pause between two acts in seconds, at pace 1."""
     expected: frozenset[str]
-    """Outcomes that are right."""
+    """Outcomes that are correct for this actor."""
     act: Act
 
 
 class Traffic:
-    """Actors at work on one server; `outcomes` counts what came of what they did."""
+    """The actors at work on one server. `outcomes` counts the outcomes of their acts."""
 
     def __init__(self, server: Served, token: str, asked: Examples) -> None:
         self.pace = 1.0
-        """All pauses are multiplied by it."""
+        """Factor of all pauses."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self._server = server
         self._token = token
@@ -71,7 +71,7 @@ class Traffic:
         }
 
     async def run(self) -> None:
-        """Goes on until it is cancelled, and leaves no connection."""
+        """Runs all actors until it is cancelled, and leaves no connection."""
         try:
             await asyncio.gather(*(self._work(name, actor) for name, actor in self.actors.items()))
         finally:
@@ -81,8 +81,8 @@ class Traffic:
         while True:
             await asyncio.sleep(self._rng.exponential(actor.pause_s) * self.pace)
             try:
-                told = await actor.act()
-                outcome = told if isinstance(told, str) else "ok"
+                result = await actor.act()
+                outcome = result if isinstance(result, str) else "ok"
             except ServerError as exc:
                 outcome = exc.code
             except OSError as exc:
@@ -122,7 +122,7 @@ class Traffic:
         assert isinstance(media, Media)
         async with self._new_client() as client:
             source = [(file.name, file.data) for file in media.files]
-            for _ in range(2):  # the same again changes nothing
+            for _ in range(2):  # adding the same documents again changes nothing
                 await client.add(f"added{number}", source, kind=media.kind, title="Added")
             await load.send(client, media)
             await client.remove(f"added{number}")
@@ -141,7 +141,7 @@ class Traffic:
         await self._next_client().query([(file.name, file.data) for file in media.files], deadline_s=0.001)
 
     async def _break_frame(self) -> str:
-        """Bytes that mean nothing; a header that promises too much; a frame of nonsense; one that ends too soon."""
+        """Sends random bytes, a header with too large a size, a frame of nonsense, or a frame that ends too soon."""
         noise = self._rng.bytes(200)
         broken = [noise, b"\xff" * 4 + noise, b"\0\0\0\xc8" + noise, b"\0\0\1\0" + noise]
         async with self._connection() as (reader, writer):
@@ -150,7 +150,7 @@ class Traffic:
             return await _reply(reader)
 
     async def _vanish(self) -> str:
-        """Is gone in the middle of its frame, or before the reply."""
+        """Closes the connection in the middle of a frame, or before the reply."""
         frame = _frame(next(self._asked[AUDIO]))
         async with self._connection() as (_, writer):
             writer.write(frame[: len(frame) // int(self._rng.integers(1, 3))])
@@ -159,7 +159,7 @@ class Traffic:
         return GONE
 
     async def _dawdle(self) -> str:
-        """Sends a frame, and takes the reply, piece by piece."""
+        """Sends a frame and reads the reply piece by piece."""
         frame = _frame(next(self._asked[EMBEDDINGS]))
         async with self._connection() as (reader, writer):
             for at in range(0, len(frame), 400):
@@ -184,7 +184,7 @@ def _actor(pause_s: float, act: Callable[[], Awaitable[Any]], *expected: str) ->
 
 
 def _frame(asked: ClientQuery) -> bytes:
-    """A query as it is sent."""
+    """The bytes of a query as a frame."""
     fields: dict[str, Any] = {"kind": asked.kind}
     if isinstance(asked, Embedded):
         fields |= {"network": asked.network, "embeddings": messages.array(asked.embeddings)}
@@ -194,7 +194,7 @@ def _frame(asked: ClientQuery) -> bytes:
 
 
 async def _reply(reader: asyncio.StreamReader, pause_s: float = 0.0) -> str:
-    """What the next reply says: `ok`, the code of an error, or CLOSED."""
+    """The outcome of the next reply: `ok`, the code of an error, or CLOSED."""
     decoder = frames.Decoder(1 << 24)
     while data := await reader.read(4096):
         for message in decoder.feed(data):

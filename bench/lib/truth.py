@@ -1,9 +1,9 @@
-"""What of a scan sounds when: the measures of a recording's visits, and of the systems found on the page, joined.
+"""The truth about scans and recordings: when each place on the page sounds.
 
-A *point* of the music is counted in measures: 12.5 is the middle of measure 12. Of a measure it is known which printed
-system holds it (`systems.csv`) and when it is played (`visits`); where in its system it stands is what an
-engraver would give it (`passages.places`), good to about half a measure. Nothing is said of what is uncertain:
-systems that detection does not find, measures that a line break or a repeat splits, visits that are not mapped.
+A *point* of the music is counted in measures: 12.5 is the middle of measure 12. For each measure, `systems.csv` gives
+the printed system that holds it, and `visits` give the times when it is played. Its place in the system is estimated
+(`passages.places`), and is good to about half a measure. Uncertain points are unknown: systems that detection does not
+find, measures that a line break or a repeat splits, visits of unknown measures.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,27 +24,27 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """The points of one system that is known, left to right."""
+    """The points of one system with known measures, from left to right."""
 
     system: System
     points: Floats
-    """(n,) rising."""
+    """(n,) points in rising order, in measures."""
     xs: Floats
-    """(n,) where they stand, in page widths."""
+    """(n,) place of each point, in page widths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """One piece, its scan and its recording."""
+    """The truth about one piece with its scan and its recording."""
 
     piece: str
     visits: tuple[Visit, ...]
     lines: tuple[Line, ...]
     unsure: frozenset[int]
-    """Measures of which it is not known where they stand."""
+    """Measures whose place is not known."""
 
     def point_at(self, second: float) -> float | None:
-        """What sounds at a second."""
+        """The point that sounds at a second; None if unknown."""
         for visit in self.visits:
             if visit.start_s <= second < visit.end_s:
                 if visit.measure < 0 or visit.measure in self.unsure:
@@ -53,7 +53,7 @@ class Truth:
         return None
 
     def seconds_of(self, point: float) -> list[float]:
-        """When a point sounds: as often as it is visited."""
+        """The seconds at which a point sounds, one for each visit."""
         measure = int(point)
         return [
             visit.start_s + (point - measure) * (visit.end_s - visit.start_s)
@@ -62,7 +62,7 @@ class Truth:
         ]
 
     def place_of(self, point: float) -> ScorePosition | None:
-        """Where a point is printed."""
+        """The place where a point is printed; None if unknown."""
         for line in self.lines:
             if line.points[0] <= point <= line.points[-1]:
                 x = float(np.interp(point, line.points, line.xs))
@@ -70,7 +70,7 @@ class Truth:
         return None
 
     def point_of(self, system: int, x: float) -> float | None:
-        """What is printed there."""
+        """The point that is printed at a place of a system; None if unknown."""
         for line in self.lines:
             if line.system.number == system:
                 point = float(np.interp(x, line.xs, line.points))
@@ -85,9 +85,10 @@ def join(
     measures: Sequence[Measure],
     played: Iterable[Visit],
 ) -> Truth:
-    """The truth about a piece.
+    """The truth about a piece, joined from its systems, measures and visits.
 
-    printed: its verified systems, each with its page; measures: of the kern.
+    printed: the verified systems, each with its page. measures: the measures of the kern.
+    played: the visits of the recording.
     """
     several = passages.shared_measures(printed)
     lines = []
@@ -120,7 +121,7 @@ def truths(
 ) -> list[Truth]:
     """The truths of the first `count` pieces of a set of `bench.lib.pieces.SETS` that have verified systems.
 
-    documents: by id. played: the visits of each piece's recording, where it is not the one that comes with the set.
+    documents: the documents by id. played: the visits of each piece's recording, if it is not the one of the set.
     """
     (folder,) = pieces.SETS[name]
     printed = passages.by_piece(printed_systems(data / folder))

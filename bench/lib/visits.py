@@ -1,9 +1,10 @@
 """Which measure sounds when: in real performances, in kern played as it is written, and in kern with its repeats.
 
-`measure_times.csv` leaves the measure out where a repeat is played (three visits in ten in dev_scans_mozart). How many
-notes each visit has tells which measures those are: of all runs of as many printed measures the right one differs by
-less than two per cent, the next best by more than ten, nearly always. Verovio plays kern straight through, both endings
-of a repeat; what the kern says of the order of its sections (`*>[A,A1,A,A2]`) is therefore done to the recording.
+`measure_times.csv` lacks the measure of a visit where a repeat is played (three visits in ten in dev_scans_mozart). The
+number of notes of each visit tells the measures: nearly always, the right run of printed measures differs by less than
+two per cent in its notes, and the next best run by more than ten. Verovio plays kern straight through, with both
+endings of a repeat. The order of the sections that the kern gives (`*>[A,A1,A,A2]`) is therefore applied to the
+recording.
 """
 
 import csv
@@ -21,24 +22,24 @@ from bench.lib.passages import Measure
 from bench.lib.pieces import Piece
 
 MIN_RUN = 4
-"""Visits; shorter runs that are not mapped are left so: too little to tell measures by."""
+"""Smallest number of visits in a run that is mapped. A shorter run has too few notes to tell its measures."""
 ALIKE = 0.06
-"""Most difference in notes, as a share of them, between a run of visits and the measures it is taken for."""
+"""Largest difference in notes, as a share of the notes, between a run of visits and the measures it is mapped to."""
 FADE_S = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """One measure played once."""
+    """A measure that is played once."""
 
     measure: int
-    """Its printed number; -1 where that is not known."""
+    """Printed number of the measure; -1 if unknown."""
     start_s: float
     end_s: float
 
 
 def performed(measure_times: Path) -> dict[str, list[Visit]]:
-    """The visits of each performance of a set, in order."""
+    """The visits of the performances of a set in order, by performance."""
     rows: dict[str, list[Mapping[str, str]]] = {}
     with measure_times.open(newline="", encoding="utf-8") as stream:
         for row in csv.DictReader(stream):
@@ -54,9 +55,9 @@ def performed(measure_times: Path) -> dict[str, list[Visit]]:
 
 
 def restored(measures: Sequence[int], notes: Sequence[int]) -> list[int]:
-    """The measures of visits with those of runs that are not mapped (-1) filled in, where their notes tell them.
+    """The measures of all visits, with unknown ones (-1) filled in where the numbers of notes tell the measures.
 
-    notes: how many each visit has.
+    notes: number of notes of each visit.
     """
     filled, count = list(measures), np.array(notes, float)
     printed: dict[int, float] = {}
@@ -76,7 +77,7 @@ def restored(measures: Sequence[int], notes: Sequence[int]) -> list[int]:
 
 
 def written(piece: Piece, measures: Iterable[Measure]) -> list[Visit]:
-    """Returns the visits of a kern file as Verovio plays it.
+    """The visits of a kern file as Verovio plays it.
 
     The parts of a measure that a repeat splits cannot be told apart, so they are unknown.
     """
@@ -90,8 +91,11 @@ def written(piece: Piece, measures: Iterable[Measure]) -> list[Visit]:
 
 
 def order(kern: str) -> list[range]:
-    """The visits of the kern as it is written, section by section as they are to be played; empty if it is not told."""
-    told = re.search(r"^\*>\[([\w,]+)\]", kern, re.MULTILINE)
+    """The sections of a kern file in the order of playing, each as the visits it has in the kern as it is written.
+
+    Empty if the kern gives no order.
+    """
+    listed = re.search(r"^\*>\[([\w,]+)\]", kern, re.MULTILINE)
     starts: dict[str, int] = {}
     count, begun = 0, False
     for line in kern.splitlines():
@@ -104,16 +108,16 @@ def order(kern: str) -> list[range]:
             begun = True
     borders = [*starts.values(), count + begun]
     sections = {name: range(*borders[i : i + 2]) for i, name in enumerate(starts)}
-    return [sections[name] for name in told[1].split(",") if sections[name]] if told else []
+    return [sections[name] for name in listed[1].split(",") if sections[name]] if listed else []
 
 
 def unfolded(
     samples: NDArray[np.float32], rate: int, visits: Sequence[Visit], sections: Sequence[range]
 ) -> tuple[NDArray[np.float32], list[Visit]]:
-    """A recording cut up and put together in the order of `sections`, and its visits.
+    """A recording that is cut up and joined in the order of `sections`, and its visits.
 
-    samples: float32 (n,), the recording in which `visits` are played; what rings on after the last one is kept at the
-        end of the section that holds it.
+    samples: float32 (n,), the recording in which `visits` are played. The sound after the last visit stays at the end
+        of the section that holds the visit.
     """
     fade = np.linspace(0, 1, round(FADE_S * rate), dtype=np.float32)
     cut: list[NDArray[np.float32]] = []
@@ -124,7 +128,7 @@ def unfolded(
         last_s = visits[section.stop].start_s if section.stop < len(visits) else len(samples) / rate
         part = samples[round(first_s * rate) : round(last_s * rate)].copy()
         if len(part) < len(fade):
-            continue  # rests after the last note, which were not recorded
+            continue  # rests after the last note are not recorded
         part[: len(fade)] *= fade
         part[-len(fade) :] *= fade[::-1]
         cut.append(part)
@@ -136,12 +140,12 @@ def unfolded(
 
 
 def turns(visits: Sequence[Visit]) -> list[float]:
-    """The seconds at which the music goes back to a measure before the one just played."""
+    """The seconds at which the music goes back to an earlier measure."""
     known = [visit for visit in visits if visit.measure >= 0]
     return [after.start_s for before, after in itertools.pairwise(known) if after.measure < before.measure]
 
 
 def repeats(visits: Iterable[Visit]) -> int:
-    """How many visits are of a measure that was played before."""
+    """The number of visits of measures that were played before."""
     known = [visit.measure for visit in visits if visit.measure >= 0]
     return len(known) - len(set(known))

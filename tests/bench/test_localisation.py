@@ -40,7 +40,7 @@ def query(direction: str, places: np.ndarray) -> LocalisationQuery:
     kind: Kind = "recording" if direction == "A2S" else "score"
     embeddings = np.zeros((len(places), 32), np.float32)
     sequence = SnippetSequence(kind=kind, embeddings=embeddings, places=places, bias=zeros)
-    return LocalisationQuery(truth=TRUTH, direction=direction, form="", wanted="", sequence=sequence, score=SCORE)  # type: ignore[arg-type]
+    return LocalisationQuery(truth=TRUTH, direction=direction, form="", right_id="", sequence=sequence, score=SCORE)  # type: ignore[arg-type]
 
 
 def page(system: int, x: float) -> ScorePosition:

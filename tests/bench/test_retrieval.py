@@ -1,7 +1,13 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from bench import retrieval
+from bench.lib import queries
 from bench.lib.queries import LabelledQuery
+from bench.lib.sounds import REAL, TIMGM6MB
 from bench.retrieval import RetrievalResult
 from engine.collection import Collection
 from engine.config import SearchSettings
@@ -46,6 +52,32 @@ def test_pieces_with_the_same_embeddings_are_found_by_every_method(collection: C
     rows = retrieval.quality_rows(results)
     assert len(rows) == 3 * (1 + 3 + 1 + 4)
     assert {(row["n"], row["R@1"], row["MRR"], row["MR"]) for row in rows} == {(4, 1.0, 1.0, 1.0)}
+
+
+def test_another_recording_of_the_same_score_is_no_wrong_answer(collection: Collection) -> None:
+    """Two pieces of one score whose recordings are those of pieces 0 and 1."""
+    same = [replace(piece(0), notes=Path(f"{name}.mid")) for name in ("played", "other")]
+    (query,) = [one for one in queries.whole(collection, same[:1]) if one.direction == "S2A"]
+    assert query.also_right == frozenset()
+    first, second = [one for one in queries.whole(collection, same) if one.direction == "S2A"]
+    assert (first.truth, first.also_right) == ("piece0.played", {"piece0.other"})
+    assert (second.truth, second.also_right) == ("piece0.other", {"piece0.played"})
+    one = replace(query, truth="piece1.played", also_right=frozenset({"piece0.played"}))
+    (answered,) = retrieval.answer(collection, [one], SearchSettings(threads=1), ["exhaustive"])
+    assert len(answered.answer) == 3
+    assert "piece0.played" not in answered.answer
+
+
+def test_a_set_of_real_recordings_has_no_other_sound(tmp_path: Path) -> None:
+    assert retrieval.sounds_of("real", None, tmp_path) == [REAL]
+    with pytest.raises(ValueError, match="real"):
+        retrieval.sounds_of("real", ["TimGM6mb"], tmp_path)
+
+
+def test_each_sound_is_measured_once(tmp_path: Path) -> None:
+    named = retrieval.sounds_of("dev", ["TimGM6mb", "TimGM6mb+mp3", "TimGM6mb"], tmp_path)
+    assert [sound.name for sound in named] == ["TimGM6mb", "TimGM6mb+mp3"]
+    assert retrieval.sounds_of("dev", None, tmp_path) == [TIMGM6MB]
 
 
 def test_quality_is_summed_up_by_kind_of_query() -> None:

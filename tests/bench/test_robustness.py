@@ -34,14 +34,13 @@ def test_every_onset_is_seen_and_heard(clean: Material) -> None:
 
 
 def test_twice_the_tempo_takes_half_the_time(score: EngravedScore, clean: Material) -> None:
-    _, frames = played(score, clean.measures * 4, replace(NEUTRAL, tempo=2.0), FrontEnd().bands)
+    _, frames = played(score, clean.measures * 4, replace(NEUTRAL, tempo=2.0), WINDOW.bands)
     assert np.ptp(frames) == pytest.approx(np.ptp(clean.frames) / 2)
 
 
 def test_a_higher_tuning_moves_energy_up(score: EngravedScore, clean: Material) -> None:
-    sharp, frames = played(
-        score, clean.measures * 4, replace(NEUTRAL, tuning_cents=100.0, mp3_kbit_s=128.0), FrontEnd().bands
-    )
+    conditions = replace(NEUTRAL, tuning_cents=100.0, mp3_kbit_s=128.0)
+    sharp, frames = played(score, clean.measures * 4, conditions, WINDOW.bands)
     centres = [np.average(np.arange(92), weights=sound.sum(axis=1)) for sound in (clean.spectrogram, sharp)]
     assert centres[1] > centres[0] + 0.5
     assert np.ptp(frames) == pytest.approx(np.ptp(clean.frames) / 2 ** (1 / 12))

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from bench import streaming
-from bench.streaming import STARTS, Heard, PlayedExcerpt, Told
+from bench.streaming import STARTS, BestMatch, Heard, PlayedExcerpt
 from paired_collection import piece
 
 
 def judged(*said: tuple[str, float]) -> Heard:
     """What becomes of a take of piece 1 of which this was said, one push after the other."""
     take = PlayedExcerpt(piece=piece(1), start=STARTS[0], samples=np.zeros(1, np.float32))
-    told = [Told(heard_s=0.5 * (i + 1), id=id, confidence=confidence) for i, (id, confidence) in enumerate(said)]
-    return streaming.judged(take, told)
+    matches = [
+        BestMatch(heard_s=0.5 * (i + 1), id=id, confidence=confidence) for i, (id, confidence) in enumerate(said)
+    ]
+    return streaming.judged(take, matches)
 
 
 def heard(first_s: float, for_good_s: float, start: str = STARTS[0]) -> Heard:

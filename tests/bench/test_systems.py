@@ -22,7 +22,7 @@ def page() -> Grey:
 
 
 def test_what_was_found_joined_and_rejected_is_told(page: Grey) -> None:
-    lines = list(pictures.told(explain(page)))
+    lines = list(pictures.described(explain(page)))
     assert lines[0].startswith("system 1: x 0.08")
     assert lines[0].endswith("staves 2, strength 0.99")
     assert any(line.startswith("staves 1 and 2 joined: left line 1.00, bars 5") for line in lines)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bench import tempo
-from bench.tempo import Played, ScoreMeasure
+from bench.tempo import ScoreMeasure, TimedPerformance
 
 SCORE = b"""<score-partwise><part id="P1">
 <measure number="0"><attributes><divisions>2</divisions></attributes>
@@ -18,10 +18,10 @@ SCORE = b"""<score-partwise><part id="P1">
 </measure></part></score-partwise>"""
 
 
-def played(seconds: list[float], onsets: list[float] | None = None) -> Played:
+def played(seconds: list[float], onsets: list[float] | None = None) -> TimedPerformance:
     """Measures of four quarters."""
     onset = np.array(onsets or np.arange(10.0))
-    return Played(
+    return TimedPerformance(
         measure_quarters=np.full(len(seconds), 4.0),
         measure_s=np.array(seconds),
         onset_s=onset,
