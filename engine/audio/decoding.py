@@ -20,6 +20,13 @@ log = logging.getLogger(__name__)
 RATES = range(2000, 768001)
 """Accepted sampling rates in Hz. Resampled to 22050 Hz, a file that claims a lower rate could exceed the memory."""
 
+FFMPEG_FORMATS = (
+    *("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dsf", "dts", "eac3", "flac", "flv", "gsm"),
+    *("loas", "m4a", "matroska", "mov", "mp3", "mp4", "mpc", "mpc8", "mpeg", "mpegts", "ogg", "rm", "shn", "tak"),
+    *("tta", "voc", "w64", "wav", "webm", "wv", "xwma"),
+)
+"""Names of the formats that ffmpeg may read: containers that hold the sound itself."""
+
 SILENCE = 1e-4
 """Peak amplitude, relative to full scale, below which samples are silent. The last bit of 16-bit samples is 3e-5."""
 
@@ -133,8 +140,10 @@ def _decode_by_libsndfile(
 def _decode_by_ffmpeg(path: Path, start_s: float, end_s: float | None) -> Iterator[Samples]:
     """Blocks of mono samples at 22050 Hz that the ffmpeg program decodes."""
     until = [] if end_s is None else ["-t", f"{end_s - start_s:.6f}"]
-    # `file:` and the whitelist allow only local files: neither a file name nor a playlist can open a URL.
-    source = ["-protocol_whitelist", "file", "-ss", f"{start_s:.6f}", "-i", f"file:{path.resolve()}"]
+    # A playlist (HLS, concat, DASH) names other files, which ffmpeg would open and describe: only formats that hold the
+    # sound itself are allowed, and only local files.
+    allowed = ["-protocol_whitelist", "file", "-format_whitelist", ",".join(FFMPEG_FORMATS)]
+    source = [*allowed, "-ss", f"{start_s:.6f}", "-i", f"file:{path.resolve()}"]
     sink = ["-vn", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "pipe:1"]
     command = ["ffmpeg", "-nostdin", "-v", "error", *source, *until, *sink]
     with tempfile.TemporaryFile() as errors:

@@ -18,6 +18,8 @@ Grey = NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
 """Suffixes of image files."""
+IMAGE_FORMATS = ("PNG", "JPEG", "TIFF")
+"""Pillow's names of the formats that are read, whatever a file's suffix: Pillow would start Ghostscript for an EPS."""
 SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
 """Suffixes of score files. A folder of image files is a score too."""
 
@@ -163,7 +165,7 @@ def _pdf_scale(file: Path, size: tuple[float, float]) -> float:
 def _image_pages(file: Path, max_pixels: int) -> Iterator[Grey]:
     """Yields the pages of an image file in grey."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
             for frame in range(getattr(image, "n_frames", 1)):
                 image.seek(frame)
                 if image.width * image.height > max_pixels or image.height > MAX_RATIO * image.width:

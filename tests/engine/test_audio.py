@@ -1,4 +1,6 @@
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -314,3 +316,31 @@ def test_what_ffmpeg_says_of_a_bad_file_is_passed_on(tmp_path: Path, monkeypatch
     (tmp_path / "a.m4a").write_bytes(b"half an AAC stream")
     with pytest.raises(AudioError, match=r"a\.m4a: ffmpeg cannot decode it: moov atom not found"):
         read_audio(tmp_path / "a.m4a")
+
+
+PLAYLISTS = {
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nsecret.mp3\n#EXT-X-ENDLIST\n",
+    "concat": "ffconcat version 1.0\nfile secret.mp3\n",
+}
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the ffmpeg program is not installed")
+@pytest.mark.parametrize("playlist", PLAYLISTS.values(), ids=PLAYLISTS)
+def test_a_playlist_opens_no_other_file(tmp_path: Path, playlist: str) -> None:
+    """ffmpeg goes by content: a playlist named .mp3 would have the file decoded that it names."""
+    soundfile.write(tmp_path / "secret.mp3", tone(6), SAMPLE_RATE, format="MP3")
+    (tmp_path / "a.mp3").write_text(playlist)
+    with pytest.raises(AudioError) as raised:
+        read_audio(tmp_path / "a.mp3")
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the ffmpeg program is not installed")
+@pytest.mark.parametrize("suffix", ["m4a", "mka", "webm", "mov", "wma", "mp2", "ac3", "caf"])
+def test_ffmpeg_reads_the_formats_that_hold_sound(tmp_path: Path, suffix: str) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(3), SAMPLE_RATE)
+    made = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.wav"), str(tmp_path / f"a.{suffix}")]
+    subprocess.run(made, check=True, stdin=subprocess.DEVNULL)
+    samples = read_audio(tmp_path / f"a.{suffix}")
+    assert len(samples) == pytest.approx(3 * SAMPLE_RATE, abs=4000)
+    assert loudest_hertz(samples) == pytest.approx(440, abs=1)

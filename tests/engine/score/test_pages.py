@@ -201,3 +201,24 @@ def test_an_empty_page_stays_without_ink(shade: int) -> None:
     noise = rng.integers(-3, 4, (400, 300))
     levelled = normalise_grey(np.clip(shade + noise, 0, 255).astype(np.uint8))
     assert levelled.std() < 30
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "webp", "tga", "pcx", "dds", "ppm"])
+def test_a_format_that_is_not_documented_is_refused_whatever_its_name(tmp_path: Path, suffix: str) -> None:
+    """Pillow goes by content, too, and knows formats that start other programs."""
+    Image.new("L", (200, 200), 255).convert("RGB").save(tmp_path / f"a.{suffix}")
+    (tmp_path / f"a.{suffix}").rename(tmp_path / "a.png")
+    with pytest.raises(PageError, match=r"a\.png: not a PDF, PNG, JPEG or TIFF file"):
+        list(read_pages(tmp_path / "a.png"))
+
+
+def test_a_postscript_file_named_png_starts_no_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    (tmp_path / "a.png").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 200 200\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(PageError, match=r"a\.png: not a PDF, PNG, JPEG or TIFF file"):
+        list(read_pages(tmp_path / "a.png"))
+    assert not (tmp_path / "started").exists()
