@@ -11,18 +11,14 @@ from engine.score.lines import Floats, Lines
 from engine.score.rejection import Reject, Rejection, ignore
 from engine.values import Box
 
-MIN_STRENGTH = 0.55
-"""Least strength of a staff. Staves of real scans have 0.8 and more."""
 MIN_COVERAGE = 0.86
 """Least share of the five lines that is ink. Lines of bold text reach 0.83, staves of real scans 0.97 and more."""
-SHORT = 0.5
-"""Share of the longest staff's length below which a staff is short: slurs, beams and ledger lines look like one."""
-MIN_SHORT_STRENGTH = 0.7
-"""Least strength of a short staff."""
+MIN_LONG = 0.5
+"""Staves at least this long, as a share of the longest, show where staves start on the page."""
 MAX_INDENT = 2.0
-"""Distance of left ends, in staff spaces, up to which a short staff starts where the long ones do, as last bars do."""
+"""Distance in staff spaces from there within which a short staff may start, as last bars do."""
 MIN_INDENTED = 0.25
-"""Least length of a short staff that starts elsewhere, as a share of the longest."""
+"""Least length of a staff that starts elsewhere, as a share of the longest: beams and slurs are shorter."""
 MIN_DISTANCE = 4.2
 """Least distance of two staves in staff spaces, middle line to middle line: closer ones are the same staff."""
 MAX_GAP = 25
@@ -70,7 +66,7 @@ def find_staves(courses: Iterable[Course], lines: Lines, reject: Reject = ignore
     """The staves that run along these courses, top to bottom, in pixels of the lines."""
     fitted = [_fitted(course, lines, reject) for course in courses]
     inked = [staff for staff in fitted if staff is not None]
-    staves = _joined(_apart(_strong(inked, lines, reject), lines, reject))
+    staves = _joined(_apart(_in_place(inked, lines, reject), lines, reject))
     return sorted(staves, key=lambda staff: staff.y)
 
 
@@ -94,30 +90,18 @@ def _fitted(course: Course, lines: Lines, reject: Reject) -> Staff | None:
     return staff
 
 
-def _strong(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
-    """The staves that are strong enough for their length, and do not start too far from where the long ones do."""
-    strong = [staff for staff in staves if staff.strength >= MIN_STRENGTH]
-    longest = max((staff.length for staff in strong), default=0.0)
-    long = [staff for staff in strong if staff.length >= SHORT * longest]
+def _in_place(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
+    """The staves without short ones that start elsewhere than the long ones do."""
+    longest = max((staff.length for staff in staves), default=0.0)
+    long = [staff for staff in staves if staff.length >= MIN_LONG * longest]
     tilt = float(np.median([staff.slope for staff in long] or [0.0]))
     left = float(np.median([staff.x0 + tilt * staff.y for staff in long] or [0.0]))
-
-    def fault(staff: Staff) -> tuple[str, float, float] | None:
-        if staff.strength < MIN_STRENGTH:
-            return "strength below MIN_STRENGTH", staff.strength, MIN_STRENGTH
-        if staff.length >= SHORT * longest:
-            return None
-        if staff.strength < MIN_SHORT_STRENGTH:
-            return "strength of a short staff below MIN_SHORT_STRENGTH", staff.strength, MIN_SHORT_STRENGTH
-        indented = abs(staff.x0 + tilt * staff.y - left) > MAX_INDENT * staff.space
-        if indented and staff.length < MIN_INDENTED * longest:
-            return "length of an indented staff below MIN_INDENTED", staff.length / longest, MIN_INDENTED
-        return None
-
     kept = []
     for staff in staves:
-        if found := fault(staff):
-            reject(_rejection(staff, *found, lines))
+        indented = abs(staff.x0 + tilt * staff.y - left) > MAX_INDENT * staff.space
+        if indented and staff.length < MIN_INDENTED * longest:
+            share = staff.length / longest
+            reject(_rejection(staff, "length of an indented staff below MIN_INDENTED", share, MIN_INDENTED, lines))
         else:
             kept.append(staff)
     return kept
