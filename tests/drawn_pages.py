@@ -26,9 +26,7 @@ def drawn_page(
     for staves in systems:
         tops = [y + 9 * space * number for number in range(staves)]
         for top in tops:
-            for line in range(5):
-                row = round(top + line * space)
-                cv2.line(page, (x0, row), (x1, row), 0, thick)
+            draw_staff(page, top, x0, x1, space)
             if notes:
                 _notes(page, rng, top, space, (x0, x1))
         first, last = round(tops[0]), round(tops[-1] + 4 * space)
@@ -38,6 +36,13 @@ def drawn_page(
         places.append((first / width, last / width))
         y = last + 9 * space
     return page, places
+
+
+def draw_staff(page: Grey, top: float, x0: int, x1: int, space: float = 9.0) -> None:
+    """Draws five lines from column to column, the first at row `top`."""
+    for line in range(5):
+        row = round(top + line * space)
+        cv2.line(page, (x0, row), (x1, row), 0, max(1, round(space / 8)))
 
 
 def _notes(page: Grey, rng: np.random.Generator, top: float, space: float, ends: tuple[int, int]) -> None:

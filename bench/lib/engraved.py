@@ -44,12 +44,13 @@ def _pages(piece: DemoPiece, *, folder: Path, degraded: bool) -> list[Known]:
         engraver = Engraver(path)
     layout = random_layout(rng)
     return [
-        _known(f"{piece.id}_p{number:02}", page, layout.staff_space_px, rng if degraded else None)
+        known(f"{piece.id}_p{number:02}", page, layout.staff_space_px, rng if degraded else None)
         for number, page in enumerate(engraver.pages(layout), start=1)
     ]
 
 
-def _known(name: str, page: EngravedPage, staff_space_px: float, rng: np.random.Generator | None) -> Known:
+def known(name: str, page: EngravedPage, staff_space_px: float, rng: np.random.Generator | None) -> Known:
+    """An engraved page and its systems, as they lie on the page degraded by `rng` unless that is None."""
     rows = [(system.box.y0, system.box.y1) for system in page.systems]
     if rng is None:
         return Known(name=name, page=page.image, systems=rows)

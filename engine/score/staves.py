@@ -11,21 +11,16 @@ from engine.score.lines import Floats, Lines
 from engine.score.rejection import Reject, Rejection, ignore
 from engine.values import Box
 
-MIN_STRENGTH = 0.55
-"""Smallest strength of a staff. Staves of real scans have 0.8 and more."""
 MIN_COVERAGE = 0.86
 """Smallest share of the five lines that is ink. Lines of bold text reach 0.83; staves of real scans have 0.97 and
 more."""
-SHORT = 0.5
-"""Length, as a share of the longest staff's, below which a staff is short. Slurs, beams and ledger lines look like a
-short staff, so its thresholds are higher."""
-MIN_SHORT_STRENGTH = 0.7
-"""Smallest strength of a short staff."""
+MIN_LONG = 0.5
+"""Smallest length, as a share of the longest staff's, of the staves that show where staves start on the page."""
 MAX_INDENT = 2.0
 """Largest distance between the left ends of a short staff and of the long staves, in staff spaces. A short staff with a
 larger distance is indented. The last bars of a piece are short and not indented."""
 MIN_INDENTED = 0.25
-"""Smallest length of an indented short staff, as a share of the longest staff's length."""
+"""Smallest length of an indented staff, as a share of the longest staff's length. Beams and slurs are shorter."""
 MIN_DISTANCE = 4.2
 """Smallest distance of two staves, middle line to middle line, in staff spaces. Closer staves are the same staff."""
 MAX_GAP = 25
@@ -78,7 +73,7 @@ def find_staves(courses: Iterable[Course], lines: Lines, reject: Reject = ignore
     """Returns the staves that run along these courses, top to bottom, in pixels of `lines.seen`."""
     fitted = [_fitted(course, lines, reject) for course in courses]
     inked = [staff for staff in fitted if staff is not None]
-    staves = _joined(_apart(_strong(inked, lines, reject), lines, reject))
+    staves = _joined(_apart(_in_place(inked, lines, reject), lines, reject))
     return sorted(staves, key=lambda staff: staff.y)
 
 
@@ -105,31 +100,16 @@ def _fitted(course: Course, lines: Lines, reject: Reject) -> Staff | None:
     return staff
 
 
-def _strong(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
-    """Returns the staves without those that are too weak for their length, or too short for their indent."""
-    strong = [staff for staff in staves if staff.strength >= MIN_STRENGTH]
-    longest = max((staff.length for staff in strong), default=0.0)
-    long = [staff for staff in strong if staff.length >= SHORT * longest]
-    tilt = float(np.median([staff.slope for staff in long] or [0.0]))
-    left = float(np.median([staff.x0 + tilt * staff.y for staff in long] or [0.0]))
-
-    def fault(staff: Staff) -> tuple[str, float, float] | None:
-        """Returns the reason why a staff is rejected, the measured value and the threshold; None if it is accepted."""
-        if staff.strength < MIN_STRENGTH:
-            return "strength below MIN_STRENGTH", staff.strength, MIN_STRENGTH
-        if staff.length >= SHORT * longest:
-            return None
-        if staff.strength < MIN_SHORT_STRENGTH:
-            return "strength of a short staff below MIN_SHORT_STRENGTH", staff.strength, MIN_SHORT_STRENGTH
-        indented = abs(staff.x0 + tilt * staff.y - left) > MAX_INDENT * staff.space
-        if indented and staff.length < MIN_INDENTED * longest:
-            return "length of an indented staff below MIN_INDENTED", staff.length / longest, MIN_INDENTED
-        return None
-
-    kept = []
-    for staff in staves:
-        if reason := fault(staff):
-            reject(_rejection(staff, *reason, lines))
+MIN_COVERAGE = 0.86
+"""Smallest share of the five lines that is ink. Lines of bold text reach 0.83; staves of real scans have 0.97 and
+more."""
+MIN_LONG = 0.5
+"""Smallest length, as a share of the longest staff's, of the staves that show where staves start on the page."""
+MAX_INDENT = 2.0
+"""Largest distance between the left ends of a short staff and of the long staves, in staff spaces. A short staff with a
+larger distance is indented. The last bars of a piece are short and not indented."""
+MIN_INDENTED = 0.25
+"""Smallest length of an indented staff, as a share of the longest staff's length. Beams and slurs are shorter."""
         else:
             kept.append(staff)
     return kept
