@@ -24,8 +24,8 @@ fingerprint, and its budget allows more documents."""
 HITS, MIN_NEIGHBOURS, MAX_NEIGHBOURS = 12_288, 100, 1024
 """Budget of a query in neighbours, and how many each of its snippets gets at least and at most. Twelve snippets get the
 most each, and need them; of a hundred snippets a few hits are enough."""
-LOOKS, MIN_PROBES, MAX_PROBES = 6_144, 32, 512
-"""The same for cells of the index."""
+LOOKS, MAX_PROBES = 6_144, 512
+"""The same for cells of the index. At least 48 are left for each, since so few snippets of a query are looked up."""
 
 
 def plan(
@@ -70,7 +70,7 @@ def affordable(length: int) -> FingerprintSettings:
     looked_up = max(1, min(length, MAX_LOOKED_UP))
     return FingerprintSettings(
         neighbours=min(max(HITS // looked_up, MIN_NEIGHBOURS), MAX_NEIGHBOURS),
-        probes=min(max(LOOKS // looked_up, MIN_PROBES), MAX_PROBES),
+        probes=min(LOOKS // looked_up, MAX_PROBES),
     )
 
 
