@@ -1,6 +1,8 @@
 """What is kept of a recording that goes on and on, and where it lies."""
 
+import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ from numpy.typing import NDArray
 
 from engine.config import FrontEnd
 from fake_encoder import FakeEncoder
+from running_server import fill, running
 from server.config import Limits
 from server.errors import RequestError
-from server.messages import OpenStream, Wanted
+from server.messages import OpenStream, Wanted, array
 from server.streams import LiveRecording
 
 RATE = 8000
@@ -80,3 +83,23 @@ def test_a_rate_that_no_recording_has_is_refused() -> None:
     assert opened(2000).rate == 2000
     with pytest.raises(RequestError, match="rate: expected a sampling rate of 2000"):
         opened(1999)
+
+
+def test_a_path_tells_the_seconds_of_a_stream_that_has_gone_on_for_longer_than_is_kept(tmp_path: Path) -> None:
+    """A path begins at the first excerpt that is kept, and ends at the latest one, each at its middle."""
+    opening = {"v": 1, "id": 1, "op": "stream.open", "rate": RATE, "among": "score", "top": 1, "path": True}
+    parts = list(pieces(noise(140), 70.0))
+
+    async def go() -> None:
+        async with running(fill(tmp_path / "c", 0)) as here, here.raw() as raw:
+            await raw.send(opening)
+            await raw.replies(1)
+            for number, part in enumerate(parts):
+                await raw.send({"v": 1, "id": number, "op": "stream.push", "stream": 1, "samples": array(part)})
+                (reply,) = await raw.replies(1)
+            path = reply["ok"]["matches"][0]["path"]
+            assert reply["ok"]["heard_s"] == 140.0
+            assert path[-1]["query"]["s"] == pytest.approx(140 - 4.2 + 2.1, abs=0.75)
+            assert path[-1]["query"]["s"] - path[0]["query"]["s"] == pytest.approx(119.5)
+
+    asyncio.run(asyncio.wait_for(go(), 60))
