@@ -24,8 +24,9 @@ short query is less reliable, and its budget allows more documents."""
 NEIGHBOUR_BUDGET, MIN_NEIGHBOURS, MAX_NEIGHBOURS = 12_288, 100, 1024
 """Budget of a query in neighbours, and the smallest and largest number of neighbours of each query snippet. Each of
 twelve snippets gets the largest number, and needs it. In a query of a hundred snippets a few hits each are enough."""
-PROBE_BUDGET, MIN_PROBES, MAX_PROBES = 6_144, 32, 512
-"""Budget of a query in index cells, and the smallest and largest number of cells searched for each query snippet."""
+PROBE_BUDGET, MAX_PROBES = 6_144, 512
+"""Budget of a query in index cells, and the largest number of cells searched for each query snippet. The smallest is 48,
+since at most MAX_LOOKED_UP snippets of a query are looked up."""
 
 
 def plan(
@@ -73,7 +74,7 @@ def affordable(length: int) -> FingerprintSettings:
     looked_up = max(1, min(length, MAX_LOOKED_UP))
     return FingerprintSettings(
         neighbours=min(max(NEIGHBOUR_BUDGET // looked_up, MIN_NEIGHBOURS), MAX_NEIGHBOURS),
-        probes=min(max(PROBE_BUDGET // looked_up, MIN_PROBES), MAX_PROBES),
+        probes=min(PROBE_BUDGET // looked_up, MAX_PROBES),
     )
 
 

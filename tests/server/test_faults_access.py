@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import ssl
 import subprocess
+import unicodedata
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import scorefind
 from fake_encoder import fake_loader
 from media import write_recording
-from running_server import TOKEN, ask, codes, fill, ping, running
+from running_server import TOKEN, ask, asking, codes, fill, ping, running
 from server.client import AsyncClient
 from server.config import Limits
 from server.errors import AddressError, AuthorisationError, ConnectionLost
@@ -63,6 +64,60 @@ def test_writes_need_the_token_and_reads_of_a_local_server_none(collection: Path
                 await assert_no_writes(client, take, "expected the token, got another")
             async with here.client(token=TOKEN) as client:
                 assert await client.reload() == {"changed": False}
+
+    within(go())
+
+
+def wrong_tokens(token: str) -> list[str]:
+    """What resembles a token, and is another one or none."""
+    return [
+        "",
+        token[:-1],
+        token[:1],
+        token[1:],
+        token + "x",
+        token + " ",
+        " " + token,
+        token + token,
+        token[:-1] + chr(ord(token[-1]) ^ 1),
+        chr(ord(token[0]) ^ 1) + token[1:],
+        token.upper(),
+        token.title(),
+        token[::-1],
+        token.replace(" ", ""),
+        token.replace("e", "é"),
+        token.replace("e", "е"),  # Cyrillic
+        token + "\u200b",
+        unicodedata.normalize("NFD", token + "é"),
+    ]
+
+
+@pytest.mark.parametrize("token", [TOKEN, "sésame, ouvre-toi"])
+def test_only_the_very_token_is_the_token(collection: Path, token: str) -> None:
+    wrong = [guess for guess in wrong_tokens(token) if guess != token]
+    assert len(set(wrong)) >= 16
+    wrong.append(unicodedata.normalize("NFD", token).replace(TOKEN, "sesame"))
+    requests = [{"op": op} for op in ("info", "stats", "reload")]
+    requests += [{"op": "remove", "documents": ["s9"]}, {"op": "stream.open", "rate": 8000}, asking(1)]
+
+    async def go() -> None:
+        async with running(collection, token=token, open_reads=False) as here, here.raw() as raw:
+            for request in requests:
+                asked = {"v": 1, "id": 1, **request}
+                await raw.send(asked, *[asked | {"token": guess} for guess in wrong])
+                assert codes(await raw.replies(1 + len(wrong))) == ["unauthorised"] * (1 + len(wrong)), request
+                await raw.send(asked | {"token": token})
+                assert codes(await raw.replies(1)) == ["not_found" if request["op"] == "remove" else "ok"]
+
+    within(go())
+
+
+@pytest.mark.parametrize("token", [b"open sesame", 1, True, ["open sesame"], "open sesame\0", "x" * 1001])
+def test_a_token_that_is_no_text_is_a_bad_request(collection: Path, token: object) -> None:
+    async def go() -> None:
+        async with running(collection) as here, here.raw() as raw:
+            await raw.send({"v": 1, "id": 1, "op": "reload", "token": token})
+            assert codes(await raw.replies(1)) == ["bad_request"]
 
     within(go())
 
