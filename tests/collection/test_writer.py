@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from collection_samples import NETWORK, document, fill, sequence
-from disk_log import disk_log
 from engine.collection import Collection, CollectionWriter, reader, store, writer
 from engine.errors import (
     CollectionError,
@@ -319,21 +318,6 @@ def test_dying_at_any_step_of_a_commit_leaves_the_old_or_the_new_generation(
         writer.commit()
     assert ids(tmp_path) == ["b", "c"]
     assert (stored(tmp_path), len(list(tmp_path.glob("*.faiss")))) == (2, 1)
-
-
-def test_a_commit_is_on_disk_before_the_manifest_that_names_it_is_in_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(tmp_path, "a")
-    log = disk_log(monkeypatch)
-    fill(tmp_path, "b")
-    assert log == [
-        "fsync scores-000002.faiss",
-        f"fsync {tmp_path.name}",
-        "fsync manifest.json.unfinished",
-        "replace manifest.json",
-        f"fsync {tmp_path.name}",
-    ]
 
 
 def test_dying_while_the_collection_is_made_lets_the_next_writer_make_it(
