@@ -129,9 +129,10 @@ def test_a_commit_after_one_that_failed_late_leaves_the_files_in_force_whole(
     with CollectionWriter(path, NETWORK) as writer:
         change(writer)
         for number in (IN_FORCE + 1, STEPS.index("fsync scores-000002.faiss")):
-            with monkeypatch.context() as patch, pytest.raises(CollectionError):
+            with monkeypatch.context() as patch:
                 disk_log(patch, full(number))
-                writer.commit()
+                with pytest.raises(CollectionError):
+                    writer.commit()
             writer.put(document("d"), sequence(2))
             assert held(path) == NEW
 
