@@ -145,6 +145,15 @@ def test_an_index_is_extended_by_what_is_new_and_rid_of_what_is_gone(
         np.testing.assert_array_equal(nearest(collection.index("score"), rows, 1, threads=1)[1][:, 0], np.arange(27))
 
 
+def test_an_index_stays_until_more_than_an_eighth_of_it_is_gone(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"d{number}" for number in range(8)))
+    for removed, generation in (("d0", 1), ("d1", 3)):
+        with CollectionWriter(tmp_path, NETWORK) as writer:
+            writer.remove(removed)
+            writer.commit()
+        assert [path.name for path in tmp_path.glob("*.faiss")] == [f"scores-{generation:06d}.faiss"]
+
+
 def test_a_damaged_index_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

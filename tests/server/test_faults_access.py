@@ -67,6 +67,30 @@ def test_writes_need_the_token_and_reads_of_a_local_server_none(collection: Path
     within(go())
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        TOKEN[:-1],
+        TOKEN[:1],
+        TOKEN + "x",
+        TOKEN + " ",
+        TOKEN.swapcase(),
+        TOKEN[:-1] + chr(ord(TOKEN[-1]) ^ 1),
+    ],
+    ids=["prefix", "first", "longer", "space", "case", "last"],
+)
+def test_what_resembles_the_token_is_not_the_token(collection: Path, tmp_path: Path, wrong: str) -> None:
+    take = write_recording(tmp_path / "t.flac", 1, seconds=5)
+
+    async def go() -> None:
+        async with running(collection, open_reads=False) as here, here.client(token=wrong) as client:
+            await assert_no_writes(client, take, "expected the token, got another")
+            with pytest.raises(AuthorisationError, match="expected the token, got another"):
+                await client.info()
+
+    within(go())
+
+
 def test_a_server_without_a_token_takes_no_writes(collection: Path, tmp_path: Path) -> None:
     take = write_recording(tmp_path / "t.flac", 1, seconds=5)
 
