@@ -2,7 +2,7 @@
 PYTHON ?= .venv/bin/python
 PACKAGES = engine indexer server bench scorefind.py
 
-.PHONY: test lint bench
+.PHONY: test lint mutants bench
 
 test:
 	$(PYTHON) -m pytest -q
@@ -11,6 +11,10 @@ lint:
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy --strict $(PACKAGES)
+
+# Applies the faults of tests/mutants.toml one at a time, and fails if the tests do not notice one of them.
+mutants:
+	$(PYTHON) tests/mutants.py
 
 # Each question of bench/ is a program with its own --help; those that need data name it.
 bench:

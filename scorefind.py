@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,21 +221,22 @@ async def _serving(options: argparse.Namespace) -> None:
     """Runs the server until a signal stops it."""
     from engine.config import SearchSettings, load
     from engine.finder import Engine
-    from server.address import Address
+    from server.address import LOCAL_HOST, Address
     from server.config import ServerSettings
     from server.server import require_token, serving, tls_context
 
     flags = {"workers": options.workers, "batch": options.batch}
     settings = load(ServerSettings(), section="server", path=options.config, flags=flags)
     search = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
-    address, token = Address(host=options.host, port=options.port, unix=options.unix), _token(options.token_file)
+    given = {name: getattr(options, name) for name in ("host", "port", "unix") if getattr(options, name) is not None}
+    address, token = Address(**given), _token(options.token_file)
     require_token(address, token)
     tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
     encoder = encoder_loader(options.weights, search.threads)()
     engine = Engine.load(options.weights, settings=search, backend=options.backend, encoder=encoder)
     async with serving(options.collection, engine, settings, token=token, open_reads=address.is_local) as server:
         if options.metrics_port is not None:
-            monitor = server.monitor(Address(host=options.metrics_host, port=options.metrics_port))
+            monitor = server.monitor(Address(host=options.metrics_host or LOCAL_HOST, port=options.metrics_port))
             print(f"metrics and health on http://{monitor}", flush=True)
         with server.signals() as stop:
             listening = await server.listen(address, tls)
@@ -306,11 +307,29 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(words)
     if options.run is _add and not (options.paths or options.manifest):
         parser.error("add: expected at least one PATH, or a --manifest that lists them")
-    if options.run is _query and options.server:
-        for name in ("weights", "config", "neighbours", "shortlist", "jump_penalty", "threads"):
-            if getattr(options, name) is not None:
-                parser.error(f"query: --{name.replace('_', '-')} cannot go with --server: the server has its own")
+    for wrong in _without_effect(options):
+        parser.error(wrong)
     return options
+
+
+def _without_effect(options: argparse.Namespace) -> Iterator[str]:
+    """Yields a message for each option that was given and has no effect without, or with, another one."""
+
+    def given(flag: str) -> bool:
+        value = getattr(options, "traced" if flag == "--path" else flag[2:].replace("-", "_"))
+        return value is not None and value is not False
+
+    if options.run is _query:
+        needed = {"--token-file": "--server", "--tls-ca": "--server", "--path": "--json"}
+        servers = ("--weights", "--config", "--neighbours", "--shortlist", "--jump-penalty", "--threads")
+        barred = dict.fromkeys(servers, "--server")  # the server chooses these
+    elif options.run is _serve:
+        needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
+        barred = {"--host": "--unix", "--port": "--unix"}
+    else:
+        return
+    yield from (f"{one} has no effect without {other}" for one, other in needed.items() if given(one) > given(other))
+    yield from (f"{one} has no effect with {other}" for one, other in barred.items() if given(one) and given(other))
 
 
 def _parser(*, remote: bool) -> argparse.ArgumentParser:
@@ -441,11 +460,11 @@ def _query_options(parser: argparse.ArgumentParser, *, remote: bool) -> None:
 
 
 def _serve_options(parser: argparse.ArgumentParser) -> None:
-    from server.address import PORT
+    from server.address import LOCAL_HOST, PORT
 
     _collection(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=PORT, help=f"port to listen on; 0: any free port (default: {PORT})")
+    parser.add_argument("--host", help=f"address to listen on (default: {LOCAL_HOST})")
+    parser.add_argument("--port", type=int, help=f"port to listen on; 0: any free port (default: {PORT})")
     parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on a Unix socket instead")
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode media (default: 2)")
     parser.add_argument(
@@ -468,9 +487,7 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-port", type=int, metavar="PORT", help="port for /metrics and /healthz over HTTP (default: none)"
     )
-    parser.add_argument(
-        "--metrics-host", default="127.0.0.1", metavar="HOST", help="address for --metrics-port (default: 127.0.0.1)"
-    )
+    parser.add_argument("--metrics-host", metavar="HOST", help=f"address for --metrics-port (default: {LOCAL_HOST})")
     parser.add_argument("--log", choices=("json", "text"), default="json", help="format of the log (default: json)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, tables [server] and [search]")
     _weights(parser)

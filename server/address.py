@@ -7,6 +7,7 @@ from pathlib import Path
 
 from server.errors import AddressError
 
+LOCAL_HOST = "127.0.0.1"
 PORT = 7700
 
 
@@ -14,7 +15,7 @@ PORT = 7700
 class Address:
     """The address of a server: host and port, or the path of a Unix socket."""
 
-    host: str = "127.0.0.1"
+    host: str = LOCAL_HOST
     port: int = PORT
     """0: the server chooses a free port."""
     unix: Path | None = None

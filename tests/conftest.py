@@ -5,6 +5,9 @@ import pytest
 from engine import process
 from engine.collection import writer
 from engine.neighbours import cells
+from skips import pytest_addoption, pytest_sessionfinish, pytest_terminal_summary
+
+__all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]
 
 process.prepare(embeds=True)
 

@@ -245,13 +245,14 @@ class Process:
 
 @contextmanager
 def serving_process(collection: Path, *arguments: object) -> Iterator[Process]:
-    """`scorefind serve` with these arguments, the token TOKEN and the stand-in for the network, on a free port.
+    """`scorefind serve` with these arguments, the token TOKEN and the stand-in for the network.
 
-    It is killed at the end if it still runs.
+    It listens on a free port, unless the arguments name a Unix socket. It is killed at the end if it still runs.
     """
     token, log = collection.parent / "token", collection.parent / f"{collection.name}.log"
     token.write_text(f"{TOKEN}\n")
-    options: list[object] = ["--port", 0, "--token-file", token, "--threads", 1, "--workers", 1, *arguments]
+    place = [] if "--unix" in arguments else ["--port", 0]
+    options: list[object] = [*place, "--token-file", token, "--threads", 1, "--workers", 1, *arguments]
     command = [sys.executable, "-c", _MAIN, "serve", str(collection), *map(str, options)]
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": paths, "TMPDIR": str(collection.parent)}

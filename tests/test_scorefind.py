@@ -234,9 +234,40 @@ def test_a_server_that_is_not_there_is_told(
     assert "no server at none: No such file or directory" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--threads=2", "--shortlist=5", "--weights=w", "--config=c"])
-def test_what_the_server_decides_cannot_be_said_with_a_query_to_it(flag: str, library: Path) -> None:
+@pytest.mark.parametrize(
+    "flag", ["--weights=w", "--config=c", "--neighbours=3", "--shortlist=5", "--jump-penalty=1", "--threads=2"]
+)
+def test_what_the_server_decides_cannot_be_said_with_a_query_to_it(
+    flag: str, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert scorefind.main(["query", "--server", "./none", str(library / "etude.png"), flag]) == 2
+    assert f"{flag.partition('=')[0]} has no effect with --server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [
+        ("query c p --token-file t", "--token-file has no effect without --server"),
+        ("query c p --tls-ca cert.pem", "--tls-ca has no effect without --server"),
+        ("query c p --path", "--path has no effect without --json"),
+        ("query --server localhost p --path", "--path has no effect without --json"),
+        ("serve c --tls-key key.pem", "--tls-key has no effect without --tls-cert"),
+        ("serve c --metrics-host 0.0.0.0", "--metrics-host has no effect without --metrics-port"),
+        ("serve c --unix s --port 0", "--port has no effect with --unix"),
+        ("serve c --unix s --host 127.0.0.1", "--host has no effect with --unix"),
+    ],
+)
+def test_an_option_without_effect_is_wrong_usage(command: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert scorefind.main(command.split()) == 2
+    assert wrong in capsys.readouterr().err
+
+
+def test_options_that_need_another_one_go_with_it() -> None:
+    for command in (
+        "query --server localhost p --token-file t --tls-ca cert.pem --path --json",
+        "serve c --tls-key key.pem --tls-cert cert.pem --metrics-host 0.0.0.0 --metrics-port 0 --host h --port 0",
+    ):
+        assert scorefind._parsed(command.split()).run in (scorefind._query, scorefind._serve)
 
 
 def test_a_server_that_others_reach_needs_a_token(

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from collection_samples import NETWORK, document, fill, sequence
-from disk_log import disk_log
 from engine.collection import Collection, CollectionWriter, reader, store, writer
 from engine.errors import (
     CollectionError,
@@ -144,6 +143,15 @@ def test_an_index_is_extended_by_what_is_new_and_rid_of_what_is_gone(
         rows = collection.packed("score").embeddings.astype(np.float32)
         assert collection.ids("score") == ("d0", "d2", "d4", "d3", "d5")
         np.testing.assert_array_equal(nearest(collection.index("score"), rows, 1, threads=1)[1][:, 0], np.arange(27))
+
+
+def test_an_index_stays_until_more_than_an_eighth_of_it_is_gone(tmp_path: Path) -> None:
+    fill(tmp_path, *(f"d{number}" for number in range(8)))
+    for removed, generation in (("d0", 1), ("d1", 3)):
+        with CollectionWriter(tmp_path, NETWORK) as writer:
+            writer.remove(removed)
+            writer.commit()
+        assert [path.name for path in tmp_path.glob("*.faiss")] == [f"scores-{generation:06d}.faiss"]
 
 
 def test_a_damaged_index_is_made_anew(
@@ -321,21 +329,6 @@ def test_dying_at_any_step_of_a_commit_leaves_the_old_or_the_new_generation(
         writer.commit()
     assert ids(tmp_path) == ["b", "c"]
     assert (stored(tmp_path), len(list(tmp_path.glob("*.faiss")))) == (2, 1)
-
-
-def test_a_commit_is_on_disk_before_the_manifest_that_names_it_is_in_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(tmp_path, "a")
-    log = disk_log(monkeypatch)
-    fill(tmp_path, "b")
-    assert log == [
-        "fsync scores-000002.faiss",
-        f"fsync {tmp_path.name}",
-        "fsync manifest.json.unfinished",
-        "replace manifest.json",
-        f"fsync {tmp_path.name}",
-    ]
 
 
 def test_dying_while_the_collection_is_made_lets_the_next_writer_make_it(

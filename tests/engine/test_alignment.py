@@ -183,6 +183,24 @@ def test_cpu_paths_equal_the_definitions(settings: Alignment, shape: tuple[int, 
     np.testing.assert_array_equal(cpu.path(*arguments), definition.path(*arguments))
 
 
+@pytest.mark.parametrize("length", [16_000, 16_001, 16_040])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
+def test_the_path_through_a_lone_document_beyond_16000_snippets_is_that_of_the_query(length: int, half: bool) -> None:
+    """Such a document makes a pack of its own, of which costs of 32 query rows are made together (`kernels.LONG`)."""
+    document = random_pairs([length], 1, ties=False, half=half)[1]
+    played = [*range(8_000, 8_037), *range(length - 41, length), *range(37)]
+    query = (
+        document.embeddings[played].astype(np.float32)
+        + 0.02 * random_pairs([1], len(played), ties=False, half=False)[0]
+    )
+    path = cpu.path(query, document.embeddings, document.bias, Alignment())
+    assert path.tolist() == [[row, snippet] for row, snippet in enumerate(played)]
+    local = 1 - np.sum(query * document.embeddings[played].astype(np.float32), axis=1)
+    expected = (local + Alignment().bias_weight * document.bias[played]).sum() + 2 * Alignment().jump_penalty
+    found = cpu.align(query, document, Alignment())
+    assert (found.costs[0] * len(played), found.ends[0]) == (pytest.approx(expected, rel=1e-3), 36)
+
+
 @pytest.mark.parametrize("count", [1, 3, 17])
 def test_a_document_costs_the_same_in_any_company(settings: Alignment, count: int) -> None:
     query, documents = random_pairs(LENGTHS, 13, ties=False, half=True)

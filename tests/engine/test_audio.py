@@ -211,6 +211,17 @@ def test_a_fragment_is_what_lies_between_its_ends(tmp_path: Path, suffix: str) -
     assert loudest_hertz(samples) == pytest.approx(880, abs=1)
 
 
+@pytest.mark.parametrize("rate", [8000, 44100, 48000, 96000])
+def test_a_fragment_is_cut_in_seconds_of_the_file_whatever_its_rate(tmp_path: Path, rate: int) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.concatenate([tone(2, 440, rate), tone(2, 880, rate), tone(2, 1320, rate)]), rate)
+    for start_s, end_s, hertz in ((0.0, 1.9, 440), (2.1, 3.9, 880), (4.1, 5.9, 1320), (4.1, None, 1320)):
+        samples = read_audio(path, start_s, end_s)
+        assert len(samples) == pytest.approx(((end_s or 6.0) - start_s) * SAMPLE_RATE, abs=2)
+        for half in np.array_split(samples, 2):
+            assert loudest_hertz(half) == pytest.approx(hertz, abs=1)
+
+
 def test_a_fragment_may_run_to_the_end(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(3), SAMPLE_RATE)
     assert len(read_audio(tmp_path / "a.wav", 1.0)) == 2 * SAMPLE_RATE

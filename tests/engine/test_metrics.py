@@ -2,11 +2,12 @@
 
 import json
 import math
+import statistics
 
 import numpy as np
 import pytest
 
-from engine.metrics import ranks_by_cost, ranks_of, summarise
+from engine.metrics import RESAMPLES, ranks_by_cost, ranks_of, summarise
 
 INF = math.inf
 
@@ -82,3 +83,39 @@ def test_no_queries_are_refused() -> None:
 def test_groups_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="a group for each of 2 queries, got 3"):
         summarise(np.ones(2), groups=["a", "b", "c"])
+
+
+def resampled(ranks: list[float], groups: list[str]) -> dict[str, tuple[float, float]]:
+    """The intervals of R@1, R@10, MRR and MR, query by query and draw by draw."""
+    names = list(dict.fromkeys(groups))
+    draws = np.random.default_rng(0).multinomial(len(names), [1 / len(names)] * len(names), size=RESAMPLES)
+    samples: dict[str, list[float]] = {"R@1": [], "R@10": [], "MRR": [], "MR": []}
+    for draw in draws.tolist():
+        drawn: list[float] = []
+        for name, times in zip(names, draw, strict=True):
+            drawn += times * [rank for rank, group in zip(ranks, groups, strict=True) if group == name]
+        samples["R@1"].append(statistics.fmean(rank <= 1 for rank in drawn))
+        samples["R@10"].append(statistics.fmean(rank <= 10 for rank in drawn))
+        samples["MRR"].append(statistics.fmean(1 / rank for rank in drawn))
+        samples["MR"].append(statistics.median(drawn))
+    ends = round(0.025 * (RESAMPLES - 1)), round(0.975 * (RESAMPLES - 1))
+    return {name: (sorted(values)[ends[0]], sorted(values)[ends[1]]) for name, values in samples.items()}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_intervals_are_those_of_a_plain_bootstrap_of_groups(seed: int) -> None:
+    """Groups are of several sizes; their queries, and the queries' ranks, lie in no order."""
+    rng = np.random.default_rng(seed)
+    groups = [f"piece {number}" for number in rng.choice(12, 60, p=np.arange(1, 13) / 78)]
+    hard = {name: rng.uniform(0, 3) for name in sorted(set(groups))}
+    ranks = [float(np.ceil(np.exp(rng.normal(hard[name], 1)))) for name in groups]
+    row = summarise(np.array(ranks), groups=groups).row()
+    for name, (low, high) in resampled(ranks, groups).items():
+        assert row[f"{name} 95%"] == pytest.approx([low, high])
+
+
+def test_intervals_without_groups_are_those_of_groups_of_one_query() -> None:
+    ranks = [9.0, 1.0, 30.0, 2.0, 1.0, 4.0, 1.0, 12.0, 3.0]
+    row = summarise(np.array(ranks)).row()
+    for name, (low, high) in resampled(ranks, [str(number) for number in range(len(ranks))]).items():
+        assert row[f"{name} 95%"] == pytest.approx([low, high])

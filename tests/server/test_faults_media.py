@@ -208,8 +208,10 @@ def test_random_bytes_under_every_name_are_refused_as_media(collection: Path, ta
 def test_decoding_goes_on_when_the_folder_of_temporary_files_was_cleared_away(collection: Path, take: Path) -> None:
     async def go() -> None:
         async with running(collection) as here, here.client() as client:
-            shutil.rmtree(here.server._service._decoders._folder)
+            folder = here.server._service._decoders._folder
+            shutil.rmtree(folder)
             assert (await client.query(take, top=1))["matches"]
+            assert folder.stat().st_mode & 0o777 == 0o700  # nobody else reads what clients send
 
     within(go())
 

@@ -6,8 +6,9 @@ import msgpack
 import numpy as np
 import pytest
 
+from server.config import Limits
 from server.errors import FrameError, FrameTooLarge
-from server.frames import MAX_VALUES, Decoder, Message, encode
+from server.frames import HEADER, MAX_VALUES, Decoder, Message, encode
 
 LIMIT = 1 << 20
 PING = {"v": 1, "id": 7, "op": "ping"}
@@ -55,6 +56,23 @@ def test_a_frame_too_large_is_refused_by_its_header() -> None:
     with pytest.raises(FrameTooLarge, match="expected a frame of at most 10 bytes, got one of 4294967295"):
         fed(b"\xff\xff\xff\xff", limit=10)
     assert fed(encode({"k": "x"}), limit=5) == [{"k": "x"}]
+
+
+def test_a_frame_may_have_64_mebibytes_by_default_and_no_byte_more() -> None:
+    most = 64 << 20
+    assert list(Decoder(Limits().frame_bytes).feed(HEADER.pack(most))) == []
+    with pytest.raises(FrameTooLarge, match=f"expected a frame of at most {most} bytes, got one of {most + 1}"):
+        list(Decoder(Limits().frame_bytes).feed(HEADER.pack(most + 1)))
+
+
+@pytest.mark.parametrize("size", [10, MAX_VALUES - 100, MAX_VALUES + 100, 10 * MAX_VALUES])
+@pytest.mark.parametrize("rest", [b"\x00", b"\x80", encode({"a": 1})])
+def test_bytes_that_follow_the_map_of_a_frame_are_refused(size: int, rest: bytes) -> None:
+    """Payloads of more bytes than values are allowed are decoded value by value."""
+    payload = encode({"data": bytes(size)})[HEADER.size :]
+    assert fed(HEADER.pack(len(payload)) + payload) == [{"data": bytes(size)}]
+    with pytest.raises(FrameError, match="expected a msgpack map"):
+        fed(HEADER.pack(len(payload + rest)) + payload + rest)
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,42 @@ def test_a_query_whose_deadline_passes_is_told_so_and_its_place_is_free(collecti
     within(go())
 
 
+def test_a_client_cannot_have_a_later_deadline_than_the_server_allows(collection: Path) -> None:
+    async def go() -> None:
+        gate = Gate()
+        async with running(collection, Limits(deadline_s=0.2), backend=gate.backend) as here, here.client() as client:
+            gate.shut()
+            with pytest.raises(DeadlineExceeded, match=r"query: not done within 0\.2 s"):
+                await ask(client, deadline_s=20.0)
+            gate.open()
+
+    within(go())
+
+
+def test_a_client_that_sends_and_does_not_receive_is_read_no_further(collection: Path) -> None:
+    async def go() -> None:
+        gate = Gate()
+        limits = Limits(requests_per_client=4)
+        async with running(collection, limits, backend=gate.backend) as here, here.raw() as raw:
+            raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            gate.shut()
+            await raw.send(*[asking(id) for id in range(3)])
+            await here.until(in_flight=3)
+            (session,) = here.server._sessions
+            async with session._writing:  # replies wait
+                await raw.send(*[ping(id) for id in range(100)])
+                most = 0
+                for _ in range(20):
+                    await asyncio.sleep(0.01)
+                    most = max(most, len(session._requests))
+                assert most == 2 * limits.requests_per_client + 1
+            gate.open()
+            raw.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            assert len(await raw.replies(103)) == 103
+
+    within(go())
+
+
 def test_queries_beyond_the_queue_are_refused_at_once_and_those_in_it_answered(collection: Path) -> None:
     async def go() -> None:
         gate = Gate()

@@ -111,6 +111,33 @@ def test_in_a_recording_the_range_is_the_first_passage_that_is_no_stray() -> Non
     assert (found.start_s, found.end_s) == (pytest.approx(50 + 2 - 0.25), pytest.approx(55.5 + 4))
 
 
+def test_a_step_of_three_snippets_is_no_jump_and_one_of_four_is() -> None:
+    fast = np.array([range(12), range(20, 56, 3)], dtype=np.int32).T
+    _, parts = where(fast, recording(), reach=4.0)
+    assert len(parts) == 1
+    assert not any(point.jump for point in points(fast, recording(), recording()))
+    leap = path(range(20, 30), range(33, 43))
+    _, parts = where(leap, recording(), reach=4.0)
+    assert len(parts) == 2
+    assert [i for i, point in enumerate(points(leap, recording(), recording())) if point.jump] == [10]
+
+
+def test_a_snippet_that_is_passed_twice_is_no_jump_and_one_passed_before_is() -> None:
+    snippets = [*range(10), 9, 9, 8, *range(9, 20)]
+    back = np.array([range(len(snippets)), snippets], dtype=np.int32).T
+    assert [i for i, point in enumerate(points(back, recording(), recording())) if point.jump] == [12]
+
+
+def test_a_system_that_a_part_ends_in_and_the_next_one_starts_in_is_told_once() -> None:
+    found, parts = where(path(range(2, 18), range(14, 38)), score(), reach=1.0)
+    assert [numbers(part.place.systems) for part in parts] == [[1, 2], [2, 3, 4]]
+    assert numbers(found.systems) == [1, 2, 3, 4]
+    found, parts = where(path(range(12, 19), range(12, 19), range(12, 28)), score(), reach=1.0)
+    assert [numbers(part.place.systems) for part in parts] == [[2], [2], [2, 3]]
+    assert numbers(found.systems) == [2, 3]
+    assert found.pages == (1,)
+
+
 def test_parts_near_each_other_are_one_passage() -> None:
     found, parts = where(path(range(30, 40), range(60, 70)), recording(), reach=4.0)
     assert (found.start_s, found.end_s) == (15.0, pytest.approx(34.5 + 4))

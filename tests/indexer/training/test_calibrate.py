@@ -1,6 +1,8 @@
 """Calibration: how collections are drawn, and what is fitted to them."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +63,57 @@ def test_the_best_match_is_right_if_it_is_the_truth() -> None:
     assert (right, matched[0]) == (True, pytest.approx(0.5))
     matched, right = query.best(np.array([0, 2]))
     assert (right, matched[0]) == (False, pytest.approx(0.7))
+
+
+def asked(own: list[float], crowd: list[float]) -> calibrate.Asked:
+    """A query whose right document is the first one."""
+    costs = np.array([*own, *crowd], np.float32)
+    return calibrate.Asked(piece="", snippets=9, truth=0, costs=costs, background=np.ones(9, np.float32))
+
+
+def test_every_query_is_asked_for_as_often_with_the_crowd_as_without() -> None:
+    one = asked(own=[0.4, 0.5, 0.6], crowd=[0.1] * 40)
+    matches, right = calibrate.examples([one] * 50, 3, np.random.default_rng(0))
+    among_own, among_all = (matches.reshape(50, 2, calibrate.DRAWS, -1)[:, i, :, 0] for i in range(2))
+    assert among_own.min() == pytest.approx(0.4)
+    assert np.mean(among_all == np.float32(0.1)) > 0.8
+    assert len(matches) == len(right) == 50 * 2 * calibrate.DRAWS
+
+
+def test_the_crowd_is_aligned_without_the_background_and_all_of_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[calibrate.Searched] = []
+    ask = calibrate.ask
+
+    def watched(collection: Collection, searched: calibrate.Searched, *rest: Any) -> Iterator[calibrate.Asked]:
+        used.append(searched)
+        return ask(collection, searched, *rest)
+
+    monkeypatch.setattr(calibrate, "ask", watched)
+    rng = np.random.default_rng(0)
+    with written(tmp_path / "pieces", 3, rng) as pieces, written(tmp_path / "crowd", 70, rng) as crowd:
+        scale = calibrate.calibrated([pieces], crowd, "score", Alignment(), alignment.choose("cpu"))
+        everything = {row.tobytes() for row in crowd.packed("score").embeddings}
+    (searched,) = used
+    others, background = ({row.tobytes() for row in packed.embeddings} for packed in (searched.crowd, scale.background))
+    assert (len(searched.own), len(searched.crowd), len(scale.background)) == (3, 6, 64)
+    assert others & background == set()
+    assert others | background == everything
+
+
+def test_a_query_costs_what_it_does_among_the_pieces_the_crowd_and_the_background(tmp_path: Path) -> None:
+    rng, backend = np.random.default_rng(0), alignment.choose("cpu")
+    with written(tmp_path / "pieces", 3, rng) as pieces, written(tmp_path / "crowd", 5, rng) as crowd:
+        own, documents = pieces.packed("score"), crowd.packed("score")
+        part = pieces.sequence("p1.played").embeddings[:9]
+    others, background = documents.take(np.arange(3)), documents.take(np.arange(3, 5))
+    searched = calibrate.Searched(own=own, crowd=others, background=background, settings=Alignment(), backend=backend)
+    one = searched.ask(part, "p1", 1)
+    alone = [backend.align(part, packed, Alignment()).costs for packed in (own, others, background)]
+    np.testing.assert_array_equal(one.costs, np.concatenate(alone[:2]))
+    np.testing.assert_array_equal(one.background, alone[2])
+    assert (one.snippets, one.truth) == (9, 1)
 
 
 def test_parts_are_of_all_lengths_and_of_the_document() -> None:
