@@ -100,16 +100,18 @@ def _fitted(course: Course, lines: Lines, reject: Reject) -> Staff | None:
     return staff
 
 
-MIN_COVERAGE = 0.86
-"""Smallest share of the five lines that is ink. Lines of bold text reach 0.83; staves of real scans have 0.97 and
-more."""
-MIN_LONG = 0.5
-"""Smallest length, as a share of the longest staff's, of the staves that show where staves start on the page."""
-MAX_INDENT = 2.0
-"""Largest distance between the left ends of a short staff and of the long staves, in staff spaces. A short staff with a
-larger distance is indented. The last bars of a piece are short and not indented."""
-MIN_INDENTED = 0.25
-"""Smallest length of an indented staff, as a share of the longest staff's length. Beams and slurs are shorter."""
+def _in_place(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
+    """Returns the staves without the short ones that start elsewhere than the long staves."""
+    longest = max((staff.length for staff in staves), default=0.0)
+    long = [staff for staff in staves if staff.length >= MIN_LONG * longest]
+    tilt = float(np.median([staff.slope for staff in long] or [0.0]))
+    left = float(np.median([staff.x0 + tilt * staff.y for staff in long] or [0.0]))
+    kept = []
+    for staff in staves:
+        indented = abs(staff.x0 + tilt * staff.y - left) > MAX_INDENT * staff.space
+        if indented and staff.length < MIN_INDENTED * longest:
+            share = staff.length / longest
+            reject(_rejection(staff, "length of an indented staff below MIN_INDENTED", share, MIN_INDENTED, lines))
         else:
             kept.append(staff)
     return kept

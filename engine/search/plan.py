@@ -25,8 +25,8 @@ NEIGHBOUR_BUDGET, MIN_NEIGHBOURS, MAX_NEIGHBOURS = 12_288, 100, 1024
 """Budget of a query in neighbours, and the smallest and largest number of neighbours of each query snippet. Each of
 twelve snippets gets the largest number, and needs it. In a query of a hundred snippets a few hits each are enough."""
 PROBE_BUDGET, MAX_PROBES = 6_144, 512
-"""Budget of a query in index cells, and the largest number of cells searched for each query snippet. The smallest is 48,
-since at most MAX_LOOKED_UP snippets of a query are looked up."""
+"""Budget of a query in index cells, and the largest number of cells searched for each query snippet. The smallest
+number is 48, since at most MAX_LOOKED_UP snippets of a query are looked up."""
 
 
 def plan(
