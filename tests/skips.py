@@ -11,9 +11,10 @@ ALLOWED = (
     r"neither NVRTC nor nvcc is installed",
     r"the package for \w+ is not installed \(extra `peers`\)",
     r"LilyPond is not installed",
+    r"the ffmpeg program is not installed",
     r"[Nn]ode(\.js)? is not (installed|on the PATH)",
 )
-"""Regular expressions: a GPU, the packages of rivals, LilyPond and Node.js may be absent."""
+"""Regular expressions: a GPU, the packages of rivals, LilyPond, ffmpeg and Node.js may be absent."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
