@@ -152,9 +152,8 @@ def test_a_search_is_set_as_its_settings_say() -> None:
     assert SearchSettings() == SearchSettings(neighbours=25, shortlist=0, alignment=usual, threads=2)
 
 
-def test_the_shipped_network_sees_and_hears_what_it_was_trained_for() -> None:
-    assert Encoder.load().identity.front_end == replace(
-        FrontEnd(),
+def test_the_shipped_network_sees_and_hears_as_the_settings_say() -> None:
+    usual = FrontEnd(
         staff_space_px=7.0,
         strip_rows=160,
         snippet_px=200,
@@ -162,7 +161,10 @@ def test_the_shipped_network_sees_and_hears_what_it_was_trained_for() -> None:
         excerpt_frames=84,
         excerpt_hop_frames=10,
         gain="excerpt",
+        bands="published",
+        compression=1.0,
     )
+    assert FrontEnd() == Encoder.load().identity.front_end == usual
 
 
 def test_the_shipped_calibration_is_for_the_shipped_network_and_alignment() -> None:

@@ -89,6 +89,7 @@ def test_a_gpu_aligns_more_and_keeps_more_in_memory() -> None:
     assert planned(100, 50_000_000, backend=GPU).aligned == 10_000
     assert planned(100, 50_000_001, backend=GPU).aligned < 10_000
     assert planned(101, 50_000_000, backend=GPU).aligned < 10_000
+    assert [fits_in_memory(snippets, GPU) for snippets in (50_000_000, 50_000_001)] == [True, False]
     assert planned(1, 1, backend=GPU).backend == "gpu"
     assert [fits_in_memory(snippets, CPU) for snippets in (4_000_000, 4_000_001)] == [True, False]
 
