@@ -27,6 +27,13 @@ def with_staff(top: int, x0: int, x1: int, space: float = SPACE) -> Grey:
     return page
 
 
+def cover(page: Grey, tops: tuple[int, ...], every: int, grey: int = 0) -> None:
+    """Covers each staff with blocks of two spaces' width, as chords and beams do."""
+    for top in tops:
+        for x in range(100, 920, every):
+            cv2.rectangle(page, (x, top - 1), (x + 2 * SPACE - 1, top + 4 * SPACE + 1), grey, -1)
+
+
 def line(page: Grey, x: int, y0: int, y1: int, inked: float = 1.0) -> None:
     """A vertical line from row to row, of which only a share is inked, in six dashes."""
     length = (y1 - y0) / 6
@@ -62,7 +69,21 @@ def test_pale_lines_are_ink() -> None:
     assert staves(page) == [2, 2]
 
 
+def test_grey_notes_are_ink() -> None:
+    """DARK_GREY: without them the lines that they cover seem broken."""
+    page = page_with(100, 250, 400)
+    cover(page, (100, 250, 400), every=60, grey=95)
+    assert staves(page) == [1, 1, 1]
+
+
 # Staves
+
+
+def test_a_staff_that_chords_cover_by_half_is_one() -> None:
+    """MIN_MEAN_EVIDENCE; MIN_PART: between two chords two spaces of each line are seen."""
+    page = page_with(100, 250, 400)
+    cover(page, (100, 250, 400), every=36)
+    assert staves(page) == [1, 1, 1]
 
 
 def test_five_lines_of_twenty_spaces_are_a_staff_and_of_ten_are_not() -> None:
