@@ -1,6 +1,5 @@
 """The model card beside a weights file."""
 
-from pathlib import Path
 from typing import Any
 
 from engine.audio import FRAME_RATE
@@ -46,7 +45,7 @@ def text(name: str, record: dict[str, Any]) -> str:
     return _TEXT.format(
         name=name,
         commit=record["commit"],
-        start=f"the weights `{Path(start).name}`" if start else "random weights",
+        start=f"the weights `{start}`" if start else "random weights",
         rows=front_end["strip_rows"],
         columns=front_end["snippet_px"],
         staff_space=front_end["staff_space_px"],
@@ -65,7 +64,7 @@ def text(name: str, record: dict[str, Any]) -> str:
         s2a_mrr=metrics["S2A MRR"],
         s2a_r1=metrics["S2A R@1"],
         settings="\n".join(
-            f"- {table}: {', '.join(f'{key} {value}' for key, value in values.items() if key not in _LOCAL)}"
+            f"- {table}: {', '.join(f'{key} {value}' for key, value in values.items())}"
             for table, values in settings.items()
         ),
     )
@@ -76,7 +75,3 @@ def _credit(row: dict[str, str]) -> str:
     name = row["instrument"].rpartition("/")[2]
     known = [row[key] for key in ("licence", "source") if row.get(key)]
     return f"- `{name}`" + (f": {', '.join(known)}" if known else "")
-
-
-_LOCAL = ("data", "folder", "run", "start")
-"""Settings that are paths on one machine; the card leaves them out."""

@@ -152,7 +152,7 @@ def _finish(trainer: Trainer, pieces: list[TrainingPiece]) -> Path:
         "recordings": sum(len(piece.recordings) for piece in pieces),
         "instruments": corpus.training_instruments(configuration.corpus),
         "onsets": sum(len(piece.prints[0].quarters) for piece in pieces),
-        "settings": json.loads(json.dumps(asdict(configuration), default=str)),
+        "settings": recorded(configuration),
         "metrics": trainer.metrics,
     }
     target = settings.run / f"{settings.name}.safetensors"
@@ -160,6 +160,15 @@ def _finish(trainer: Trainer, pieces: list[TrainingPiece]) -> Path:
     target.with_suffix(".md").write_text(card.text(settings.name, record))
     logger.info("wrote %s and its card", target)
     return target
+
+
+def recorded(configuration: Configuration) -> dict[str, Any]:
+    """The settings of a training as weights files keep them: as JSON, without the folders of the machine."""
+    settings = json.loads(json.dumps(asdict(configuration), default=str))
+    for table, name in (("corpus", "data"), ("corpus", "folder"), ("training", "run")):
+        del settings[table][name]
+    settings["training"]["start"] = Path(configuration.training.start).name
+    return settings
 
 
 def _commit() -> str:
