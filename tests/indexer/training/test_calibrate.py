@@ -65,10 +65,10 @@ def test_the_best_match_is_right_if_it_is_the_truth() -> None:
     assert (right, matched[0]) == (False, pytest.approx(0.7))
 
 
-def asked(own: list[float], crowd: list[float]) -> calibrate.Asked:
+def asked(own: list[float], crowd: list[float]) -> calibrate.QueryCosts:
     """A query whose right document is the first one."""
     costs = np.array([*own, *crowd], np.float32)
-    return calibrate.Asked(piece="", snippets=9, truth=0, costs=costs, background=np.ones(9, np.float32))
+    return calibrate.QueryCosts(piece="", snippets=9, truth=0, costs=costs, background=np.ones(9, np.float32))
 
 
 def test_every_query_is_asked_for_as_often_with_the_crowd_as_without() -> None:
@@ -83,14 +83,14 @@ def test_every_query_is_asked_for_as_often_with_the_crowd_as_without() -> None:
 def test_the_crowd_is_aligned_without_the_background_and_all_of_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    used: list[calibrate.Searched] = []
-    ask = calibrate.ask
+    used: list[calibrate.DocumentPool] = []
+    ask = calibrate.query_costs
 
-    def watched(collection: Collection, searched: calibrate.Searched, *rest: Any) -> Iterator[calibrate.Asked]:
+    def watched(collection: Collection, searched: calibrate.DocumentPool, *rest: Any) -> Iterator[calibrate.QueryCosts]:
         used.append(searched)
         return ask(collection, searched, *rest)
 
-    monkeypatch.setattr(calibrate, "ask", watched)
+    monkeypatch.setattr(calibrate, "query_costs", watched)
     rng = np.random.default_rng(0)
     with written(tmp_path / "pieces", 3, rng) as pieces, written(tmp_path / "crowd", 70, rng) as crowd:
         scale = calibrate.calibrated([pieces], crowd, "score", Alignment(), alignment.choose("cpu"))
@@ -108,8 +108,10 @@ def test_a_query_costs_what_it_does_among_the_pieces_the_crowd_and_the_backgroun
         own, documents = pieces.packed("score"), crowd.packed("score")
         part = pieces.sequence("p1.played").embeddings[:9]
     others, background = documents.take(np.arange(3)), documents.take(np.arange(3, 5))
-    searched = calibrate.Searched(own=own, crowd=others, background=background, settings=Alignment(), backend=backend)
-    one = searched.ask(part, "p1", 1)
+    searched = calibrate.DocumentPool(
+        own=own, crowd=others, background=background, settings=Alignment(), backend=backend
+    )
+    one = searched.costs(part, "p1", 1)
     alone = [backend.align(part, packed, Alignment()).costs for packed in (own, others, background)]
     np.testing.assert_array_equal(one.costs, np.concatenate(alone[:2]))
     np.testing.assert_array_equal(one.background, alone[2])
