@@ -9,7 +9,7 @@ ALLOWED = (
     r"FAISS finds no GPU",
     r"CuPy cannot be imported|CuPy \S+ finds no GPU",
     r"neither NVRTC nor nvcc is installed",
-    r"the package for \w+ is not installed \(extra `peers`\)",
+    r"the package for [\w, ]+ is not installed \(extra `peers`\)",
     r"LilyPond is not installed",
     r"the ffmpeg program is not installed",
     r"[Nn]ode(\.js)? is not (installed|on the PATH)",

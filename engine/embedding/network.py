@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from engine.audio import BANDS
 from engine.config import FrontEnd
+from engine.errors import SettingsError
 from engine.values import DIMENSION
 
 Family = Literal["default", "residual", "published"]
@@ -105,6 +106,10 @@ class ResidualNetwork(TwoPathways):
 
     def __init__(self, architecture: Architecture, front_end: FrontEnd) -> None:
         Network.__init__(self, architecture, front_end)
+        stages, blocks = len(architecture.channels), len(architecture.blocks)
+        if blocks != stages - 1:
+            expected = f"expected one number of blocks for each of {stages} channels but the first, got {blocks}"
+            raise SettingsError(f"architecture.blocks: {expected}")
         self.score_pathway = Pathway(architecture, self.snippet_shape, attention=False, trunk=_residual_trunk)
         self.recording_pathway = Pathway(
             architecture, self.excerpt_shape, attention=architecture.attention, trunk=_residual_trunk

@@ -66,7 +66,15 @@ def test_train_trains_on_scores_of_ones_own(
     for seed in range(2):
         write_kern(tmp_path / "scores" / f"piece{seed}.krn", seed, bars=24)
     small = "training.steps=2 training.batch=16 training.evaluate_every=2 training.validation_pairs=250".split()
-    run("train", tmp_path / "scores", tmp_path / "run", *small, "architecture.channels=[4, 8]", monkeypatch=monkeypatch)
+    run(
+        "train",
+        tmp_path / "scores",
+        tmp_path / "run",
+        *small,
+        "architecture.channels=[4, 8]",
+        "architecture.blocks=[1]",
+        monkeypatch=monkeypatch,
+    )
     weights = tmp_path / "run" / "default.safetensors"
     assert capsys.readouterr().out == f"scorefind add music.sf scans/ --weights {weights}\n"
     assert weights.is_file()

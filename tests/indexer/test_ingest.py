@@ -152,8 +152,12 @@ def test_ctrl_c_commits_nothing_and_what_was_done_is_taken_up_by_the_next_run(
     collection: Path, library: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_recording(library / "zz_long.wav", seed=0, seconds=30)
-    with pytest.raises(KeyboardInterrupt):
-        run(collection, library, load_encoder=InterruptedByLongRecordings)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(collection, library, load_encoder=InterruptedByLongRecordings)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "the collection is unchanged" in caplog.text
     assert held(collection) == {}
     summary = run(collection, library, load_encoder=FakeEncoder)

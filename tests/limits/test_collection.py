@@ -50,19 +50,19 @@ def stored(path: Path) -> int:
 
 def test_an_index_will_do_until_65_536_snippets_are_newer() -> None:
     was = entries(1_000_000)
-    assert writer._will_do(was, was + entries(65_000, 536, first=1))
-    assert not writer._will_do(was, was + entries(65_000, 537, first=1))
+    assert writer._can_serve(was, was + entries(65_000, 536, first=1))
+    assert not writer._can_serve(was, was + entries(65_000, 537, first=1))
 
 
 @pytest.mark.parametrize(("gone", "will_do"), [(100_000, True), (100_001, False)])
 def test_an_index_will_do_until_an_eighth_of_it_is_gone(gone: int, will_do: bool) -> None:
     was = entries(800_000 - gone, gone)
-    assert writer._will_do(was, was[:1]) == will_do
+    assert writer._can_serve(was, was[:1]) == will_do
 
 
 def test_new_snippets_do_not_make_up_for_those_that_are_gone() -> None:
     was = entries(700_000, 200_000)
-    assert not writer._will_do(was, was[:1] + entries(60_000, first=2))
+    assert not writer._can_serve(was, was[:1] + entries(60_000, first=2))
 
 
 # --- verifying --------------------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def test_a_recording_that_breaks_off_loses_three_seconds_at_most(tmp_path: Path)
 def test_a_query_may_last_half_an_hour(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="is silent"):
         read_audio(write_silence(tmp_path / "a.wav", 1800), limits=QUERY_MEDIA)
-    with pytest.raises(AudioError, match="longer than 1800 s, the most that is taken"):
+    with pytest.raises(AudioError, match="longer than 1800 s, the maximum"):
         read_audio(write_silence(tmp_path / "b.wav", 1800.5), limits=QUERY_MEDIA)
 
 
@@ -114,7 +114,7 @@ def test_an_addition_may_last_two_hours_and_a_file_of_ones_own_as_long_as_it_lik
 def test_a_score_may_have_so_many_pages(tmp_path: Path, limits: MediaLimits, most: int) -> None:
     assert len(list(read_pages(write_pages(tmp_path / "most", most), limits))) == most
     more = write_pages(tmp_path / "more", most + 1)
-    with pytest.raises(PageError, match=f"more than {most} pages, the most that are taken"):
+    with pytest.raises(PageError, match=f"more than {most} pages, the largest number accepted"):
         list(read_pages(more, limits))
 
 

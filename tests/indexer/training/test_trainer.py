@@ -272,3 +272,9 @@ def test_the_card_says_which_weights_the_training_started_from(corpus: CorpusSet
     assert "from random weights." in weights.with_suffix(".md").read_text()
     assert "from the weights `default.safetensors`." in second.with_suffix(".md").read_text()
     assert str(tmp_path) not in second.with_suffix(".md").read_text()
+
+
+def test_blocks_that_do_not_go_with_the_channels_are_told(corpus: CorpusSettings, tmp_path: Path) -> None:
+    wrong = configuration(corpus, tmp_path, dataclasses.replace(RESIDUAL, blocks=(1, 1, 1)), steps=1)
+    with pytest.raises(SettingsError, match=r"architecture\.blocks: expected one number .* of 2 channels .*, got 3"):
+        Trainer(wrong)
