@@ -164,7 +164,7 @@ def _finish(trainer: Trainer, pieces: list[TrainingPiece]) -> Path:
 
 def recorded(configuration: Configuration) -> dict[str, Any]:
     """The settings of a training as weights files keep them: as JSON, without the folders of the machine."""
-    settings = json.loads(json.dumps(asdict(configuration), default=str))
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(configuration), default=str))
     for table, name in (("corpus", "data"), ("corpus", "folder"), ("training", "run")):
         del settings[table][name]
     settings["training"]["start"] = Path(configuration.training.start).name
