@@ -37,7 +37,7 @@ from server.server import Server, serving
 TOKEN = "open sesame"
 NETWORK = FakeEncoder.identity
 SNIPPETS = 20
-"""Of each document."""
+"""Number of snippets of each document."""
 
 ROOT = Path(__file__).parent.parent
 _MAIN = """
@@ -125,7 +125,7 @@ class Held:
     budget: int
     """Bytes that are left of it."""
     tasks: int
-    """Of the event loop, those of the test and its clients too."""
+    """Number of tasks in the event loop, with those of the test and its clients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +176,7 @@ class Running:
 
 
 def open_files() -> int:
-    """Of this process, when all is closed that nobody refers to."""
+    """Number of open files of this process, once unreferenced files are closed."""
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
 
@@ -218,7 +218,7 @@ def ping(id: int) -> Message:
 
 
 def codes(replies: Iterable[Message]) -> list[str]:
-    """Of each reply `ok`, or the code of its error."""
+    """`ok` for each reply that succeeded, else the code of its error."""
     return [reply["error"]["code"] if "error" in reply else "ok" for reply in replies]
 
 

@@ -93,7 +93,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
-    """Of the same name, elsewhere."""
+    """A file of the same name in another folder."""
     (tmp_path / "other").mkdir()
     return write_recording(tmp_path / "other" / "take.flac", seed=2, seconds=15)
 

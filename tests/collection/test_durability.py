@@ -28,7 +28,7 @@ STEPS = [
     "commit sequences.lmdb",  # without garbage
     "unlink scores-000001.faiss",
 ]
-"""Of a commit to the collection `c` that holds an index."""
+"""Steps of a commit to the collection `c`, with an index, in their order."""
 IN_FORCE = STEPS.index("replace manifest.json")
 """From the end of this step on, readers see the new generation."""
 ACKNOWLEDGED = IN_FORCE + 2

@@ -29,7 +29,7 @@ class Killed(BaseException):
 
 
 def ids(path: Path) -> list[str]:
-    """Of the documents in force, after a check of everything."""
+    """Ids of the documents of the current generation, after a check of everything."""
     with Collection.open(path, NETWORK) as collection:
         collection.check()
         return [document.id for document in collection.documents]

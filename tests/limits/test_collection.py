@@ -146,7 +146,7 @@ def test_what_is_staged_is_written_when_it_is_a_second_old(tmp_path: Path, clock
 
 
 def test_a_collection_has_room_for_a_tebibyte(tmp_path: Path) -> None:
-    """Of address space, which costs nothing."""
+    """The room is address space, which costs nothing."""
     fill(tmp_path, "a")
     store = Store.acquire(tmp_path / "sequences.lmdb")
     assert store._env.info()["map_size"] == 1 << 40

@@ -183,7 +183,7 @@ def test_a_reply_that_never_comes_ends_with_the_deadline() -> None:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    """Of a server in a thread of its own."""
+    """Address of a server that runs in its own thread."""
     started, stop, found = threading.Event(), threading.Event(), []
     fill(tmp_path / "c", 0, 1, 2)
 

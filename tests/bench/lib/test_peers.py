@@ -15,7 +15,7 @@ LENGTHS = (60, 0, 45, 80, 30, 5, 70, 0, 90, 40, 33, 77)
 """Snippets of the documents; two have none."""
 EMPTY = [number for number, length in enumerate(LENGTHS) if length == 0]
 MANY = 12 * LENGTHS
-"""Of more documents: each gets few votes by chance."""
+"""Lengths of more documents, so that each gets few votes by chance."""
 OUTSIDE = 7
 """Rows before and after those of the documents."""
 
