@@ -28,7 +28,7 @@ from indexer.sources import discover
 
 class SlowEncoder(FakeEncoder):
     def score(self, snippets):
-        time.sleep(0.15)
+        time.sleep(0.4)  # so that a batch, which is written each second, holds three documents
         return super().score(snippets)
 
 if __name__ == "__main__":
