@@ -24,7 +24,7 @@ class LiveRecording:
         self._max_snippets = max(1, int(max_s * FRAME_RATE / front_end.excerpt_hop_frames))
         self._embeddings: Embeddings = np.empty((0, DIMENSION), np.float32)
         self._waiting: list[NDArray[np.float32]] = []
-        """Excerpts that are not embedded yet, float32 (n, 92, frames) each."""
+        """Excerpts that are not embedded yet, float32 (n, bands, frames) each."""
         self._dropped = 0
         try:
             self._listener = Listener(opened.rate, front_end)

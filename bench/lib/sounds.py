@@ -24,7 +24,7 @@ from indexer.synthesis.acoustics import acoustics, response
 from indexer.synthesis.degrade import mp3
 from indexer.synthesis.instruments import WELL_KEPT
 from indexer.synthesis.perform import Performance
-from indexer.synthesis.synthesise import default_soundfont
+from indexer.synthesis.synthesise import default_soundfont, limited
 
 RESPONSES = "pianos/irs"
 """Folder of the impulse responses in the data folder."""
@@ -51,9 +51,9 @@ class Sound:
     def play(self, performance: Performance) -> Samples:
         """The performance, played by the instrument through the effects: float32 (n,), mono, 22,050 Hz, peak <= 1."""
         instrument = instruments.load(self.instrument or f"{default_soundfont()}#0")
-        samples = _limited(instrument.play(performance, WELL_KEPT, np.random.default_rng(0)))
+        samples = limited(instrument.play(performance, WELL_KEPT, np.random.default_rng(0)))
         for effect in self.effects:
-            samples = _limited(effect(samples))
+            samples = limited(effect(samples))
         return samples
 
 
@@ -119,8 +119,3 @@ def convolved(samples: Samples, path: Path, share: float) -> Samples:
     """The samples mixed with what passes an impulse response, which has this share: float32, same length."""
     passed = scipy.signal.oaconvolve(samples, response(path))[: len(samples)]
     return np.asarray(share * passed + (1 - share) * samples, np.float32)
-
-
-def _limited(samples: Samples) -> Samples:
-    """The samples, softer if their peak is above 1."""
-    return samples / np.float32(max(1.0, float(np.abs(samples).max(initial=0.0))))

@@ -6,7 +6,7 @@ This module holds the interface of all networks (`Network`), and the families `d
 
 import abc
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -85,9 +85,16 @@ class TwoPathways(Network):
 
     def __init__(self, architecture: Architecture, front_end: FrontEnd) -> None:
         super().__init__(architecture, front_end)
-        self.score_pathway = Pathway(architecture, self.snippet_shape, attention=False)
-        self.recording_pathway = Pathway(architecture, self.excerpt_shape, attention=architecture.attention)
+        seen, heard = self.snippet_shape, self.excerpt_shape
+        self.score_pathway = Pathway(self.trunk(architecture, seen), architecture, seen, attention=False)
+        self.recording_pathway = Pathway(
+            self.trunk(architecture, heard), architecture, heard, attention=architecture.attention
+        )
         self.log_scale = nn.Parameter(torch.tensor(2.7))
+
+    def trunk(self, architecture: Architecture, shape: tuple[int, int]) -> nn.Sequential:
+        """The convolutions of a pathway whose input has this height and width."""
+        return _trunk(architecture.channels)
 
     def score(self, snippets: Tensor) -> Tensor:
         return cast(Tensor, self.score_pathway(1.0 - snippets))
@@ -104,32 +111,24 @@ class ResidualNetwork(TwoPathways):
     Source: He et al., "Deep Residual Learning" (CVPR 2016), section 3.
     """
 
-    def __init__(self, architecture: Architecture, front_end: FrontEnd) -> None:
-        Network.__init__(self, architecture, front_end)
+    def trunk(self, architecture: Architecture, shape: tuple[int, int]) -> nn.Sequential:
+        """The convolutions of a pathway. Raises SettingsError if the blocks do not go with the channels."""
         stages, blocks = len(architecture.channels), len(architecture.blocks)
         if blocks != stages - 1:
             expected = f"expected one number of blocks for each of {stages} channels but the first, got {blocks}"
             raise SettingsError(f"architecture.blocks: {expected}")
-        self.score_pathway = Pathway(architecture, self.snippet_shape, attention=False, trunk=_residual_trunk)
-        self.recording_pathway = Pathway(
-            architecture, self.excerpt_shape, attention=architecture.attention, trunk=_residual_trunk
-        )
-        self.log_scale = nn.Parameter(torch.tensor(2.7))
+        return _residual_trunk(architecture, shape)
 
 
 class Pathway(nn.Module):
     """One modality of a network: float (n, 1, height, width) -> float (n, 32), rows of unit length."""
 
     def __init__(
-        self,
-        architecture: Architecture,
-        shape: tuple[int, int],
-        *,
-        attention: bool,
-        trunk: Callable[[Architecture, tuple[int, int]], nn.Sequential] | None = None,
+        self, trunk: nn.Sequential, architecture: Architecture, shape: tuple[int, int], *, attention: bool
     ) -> None:
+        """trunk: the convolutions. shape: height and width of the input."""
         super().__init__()
-        self.trunk = trunk(architecture, shape) if trunk else _trunk(architecture.channels)
+        self.trunk = trunk
         self.squeeze = _block(architecture.channels[-1], architecture.head_channels, kernel=1)
         with torch.no_grad():
             _, channels, height, width = self.squeeze(self.trunk(torch.zeros(1, 1, *shape))).shape

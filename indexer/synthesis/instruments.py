@@ -81,8 +81,13 @@ def load(name: str) -> Instrument:
     """
     path, _, program = name.partition("#")
     if path.endswith((".sf2", ".sf3")):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such SoundFont")
         return SoundFontProgram(Path(path), int(program or 0))
     regions = read_sfz(Path(path)) if path.endswith(".sfz") else read_regions(Path(path))
+    for region in regions:
+        if not region.file.is_file():
+            raise FileNotFoundError(f"{name}: no such sample: {region.file}")
     return SampledInstrument(regions)
 
 

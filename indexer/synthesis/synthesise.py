@@ -29,8 +29,12 @@ def synthesise(midi: bytes, soundfont: Path) -> NDArray[np.float32]:
     """The sound of a MIDI file: float32 (n,), mono, 22,050 Hz, peak at most 1."""
     wave = midirenderer.render_wave_from(_read(soundfont), midi)
     samples, rate = soundfile.read(io.BytesIO(wave), dtype="float32", always_2d=True)
-    resampled = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE)
-    return np.asarray(resampled / max(1.0, float(np.abs(resampled).max(initial=0.0))), np.float32)
+    return limited(soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE))
+
+
+def limited(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The samples, float32 (n,), softer if their peak is above 1."""
+    return np.asarray(samples / np.float32(max(1.0, float(np.abs(samples).max(initial=0.0)))), np.float32)
 
 
 @cache

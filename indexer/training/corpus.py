@@ -34,7 +34,7 @@ from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, Sc
 from indexer.synthesis.instruments import random_condition
 from indexer.synthesis.lilypond import LilyPondEngraver
 from indexer.synthesis.perform import perform, random_style
-from indexer.synthesis.synthesise import default_soundfont
+from indexer.synthesis.synthesise import default_soundfont, limited
 from indexer.training.material import Print, Rendition, encoded, save
 
 logger = logging.getLogger(__name__)
@@ -259,8 +259,7 @@ def _onset_places(
 def _record(job: Job, notes: ScoreNotes, settings: CorpusSettings, rng: np.random.Generator) -> Rendition:
     """A recording: the notes performed, played on a random instrument and recorded in a random room."""
     performance = perform(notes, random_style(notes, rng, settings.freedom), rng).until(settings.seconds)
-    sound = _instrument(settings, job.split, rng).play(performance, random_condition(rng), rng)
-    sound /= np.float32(max(1.0, float(np.abs(sound).max(initial=0.0))))
+    sound = limited(_instrument(settings, job.split, rng).play(performance, random_condition(rng), rng))
     heard = degrade_audio(sound, rng, settings.sound_damage, _acoustics(settings, job.split))
     kept = {bands: encoded(10 ** spectrogram(heard.samples, bands) - 1) for bands in settings.bands}
     frames = performance.beat_s * heard.time_factor * FRAME_RATE

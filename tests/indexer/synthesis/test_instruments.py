@@ -141,3 +141,11 @@ def test_a_soundfont_program_plays_on_time() -> None:
     samples = instrument.play(played([69], [1.0], [2.0]), WELL_KEPT, np.random.default_rng(0))
     assert level(samples, 0.0, 0.95) < 1e-3
     assert level(samples, 1.0, 1.5) > 0.01
+
+
+def test_missing_files_are_told_when_an_instrument_is_loaded(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"absent\.sf2: no such SoundFont"):
+        instruments.load(str(tmp_path / "absent.sf2#0"))
+    (tmp_path / "regions.csv").write_text((folder / "regions.csv").read_text())
+    with pytest.raises(FileNotFoundError, match=r"no such sample: .*48\.wav"):
+        instruments.load(str(tmp_path))
