@@ -139,6 +139,13 @@ class Transaction:
         except (ValueError, TypeError, KeyError, msgpack.UnpackException) as exc:
             raise self._damaged(number, f"cannot be decoded: {exc!r}") from exc
 
+    def source(self, number: int) -> str:
+        """Returns the path that a stored document was made from. Its systems are not decoded, which takes longer."""
+        try:
+            return str(msgpack.unpackb(self._get("documents", number)[32:])[_stored("source")])
+        except (ValueError, TypeError, KeyError, msgpack.UnpackException) as exc:
+            raise self._damaged(number, f"cannot be decoded: {exc!r}") from exc
+
     def sequence(self, entry: Entry) -> SnippetSequence:
         """Returns the snippets of a document, with the stored float16 embeddings as float32."""
         places = self._array("places", entry, PLACE_DTYPES[entry.kind])

@@ -203,7 +203,7 @@ def test_an_empty_page_stays_without_ink(shade: int) -> None:
     assert levelled.std() < 30
 
 
-@pytest.mark.parametrize("suffix", ["bmp", "webp", "tga", "pcx", "dds", "ppm"])
+@pytest.mark.parametrize("suffix", ["tga", "pcx", "dds", "sgi"])
 def test_a_format_that_is_not_documented_is_refused_whatever_its_name(tmp_path: Path, suffix: str) -> None:
     """Pillow goes by content, too, and knows formats that start other programs."""
     Image.new("L", (200, 200), 255).convert("RGB").save(tmp_path / f"a.{suffix}")
