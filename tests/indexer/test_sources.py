@@ -130,7 +130,7 @@ def test_pipes_sockets_and_links_that_lead_nowhere_are_passed_over_with_a_warnin
     assert names(found) == ["a.flac", "b.flac"]
     assert found.failed == {}
     for told in (
-        "(a pipe, socket or device, which is never opened): %s, %s" % (takes / "pipe.wav", takes / "socket.wav"),
+        f"(a pipe, socket or device, which is never opened): {takes / 'pipe.wav'}, {takes / 'socket.wav'}",
         f"(a link that leads to itself): {takes / 'self.mp3'}",
         f"(a link that leads nowhere): {takes / 'gone.mp3'}",
     ):
@@ -160,8 +160,10 @@ def test_a_file_that_links_lead_to_is_added_under_its_own_name(library: Path) ->
 
 @pytest.mark.parametrize(
     "name",
-    ["cover.jpg", "Folder.JPG", "AlbumArt_{B5020207-474E-4720-8B5E-5E0D8E5E8C1E}_Large.jpg", "AlbumArtSmall.jpg"]
-    + ["cover (2).png", "cover-front.webp", "Sonata - Cover.jpg", "x_thumb.jpg", "favicon.png"],
+    [
+        *("cover.jpg", "Folder.JPG", "AlbumArt_{B5020207-474E-4720-8B5E-5E0D8E5E8C1E}_Large.jpg", "AlbumArtSmall.jpg"),
+        *("cover (2).png", "cover-front.webp", "Sonata - Cover.jpg", "x_thumb.jpg", "favicon.png"),
+    ],
 )
 def test_covers_beside_recordings_are_counted_as_pictures(library: Path, name: str) -> None:
     Image.new("L", (500, 500), 99).save(library / "takes" / name)
