@@ -14,7 +14,7 @@ from pathlib import Path
 
 from engine import names
 from engine.embedding import documents, folders
-from engine.embedding.folders import Contents
+from engine.embedding.folders import FolderContents
 from engine.errors import MediaError
 from engine.score import pages
 from engine.values import Kind
@@ -145,7 +145,7 @@ class _Walk:
         seen: folders that were walked already; a link back to one of them is not followed.
         """
         real = _real(path)
-        if not path.is_dir() or real in self._entries:
+        if not os.path.isdir(path) or real in self._entries:  # `Path.is_dir` raises where access is denied
             yield path
             return
         try:
@@ -164,7 +164,7 @@ class _Walk:
             for child in sorted({*contents.folders, *contents.media, *listed}, key=_links_last):
                 yield from self._below(child, seen)
 
-    def _pass_over(self, contents: Contents, listed: set[Path]) -> None:
+    def _pass_over(self, contents: FolderContents, listed: set[Path]) -> None:
         """Records what is passed over in a folder. listed: files that the manifest lists, which are not passed over."""
         self.unread |= {path: cause for path, cause in contents.unread.items() if path not in listed}
         self.ignored |= {_real(path): "picture" for path in contents.pictures if path not in listed}

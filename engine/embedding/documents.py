@@ -40,7 +40,7 @@ def kind_of(path: Path) -> Kind:
 
     Raises MediaError if the path does not exist, or if its names do not show the kind.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         if page_files(path):
             return "score"
         raise MediaError(path, "expected a folder of page images, got a folder that holds none")

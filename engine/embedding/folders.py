@@ -42,7 +42,7 @@ MOST_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
+class FolderContents:
     """The contents of a folder. Litter, such as hidden files, is left out."""
 
     folders: tuple[Path, ...]
@@ -62,7 +62,7 @@ class Contents:
         return self.media if images and not self.folders else ()
 
 
-def contents(folder: Path) -> Contents:
+def contents(folder: Path) -> FolderContents:
     """Returns the contents of a folder. Raises OSError if the folder cannot be listed."""
     visible = sorted((path for path in folder.iterdir() if not is_litter(path)), key=pages.natural_order)
     unread = {path: cause for path in visible if (cause := fault(path))}
@@ -72,7 +72,7 @@ def contents(folder: Path) -> Contents:
     media = [path for path in files if kind_by_suffix(path.suffix.lower())]
     no_pages = pictures.among(path for path in media if path.suffix.lower() in pages.IMAGE_SUFFIXES)
     foreign = {path for path in files if path.suffix.lower() in UNREAD_SUFFIXES}
-    return Contents(
+    return FolderContents(
         folders=folders,
         media=tuple(path for path in media if path not in no_pages),
         unread=unread | dict.fromkeys(sorted(foreign), "a format that is not read"),

@@ -154,9 +154,9 @@ def test_an_image_beside_recordings_that_shows_no_music_is_no_failed_score(colle
 def test_a_file_of_a_name_that_is_held_is_refused_alone(collection: Path, library: Path) -> None:
     run(collection, library)
     other = library.parent / "other"
-    other.mkdir()
+    (other / "more").mkdir(parents=True)
     write_page(other / "etude.png", seed=2)
-    write_page(other / "waltz.png", seed=3)
+    write_recording(other / "more" / "waltz.flac", seed=3)
     summary = run(collection, other)
     assert summary.added == ["waltz"]
     assert list(summary.failed) == [other / "etude.png"]
