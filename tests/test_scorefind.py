@@ -91,11 +91,12 @@ def test_files_of_one_name_are_all_added_and_so_is_what_lies_beside_bad_names(
         (folder / name).mkdir(parents=True)
         shutil.copy(library / "take_etude.flac", folder / name / "01.flac")
     shutil.copy(library / "etude.png", os.fsencode(folder) + b"/fa\xe7ile.png")
+    shutil.copy(library / "take_waltz.flac", os.fsencode(folder) + b"/valse \xe9.flac")
     os.mkfifo(folder / "pipe.wav")
     (folder / "notes.txt").touch()
     assert scorefind.main(["add", "--jobs", "1", str(tmp_path / "c"), str(folder)]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("3 added, 0 changed, 0 unchanged, 0 failed;")
+    assert out.startswith("4 added, 0 changed, 0 unchanged, 0 failed;")
     assert out.endswith("new snippets; passed over: 1 .txt\n")
     assert "ids chosen: A/01, B/01" in err
     assert "never opened): " in err
@@ -103,10 +104,11 @@ def test_files_of_one_name_are_all_added_and_so_is_what_lies_beside_bad_names(
         "A/01",
         "B/01",
         "fa\\xe7ile",
+        "valse \\xe9",
     ]
     assert scorefind.main(["add", "--jobs", "1", str(tmp_path / "c"), str(folder)]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("0 added, 0 changed, 3 unchanged, 0 failed;")
+    assert out.startswith("0 added, 0 changed, 4 unchanged, 0 failed;")
     assert "ids chosen" not in err
 
 
