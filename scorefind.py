@@ -4,13 +4,13 @@ import argparse
 import functools
 import json
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import __version__
+from engine.names import OneLine, printable
+from scorefind_options import parsed
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -31,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from server.errors import ServerError
 
     try:
-        options = _parsed(arguments)
+        options = parsed(arguments)
         _log_to_stderr(options.verbose)
         prepare(embeds="weights" in options and not getattr(options, "server", None))
-        code: int = options.run(options)
+        code = COMMANDS[options.command](options)
     except SystemExit as exc:  # argparse has printed the help (0) or the mistake (2)
         return int(exc.code or 0)
     except (EngineError, IndexerError, ServerError, OSError) as exc:
@@ -68,7 +68,7 @@ def _log_to_stderr(verbose: int, formatter: logging.Formatter | None = None) -> 
     """Sends log records to stderr: warnings, with `verbose` 1 also information, with 2 also debugging."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter or logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(formatter or OneLine())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # FAISS logs each build that it tries to load
 
@@ -91,9 +91,12 @@ def _add(options: argparse.Namespace) -> int:
     failed = discovered.failed | summary.failed
     for path, cause in failed.items():
         logger.error("%s: %s", path, cause)
+    for path, cause in summary.passed_over.items():
+        logger.warning("%s: passed over, an image beside recordings that is no score: %s", path, cause)
+    others = ", ".join(f"{count} {printable(name)}" for name, count in discovered.ignored.items())
     print(
         f"{len(summary.added)} added, {len(summary.changed)} changed, {len(summary.unchanged)} unchanged, "
-        f"{len(failed)} failed; {summary.snippets} new snippets"
+        f"{len(failed)} failed; {summary.snippets} new snippets" + (f"; passed over: {others}" if others else "")
     )
     return 1 if failed else 0
 
@@ -155,7 +158,7 @@ def _query(options: argparse.Namespace) -> int:
 
     answer = _answer_of_server(options) if options.server else _answer_here(options)
     if options.json:
-        print(json.dumps({"query": str(options.path)} | answer, ensure_ascii=False, default=float))  # NumPy's numbers
+        print(_json({"query": str(options.path)} | answer))
     else:
         print(table(answer))
     return 0
@@ -240,7 +243,7 @@ async def _serving(options: argparse.Namespace) -> None:
             print(f"metrics and health on http://{monitor}", flush=True)
         with server.signals() as stop:
             listening = await server.listen(address, tls)
-            print(f"serving {options.collection} on {listening}", flush=True)
+            print(printable(f"serving {options.collection} on {listening}"), flush=True)
             await stop.wait()
     print("stopped", flush=True)
 
@@ -278,225 +281,6 @@ def _demo(options: argparse.Namespace) -> int:
     return 0
 
 
-# --- output -----------------------------------------------------------------------------------------------------------
-
-
-def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
-    """Prints nested facts, as one JSON object or as indented lines."""
-    print(json.dumps(facts, ensure_ascii=False) if as_json else "\n".join(_lines(facts)))
-
-
-def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
-    """Returns nested facts as indented lines."""
-    lines: list[str] = []
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
-        else:
-            lines.append(f"{indent}{name}: {value}")
-    return lines
-
-
-# --- arguments --------------------------------------------------------------------------------------------------------
-
-
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Returns the parsed arguments. Wrong usage ends the program (SystemExit)."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    parser = _parser(remote=any(word.partition("=")[0] == "--server" for word in words))
-    options = parser.parse_args(words)
-    if options.run is _add and not (options.paths or options.manifest):
-        parser.error("add: expected at least one PATH, or a --manifest that lists them")
-    for wrong in _without_effect(options):
-        parser.error(wrong)
-    return options
-
-
-def _without_effect(options: argparse.Namespace) -> Iterator[str]:
-    """Yields a message for each option that was given and has no effect without, or with, another one."""
-
-    def given(flag: str) -> bool:
-        value = getattr(options, "traced" if flag == "--path" else flag[2:].replace("-", "_"))
-        return value is not None and value is not False
-
-    if options.run is _query:
-        needed = {"--token-file": "--server", "--tls-ca": "--server", "--path": "--json"}
-        servers = ("--weights", "--config", "--neighbours", "--shortlist", "--jump-penalty", "--threads")
-        barred = dict.fromkeys(servers, "--server")  # the server chooses these
-    elif options.run is _serve:
-        needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
-        barred = {"--host": "--unix", "--port": "--unix"}
-    else:
-        return
-    yield from (f"{one} has no effect without {other}" for one, other in needed.items() if given(one) > given(other))
-    yield from (f"{one} has no effect with {other}" for one, other in barred.items() if given(one) and given(other))
-
-
-def _parser(*, remote: bool) -> argparse.ArgumentParser:
-    """Returns the parser of all commands. remote: `query` asks a server, so it has no argument COLLECTION."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "-v", "--verbose", action="count", default=0, help="log each step to stderr; twice: log details"
-    )
-    parser = argparse.ArgumentParser(
-        prog="scorefind", description="Find the sheet music of a recording, and the recordings of a page."
-    )
-    parser.add_argument("--version", action="version", version=f"scorefind {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(
-        name: str, run: Callable[[argparse.Namespace], int], help: str, example: str
-    ) -> argparse.ArgumentParser:
-        subparser = commands.add_parser(
-            name,
-            parents=[common],
-            help=help,
-            description=help,
-            epilog=f"example:\n  scorefind {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        subparser.set_defaults(run=run)
-        return subparser
-
-    _add_options(command("add", _add, "Add scores and recordings to a collection.", "add music.sf scans/ takes/"))
-    remove = command("remove", _remove, "Remove documents from a collection.", "remove music.sf op10-3 op10-4")
-    _collection(remove)
-    remove.add_argument("ids", nargs="+", metavar="ID", help="id of a document to remove")
-    info = command("info", _info, "Show the contents of a collection.", "info music.sf")
-    _collection(info)
-    info.add_argument("--json", action="store_true", help="print one JSON object")
-    info.add_argument("--list", action="store_true", help="list all documents")
-    _collection(command("check", _check, "Verify a collection's checksums and counts.", "check music.sf"))
-    build = command("build", _build, "Rebuild a collection's indexes, and measure their recall.", "build music.sf")
-    _collection(build)
-    _jobs(build)
-    build.add_argument("--json", action="store_true", help="print one JSON object")
-    _query_options(
-        command(
-            "query",
-            _query,
-            "Find the scores of a recording, or the recordings of a score.",
-            "query music.sf take.flac --start 30 --end 50",
-        ),
-        remote=remote,
-    )
-    _serve_options(command("serve", _serve, "Serve queries of a collection over a socket.", "serve music.sf"))
-    doctor = command("doctor", _doctor, "Report what is installed, which backends are in use, and why.", "doctor")
-    doctor.add_argument("--json", action="store_true", help="print one JSON object")
-    _weights(doctor)
-    train = command("train", _train, "Train the embedding network.", "train indexer/training/default.toml")
-    train.add_argument("settings", type=Path, metavar="CONFIG.toml", help="settings of the training in TOML")
-    train.add_argument("rest", nargs=argparse.REMAINDER, help="further arguments of the trainer")
-    demo = command("demo", _demo, "Generate music, add it, query it, and report the ranks.", "demo --out demo")
-    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="output folder (default: demo)")
-    _jobs(demo)
-    _weights(demo)
-    return parser
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    _collection(parser)
-    parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="a file, a folder of page images, or a folder of these"
-    )
-    _kind(parser, "--kind", "kind of all PATHs (default: auto, by their names)")
-    parser.add_argument(
-        "--manifest", type=Path, metavar="CSV", help="list of documents, columns path,id,title,composer,work,kind"
-    )
-    _jobs(parser)
-    parser.add_argument(
-        "--replace", action="store_true", help="let a file replace another file's document of the same id"
-    )
-    _weights(parser)
-
-
-def _query_options(parser: argparse.ArgumentParser, *, remote: bool) -> None:
-    if not remote:
-        _collection(parser)
-    parser.add_argument("path", type=Path, metavar="PATH", help="a recording, a score file, or a folder of page images")
-    _kind(parser, "--kind", "kind of PATH (default: auto, by its name)")
-    _kind(parser, "--among", "kind of documents to search (default: auto, the other kind)")
-    parser.add_argument("--top", type=_positive, default=10, metavar="K", help="number of matches (default: 10)")
-    parser.add_argument(
-        "--start", type=float, metavar="S", help="start of the part of a recording to query, in seconds"
-    )
-    parser.add_argument("--end", type=float, metavar="S", help="end of the part of a recording to query, in seconds")
-    parser.add_argument(
-        "--method",
-        choices=("refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"),
-        default="refine",
-        help="how documents are ranked. refine (default): by alignment, in a large collection of a shortlist; "
-        "exhaustive: by alignment of all documents; vote, fingerprint: by nearest neighbours, without alignment; "
-        "sdtw, dtw: by the published alignment of all documents, with a part (sdtw) or the whole (dtw) of each",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument(
-        "--path", action="store_true", dest="traced", help="with --json: print the alignment path of each match"
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
-    parser.add_argument(
-        "--neighbours", type=_positive, metavar="N", help="nearest neighbours that vote, for each query snippet"
-    )
-    parser.add_argument(
-        "--shortlist",
-        type=_positive,
-        metavar="N",
-        help="documents to align (default: all; in a large collection 100 to 3000)",
-    )
-    parser.add_argument(
-        "--jump-penalty", type=float, metavar="COST", help="cost of a jump within a document (inf: no jumps)"
-    )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
-    _weights(parser)
-    parser.add_argument(
-        "--server",
-        metavar="HOST:PORT",
-        help="query a server, at this address or path of a Unix socket; then leave out COLLECTION",
-    )
-    _token_file(parser, "the token of the server")
-    parser.add_argument(
-        "--tls-ca", type=Path, metavar="PEM", help="use TLS; the certificate by which the server is trusted"
-    )
-
-
-def _serve_options(parser: argparse.ArgumentParser) -> None:
-    from server.address import LOCAL_HOST, PORT
-
-    _collection(parser)
-    parser.add_argument("--host", help=f"address to listen on (default: {LOCAL_HOST})")
-    parser.add_argument("--port", type=int, help=f"port to listen on; 0: any free port (default: {PORT})")
-    parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on a Unix socket instead")
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode media (default: 2)")
-    parser.add_argument(
-        "--batch", type=_positive, metavar="N", help="largest number of queries in a batch (default: 16)"
-    )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search (default: 2)")
-    _token_file(
-        parser,
-        "the token that changes of the collection need, and that all requests need if other machines reach the "
-        "address; without it the collection cannot be changed",
-    )
-    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="use TLS, with this certificate")
-    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="key of the certificate, if in a file of its own")
-    parser.add_argument(
-        "--backend",
-        choices=("auto", "cpu", "gpu"),
-        default="auto",
-        help="where alignment runs (default: auto, the fastest)",
-    )
-    parser.add_argument(
-        "--metrics-port", type=int, metavar="PORT", help="port for /metrics and /healthz over HTTP (default: none)"
-    )
-    parser.add_argument("--metrics-host", metavar="HOST", help=f"address for --metrics-port (default: {LOCAL_HOST})")
-    parser.add_argument("--log", choices=("json", "text"), default="json", help="format of the log (default: json)")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, tables [server] and [search]")
-    _weights(parser)
-
-
-def _token_file(parser: argparse.ArgumentParser, help: str) -> None:
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help=f"file whose first line is {help}")
-
-
 def _search_flags(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the search settings given as flags, by name; None: the flag is not given."""
     return {
@@ -507,38 +291,43 @@ def _search_flags(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _collection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("collection", type=Path, metavar="COLLECTION", help="the collection's directory")
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "add": _add,
+    "remove": _remove,
+    "info": _info,
+    "check": _check,
+    "build": _build,
+    "query": _query,
+    "serve": _serve,
+    "doctor": _doctor,
+    "train": _train,
+    "demo": _demo,
+}
 
 
-def _jobs(parser: argparse.ArgumentParser) -> None:
-    cores = os.cpu_count() or 1
-    parser.add_argument("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: one per core)")
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
-def _weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="weights file of the network (default: the shipped one)"
-    )
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    """Prints nested facts, as one JSON object or as indented lines."""
+    print(_json(facts) if as_json else "\n".join(_lines(facts)))
 
 
-class _Kind(argparse.Action):
-    """Argparse action that stores a kind, and None for `auto`."""
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
-        setattr(namespace, self.dest, None if values == "auto" else values)
-
-
-def _kind(parser: argparse.ArgumentParser, flag: str, help: str) -> None:
-    parser.add_argument(flag, action=_Kind, choices=("auto", "score", "recording"), help=help)
+def _json(facts: dict[str, Any]) -> str:
+    """Returns facts as one JSON object. A byte of a file name that is not UTF-8 is an escape, `\\udcNN`."""
+    text = json.dumps(facts, ensure_ascii=False, default=float)  # NumPy's numbers
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _positive(text: str) -> int:
-    """Returns the number in an argument. Raises ArgumentTypeError if the number is below 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
-    return value
+def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
+    """Returns nested facts as indented lines."""
+    lines: list[str] = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines += [printable(f"{indent}{name}:"), *_lines(value, indent + "  ")]
+        else:
+            lines.append(printable(f"{indent}{name}: {value}"))
+    return lines
 
 
 if __name__ == "__main__":

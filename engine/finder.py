@@ -109,6 +109,7 @@ class Finder:
         source, started = Path(source), time.perf_counter()
         kind = kind or documents.kind_of(source)
         medium = documents.read(source, kind, self._front_end, start_s, end_s)
+        documents.warn_of_unread(source)
         return self._answer(medium, started, among, method, top, path)
 
     def query_samples(
@@ -178,12 +179,13 @@ class Finder:
             title=title,
             composer=composer,
             work=work,
-            source=str(source.absolute()),
+            source=documents.source_of(source),
             content_hash=documents.content_hash(source),
         )
         sequence = None
         with self._writer() as writer:
             if writer.needs_embedding(document, replace=replace):
+                documents.warn_of_unread(source)
                 medium = documents.read(source, kind, self._front_end)
                 (sequence,) = documents.sequences([medium], self.engine.encoder)
                 document = documents.described(document, medium, sequence)

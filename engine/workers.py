@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
 from engine import process
+from engine.names import OneLine
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,9 @@ class Worker:
 def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[type[Exception], ...]) -> None:
     """Receives tasks and sends their results until the pipe closes. Runs in the worker process."""
     process.prepare(searches=False)
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     os.setsid()  # Ctrl-C then reaches only the parent, which kills this process and all processes it has started
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):

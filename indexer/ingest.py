@@ -23,6 +23,7 @@ from engine.embedding.documents import Encoder
 from engine.errors import DocumentExistsError, EngineError, MediaError
 from engine.values import Document, SnippetSequence
 from engine.workers import Failure, each
+from indexer import identifiers
 from indexer.sources import Source
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class Summary:
     """Ids of the documents that the collection already had as they are."""
     failed: dict[Path, str] = field(default_factory=dict)
     """Paths of the sources that could not be added, each with the reason."""
+    passed_over: dict[Path, str] = field(default_factory=dict)
+    """Paths of the images beside recordings that are no scores, each with the reason."""
     snippets: int = 0
     """Number of snippets that were embedded."""
 
@@ -61,9 +64,9 @@ def add(
 ) -> Summary:
     """Brings a collection up to date with `sources`, commits once at the end, and returns the outcome for each source.
 
-    The collection is created if it does not exist. A source that cannot be embedded fails alone. If the process is
-    stopped or killed, the writer keeps the sequences that were embedded so far, and the next run uses them instead of
-    embedding those sources again.
+    The collection is created if it does not exist. Sources without an id get one (`indexer.identifiers`). A source that
+    cannot be embedded fails alone. If the process is stopped or killed, the writer keeps the sequences that were
+    embedded so far, and the next run uses them instead of embedding those sources again.
 
     takeover: let a file replace another document of the same id (`engine.collection.identity`); otherwise it fails.
     Raises CollectionError and WeightsError.
@@ -72,9 +75,12 @@ def add(
         return Summary()
     with CollectionWriter(collection, load_encoder().identity, threads=jobs) as writer:
         try:
+            assigned = identifiers.assign(sources, writer.ids_by_source())
             with logging_redirect_tqdm(), _progress(len(sources)) as progress:
                 run = _Run(writer, progress, takeover)
-                run.embed(sources, load_encoder, min(jobs, len(sources)))
+                for path, cause in assigned.failed.items():
+                    run.fail(path, cause)
+                run.embed(assigned.sources, load_encoder, min(jobs, len(sources)))
             generation = writer.commit()
         except KeyboardInterrupt:
             logger.error(
@@ -101,13 +107,19 @@ class _Run:
         self._progress = progress
         self._takeover = takeover
 
+    def fail(self, path: Path, cause: str) -> None:
+        """Records a path that cannot be added."""
+        logger.info("%s was not added: %s", path, cause)
+        self.summary.failed[path] = cause
+        self._progress.update()
+
     def embed(self, sources: Iterable[Source], load_encoder: LoadEncoder, jobs: int) -> None:
         """Puts every source into the collection or into `summary.failed`; embeds the new and changed ones."""
         work = functools.partial(_embed, load_encoder)
         with closing(each(work, self._tasks(sources), jobs=jobs, expected=(EngineError,))) as outcomes:
             for task, outcome in outcomes:
                 if isinstance(outcome, Failure):
-                    self._fail(task.source.path, outcome.cause)
+                    self._failed(task.source, outcome.cause)
                 else:
                     self._put(task.source, *outcome)
 
@@ -118,9 +130,9 @@ class _Run:
                 document = _document(source)
                 needs_embedding = self._writer.needs_embedding(document, replace=self._takeover)
             except MediaError as exc:
-                self._fail(source.path, exc.cause)
+                self.fail(source.path, exc.cause)
             except DocumentExistsError as exc:
-                self._fail(source.path, f"{exc.cause}; give this file its own id in a manifest, or use --replace")
+                self.fail(source.path, f"{exc.cause}; give this file its own id in a manifest, or use --replace")
             else:
                 if needs_embedding:
                     yield _Task(source=source, document=document)
@@ -134,10 +146,13 @@ class _Run:
         self.summary.snippets += 0 if sequence is None else len(sequence)
         self._progress.update()
 
-    def _fail(self, path: Path, cause: str) -> None:
-        logger.info("%s was not added: %s", path, cause)
-        self.summary.failed[path] = cause
-        self._progress.update()
+    def _failed(self, source: Source, cause: str) -> None:
+        """Records a source that shows no music. An image beside recordings was only presumed to be a score."""
+        if source.presumed:
+            self.summary.passed_over[source.path] = cause
+            self._progress.update()
+        else:
+            self.fail(source.path, cause)
 
 
 def _document(source: Source) -> Document:
@@ -148,7 +163,7 @@ def _document(source: Source) -> Document:
         title=source.title,
         composer=source.composer,
         work=source.work,
-        source=str(source.path.absolute()),
+        source=documents.source_of(source.path),
         content_hash=documents.content_hash(source.path),
     )
 

@@ -64,7 +64,7 @@ def _add(writer: CollectionWriter, addition: Addition, encoder: Encoder) -> dict
         raise DocumentExists(f"{exc.cause}; say replace, or another id") from exc
     held = writer.document(add.id)
     assert held is not None
-    return {"document": add.id, "status": status, "snippets": held.snippets}
+    return {"document": held.id, "status": status, "snippets": held.snippets}
 
 
 def _document(add: Add) -> Document:

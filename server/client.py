@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import names
 from engine.embedding import documents
 from engine.errors import MediaError
 from engine.values import Embeddings, Kind, Method
@@ -357,8 +358,10 @@ async def _media(source: Path | str | Iterable[tuple[str, bytes]]) -> list[dict[
 def _read(path: Path) -> list[tuple[str, bytes]]:
     """Reads a file, or the page images of a folder in their order. Raises MediaError."""
     try:
+        documents.require_file_or_folder(path)
+        documents.warn_of_unread(path)
         files = documents.page_files(path) if path.is_dir() else [path]
-        found = [(file.name, file.read_bytes()) for file in files]
+        found = [(names.encodable(file.name), file.read_bytes()) for file in files]
     except OSError as exc:
         raise MediaError(path, f"cannot be read: {exc.strerror}") from exc
     if not found:

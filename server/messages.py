@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.audio import RATES
-from engine.embedding import documents
+from engine.embedding import folders
 from engine.score import pages
 from engine.values import DIMENSION, OTHER, Embeddings, Kind, Method
 from server.errors import RequestError, ServerError, VersionError
@@ -272,7 +272,7 @@ def _file(fields: Fields) -> File:
 
 def _kind_of(file: File) -> Kind:
     """Returns the kind that the file's suffix tells. Raises RequestError if it tells none."""
-    kind = documents.kind_by_suffix(file.suffix)
+    kind = folders.kind_by_suffix(file.suffix)
     if kind is None:
         raise RequestError(f"kind: expected score or recording, because the name {file.name!r} does not tell the kind")
     return kind

@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
-import scorefind
 from engine.config import SearchSettings, load
+from scorefind_options import parsed
 from server import errors, messages
 
 ROOT = Path(__file__).parent.parent
@@ -106,13 +106,13 @@ def test_commands_in_the_readme_are_commands() -> None:
     found = list(commands(README))
     assert {words[0] for words in found} >= {"add", "query", "info", "remove", "check", "build", "serve", "train"}
     for words in found:
-        scorefind._parsed(words)
+        parsed(words)
 
 
 @pytest.mark.parametrize("path", CURRENT, ids=named)
 def test_flags_are_flags_of_some_program(path: Path) -> None:
     """In running text, where the command that they belong to is not said."""
-    sources = [ROOT / "scorefind.py", *(ROOT / "indexer").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
+    sources = [ROOT / "scorefind_options.py", *(ROOT / "indexer").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
     known = set(re.findall(r'"(--[a-z][a-z-]*)"', "\n".join(source.read_text() for source in sources)))
     known |= {"--help", "--strict", "--no-deps"}
     told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", "\n".join(re.findall(r"`[^`\n]+`", path.read_text()))))

@@ -1,8 +1,11 @@
 """The command line, in process, on files that the tests make; the network is a stand-in but in the last test."""
 
 import json
+import os
 import re
+import shutil
 import signal
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from engine.embedding.encoder import DEFAULT_WEIGHTS
 from fake_encoder import fake_loader
 from media import write_page, write_recording
 from running_server import serving_process
+from scorefind_options import parsed
 
 COMMANDS = ("add", "remove", "info", "check", "query", "serve", "doctor", "train", "demo")
 
@@ -77,6 +81,72 @@ def test_add_tells_what_became_of_the_files(library: Path, tmp_path: Path, capsy
     assert out.startswith("1 added, 0 changed, 0 unchanged, 1 failed;")
     assert "notes.docx: neither a score nor a recording" in err
     assert "file/s" in err
+
+
+def test_files_of_one_name_are_all_added_and_so_is_what_lies_beside_bad_names(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "music"
+    for name in ("A", "B"):
+        (folder / name).mkdir(parents=True)
+        shutil.copy(library / "take_etude.flac", folder / name / "01.flac")
+    shutil.copy(library / "etude.png", os.fsencode(folder) + b"/fa\xe7ile.png")
+    shutil.copy(library / "take_waltz.flac", os.fsencode(folder) + b"/valse \xe9.flac")
+    os.mkfifo(folder / "pipe.wav")
+    (folder / "notes.txt").touch()
+    assert scorefind.main(["add", "--jobs", "1", str(tmp_path / "c"), str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("4 added, 0 changed, 0 unchanged, 0 failed;")
+    assert out.endswith("new snippets; passed over: 1 .txt\n")
+    assert "ids chosen: A/01, B/01" in err
+    assert "never opened): " in err
+    assert list(printed_json(capsys, "info", tmp_path / "c", "--list", "--json")["ids"]) == [
+        "A/01",
+        "B/01",
+        "fa\\xe7ile",
+        "valse \\xe9",
+    ]
+    assert scorefind.main(["add", "--jobs", "1", str(tmp_path / "c"), str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("0 added, 0 changed, 4 unchanged, 0 failed;")
+    assert "ids chosen" not in err
+
+
+def test_names_and_titles_reach_the_terminal_in_one_line_without_escape_sequences(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection, path = str(tmp_path / "c"), tmp_path / "red\x1b[31m\nline.png"
+    shutil.copy(library / "etude.png", path)
+    assert scorefind.main(["add", collection, str(path), "--jobs", "1"]) == 0
+    capsys.readouterr()
+    for command in (["info", collection, "--list"], ["query", collection, str(path), "--among", "score"]):
+        assert scorefind.main(command) == 0
+        assert "red\\x1b[31m\\nline" in capsys.readouterr().out
+    assert list(printed_json(capsys, "info", collection, "--list", "--json")["ids"]) == ["red\x1b[31m\nline"]
+    assert scorefind.main(["query", collection, str(path.with_suffix(".wav"))]) == 1
+    assert "red\\x1b[31m\\nline.wav: no such file or folder\n" in capsys.readouterr().err
+    assert scorefind.main(["query", collection, "a", "\x1b[31m"]) == 2
+    assert "unrecognized arguments: \\x1b[31m\n" in capsys.readouterr().err
+
+
+def test_a_query_whose_name_is_no_utf_8_is_printed_as_json(
+    filled: Path, library: Path, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/fa\xe7ile.png")
+    shutil.copy(library / "etude.png", path)
+    assert scorefind.main(["query", str(filled), path, "--among", "score", "--json"]) == 0
+    assert json.loads(capsysbinary.readouterr().out)["query"] == path
+
+
+def test_an_id_is_found_however_its_accents_are_composed(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection, path = str(tmp_path / "c"), tmp_path / unicodedata.normalize("NFD", "étude.png")
+    shutil.copy(library / "etude.png", path)
+    assert scorefind.main(["add", collection, str(path), "--jobs", "1"]) == 0
+    nfd, nfc = (unicodedata.normalize(form, "étude") for form in ("NFD", "NFC"))
+    assert list(printed_json(capsys, "info", collection, "--list", "--json")["ids"]) == [nfc]
+    assert scorefind.main(["remove", collection, nfd]) == 0
 
 
 def test_add_without_paths_and_manifest_is_wrong_usage(tmp_path: Path) -> None:
@@ -262,12 +332,43 @@ def test_an_option_without_effect_is_wrong_usage(command: str, wrong: str, capsy
     assert wrong in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("add c --jobs 3 -v p q", "add --jobs 3 c p -v q", "add c p q -v --jobs=3", "-v add c p --jobs 3 q"),
+        "add -v --jobs 3 -- c p q",
+    ],
+)
+def test_options_stand_anywhere_among_the_arguments(command: str) -> None:
+    options = parsed(command.split())
+    assert (options.command, options.collection, options.paths) == ("add", Path("c"), [Path("p"), Path("q")])
+    assert (options.jobs, options.verbose) == (3, 1)
+
+
+def test_a_name_that_begins_with_a_dash_follows_two_dashes() -> None:
+    assert parsed(["add", "c", "--jobs", "1", "--", "-odd.pdf", "--x.pdf"]).paths == [Path("-odd.pdf"), Path("--x.pdf")]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("7.25", 7.25), (".5", 0.5), ("0:30", 30), ("75:00", 4500), ("1:02:03.5", 3723.5)]
+)
+def test_a_time_is_seconds_or_a_clock_time(text: str, seconds: float) -> None:
+    assert parsed(["query", "c", "p", "--start", text]).start == seconds
+    assert parsed(["query", "c", "p", "--end", text]).end == seconds
+
+
+@pytest.mark.parametrize("text", ["1:75", "1:60:00", "1:2:3:4", "x", "nan", "1:", "", "-3"])
+def test_what_is_no_time_is_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert scorefind.main(["query", "c", "p", f"--start={text}"]) == 2
+    assert "argument --start: expected" in capsys.readouterr().err
+
+
 def test_options_that_need_another_one_go_with_it() -> None:
     for command in (
         "query --server localhost p --token-file t --tls-ca cert.pem --path --json",
         "serve c --tls-key key.pem --tls-cert cert.pem --metrics-host 0.0.0.0 --metrics-port 0 --host h --port 0",
     ):
-        assert scorefind._parsed(command.split()).run in (scorefind._query, scorefind._serve)
+        assert parsed(command.split()).command in ("query", "serve")
 
 
 def test_a_server_that_others_reach_needs_a_token(

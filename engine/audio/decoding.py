@@ -1,6 +1,7 @@
 """Sound files -> mono samples at 22050 Hz."""
 
 import logging
+import os
 import shutil
 import subprocess
 import tempfile
@@ -96,7 +97,7 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # has no types
 def _decode(path: Path, start_s: float, end_s: float | None) -> Iterator[Samples]:
     """Blocks of mono samples at 22050 Hz, from libsndfile if it knows the format, otherwise from ffmpeg."""
     try:
-        file = _Stream(path)
+        file = _Stream(os.fsencode(path))  # a name may be no UTF-8
     except (soundfile.LibsndfileError, OSError, TypeError) as exc:  # TypeError: headerless .raw
         if shutil.which("ffmpeg") is None:
             cause = f"not readable by libsndfile ({exc}), and the ffmpeg program, which reads M4A, AAC and others,"

@@ -13,6 +13,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import names
 from engine.collection import store
 from engine.collection.manifest import KINDS, LMDB_NAME, Contents, IndexFile, Manifest
 from engine.collection.store import Entry, Store, Stored
@@ -194,9 +195,10 @@ class Collection:
 
     def _entry(self, id: str) -> Entry:
         """Returns the entry of the document with this id. Raises DocumentMissingError if there is none."""
-        if id not in self._entry_of:
+        entry = self._entry_of.get(id) or self._entry_of.get(names.normal(id))
+        if entry is None:
             raise DocumentMissingError(self.path, f"no document {id!r} among the {len(self.entries)} there are")
-        return self._entry_of[id]
+        return entry
 
     def _entries_of(self, kind: Kind) -> list[Entry]:
         """Returns the entries of the documents of one kind, in the order of addition."""

@@ -13,6 +13,7 @@ from types import TracebackType
 
 import numpy as np
 
+from engine import names
 from engine.collection import identity
 from engine.collection.identity import Status
 from engine.collection.manifest import KINDS, LMDB_NAME, NAME, Contents, IndexFile, Manifest
@@ -80,17 +81,27 @@ class CollectionWriter:
 
     def holds(self, id: str) -> bool:
         """Returns whether the next commit will have a document with this id, if nothing else changes."""
-        return id in self._working
+        return self._stored_id(id) in self._working
 
     def document(self, id: str) -> Document | None:
         """Returns the document with this id that the next commit will have, if nothing else changes; None if none."""
+        id = self._stored_id(id)
         return self._read(self._working[id]) if id in self._working else None
+
+    def ids_by_source(self) -> dict[tuple[Kind, str], list[str]]:
+        """Returns the ids of the current generation's documents by kind and source, in the order of addition."""
+        found: dict[tuple[Kind, str], list[str]] = {}
+        with self._store.reading() as txn:
+            for entry in self._live:
+                found.setdefault((entry.kind, txn.source(entry.number)), []).append(entry.id)
+        return found
 
     def needs_embedding(self, document: Document, *, replace: bool = False) -> bool:
         """Returns whether `put` needs the snippets of this document, because its content is not stored under its id.
 
         The call changes nothing. Raises DocumentExistsError if `put` would.
         """
+        document = self._named(document)
         self._require_room(document, replace)
         return self._same_content(document) is None
 
@@ -107,6 +118,7 @@ class CollectionWriter:
         Raises DocumentExistsError, which names both documents, if another document has this id and `replace` is False;
         ValueError if the sequence is missing, empty, or not as its dataclass says.
         """
+        document = self._named(document)
         self._require_room(document, replace)
         current, same = self.document(document.id), self._same_content(document)
         document = identity.described(document, current, default_title)
@@ -123,6 +135,7 @@ class CollectionWriter:
 
     def remove(self, id: str) -> None:
         """Leaves a document out of the next commit. Raises DocumentMissingError if there is none with this id."""
+        id = self._stored_id(id)
         removed = [entries.pop(id) for entries in (self._working, self._leftover) if id in entries]
         if not removed:
             raise self._missing(id)
@@ -186,6 +199,17 @@ class CollectionWriter:
         self._leftover = {entry.id: entry for entry in leftover}  # the latest, if several have the same id
         self._next_number = max([self._manifest.next_number, *(number + 1 for number in numbers)])
         self._dropped = set(numbers) - live - {entry.number for entry in self._leftover.values()}
+
+    def _stored_id(self, id: str) -> str:
+        """Returns the id as the collection has it, or its normal form: ids that differ in composition are the same.
+
+        Collections of older versions may have ids that are not in the normal form.
+        """
+        return id if id in self._working or id in self._leftover else names.normal(id)
+
+    def _named(self, document: Document) -> Document:
+        """Returns the document under the id that the collection has or will have for it."""
+        return replace(document, id=self._stored_id(document.id))
 
     def _require_room(self, document: Document, replace: bool) -> None:
         """Raises DocumentExistsError if another document has the id of `document`, and `replace` is False."""

@@ -1,6 +1,7 @@
 """Files and folders of pages -> embedded documents, by the front ends and the network."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import audio, score
+from engine import audio, names, score
 from engine.audio import Recording, read_recording
 from engine.config import GENEROUS, FrontEnd, MediaLimits
+from engine.embedding import folders
 from engine.errors import MediaError, PageError
-from engine.score import Score, pages, read_score
+from engine.score import Score, read_score
 from engine.values import RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
-
-RECORDING_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .m4a .aac .aif .aiff .wma .mp4 .mka .webm .au .caf .wv .ape".split()
-)
-"""Suffixes of files that count as recordings. A file with another suffix is read only if the caller names its kind."""
 
 
 class Encoder(Protocol):
@@ -43,48 +40,48 @@ def kind_of(path: Path) -> Kind:
 
     Raises MediaError if the path does not exist, or if its names do not show the kind.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         if page_files(path):
             return "score"
         raise MediaError(path, "expected a folder of page images, got a folder that holds none")
-    if not path.exists():
-        raise MediaError(path, "no such file or folder")
+    require_file_or_folder(path)
     suffix = path.suffix.lower()
-    kind = kind_by_suffix(suffix)
+    kind = folders.kind_by_suffix(suffix)
     if kind is None:
         cause = f"neither a score nor a recording by its name ({suffix or 'no suffix'})"
         raise MediaError(path, f"{cause}; give the kind with --kind")
     return kind
 
 
-def kind_by_suffix(suffix: str) -> Kind | None:
-    """The kind of document in files with this suffix (lower case); None if the suffix does not show the kind."""
-    if suffix in pages.SUFFIXES:
-        return "score"
-    return "recording" if suffix in RECORDING_SUFFIXES else None
-
-
 def page_files(folder: Path) -> list[Path]:
     """The page images of a folder in page order; empty if the folder also holds other media or folders.
 
-    Hidden files and files that are not media (notes, lists) are ignored.
+    Covers, thumbnails, and files that are not media (notes, lists) are ignored.
     """
-    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    media = [path for path in visible if is_media(path)]
-    if any(path.is_dir() for path in visible) or any(path.suffix.lower() not in pages.IMAGE_SUFFIXES for path in media):
-        return []
-    return sorted(media, key=pages.natural_order)
+    return list(folders.contents(folder).pages)
 
 
-def is_media(path: Path) -> bool:
-    """Whether the suffix of a path is that of a score or a recording."""
-    return kind_by_suffix(path.suffix.lower()) is not None
+def require_file_or_folder(path: Path) -> None:
+    """Raises MediaError if nothing is at the path, or a pipe, a device or a link that leads nowhere."""
+    if cause := folders.fault(path):
+        raise MediaError(path, cause)
+
+
+def warn_of_unread(path: Path) -> None:
+    """Logs which files of a folder of pages are not read. Does nothing for a file."""
+    if path.is_dir():
+        folders.warn(folders.contents(path).unread)
 
 
 def name_of(path: Path) -> str:
-    """The default name of a document: the stem of the file, or the name of the folder."""
-    path = path.absolute()
-    return path.name if path.is_dir() else path.stem
+    """The default name of a document: the stem of the file, or the name of the folder, as ids are written."""
+    path = Path(os.path.abspath(path))  # `..` has a name
+    return names.normal(path.name if path.is_dir() else path.stem)
+
+
+def source_of(path: Path) -> str:
+    """The text by which a collection remembers the file or folder at a path."""
+    return names.encodable(str(path.absolute()))
 
 
 def content_hash(path: Path) -> str:
@@ -92,6 +89,7 @@ def content_hash(path: Path) -> str:
 
     Raises MediaError if a file cannot be read.
     """
+    require_file_or_folder(path)
     try:
         return hash_of(_blocks(page_files(path) if path.is_dir() else [path]))
     except OSError as exc:
@@ -130,6 +128,7 @@ def read(
     start_s, end_s: the part of a recording to read, in seconds; for a score, both must be None.
     Raises MediaError if the path cannot be read, has nothing to embed, exceeds `limits`, or has no such part.
     """
+    require_file_or_folder(path)
     if kind == "recording":
         return read_recording(path, front_end, start_s, end_s, limits)
     if start_s is not None or end_s is not None:
@@ -146,7 +145,9 @@ def embed(
     """
     medium = read(path, kind, encoder.identity.front_end, start_s, end_s)
     name, (sequence,) = name_of(path), sequences([medium], encoder)
-    return described(Document(id=name, kind=kind, title=name, source=str(path)), medium, sequence), sequence
+    return described(
+        Document(id=name, kind=kind, title=name, source=names.encodable(str(path))), medium, sequence
+    ), sequence
 
 
 def described(document: Document, medium: Medium, sequence: SnippetSequence) -> Document:

@@ -7,18 +7,27 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pi_heif
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from engine.config import GENEROUS, MediaLimits
 from engine.errors import PageError
+from engine.score import pictures
+
+pi_heif.register_heif_opener()  # Pillow itself does not read HEIC
 
 Grey = NDArray[np.uint8]
 """Grey image, uint8 (h, w)."""
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    (
+        ".png .jpg .jpeg .jpe .jfif .tif .tiff .webp .jp2 .j2k .jpf .jpx .jpm .heic .heif .hif .avif .bmp .gif .pbm"
+        " .pgm .ppm .pnm"
+    ).split()
+)
 """Suffixes of image files."""
-IMAGE_FORMATS = ("PNG", "JPEG", "TIFF")
+IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "JPEG2000", "HEIF", "AVIF", "BMP", "GIF", "PPM")
 """Pillow's names of the formats that are read, whatever a file's suffix: Pillow would start Ghostscript for an EPS."""
 SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
 """Suffixes of score files. A folder of image files is a score too."""
@@ -38,7 +47,7 @@ def read_pages(path: Path | str, limits: MediaLimits = GENEROUS) -> Iterator[Gre
 
     Each page is read when the caller takes it.
 
-    path: a PDF, an image (PNG, JPEG, TIFF of one or more pages), or a folder of images, read in natural order.
+    path: a PDF, an image of one of IMAGE_FORMATS with one or more pages, or a folder of images, read in natural order.
     Raises PageError, which names file and cause, if a page cannot be read or is over a limit. An error of a later page
     is raised when that page is read.
     """
@@ -121,7 +130,9 @@ def _files(path: Path) -> list[Path]:
     """Returns the file `path`, or the image files of the folder `path` in natural order."""
     if not path.is_dir():
         return [path]
-    files = [f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
+    visible = [f for f in path.iterdir() if f.is_file() and not f.name.startswith(".")]
+    images = {f for f in visible if f.suffix.lower() in IMAGE_SUFFIXES}
+    files = images - pictures.among(images)
     if not files:
         raise PageError(path, f"expected page images ({' '.join(sorted(IMAGE_SUFFIXES))}) in this folder, found none")
     return sorted(files, key=natural_order)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,39 @@ def test_removing_what_is_not_there_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "a")
     with CollectionWriter(tmp_path, NETWORK) as writer, pytest.raises(DocumentMissingError, match="no document 'b'"):
         writer.remove("b")
+
+
+def test_ids_are_composed_and_found_however_they_are_composed(tmp_path: Path) -> None:
+    nfd, nfc = (unicodedata.normalize(form, "étude") for form in ("NFD", "NFC"))
+    fill(tmp_path, nfd)
+    assert ids(tmp_path) == [nfc]
+    with Collection.open(tmp_path) as collection:
+        assert collection.document(nfd).id == nfc
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        assert writer.holds(nfd)
+        assert not writer.needs_embedding(document(nfd))
+        writer.remove(nfd)
+        writer.commit()
+    assert ids(tmp_path) == []
+
+
+def test_an_older_collection_finds_the_ids_that_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nfd = unicodedata.normalize("NFD", "étude")
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.names.normal", lambda name: name)
+        fill(tmp_path, nfd)
+    assert ids(tmp_path) == [nfd]
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        assert writer.document(nfd) is not None
+        writer.remove(nfd)
+
+
+def test_ids_are_listed_by_what_the_documents_were_made_from(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        for id, source in (("a", "/x/a.pdf"), ("b", "/x/b.pdf"), ("c", "/x/a.pdf")):
+            writer.put(replace(document(id), source=source), sequence())
+        writer.commit()
+        assert writer.ids_by_source() == {("score", "/x/a.pdf"): ["a", "c"], ("score", "/x/b.pdf"): ["b"]}
 
 
 def test_a_removal_that_is_not_committed_is_forgotten(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from engine.collection import Collection
 from engine.errors import CollectionMissingError
@@ -137,6 +138,39 @@ def test_another_file_of_the_same_id_is_refused_unless_it_may_take_over(collecti
     assert held(collection)["etude"].source == str(library / "etude.png")
     assert run(collection, other, takeover=True).changed == ["etude"]
     assert held(collection)["etude"].source == str(other / "etude.png")
+
+
+def test_an_image_beside_recordings_that_shows_no_music_is_no_failed_score(collection: Path, library: Path) -> None:
+    Image.new("L", (900, 1200), 200).save(library / "takes" / "portrait.png")
+    write_page(library / "takes" / "page.png", seed=3)
+    Image.new("L", (900, 1200), 200).save(library / "blank.png")
+    (library / "more.flac").touch()
+    summary = run(collection, library, manifest="blank.png,,,,,\n")
+    assert sorted(summary.added) == ["etude", "page", "take"]
+    assert [path.name for path in summary.passed_over] == ["portrait.png"]
+    assert sorted(path.name for path in summary.failed) == ["blank.png", "more.flac"]
+
+
+def test_a_file_of_a_name_that_is_held_is_refused_alone(collection: Path, library: Path) -> None:
+    run(collection, library)
+    other = library.parent / "other"
+    (other / "more").mkdir(parents=True)
+    write_page(other / "etude.png", seed=2)
+    write_recording(other / "more" / "waltz.flac", seed=3)
+    summary = run(collection, other)
+    assert summary.added == ["waltz"]
+    assert list(summary.failed) == [other / "etude.png"]
+
+
+def test_a_file_of_the_same_name_that_comes_later_gets_an_id_of_its_own(collection: Path, library: Path) -> None:
+    run(collection, library)
+    (library / "encore").mkdir()
+    write_recording(library / "encore" / "take.flac", seed=2)
+    summary = run(collection, library)
+    assert (summary.added, sorted(summary.unchanged)) == (["encore/take"], ["etude", "take"])
+    assert held(collection)["take"].source == str(library / "takes" / "take.flac")
+    assert held(collection)["encore/take"].title == "take"
+    assert run(collection, library).added == []
 
 
 def test_a_file_that_moved_keeps_its_document(collection: Path, library: Path) -> None:

@@ -1,10 +1,11 @@
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.embedding.documents import content_hash, embed, kind_of, name_of, page_files
+from engine.embedding.documents import content_hash, embed, kind_of, name_of, page_files, read
 from engine.errors import AudioError, MediaError, PageError
 from fake_encoder import FakeEncoder
 from media import write_page, write_recording
@@ -17,7 +18,9 @@ def touched(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("a.pdf", "score"), ("a.TIF", "score"), ("a.flac", "recording"), ("a.M4A", "recording")]
+    ("name", "kind"),
+    [(f"a.{suffix}", "score") for suffix in "pdf TIF HEIC webp jp2 avif".split()]
+    + [(f"a.{suffix}", "recording") for suffix in "flac M4A mkv mov m4b mp2 mka webm amr wma".split()],
 )
 def test_a_file_is_of_the_kind_its_suffix_says(tmp_path: Path, name: str, kind: str) -> None:
     assert kind_of(touched(tmp_path / name)) == kind
@@ -42,6 +45,13 @@ def test_a_folder_with_more_than_page_images_is_no_document(tmp_path: Path, othe
 def test_a_name_that_says_nothing_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(MediaError, match="neither a score nor a recording"):
         kind_of(touched(tmp_path / name))
+
+
+def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for opening in (kind_of, content_hash, lambda path: read(path, "score", FakeEncoder.identity.front_end)):
+        with pytest.raises(MediaError, match="never opened"):
+            opening(tmp_path / "pipe.png")
 
 
 def test_a_path_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,274 @@
+"""The arguments of the command line: which commands and options there are, and which go together."""
+
+import argparse
+import itertools
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engine import __version__
+from engine.names import printable
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Returns the parsed arguments, with the name of the command. Wrong usage ends the program (SystemExit).
+
+    Options may stand anywhere among the arguments of a command.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser, commands = _parser(remote=any(word.partition("=")[0] == "--server" for word in words))
+    verbose = list(itertools.takewhile(re.compile("-v+|--verbose").fullmatch, words))
+    words = words[len(verbose) :]
+    words[1:1] = verbose  # it may stand before the command too
+    if not words or words[0] not in commands:
+        return parser.parse_args(words)
+    command = commands[words[0]]
+    if words[0] == "train":  # hands all further arguments to the trainer
+        return command.parse_args(words[1:])
+    options = command.parse_intermixed_args(words[1:])
+    if options.command == "add" and not (options.paths or options.manifest):
+        command.error("expected at least one PATH, or a --manifest that lists them")
+    for wrong in _without_effect(options):
+        command.error(wrong)
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages are one printable line: an argument may be any text."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+def _without_effect(options: argparse.Namespace) -> Iterator[str]:
+    """Yields a message for each option that was given and has no effect without, or with, another one."""
+
+    def given(flag: str) -> bool:
+        value = getattr(options, "traced" if flag == "--path" else flag[2:].replace("-", "_"))
+        return value is not None and value is not False
+
+    if options.command == "query":
+        needed = {"--token-file": "--server", "--tls-ca": "--server", "--path": "--json"}
+        servers = ("--weights", "--config", "--neighbours", "--shortlist", "--jump-penalty", "--threads")
+        barred = dict.fromkeys(servers, "--server")  # the server chooses these
+    elif options.command == "serve":
+        needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
+        barred = {"--host": "--unix", "--port": "--unix"}
+    else:
+        return
+    yield from (f"{one} has no effect without {other}" for one, other in needed.items() if given(one) > given(other))
+    yield from (f"{one} has no effect with {other}" for one, other in barred.items() if given(one) and given(other))
+
+
+def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
+    """Returns the parser of the program, and those of the commands by name.
+
+    remote: `query` asks a server, so it has no argument COLLECTION.
+    """
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log each step to stderr; twice: log details"
+    )
+    parser = _Parser(prog="scorefind", description="Find the sheet music of a recording, and the recordings of a page.")
+    parser.add_argument("--version", action="version", version=f"scorefind {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, help: str, example: str) -> _Parser:
+        subparser: _Parser = commands.add_parser(
+            name,
+            parents=[common],
+            help=help,
+            description=help,
+            epilog=f"example:\n  scorefind {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        subparser.set_defaults(command=name)
+        return subparser
+
+    _add_options(command("add", "Add scores and recordings to a collection.", "add music.sf scans/ takes/"))
+    remove = command("remove", "Remove documents from a collection.", "remove music.sf op10-3 op10-4")
+    _collection(remove)
+    remove.add_argument("ids", nargs="+", metavar="ID", help="id of a document to remove")
+    info = command("info", "Show the contents of a collection.", "info music.sf")
+    _collection(info)
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+    info.add_argument("--list", action="store_true", help="list all documents")
+    _collection(command("check", "Verify a collection's checksums and counts.", "check music.sf"))
+    build = command("build", "Rebuild a collection's indexes, and measure their recall.", "build music.sf")
+    _collection(build)
+    _jobs(build)
+    build.add_argument("--json", action="store_true", help="print one JSON object")
+    _query_options(
+        command(
+            "query",
+            "Find the scores of a recording, or the recordings of a score.",
+            "query music.sf take.flac --start 30 --end 50",
+        ),
+        remote=remote,
+    )
+    _serve_options(command("serve", "Serve queries of a collection over a socket.", "serve music.sf"))
+    doctor = command("doctor", "Report what is installed, which backends are in use, and why.", "doctor")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    _weights(doctor)
+    train = command("train", "Train the embedding network.", "train indexer/training/default.toml")
+    train.add_argument("settings", type=Path, metavar="CONFIG.toml", help="settings of the training in TOML")
+    train.add_argument("rest", nargs=argparse.REMAINDER, help="further arguments of the trainer")
+    demo = command("demo", "Generate music, add it, query it, and report the ranks.", "demo --out demo")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="output folder (default: demo)")
+    _jobs(demo)
+    _weights(demo)
+    return parser, commands.choices
+
+
+def _add_options(parser: _Parser) -> None:
+    _collection(parser)
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="a file, a folder of page images, or a folder of these"
+    )
+    _kind(parser, "--kind", "kind of all PATHs (default: auto, by their names)")
+    parser.add_argument(
+        "--manifest", type=Path, metavar="CSV", help="list of documents, columns path,id,title,composer,work,kind"
+    )
+    _jobs(parser)
+    parser.add_argument(
+        "--replace", action="store_true", help="let a file replace another file's document of the same id"
+    )
+    _weights(parser)
+
+
+def _query_options(parser: _Parser, *, remote: bool) -> None:
+    if not remote:
+        _collection(parser)
+    parser.add_argument("path", type=Path, metavar="PATH", help="a recording, a score file, or a folder of page images")
+    _kind(parser, "--kind", "kind of PATH (default: auto, by its name)")
+    _kind(parser, "--among", "kind of documents to search (default: auto, the other kind)")
+    parser.add_argument("--top", type=_positive, default=10, metavar="K", help="number of matches (default: 10)")
+    parser.add_argument(
+        "--start",
+        type=_time,
+        metavar="TIME",
+        help="start of the part of a recording to query: seconds, M:SS or H:MM:SS",
+    )
+    parser.add_argument("--end", type=_time, metavar="TIME", help="end of that part")
+    parser.add_argument(
+        "--method",
+        choices=("refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"),
+        default="refine",
+        help="how documents are ranked. refine (default): by alignment, in a large collection of a shortlist; "
+        "exhaustive: by alignment of all documents; vote, fingerprint: by nearest neighbours, without alignment; "
+        "sdtw, dtw: by the published alignment of all documents, with a part (sdtw) or the whole (dtw) of each",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--path", action="store_true", dest="traced", help="with --json: print the alignment path of each match"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
+    parser.add_argument(
+        "--neighbours", type=_positive, metavar="N", help="nearest neighbours that vote, for each query snippet"
+    )
+    parser.add_argument(
+        "--shortlist",
+        type=_positive,
+        metavar="N",
+        help="documents to align (default: all; in a large collection 100 to 3000)",
+    )
+    parser.add_argument(
+        "--jump-penalty", type=float, metavar="COST", help="cost of a jump within a document (inf: no jumps)"
+    )
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
+    _weights(parser)
+    parser.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        help="query a server, at this address or path of a Unix socket; then leave out COLLECTION",
+    )
+    _token_file(parser, "the token of the server")
+    parser.add_argument(
+        "--tls-ca", type=Path, metavar="PEM", help="use TLS; the certificate by which the server is trusted"
+    )
+
+
+def _serve_options(parser: _Parser) -> None:
+    from server.address import LOCAL_HOST, PORT
+
+    _collection(parser)
+    parser.add_argument("--host", help=f"address to listen on (default: {LOCAL_HOST})")
+    parser.add_argument("--port", type=int, help=f"port to listen on; 0: any free port (default: {PORT})")
+    parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on a Unix socket instead")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode media (default: 2)")
+    parser.add_argument(
+        "--batch", type=_positive, metavar="N", help="largest number of queries in a batch (default: 16)"
+    )
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search (default: 2)")
+    _token_file(
+        parser,
+        "the token that changes of the collection need, and that all requests need if other machines reach the "
+        "address; without it the collection cannot be changed",
+    )
+    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="use TLS, with this certificate")
+    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="key of the certificate, if in a file of its own")
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="where alignment runs (default: auto, the fastest)",
+    )
+    parser.add_argument(
+        "--metrics-port", type=int, metavar="PORT", help="port for /metrics and /healthz over HTTP (default: none)"
+    )
+    parser.add_argument("--metrics-host", metavar="HOST", help=f"address for --metrics-port (default: {LOCAL_HOST})")
+    parser.add_argument("--log", choices=("json", "text"), default="json", help="format of the log (default: json)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, tables [server] and [search]")
+    _weights(parser)
+
+
+def _token_file(parser: _Parser, help: str) -> None:
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help=f"file whose first line is {help}")
+
+
+def _collection(parser: _Parser) -> None:
+    parser.add_argument("collection", type=Path, metavar="COLLECTION", help="the collection's directory")
+
+
+def _jobs(parser: _Parser) -> None:
+    cores = os.cpu_count() or 1
+    parser.add_argument("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: one per core)")
+
+
+def _weights(parser: _Parser) -> None:
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights file of the network (default: the shipped one)"
+    )
+
+
+class _Kind(argparse.Action):
+    """Argparse action that stores a kind, and None for `auto`."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        setattr(namespace, self.dest, None if values == "auto" else values)
+
+
+def _kind(parser: _Parser, flag: str, help: str) -> None:
+    parser.add_argument(flag, action=_Kind, choices=("auto", "score", "recording"), help=help)
+
+
+def _positive(text: str) -> int:
+    """Returns the number in an argument. Raises ArgumentTypeError if the number is below 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
+    return value
+
+
+def _time(text: str) -> float:
+    """Returns the seconds in an argument such as `90`, `1:30` or `1:02:03.5`. Raises ArgumentTypeError."""
+    parts = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", text, re.ASCII)
+    if parts is None:
+        raise argparse.ArgumentTypeError(f"expected seconds, M:SS or H:MM:SS, got {text!r}")
+    hours, minutes, seconds = (float(part or 0) for part in parts.groups())
+    if (parts[2] and seconds >= 60) or (parts[1] and minutes >= 60):
+        raise argparse.ArgumentTypeError(f"expected minutes and seconds below 60, got {text!r}")
+    return 3600 * hours + 60 * minutes + seconds
