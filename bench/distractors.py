@@ -1,11 +1,15 @@
 """Is a made document (`bench.lib.made_documents`) as easily confused with the right document as a real one?
 
-    python -m bench.distractors --data DIR --corpus DIR [--quick] [--json FILE]
+    python -m bench.distractors --data DIR --corpus DIR [--set dev|joplin] [--quick] [--json FILE]
 
-Pieces of the dev set are searched among one half of the takes of a training corpus (`real`), and among as many made
+Pieces of the set are searched among one half of the takes of a training corpus (`real`), and among as many made
 documents of the same lengths. The sources of the made documents are the other half of the takes (`made`), or an eighth
 of that half (`made of few`). With few sources most made documents share their sources, as they do in a collection of
 tens of thousands. The cost of the best wrong document and the MRR should be the same in all cases.
+
+`a doubling` is by how much the best wrong cost falls when the number of documents doubles: the mean over the last
+three doublings, each number standing for all choices of so many documents. Made documents only tell how hard a large
+collection is if they fall as fast as real ones. Generator and its settings are chosen on `--set joplin`.
 """
 
 import argparse
@@ -34,15 +38,17 @@ FRAGMENTS = {"A2S": (10, 20), "S2A": (1, 2)}
 """Lengths of the queries: seconds (A2S) and systems (S2A)."""
 FEW = 8
 """Every FEW-th source is used for `made of few`."""
+DOUBLINGS = 3
+"""Number of doublings of the crowd over which the fall of the best wrong cost is measured."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     process.prepare(embeds=True)
     options = _options(arguments)
-    found = pieces.pieces(options.data, "dev")[: 12 if options.quick else None]
+    found = pieces.pieces(options.data, options.set)[: 12 if options.quick else None]
     load = functools.partial(Encoder.load, options.weights, threads=1)
     encoder = load()
-    path, _ = collect(found, options.retrieval / "dev", encoder.identity, load, options.jobs, fresh=False)
+    path, _ = collect(found, options.retrieval / options.set, encoder.identity, load, options.jobs, fresh=False)
     others = takes.collect(options.corpus, "train", options.crowd, encoder)
     environment = report.environment()
     print(report.heading(environment))
@@ -62,6 +68,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="training corpus, whose takes are real")
+    parser.add_argument("--set", choices=("dev", "joplin"), default="dev", help="joplin: validation; dev: report")
     parser.add_argument("--quick", action="store_true", help="12 pieces, one fragment of each length")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
@@ -111,10 +118,32 @@ def compare(
             ranks = ranks_by_cost(np.column_stack([right[members], costs]), np.zeros(len(costs), np.int64))
             row = {"direction": asked[0].direction, "query": form, "among": name, "documents": len(packed)}
             best = costs.min(axis=1)
-            row |= {"best wrong cost": float(best.mean()), "its sd": float(best.std())}
+            row |= {"best wrong cost": float(best.mean()), "its sd": float(best.std()), "a doubling": doubling(costs)}
             quality = summarise(ranks, groups=groups).row()
             rows.append(row | {name: quality[name] for name in ("n", "R@1", "R@1 95%", "MRR", "MRR 95%")})
     return rows
+
+
+def doubling(costs: NDArray[np.floating]) -> float:
+    """The fall of the best cost for each doubling of the number of documents, over the last DOUBLINGS doublings.
+
+    costs: (queries, documents). A smaller number of documents stands for all choices of so many.
+    """
+    count = costs.shape[1] // 2**DOUBLINGS
+    return float(np.mean(expected_best(costs, count) - costs.min(axis=1)) / DOUBLINGS)
+
+
+def expected_best(costs: NDArray[np.floating], count: int) -> NDArray[np.float64]:
+    """The mean over all choices of `count` documents of the best cost, (queries,). costs: (queries, documents).
+
+    The document of rank i is best in a choice if it is chosen, and all others chosen come after it.
+    """
+    total = costs.shape[1]
+    chances, left = np.zeros(total), 1.0
+    for i in range(total - count + 1):
+        chances[i] = left * count / (total - i)
+        left -= chances[i]
+    return np.asarray(np.sort(costs, axis=1) @ chances, np.float64)
 
 
 def _costs(asked: Sequence[LabelledQuery], packed: Packed, backend: Backend) -> NDArray[np.float32]:

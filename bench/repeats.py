@@ -8,10 +8,12 @@ kern gives (`bench.lib.visits`). Once without: as it is written. Settings are ch
 
 Each recording is searched among the scores (A2S) and each score among the recordings (S2A). Queries are whole
 documents; fragments of 20, 40 and 80 s around places where the music goes back, or from random places where it never
-does; and eight consecutive systems. With `--corpus` all pieces hide in a crowd (`bench.crowd`); without, nearly
-everything is found. The table shows MRR by jump penalty. `gain` is the mean paired difference between the default
-penalty and no jumps; its interval comes from resampling pieces. `in system` is the share of the path through the right
-document, whatever its rank, that lies in the right system.
+does; eight consecutive systems; and a cut, twice 20 s with 10 to 60 s left out between them. Each set of steps is
+measured; `published` are the classic ones without bias, which without jumps (`jump inf`) are published SDTW. With
+`--corpus` all pieces hide in a crowd (`bench.crowd`); without, nearly everything is found. The table shows MRR by jump
+penalty. `gain` is the mean paired difference between the default penalty and no jumps; its interval comes from
+resampling pieces. `in system` is the share of the path through the right document, whatever its rank, that lies in the
+right system.
 """
 
 import argparse
@@ -46,9 +48,17 @@ from engine.values import Document, PathPoint, Position, RecordingPosition, Scor
 
 LENGTHS_S = (20, 40, 80)
 SYSTEMS = 8
+KEPT_S, CUT_S = 20, (10, 60)
+"""Seconds that are kept before and after a cut, and least and most seconds that are cut out."""
 PENALTIES = (np.inf, 4.0, 2.0, 1.0)
-STEPS: tuple[StepSet, ...] = ("wide", "slope", "classic")
 SEED = 0
+
+
+def alignments(default: Alignment) -> dict[str, Alignment]:
+    """The alignments that are measured, by name; `published`, without jumps, is published SDTW."""
+    steps: tuple[StepSet, ...] = ("wide", "slope", "classic")
+    ours = {name: replace(default, steps=name) for name in steps}
+    return ours | {"published": replace(default, steps="classic", bias_weight=0.0)}
 
 
 def unfold(found: Iterable[Piece], work: Path) -> dict[str, list[Visit]]:
@@ -151,6 +161,8 @@ def ask(
         for _ in range(per_piece):
             for length_s in LENGTHS_S:
                 yield a2s(form=f"{length_s} s", sequence=fragment(heard, length_s, visits.turns(one.visits), rng))
+            if (joined := cut(heard, rng)) is not None:
+                yield a2s(form=f"{KEPT_S} + {KEPT_S} s", sequence=joined)
             yield s2a(form=f"{SYSTEMS} systems", sequence=queries.systems(seen, SYSTEMS, rng))
 
 
@@ -164,22 +176,35 @@ def fragment(sequence: SnippetSequence, length_s: float, turns: Sequence[float],
     return sequence.part(np.flatnonzero((starts >= start_s) & (ends <= start_s + length_s + 0.5)))
 
 
+def cut(sequence: SnippetSequence, rng: Generator) -> SnippetSequence | None:
+    """Two parts of KEPT_S seconds joined, with CUT_S seconds left out between; None if the recording is too short."""
+    starts, ends = sequence.places["start_s"], sequence.places["end_s"]
+    last = float(ends[-1])
+    left_out = float(rng.uniform(*CUT_S))
+    if last < 2 * KEPT_S + left_out:
+        return None
+    first = float(rng.uniform(0, last - 2 * KEPT_S - left_out))
+    second = first + KEPT_S + left_out
+    kept = [(starts >= begin) & (ends <= begin + KEPT_S) for begin in (first, second)]
+    return sequence.part(np.flatnonzero(kept[0] | kept[1]))
+
+
 def measure(field: SearchedDocuments, asked: Sequence[RepeatQuery], default: Alignment) -> list[dict[str, Any]]:
-    """The table rows, one for each group, kind of query and set of steps."""
+    """The table rows, one for each group, kind of query and alignment."""
     rows, penalties = [], tuple(sorted({*PENALTIES, default.jump_penalty}, reverse=True))
     kinds = sorted({(query.group, query.direction, query.form) for query in asked})
-    for steps in STEPS:
+    for name, base in alignments(default).items():
         found: dict[tuple[str, str, str], list[list[RepeatResult]]] = {kind: [] for kind in kinds}
-        for query in tqdm(asked, desc=steps, unit="query", disable=None, dynamic_ncols=True):
+        for query in tqdm(asked, desc=name, unit="query", disable=None, dynamic_ncols=True):
             results = []
             for penalty in penalties:
-                settings = replace(default, steps=steps, jump_penalty=penalty)
+                settings = replace(base, jump_penalty=penalty)
                 placed = field.in_system(query, settings) if query.direction == "A2S" else None
                 results.append(RepeatResult(rank=field.rank(query, settings), in_system=placed))
             found[query.group, query.direction, query.form].append(results)
         for group, direction, form in kinds:
             names = [q.truth.piece for q in asked if (q.group, q.direction, q.form) == (group, direction, form)]
-            row = {"group": group, "direction": direction, "query": form, "steps": steps, "n": len(names)}
+            row = {"group": group, "direction": direction, "query": form, "alignment": name, "n": len(names)}
             rows.append(row | figures(found[group, direction, form], names, penalties, default.jump_penalty))
     return rows
 

@@ -3,7 +3,7 @@
 import tempfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +19,14 @@ from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, ra
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A page and the rows of its systems, first and last staff line in page widths."""
+    """A page and the places of its systems, in page widths."""
 
     name: str
     page: NDArray[np.uint8]
     systems: list[tuple[float, float]]
+    """First and last staff line of each system."""
+    ends: list[tuple[float, float]] = field(default_factory=list)
+    """Left and right end of each system; none if they are not known."""
 
 
 def pages(*, degraded: bool, every: int = 1, jobs: int = 2) -> Iterator[Known]:
@@ -51,14 +54,20 @@ def _pages(piece: DemoPiece, *, folder: Path, degraded: bool) -> list[Known]:
 
 def known(name: str, page: EngravedPage, staff_space_px: float, rng: np.random.Generator | None) -> Known:
     """An engraved page and its systems, as they lie on the page degraded by `rng` unless that is None."""
-    rows = [(system.box.y0, system.box.y1) for system in page.systems]
-    if rng is None:
-        return Known(name=name, page=page.image, systems=rows)
-    scan = degrade_page(page.image, staff_space_px, rng)
-    width = page.image.shape[1]
-    # Skew and bend move a system up or down as a whole. Its height at the middle of its length does not change.
-    middles = np.array([[(s.box.x0 + s.box.x1) / 2 * width, (s.box.y0 + s.box.y1) / 2 * width] for s in page.systems])
-    moved = (scan.warp(middles.reshape(-1, 2))[:, 1] - middles.reshape(-1, 2)[:, 1]) / width
+    boxes = np.array([(s.box.x0, s.box.x1, s.box.y0, s.box.y1) for s in page.systems]).reshape(-1, 4)
+    image, width = page.image, page.image.shape[1]
+    if rng is not None:
+        scan = degrade_page(image, staff_space_px, rng)
+        image, left, right = scan.image, boxes[:, 0], boxes[:, 1]
+        height = (boxes[:, 2] + boxes[:, 3]) / 2
+        (left, _), (_, y), (right, _) = (
+            (scan.warp(np.stack([x, height], axis=1) * width) / width).T for x in (left, (left + right) / 2, right)
+        )
+        # Skew and bend move a system up or down as a whole. Its height at the middle of its length does not change.
+        boxes = np.stack([left, right, boxes[:, 2] + y - height, boxes[:, 3] + y - height], axis=1)
     return Known(
-        name=name, page=scan.image, systems=[(a + m, b + m) for (a, b), m in zip(rows, moved.tolist(), strict=True)]
+        name=name,
+        page=image,
+        systems=[(top, bottom) for _, _, top, bottom in boxes.tolist()],
+        ends=[(left, right) for left, right, _, _ in boxes.tolist()],
     )

@@ -1,11 +1,13 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.lib.pieces import Piece
-from bench.repeats import PENALTIES, RepeatResult, figures, fragment, unfold
+from bench.repeats import PENALTIES, RepeatResult, alignments, cut, figures, fragment, unfold
+from engine.config import PUBLISHED_SDTW, Alignment
 from engine.values import RECORDING_PLACE, SnippetSequence
 from small_scores import write_kern
 
@@ -32,6 +34,29 @@ def test_a_fragment_stays_within_the_recording() -> None:
     assert len(fragment(recording(20), 80.0, [5.0], rng)) == 20
     assert len(fragment(recording(20), 80.0, [], rng)) == 20
     assert fragment(recording(100), 20.0, [2.0], rng).places["start_s"][0] == 0
+
+
+def test_a_cut_joins_two_parts_that_lie_apart() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        joined = cut(recording(300), rng)
+        assert joined is not None
+        starts = joined.places["start_s"].astype(float)
+        (turn,) = np.flatnonzero(np.diff(starts) > 1)
+        first, second = starts[: turn + 1], starts[turn + 1 :]
+        assert 15 <= first[-1] - first[0] <= 16
+        assert 15 <= second[-1] - second[0] <= 16
+        assert 29.5 <= second[0] - first[0] <= 80.5
+
+
+def test_a_short_recording_is_not_cut() -> None:
+    assert cut(recording(70), np.random.default_rng(0)) is None
+
+
+def test_without_jumps_the_published_alignment_is_published_sdtw() -> None:
+    measured = alignments(Alignment())
+    assert replace(measured["published"], jump_penalty=math.inf) == PUBLISHED_SDTW
+    assert measured["wide"] == Alignment()
 
 
 def test_the_gain_is_that_of_the_chosen_penalty_over_none() -> None:
