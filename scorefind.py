@@ -221,6 +221,7 @@ async def _serving(options: argparse.Namespace) -> None:
     """Runs the server until a signal stops it."""
     from engine.config import SearchSettings, load
     from engine.finder import Engine
+    from server.access import Access
     from server.address import LOCAL_HOST, Address
     from server.config import ServerSettings
     from server.server import require_token, serving, tls_context
@@ -234,12 +235,13 @@ async def _serving(options: argparse.Namespace) -> None:
     tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
     encoder = encoder_loader(options.weights, search.threads)()
     engine = Engine.load(options.weights, settings=search, backend=options.backend, encoder=encoder)
-    async with serving(options.collection, engine, settings, token=token, open_reads=address.is_local) as server:
+    access = Access(write_token=token, open_reads=address.is_local, tls=tls)
+    async with serving(options.collection, engine, settings, access) as server:
         if options.metrics_port is not None:
             monitor = server.monitor(Address(host=options.metrics_host or LOCAL_HOST, port=options.metrics_port))
             print(f"metrics and health on http://{monitor}", flush=True)
         with server.signals() as stop:
-            listening = await server.listen(address, tls)
+            listening = await server.listen(address)
             print(f"serving {options.collection} on {listening}", flush=True)
             await stop.wait()
     print("stopped", flush=True)

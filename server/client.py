@@ -243,7 +243,7 @@ class AsyncClient:
         """Returns the open connection, after opening one if there is none."""
         async with self._connecting:
             if self._connection is None or self._connection.lost:
-                self._connection = await ServerConnection.open(self._address, self._tls)
+                self._connection = await ServerConnection.open(self._address, self._tls, self._token)
             return self._connection
 
 

@@ -20,6 +20,19 @@ class Limits:
     buffered_bytes: int = 512 * MIB
     """Total size of the messages of all connections that are being received or worked on."""
     connections: int = 256
+    """Connections, those in their TLS handshake included."""
+    spare_s: float = 5.0
+    """A connection that is idle for this long is closed if a newcomer needs its place."""
+    strangers: int = 64
+    """Connections that have not shown their token yet, on a server that needs one."""
+    stranger_s: float = 10.0
+    """Time to show the token, from the moment that the connection is accepted, the TLS handshake included."""
+    stranger_frame_bytes: int = 64 * 1024
+    """Size of one message of a connection that has not shown its token yet."""
+    stranger_bytes: int = 4 * MIB
+    """Total size of the messages of all connections that have not shown their token yet."""
+    wrong_token_s: float = 0.5
+    """Time by which the reply to a wrong token is delayed; wrong tokens of one connection wait for each other."""
     requests_per_client: int = 32
     """Requests in flight on one connection."""
     streams_per_client: int = 4

@@ -14,10 +14,12 @@ from engine.embedding import documents
 from engine.score import pages
 from engine.values import DIMENSION, OTHER, Embeddings, Kind, Method
 from server.errors import RequestError, ServerError, VersionError
-from server.fields import Fields, shown
+from server.fields import MAX_TEXT, Fields, quoted, shown
 from server.frames import Message
 
 VERSION = 1
+MAX_MESSAGE = 500
+"""Characters of an error's message."""
 MAX_TOP = 1000
 MAX_IDS = 10_000
 MAX_SNIPPETS = 10_000
@@ -173,8 +175,11 @@ def reply(id: Id | None, op: str, generation: int, result: dict[str, Any]) -> Me
 
 
 def error_reply(id: Id | None, generation: int, error: ServerError) -> Message:
-    """Builds the message that carries an error: of a request or, without an id, of the whole connection."""
-    description = {"code": error.code, "message": str(error)}
+    """Builds the message that carries an error: of a request or, without an id, of the whole connection.
+
+    The error's message is cut to `MAX_MESSAGE` characters, whatever it quotes.
+    """
+    description = {"code": error.code, "message": str(error)[:MAX_MESSAGE]}
     return {"v": VERSION, "id": id, "generation": generation, "error": description}
 
 
@@ -185,9 +190,11 @@ def array(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def request_id(message: Message) -> Id | None:
-    """Returns the id of a request, or None if it has no valid one."""
+    """Returns the id of a request; None if it has none that is a number or a text of at most `MAX_TEXT` characters."""
     id = message.get("id")
-    return id if isinstance(id, int | str) and not isinstance(id, bool) else None
+    if isinstance(id, str):
+        return id if len(id) <= MAX_TEXT else None
+    return id if isinstance(id, int) and not isinstance(id, bool) else None
 
 
 def parse(message: Message) -> Request[Body]:
@@ -199,10 +206,10 @@ def parse(message: Message) -> Request[Body]:
     version = fields.take("v", int)
     if version != VERSION:
         raise VersionError(f"expected protocol version {VERSION}, got {version}")
-    id: Any = fields.take("id", (int, str))
+    id: Any = fields.text("id") if isinstance(message.get("id"), str) else fields.take("id", (int, str))
     op = fields.choice("op", _BODIES.keys())
     deadline_s = fields.number("deadline_s", None, minimum=0.0)
-    token = fields.text("token", "")
+    token = fields.secret("token")
     body = _BODIES[op](fields)
     fields.none_left()
     return Request(id=id, op=op, token=token, deadline_s=deadline_s, body=body)
@@ -274,7 +281,9 @@ def _kind_of(file: File) -> Kind:
     """Returns the kind that the file's suffix tells. Raises RequestError if it tells none."""
     kind = documents.kind_by_suffix(file.suffix)
     if kind is None:
-        raise RequestError(f"kind: expected score or recording, because the name {file.name!r} does not tell the kind")
+        raise RequestError(
+            f"kind: expected score or recording, because the name {quoted(file.name)} does not tell the kind"
+        )
     return kind
 
 
@@ -296,7 +305,7 @@ def _add(fields: Fields) -> Add:
 def _remove(fields: Fields) -> Remove:
     """Parses the body of `remove`."""
     ids = fields.take("documents", list)
-    if not 0 < len(ids) <= MAX_IDS or not all(isinstance(id, str) for id in ids):
+    if not 0 < len(ids) <= MAX_IDS or not all(isinstance(id, str) and len(id) <= MAX_TEXT for id in ids):
         raise RequestError(f"documents: expected 1 to {MAX_IDS} ids, each a text, got {shown(ids)}")
     return Remove(ids=tuple(dict.fromkeys(ids)))
 

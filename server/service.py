@@ -1,7 +1,6 @@
 """Answers each request: checks the token, the queue and the deadline, then does the work. Knows no sockets."""
 
 import asyncio
-import hmac
 import logging
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from engine.embedding.documents import Encoder
 from engine.search.answers import contents
 from engine.values import OTHER, Embeddings, Kind
 from server import changes
+from server.access import Access
 from server.answering import Answering, Push, Question, Reply
 from server.batcher import Batcher
 from server.changes import Addition, Change, Outcome
@@ -69,6 +69,8 @@ class ClientState:
     """The open streams by their numbers."""
     opened: int = 0
     """How many streams have been opened; the next one gets this number plus one."""
+    guessing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the reply to a wrong token is delayed."""
 
 
 class Service:
@@ -80,25 +82,19 @@ class Service:
         shelf: Shelf,
         encoder: Encoder,
         settings: ServerSettings,
+        access: Access,
         *,
         threads: int,
-        token: str = "",
-        open_reads: bool = True,
     ) -> None:
-        """Starts the decoders.
-
-        path: the collection's directory. threads: for building indexes.
-        token: secret that writes need; without a token they are refused.
-        open_reads: whether all other requests are answered without the token.
-        """
+        """Starts the decoders. path: the collection's directory. threads: for building indexes."""
         limits = settings.limits
         self.metrics = Metrics()
+        self.access = access
+        """Who may ask and change; may be replaced at any time."""
         self._path = path
         self._shelf = shelf
         self._encoder = encoder
         self._limits = limits
-        self._token = token
-        self._open_reads = open_reads
         self._in_flight = Counter[str]()
         self._decoders = Decoders(
             settings.workers, memory_bytes=limits.decode_bytes, observe_death=self.metrics.decoders_lost.inc
@@ -155,7 +151,7 @@ class Service:
         started, outcome = time.perf_counter(), "cancelled"
         try:
             with translated(f"{request.op} of {client.name}"):
-                self._authorise(request)
+                await self._authorise(request, client)
                 reply = await self._within_deadline(request, client)
             outcome = "ok"
             return reply
@@ -174,15 +170,21 @@ class Service:
                 extra={"op": request.op, "client": client.name, "outcome": outcome, "took_ms": took_s * 1000},
             )
 
-    def _authorise(self, request: Request[Body]) -> None:
-        """Raises AuthorisationError if the request needs the token and does not have it."""
-        writes = isinstance(request.body, WRITES)
-        if writes and not self._token:
+    async def _authorise(self, request: Request[Body], client: ClientState) -> None:
+        """Raises AuthorisationError if the request needs a token and does not have it."""
+        access, given, body = self.access, request.token, request.body
+        if given and not access.knows(given):
+            self.metrics.wrong_tokens.inc()
+            async with client.guessing:
+                await asyncio.sleep(self._limits.wrong_token_s)
+        writes = isinstance(body, WRITES)
+        if writes and not access.write_token:
             raise AuthorisationError(f"{request.op}: this server accepts no changes; it was started without a token")
-        if writes or not (self._open_reads or isinstance(request.body, Ping)):
-            given = request.token
-            if not hmac.compare_digest(given.encode(), self._token.encode()):
-                raise AuthorisationError(f"{request.op}: expected the token, got {'another' if given else 'none'}")
+        if writes and not access.may_write(given):
+            told = "one that only opens reads" if access.knows(given) else "another" if given else "none"
+            raise AuthorisationError(f"{request.op}: expected the token, got {told}")
+        if not (isinstance(body, Ping) or access.may_read(given)):
+            raise AuthorisationError(f"{request.op}: expected the token, got {'another' if given else 'none'}")
 
     async def _within_deadline(self, request: Request[Body], client: ClientState) -> Reply:
         """Carries out a request. Raises DeadlineExceeded if that takes longer than is allowed."""

@@ -1,9 +1,7 @@
 """Who may ask, who may write, and what is told to those who may not."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 import unicodedata
 from collections.abc import Coroutine
 from pathlib import Path
@@ -20,25 +18,13 @@ from server.config import Limits
 from server.errors import AddressError, AuthorisationError, ConnectionLost
 from server.server import tls_context
 
+NO_DELAY = Limits(wrong_token_s=0.0)
+
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scores s0 to s3; only read."""
     return fill(tmp_path_factory.mktemp("access") / "c", 0, 1, 2, 3)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("the openssl program, which makes the certificate, is not on the PATH")
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost".split()
-    named = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run([openssl, *made, *named], check=True, capture_output=True)
-    return cert, key
 
 
 def within(work: Coroutine[Any, Any, None]) -> None:
@@ -101,7 +87,7 @@ def test_only_the_very_token_is_the_token(collection: Path, token: str) -> None:
     requests += [{"op": "remove", "documents": ["s9"]}, {"op": "stream.open", "rate": 8000}, asking(1)]
 
     async def go() -> None:
-        async with running(collection, token=token, open_reads=False) as here, here.raw() as raw:
+        async with running(collection, NO_DELAY, token=token, open_reads=False) as here, here.raw() as raw:
             for request in requests:
                 asked = {"v": 1, "id": 1, **request}
                 await raw.send(asked, *[asked | {"token": guess} for guess in wrong])
@@ -136,7 +122,7 @@ def test_a_server_without_a_token_takes_no_writes(collection: Path, tmp_path: Pa
 
 def test_reads_of_a_server_that_others_reach_need_the_token(collection: Path) -> None:
     async def go() -> None:
-        async with running(collection, open_reads=False) as here:
+        async with running(collection, NO_DELAY, open_reads=False) as here:
             async with here.client(token="guess") as client:
                 for read in (ask(client), client.info(), client.stats(), client.stream(22050)):
                     with pytest.raises(AuthorisationError, match="expected the token, got another"):

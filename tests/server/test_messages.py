@@ -98,7 +98,7 @@ def test_arrays_are_sent_as_little_endian_bytes() -> None:
         ({"id": 1, "op": "ping"}, "v: expected a number, got nothing"),
         ({"v": True, "id": 1, "op": "ping"}, "v: expected a number, got True"),
         ({"v": 1, "op": "ping"}, "id: expected a number or a text, got nothing"),
-        ({"v": 1, "id": [1], "op": "ping"}, r"id: expected a number or a text, got \[1\]"),
+        ({"v": 1, "id": [1], "op": "ping"}, r"id: expected a number or a text, got a list of 1"),
         (HEAD | {"op": "dance"}, "op: expected one of ping, info, .*, got 'dance'"),
         (HEAD | {"op": "ping", "top": 3}, "top: no such field here"),
         (HEAD | {"op": "ping", "deadline_s": -1}, "deadline_s: expected a finite number of at least 0, got -1"),
@@ -135,7 +135,7 @@ def test_what_is_wrong_with_a_request_is_told(message: dict[str, Any], told: str
     ("change", "told"),
     [
         ({"dtype": "<f8"}, "embeddings.dtype: expected one of <f4, <f2, got '<f8'"),
-        ({"shape": [3]}, r"embeddings.shape: expected 2 sizes, got \[3\]"),
+        ({"shape": [3]}, r"embeddings.shape: expected 2 sizes, got a list of 1"),
         ({"shape": [3, -32]}, "embeddings.shape: expected 2 sizes"),
         ({"shape": [1 << 40, 1 << 40]}, "embeddings.data: expected 1208925819614629174706176 x 4 bytes, got 384 bytes"),
         ({"shape": [6, 16]}, r"embeddings: expected a shape of \(n, 32\), n > 0, got \(6, 16\)"),

@@ -52,7 +52,7 @@ def test_stats_tell_the_same_to_a_client(tmp_path: Path) -> None:
             with pytest.raises(CollectionRefused):
                 await client.reload()
             stats = await client.stats()
-            assert stats["requests"] == {"query": {"ok": 1.0}, "reload": {"collection": 1.0}}
+            assert stats["requests"] == {"ping": {"ok": 1.0}, "query": {"ok": 1.0}, "reload": {"collection": 1.0}}
             assert stats["memory_bytes"] > 10_000_000
             assert stats["open_files"] > 3
 
