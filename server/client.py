@@ -86,7 +86,11 @@ class AsyncClient:
 
     async def info(self, *, list: bool = False) -> dict[str, Any]:
         """Returns the collection's generation, size and network; list: the ids of its documents too."""
-        return await self.request("info", list=list)
+        facts = await self.request("info", list=list)
+        while list and facts["next"] is not None:
+            page = await self.request("info", list=True, after=facts["next"])
+            facts |= {"ids": facts["ids"] | page["ids"], "next": page["next"]}
+        return facts
 
     async def stats(self) -> dict[str, Any]:
         """Returns the server's counters: requests by outcome, batches, connections, memory and open files."""

@@ -36,6 +36,14 @@ class Limits:
     requests_per_client: int = 32
     """Requests in flight on one connection."""
     streams_per_client: int = 4
+    reply_bytes: int = 256 * MIB
+    """Total size of the replies of all connections that are not sent yet."""
+    client_reply_bytes: int = 64 * MIB
+    """Total size of the replies of one connection that are not sent yet, and so the size of one reply."""
+    listed: int = 1000
+    """Documents in one reply to `info`; the client asks for the next ones."""
+    located: int = 100_000
+    """Snippets of a query times its `top`: places and paths of so many are found."""
     queue: int = 64
     """Queries in flight, all connections together. Beyond it the reply is `overloaded`, at once."""
     changes: int = 32

@@ -22,6 +22,7 @@ from engine.values import Kind
 from engine.workers import Failure, Worker
 from server.errors import MediaRefused, Overloaded, Stopping
 from server.messages import Media
+from server.turns import Places
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Reading:
     front_end: FrontEnd
     limits: MediaLimits
     timeout_s: float
+    urgent: bool = True
+    """Whether somebody waits for an answer: false for additions."""
     start_s: float | None = None
     end_s: float | None = None
 
@@ -60,26 +63,24 @@ class Decoders:
         self._folder = Path(tempfile.mkdtemp(prefix="scorefind-"))
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
         self._workers = [Worker(self._work) for _ in range(count)]
-        self._free: asyncio.Queue[int] = asyncio.Queue()
-        for number in range(count):
-            self._free.put_nowait(number)
+        self._places = Places(count)
         self._replacing = threading.Lock()
         self._closed = False
 
-    async def read(self, media: Media, reading: Reading) -> Medium:
-        """Reads media in the next free worker.
+    async def read(self, media: Media, reading: Reading, client: object = None) -> Medium:
+        """Reads media in the next free worker, when it is the client's turn; queries go before additions.
 
         Raises MediaRefused if the media cannot be read, or need too much memory or time; Overloaded if the machine
         has no room for another file or process; Stopping after `close`.
 
         If the caller is cancelled, the worker still finishes its task, at the latest when the time limit is over.
         """
-        number = await self._free.get()
+        number = await self._places.take(client, urgent=reading.urgent)
         if self._closed:
-            self._free.put_nowait(number)
+            self._places.give_back(number, urgent=reading.urgent)
             raise Stopping("the server is stopping")
         running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, number, media, reading)
-        running.add_done_callback(lambda _: self._free.put_nowait(number))
+        running.add_done_callback(lambda _: self._places.give_back(number, urgent=reading.urgent))
         result = await asyncio.shield(running)
         if isinstance(result, Failure):
             raise MediaRefused(f"{media.files[0].name}: {result.cause}")

@@ -83,6 +83,8 @@ class Info:
 
     list: bool
     """Whether to list the ids of the documents."""
+    after: str
+    """The id after which the list starts; empty: at the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,7 +326,7 @@ def _push(fields: Fields) -> PushStream:
 
 _BODIES: dict[str, Callable[[Fields], Body]] = {
     "ping": lambda fields: Ping(),
-    "info": lambda fields: Info(list=fields.take("list", bool, False)),
+    "info": lambda fields: Info(list=fields.take("list", bool, False), after=fields.text("after", "")),
     "stats": lambda fields: Stats(),
     "query": _query,
     "add": _add,

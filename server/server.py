@@ -34,7 +34,11 @@ class Server:
     def __init__(self, service: Service, limits: Limits) -> None:
         self._service = service
         self._limits = limits
-        self._memory = Memory(requests=Budget(limits.buffered_bytes), strangers=Budget(limits.stranger_bytes))
+        self._memory = Memory(
+            requests=Budget(limits.buffered_bytes),
+            strangers=Budget(limits.stranger_bytes),
+            replies=Budget(limits.reply_bytes),
+        )
         self._door = Door(limits)
         self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -59,9 +59,9 @@ logger = logging.getLogger(__name__)
 WRITES = (Add, Remove, Reload)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class ClientState:
-    """What the service knows about the client of a connection."""
+    """What the service knows about the client of a connection. The object itself stands for the client in queues."""
 
     name: str
     """The client's address, for the log."""
@@ -99,17 +99,19 @@ class Service:
         self._decoders = Decoders(
             settings.workers, memory_bytes=limits.decode_bytes, observe_death=self.metrics.decoders_lost.inc
         )
-        self._additions = asyncio.Semaphore(max(1, settings.workers - 1))  # keeps a decoder free for queries
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="asking")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self._answers: Batcher[Question, Reply] = Batcher(
-            Answering(shelf, encoder), self._asking, max_size=settings.batch, observe=self.metrics.batches.observe
+            Answering(shelf, encoder, limits.located),
+            self._asking,
+            max_size=settings.batch,
+            observe=self.metrics.batches.observe,
         )
 
         def make(wanted: list[Change]) -> list[Outcome]:
             return changes.make(path, wanted, encoder, shelf, threads)
 
-        self._changes: Batcher[Change, Outcome] = Batcher(make, self._writing, max_size=settings.batch)
+        self._changes: Batcher[Change, dict[str, Any]] = Batcher(make, self._writing, max_size=settings.batch)
         self._record_generation()
 
     @property
@@ -204,16 +206,17 @@ class Service:
             case Stats():
                 return self._reply(self.metrics.told())
             case Info():
-                return await asyncio.to_thread(self._info, body)
+                with self._admitted("queries", self._limits.queue):
+                    return await asyncio.to_thread(self._info, body)
             case QueryRequest():
                 with self._admitted("queries", self._limits.queue):
-                    return await self._query(body)
+                    return await self._query(body, client)
             case Add():
                 with self._admitted("changes", self._limits.changes):
-                    return await self._add(body)
+                    return await self._add(body, client)
             case Remove():
                 with self._admitted("changes", self._limits.changes):
-                    return await self._change(body)
+                    return await self._change(body, client)
             case Reload():
                 return self._reply({"changed": await self.reload()})
             case OpenStream():
@@ -239,7 +242,7 @@ class Service:
             self._in_flight[queue] -= 1
             self.metrics.in_flight.labels(queue).dec()
 
-    async def _query(self, query: QueryRequest) -> Reply:
+    async def _query(self, query: QueryRequest, client: ClientState) -> Reply:
         """Answers a query for media or for embeddings."""
         started = time.perf_counter()
         asked = query.asked
@@ -247,7 +250,7 @@ class Service:
             ours = self._encoder.identity.hash
             if asked.network != ours:
                 raise QueryRefused(f"network: the collection is embedded by {ours}, the query by {asked.network}")
-            return await self._answered(Question(source=asked, wanted=query.wanted), started)
+            return await self._answered(Question(source=asked, wanted=query.wanted), client, started)
         reading = Reading(
             front_end=self._encoder.identity.front_end,
             limits=self._limits.query_media,
@@ -255,39 +258,40 @@ class Service:
             start_s=query.start_s,
             end_s=query.end_s,
         )
-        medium = await self._decoders.read(asked, reading)
+        medium = await self._decoders.read(asked, reading, client)
         decode_ms = (time.perf_counter() - started) * 1000
-        return await self._answered(Question(source=medium, wanted=query.wanted), started, decode=decode_ms)
+        return await self._answered(Question(source=medium, wanted=query.wanted), client, started, decode=decode_ms)
 
-    async def _answered(self, question: Question, started: float, **before_ms: float) -> Reply:
+    async def _answered(self, question: Question, client: ClientState, started: float, **before_ms: float) -> Reply:
         """Answers a question and completes the timings of its reply.
 
         started: when the request began, on the clock of `time.perf_counter`. before_ms: times of earlier stages.
         """
-        reply = await self._answers(question)
+        try:
+            reply = await self._answers(question, client)
+        finally:
+            question.given_up.set()  # matters if this is cancelled while the question is worked on
         total_ms = (time.perf_counter() - started) * 1000
         timings_ms = before_ms | reply.result["timings_ms"] | {"total": total_ms}
         for stage, took_ms in timings_ms.items():
             self.metrics.stages.labels(stage).observe(took_ms / 1000)
         return Reply(generation=reply.generation, result=reply.result | {"timings_ms": timings_ms})
 
-    async def _add(self, add: Add) -> Reply:
+    async def _add(self, add: Add, client: ClientState) -> Reply:
         """Adds a document."""
         reading = Reading(
             front_end=self._encoder.identity.front_end,
             limits=self._limits.add_media,
             timeout_s=self._limits.add_decode_s,
+            urgent=False,
         )
-        async with self._additions:
-            medium = await self._decoders.read(add.media, reading)
-        return await self._change(Addition(wanted=add, medium=medium))
+        medium = await self._decoders.read(add.media, reading, client)
+        return await self._change(Addition(wanted=add, medium=medium), client)
 
-    async def _change(self, change: Change) -> Reply:
+    async def _change(self, change: Change, client: ClientState) -> Reply:
         """Makes a change together with those that wait, and returns its reply when it is on disk."""
-        outcome = await self._changes(change)
+        outcome = await self._changes(change, client)
         self._record_generation()
-        if isinstance(outcome, ServerError):
-            raise outcome
         return self._reply(outcome)
 
     def _open_stream(self, body: OpenStream, client: ClientState) -> Reply:
@@ -308,7 +312,7 @@ class Service:
                 f"samples: expected at most {max_samples} ({max_s:g} s), got {len(body.samples)}; send them in parts"
             )
         push = Push(stream=stream, samples=body.samples, answer=body.answer)
-        return await self._answered(Question(source=push, wanted=stream.wanted), time.perf_counter())
+        return await self._answered(Question(source=push, wanted=stream.wanted), client, time.perf_counter())
 
     @staticmethod
     def _stream(client: ClientState, number: int) -> LiveRecording:
@@ -320,7 +324,9 @@ class Service:
     def _info(self, info: Info) -> Reply:
         """Describes the collection."""
         with self._shelf.taken() as generation:
-            facts = contents(generation.collection, list_documents=info.list)
+            facts = contents(generation.collection, list_documents=False)
+            if info.list:
+                facts["ids"], facts["next"] = generation.listed(info.after, self._limits.listed)
             return Reply(generation=generation.number, result=facts)
 
     def _reply(self, result: dict[str, Any]) -> Reply:

@@ -10,7 +10,7 @@ from server import messages
 from server.budget import Budget, Taken, Unfinished
 from server.config import Limits
 from server.door import Guest
-from server.errors import DeadlineExceeded, ServerError, Stopping, TooMany, translated
+from server.errors import DeadlineExceeded, Overloaded, RequestError, ServerError, Stopping, TooMany, translated
 from server.frames import Decoder, Message, encode
 from server.listening import CHUNK
 from server.service import ClientState, Service
@@ -29,6 +29,8 @@ class Memory:
     """Of messages that are received or worked on."""
     strangers: Budget
     """Of the messages of clients that have not shown their token yet."""
+    replies: Budget
+    """Of replies that are not sent yet."""
 
 
 class Session:
@@ -55,6 +57,8 @@ class Session:
         self._client = ClientState(name=guest.name)
         self._requests: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Lock()
+        self._unsent = 0
+        """Bytes of the replies that wait to be sent."""
         self._stopping = False
 
     async def run(self) -> None:
@@ -153,13 +157,31 @@ class Session:
 
     async def _answer(self, message: Message, crowded: bool) -> None:
         """Answers a message, with an error if need be. crowded: the client has too many requests in flight."""
-        id = messages.request_id(message)
+        id, size = messages.request_id(message), 0
         try:
             with translated(f"a request of {self._client.name}"):
                 frame = encode(await self._replied(message, crowded))
+                self._take_memory(len(frame))
+                size = len(frame)
         except ServerError as exc:
             frame = encode(messages.error_reply(id, self._service.generation, exc))
-        await self._send(frame)
+        try:
+            await self._send(frame)
+        finally:
+            self._unsent -= size
+            self._memory.replies.give_back(size)
+
+    def _take_memory(self, size: int) -> None:
+        """Takes memory for a reply of this size. Raises RequestError or Overloaded if the client may not have it."""
+        most = self._limits.client_reply_bytes
+        if size > most:
+            raise RequestError(
+                f"the reply would take {size} bytes, more than the {most} allowed; ask for fewer matches"
+            )
+        if self._unsent + size > most:
+            raise Overloaded(f"{self._unsent} bytes of replies wait for this client to receive them; try again later")
+        self._memory.replies.take(size)
+        self._unsent += size
 
     async def _replied(self, message: Message, crowded: bool) -> Message:
         """Returns the reply to a message. Raises ServerError."""

@@ -61,7 +61,7 @@ def test_every_op_has_its_request() -> None:
     samples = messages.array(np.array([16384, -32768], np.int16))
     assert body("ping") == Ping()
     assert body("stats") == Stats()
-    assert body("info", list=True) == Info(list=True)
+    assert body("info", list=True, after="s1") == Info(list=True, after="s1")
     assert body("reload") == Reload()
     assert body("remove", documents=["a", "b", "a"]) == Remove(ids=("a", "b"))
     add = body("add", document="x", media=PAGES, title="T", replace=True)
