@@ -64,11 +64,14 @@ def encoder_loader(weights: Path | None, threads: int = 1) -> Callable[[], "Enco
     return functools.partial(Encoder.load, weights, threads=threads)
 
 
-def _log_to_stderr(verbose: int, formatter: logging.Formatter | None = None) -> None:
+def _log_to_stderr(verbose: int, handler: logging.Handler | None = None) -> None:
     """Sends log records to stderr: warnings, with `verbose` 1 also information, with 2 also debugging."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter or logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    if handler is None:
+        from server.logs import TextLines
+
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(TextLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # FAISS logs each build that it tries to load
 
@@ -210,10 +213,14 @@ def _answer_of_server(options: argparse.Namespace) -> dict[str, Any]:
 def _serve(options: argparse.Namespace) -> int:
     import asyncio
 
-    from server.logs import JsonLines
+    from server.logs import queued
 
-    _log_to_stderr(max(options.verbose, 1), JsonLines() if options.log == "json" else None)
-    asyncio.run(_serving(options))
+    try:
+        with queued(sys.stderr, as_json=options.log == "json") as handler:
+            _log_to_stderr(max(options.verbose, 1), handler)
+            asyncio.run(_serving(options))
+    finally:
+        _log_to_stderr(options.verbose)  # the queue is closed
     return 0
 
 
@@ -290,12 +297,14 @@ def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
 
 def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
     """Returns nested facts as indented lines."""
+    from engine.text import printable
+
     lines: list[str] = []
     for name, value in facts.items():
         if isinstance(value, dict):
-            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
+            lines += [f"{indent}{printable(name)}:", *_lines(value, indent + "  ")]
         else:
-            lines.append(f"{indent}{name}: {value}")
+            lines.append(f"{indent}{printable(name)}: {printable(str(value))}")
     return lines
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.collection import Collection
 from engine.search.confidence import IN_COLLECTION
+from engine.text import printable
 from engine.values import Answer, Kind, Match, Place, System
 
 _HEADER = ("rank", "id", "title", "cost", "votes", "confidence", "where")
@@ -122,7 +123,7 @@ def _row(match: dict[str, Any]) -> tuple[str, ...]:
     cost = "" if match["cost"] is None else f"{round(match['cost'], 3) + 0.0:.3f}"
     votes = str(match["votes"]) if match["cost"] is None else ""  # votes are shown only where they rank the matches
     confidence = "" if match["confidence"] is None else f"{match['confidence']:.2f}"
-    return (str(match["rank"]), match["id"], match["title"], cost, votes, confidence, where)
+    return (str(match["rank"]), printable(match["id"]), printable(match["title"]), cost, votes, confidence, where)
 
 
 def _clock(seconds: float) -> str:

@@ -1,19 +1,27 @@
 """What the server tells of itself."""
 
 import asyncio
+import io
 import json
 import logging
+import os
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import scorefind
+from engine.search.answers import table
 from running_server import ask, fill, running
 from server.address import Address
 from server.errors import AddressError, CollectionRefused
-from server.logs import JsonLines
+from server.logs import JsonLines, QueuedLines, TextLines, queued
 
 
 def got(url: str) -> tuple[int, str]:
@@ -66,6 +74,64 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
                 server.server.monitor(server.address)
 
     asyncio.run(test())
+
+
+def test_a_log_that_nobody_reads_makes_nobody_wait_and_counts_what_it_drops() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream, os.fdopen(reading) as reader:
+        handler = QueuedLines(stream, TextLines(), waiting=10)
+        began = time.monotonic()
+        for number in range(5000):
+            handler.emit(logging.makeLogRecord({"msg": "x" * 100, "levelname": "INFO", "name": str(number)}))
+        assert time.monotonic() - began < 5
+        written = dropped = 0
+        while written + dropped < 5000:
+            line = reader.readline()
+            written += line.startswith("INFO")
+            dropped += int(line.split()[2]) if "lines of the log were dropped" in line else 0
+        assert dropped > 3000
+        handler.close()
+
+
+def test_warnings_and_uncaught_errors_are_lines_of_the_log() -> None:
+    stream = io.StringIO()
+    with queued(stream, as_json=True) as handler:
+        logging.getLogger().addHandler(handler)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                np.log(np.array([0.0]))
+            thread = threading.Thread(target=lambda: 1 / 0)
+            thread.start()
+            thread.join()
+        finally:
+            logging.getLogger().removeHandler(handler)
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert "divide by zero" in events[0]["message"]
+    assert events[1]["traceback"].endswith("ZeroDivisionError: division by zero")
+
+
+HOSTILE = "a\x1b[2J\x9b2J\u202eb\nERROR forged\x7f"
+
+
+@pytest.mark.parametrize("lines", [JsonLines(), TextLines()])
+def test_no_escape_sequence_and_no_forged_line_gets_into_the_log(lines: logging.Formatter) -> None:
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        record = logging.LogRecord("server", logging.ERROR, "x.py", 1, "%s is gone", (HOSTILE,), sys.exc_info())
+    text = lines.format(record)
+    assert text.replace("\n", "").isprintable()
+    assert "forged" in text.splitlines()[0]
+
+
+def test_no_escape_sequence_gets_into_a_table() -> None:
+    match = {"rank": 1, "id": HOSTILE, "title": HOSTILE, "cost": 1.0, "votes": None, "confidence": None}
+    place = {"start_s": 0.0, "end_s": 1.0, "systems": [], "pages": []}
+    answer = {"matches": [match | place], "in_collection": None}
+    shown = [*table(answer).splitlines(), *scorefind._lines({"ids": {HOSTILE: HOSTILE}})]
+    assert len(shown) == 4
+    assert all(line.isprintable() for line in shown)
 
 
 def test_the_log_is_one_json_object_a_line() -> None:
