@@ -228,27 +228,32 @@ async def _serving(options: argparse.Namespace) -> None:
     """Runs the server until a signal stops it."""
     from engine.config import SearchSettings, load
     from engine.finder import Engine
-    from server.access import Access
+    from server.access import AccessFiles
     from server.address import LOCAL_HOST, Address
     from server.config import ServerSettings
-    from server.server import require_token, serving, tls_context
+    from server.server import serving
 
     flags = {"workers": options.workers, "batch": options.batch}
     settings = load(ServerSettings(), section="server", path=options.config, flags=flags)
     search = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
     given = {name: getattr(options, name) for name in ("host", "port", "unix") if getattr(options, name) is not None}
-    address, token = Address(**given), _token(options.token_file)
-    require_token(address, token)
-    tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
+    files = AccessFiles(
+        address=Address(**given),
+        token_file=options.token_file,
+        read_token_file=options.read_token_file,
+        cert=options.tls_cert,
+        key=options.tls_key,
+        plain=options.plain,
+    )
+    access = files.load()
     encoder = encoder_loader(options.weights, search.threads)()
     engine = Engine.load(options.weights, settings=search, backend=options.backend, encoder=encoder)
-    access = Access(write_token=token, open_reads=address.is_local, tls=tls)
     async with serving(options.collection, engine, settings, access) as server:
         if options.metrics_port is not None:
             monitor = server.monitor(Address(host=options.metrics_host or LOCAL_HOST, port=options.metrics_port))
             print(f"metrics and health on http://{monitor}", flush=True)
-        with server.signals() as stop:
-            listening = await server.listen(address)
+        with server.signals(files.load) as stop:
+            listening = await server.listen(files.address)
             print(f"serving {options.collection} on {listening}", flush=True)
             await stop.wait()
     print("stopped", flush=True)
@@ -256,14 +261,9 @@ async def _serving(options: argparse.Namespace) -> None:
 
 def _token(file: Path | None) -> str:
     """Returns the token in the first line of a file; empty without a file. Raises AddressError if the line is empty."""
-    from server.errors import AddressError
+    from server.access import secret
 
-    if file is None:
-        return ""
-    token = file.read_text(encoding="utf-8").partition("\n")[0].strip()
-    if not token:
-        raise AddressError(f"{file}: expected a token in the first line, got nothing")
-    return token
+    return "" if file is None else secret(file)
 
 
 def _trusted(certificates: Path | None) -> "SSLContext | None":
@@ -336,7 +336,7 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
         barred = dict.fromkeys(servers, "--server")  # the server chooses these
     elif options.run is _serve:
         needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
-        barred = {"--host": "--unix", "--port": "--unix"}
+        barred = {"--plain": "--tls-cert", "--host": "--unix", "--port": "--unix"}
     else:
         return
     yield from (f"{one} has no effect without {other}" for one, other in needed.items() if given(one) > given(other))
@@ -487,8 +487,14 @@ def _serve_options(parser: argparse.ArgumentParser) -> None:
         "the token that changes of the collection need, and that all requests need if other machines reach the "
         "address; without it the collection cannot be changed",
     )
+    parser.add_argument(
+        "--read-token-file", type=Path, metavar="FILE", help="file whose first line is a token that only opens queries"
+    )
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="use TLS, with this certificate")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="key of the certificate, if in a file of its own")
+    parser.add_argument(
+        "--plain", action="store_true", help="let other machines connect without TLS: tokens and media can be read"
+    )
     parser.add_argument(
         "--backend",
         choices=("auto", "cpu", "gpu"),

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
-import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,7 @@ from server.budget import Budget
 from server.config import Limits, ServerSettings
 from server.door import Door, Guest
 from server.errors import AddressError, ServerError, Stopping, translated
-from server.listening import Listener, opened, streams
+from server.accepting import Acceptor, opened, streams
 from server.metrics import Monitor
 from server.service import Service
 from server.session import Memory, Session, dismiss
@@ -43,7 +42,7 @@ class Server:
         self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         """One for each connection, from the moment that it is accepted."""
-        self._listeners: list[Listener] = []
+        self._acceptors: list[Acceptor] = []
         self._unix: Path | None = None
         self._monitor: Monitor | None = None
         self._stopping = False
@@ -54,7 +53,7 @@ class Server:
             sockets = await opened(address, self._limits.connections)
         except OSError as exc:
             raise AddressError(f"cannot listen on {address}: {exc.strerror or exc}") from exc
-        self._listeners = [Listener(socket, self._accepted, self._make_room) for socket in sockets]
+        self._acceptors = [Acceptor(socket, self._accepted, self._make_room) for socket in sockets]
         if address.unix is not None:
             self._unix = address.unix
             return address
@@ -69,12 +68,17 @@ class Server:
         return Address(host=address.host, port=self._monitor.port)
 
     @contextmanager
-    def signals(self) -> Iterator[asyncio.Event]:
-        """Gives the event that SIGTERM and SIGINT set during the `with` block; SIGHUP reloads the collection."""
+    def signals(self, reread: Callable[[], Access] | None = None) -> Iterator[asyncio.Event]:
+        """Gives the event that SIGTERM and SIGINT set during the `with` block.
+
+        SIGHUP reloads the collection, and the access: reread: reads the tokens and the certificate again.
+        """
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         reloads: set[asyncio.Task[None]] = set()
 
         def reload() -> None:
+            if reread is not None:
+                self._reread(reread)
             task = asyncio.create_task(self._reload())
             reloads.add(task)
             task.add_done_callback(reloads.discard)
@@ -92,8 +96,8 @@ class Server:
         """Stops the server: refuses connections, finishes requests in flight, closes connections, ends workers."""
         logger.info("stopping: %d connections", len(self._sessions))
         self._stopping = True
-        for listener in self._listeners:
-            listener.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         if self._unix is not None:
             self._unix.unlink(missing_ok=True)
         for arriving in self._tasks - set(self._sessions.values()):
@@ -120,7 +124,7 @@ class Server:
         await self.stop()
 
     def _accepted(self, connection: socket.socket, name: str) -> None:
-        """Starts to serve a connection that a listener has accepted."""
+        """Starts to serve a connection that has been accepted."""
         task = asyncio.create_task(self._serve(connection, name))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -182,6 +186,14 @@ class Server:
         except ServerError as exc:
             logger.error("the collection cannot be reloaded; generation %d stays: %s", self._service.generation, exc)
 
+    def _reread(self, reread: Callable[[], Access]) -> None:
+        """Reads the tokens and the certificate again; a failure is logged, and the old ones stay."""
+        try:
+            self._service.access = reread()
+            logger.info("the tokens and the certificate are read again")
+        except (ServerError, OSError) as exc:
+            logger.error("the tokens and the certificate cannot be read again, the old ones stay: %s", exc)
+
     def _health(self) -> dict[str, Any]:
         return {"ok": not self._stopping, "generation": self._service.generation}
 
@@ -200,24 +212,6 @@ async def serving(
     async with Server(service, settings.limits) as server:
         await service.warm()
         yield server
-
-
-def require_token(address: Address, token: str) -> None:
-    """Raises AddressError if other machines can reach the address and there is no token to keep them out."""
-    if not address.is_local and not token:
-        raise AddressError(
-            f"{address} can be reached from other machines: give a token (--token-file), or a local address"
-        )
-
-
-def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
-    """Makes the TLS settings of a server from its certificate and key (PEM). Raises AddressError."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ValueError) as exc:
-        raise AddressError(f"{cert}, {key}: not a certificate and its key: {exc}") from exc
-    return context
 
 
 def _cancel(task: "asyncio.Task[None]") -> None:

@@ -12,7 +12,7 @@ from server.config import Limits
 from server.door import Guest
 from server.errors import DeadlineExceeded, Overloaded, RequestError, ServerError, Stopping, TooMany, translated
 from server.frames import Decoder, Message, encode
-from server.listening import CHUNK
+from server.accepting import CHUNK
 from server.service import ClientState, Service
 
 logger = logging.getLogger(__name__)

@@ -254,6 +254,7 @@ def serving_process(collection: Path, *arguments: object) -> Iterator[Process]:
     """
     token, log = collection.parent / "token", collection.parent / f"{collection.name}.log"
     token.write_text(f"{TOKEN}\n")
+    token.chmod(0o600)
     place = [] if "--unix" in arguments else ["--port", 0]
     options: list[object] = [*place, "--token-file", token, "--threads", 1, "--workers", 1, *arguments]
     command = [sys.executable, "-c", _MAIN, "serve", str(collection), *map(str, options)]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from running_server import NETWORK, TOKEN, Raw, ask, asking, codes, fill, ping, running, score, serving_process
+from server.access import tls_context
 from server.client import AsyncClient
 from server.config import Limits
 from server.door import Door, Guest
@@ -203,8 +204,6 @@ def test_unfinished_frames_of_strangers_lock_nobody_out(collection: Path) -> Non
 
 @pytest.fixture(scope="module")
 def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    from server.server import tls_context
-
     return tls_context(*certificate)
 
 

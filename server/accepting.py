@@ -69,7 +69,7 @@ def _require_free(path: Path) -> None:
         raise AddressError(f"{path}: another server listens there")
 
 
-class Listener:
+class Acceptor:
     """Accepts connections until it is closed, even while the process has no files left.
 
     asyncio's own server logs a traceback for each waiting connection when files run out, and hides handshakes.
