@@ -12,13 +12,13 @@ from typing import Any
 
 from engine.finder import Engine
 from server import messages
+from server.accepting import Acceptor, opened, streams
 from server.access import Access
 from server.address import Address
 from server.budget import Budget
 from server.config import Limits, ServerSettings
 from server.door import Door, Guest
 from server.errors import AddressError, ServerError, Stopping, translated
-from server.accepting import Acceptor, opened, streams
 from server.metrics import Monitor
 from server.service import Service
 from server.session import Memory, Session, dismiss

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from server import messages
+from server.accepting import CHUNK
 from server.budget import Budget, Taken, Unfinished
 from server.config import Limits
 from server.door import Guest
 from server.errors import DeadlineExceeded, Overloaded, RequestError, ServerError, Stopping, TooMany, translated
 from server.frames import Decoder, Message, encode
-from server.accepting import CHUNK
 from server.service import ClientState, Service
 
 logger = logging.getLogger(__name__)
