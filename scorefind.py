@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,8 +149,12 @@ def _build(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from engine.doctor import report
     from engine.search.confidence import beside
+    from server.sandbox import in_force
 
-    _print_facts(report(encoder_loader(options.weights), beside(options.weights)), options.json)
+    facts = report(encoder_loader(options.weights), beside(options.weights))
+    with tempfile.TemporaryDirectory() as folder:
+        facts["decoders of the server"] = in_force(Path(folder))
+    _print_facts(facts, options.json)
     return 0
 
 

@@ -275,7 +275,7 @@ def test_media_of_queries_and_of_additions_are_read_within_their_own_limits(
 ) -> None:
     readings: list[Reading] = []
 
-    async def read(self: Decoders, media: object, reading: Reading) -> None:
+    async def read(self: Decoders, media: object, reading: Reading, client: object) -> None:
         readings.append(reading)
         raise MediaRefused("noted")
 
@@ -324,7 +324,7 @@ def test_what_clients_send_lies_in_a_folder_that_no_other_user_may_enter(
     async def go() -> None:
         async with running(collection) as here, here.client() as client:
             await client.query(take)
-            shutil.rmtree(here.server._service._decoders._folder)  # as a cleaner of temporary files does
+            shutil.rmtree(here.server._service._decoders._scratch.path)  # as a cleaner of temporary files does
             await client.query(take)
 
     within(go())
