@@ -31,6 +31,8 @@ class Push:
     stream: LiveRecording
     samples: NDArray[np.float32]
     answer: bool
+    heard_s: float = 0.0
+    """Duration of all samples of the stream, these included and later ones not."""
     heard: bool = False
     """Whether the stream has the samples already: a failed batch is tried again, but adds its samples only once."""
 
@@ -102,6 +104,7 @@ class Answering:
             if not source.heard:
                 source.stream.hear(source.samples)
                 source.heard = True
+                source.heard_s = source.stream.heard_s
             source.stream.embed(self._encoder)
             return source.stream.sequence()
         if source.kind == "score":
@@ -135,5 +138,5 @@ def _result(question: Question, kind: Kind, answer: Answer, embed_ms: float, col
     result = as_dict(answer, kind, question.wanted.among, collection)
     result["timings_ms"] = {"embed": embed_ms} | result["timings_ms"]
     if isinstance(source, Push):
-        result["heard_s"] = source.stream.heard_s
+        result["heard_s"] = source.heard_s
     return result

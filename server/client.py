@@ -269,6 +269,10 @@ class AsyncStream:
             "stream.push", again=False, stream=self._number, samples=messages.array(samples), answer=answer
         )
 
+    async def get(self) -> dict[str, Any]:
+        """Returns the matches of what was sent so far, like `push` without samples."""
+        return await self._client.request("stream.get", again=False, stream=self._number)
+
     async def close(self) -> None:
         """Ends the stream; the server forgets what it heard."""
         await self._client.request("stream.close", again=False, stream=self._number)
@@ -345,6 +349,10 @@ class Stream:
     def push(self, samples: NDArray[np.float32] | NDArray[np.int16], *, answer: bool = True) -> dict[str, Any]:
         """Sends further samples and returns the matches so far; see `AsyncStream.push`."""
         return self._client._run(self._stream.push(samples, answer=answer))
+
+    def get(self) -> dict[str, Any]:
+        """Returns the matches of what was sent so far, like `push` without samples."""
+        return self._client._run(self._stream.get())
 
     def close(self) -> None:
         """Ends the stream; the server forgets what it heard."""

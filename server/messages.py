@@ -18,6 +18,8 @@ from server.fields import MAX_TEXT, Fields, quoted, shown
 from server.frames import Message
 
 VERSION = 1
+MAX_SAMPLE = 1000.0
+"""Largest magnitude of a sample. It should be 1, but a recording that is too loud is still music; 1e38 overflows."""
 MAX_MESSAGE = 500
 """Characters of an error's message."""
 MAX_TOP = 1000
@@ -150,13 +152,20 @@ class PushStream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GetStream:
+    """Asks which documents match what a stream has sent so far."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloseStream:
     """Ends a stream."""
 
     stream: int
 
 
-Body = Ping | Info | Stats | QueryRequest | Add | Remove | Reload | OpenStream | PushStream | CloseStream
+Body = Ping | Info | Stats | QueryRequest | Add | Remove | Reload | OpenStream | PushStream | GetStream | CloseStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +262,8 @@ def _embedded(fields: Fields) -> Embedded:
         raise RequestError(f"embeddings: expected a shape of (n, {DIMENSION}), n > 0, got {embeddings.shape}")
     if len(embeddings) > MAX_SNIPPETS:
         raise RequestError(f"embeddings: expected at most {MAX_SNIPPETS} rows, got {len(embeddings)}")
-    norms = np.linalg.norm(embeddings, axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # hostile numbers are refused, and make no warning
+        norms = np.linalg.norm(embeddings, axis=1)
     if not np.allclose(norms, 1, atol=1e-2):
         raise RequestError("embeddings: expected rows of length 1")
     kind: Any = fields.choice("kind", get_args(Kind))
@@ -317,8 +327,8 @@ def _push(fields: Fields) -> PushStream:
     stream = fields.take("stream", int)
     samples = fields.array("samples", ("<f4", "<i2"), 1)
     scaled = samples / np.float32(32768) if samples.dtype == np.int16 else samples
-    if not np.isfinite(scaled).all():
-        raise RequestError("samples: expected finite numbers")
+    if not (np.abs(scaled) <= MAX_SAMPLE).all():
+        raise RequestError(f"samples: expected numbers in -1..1, or at least not beyond {MAX_SAMPLE:g}")
     return PushStream(
         stream=stream, samples=scaled.astype(np.float32, copy=False), answer=fields.take("answer", bool, True)
     )
@@ -336,5 +346,6 @@ _BODIES: dict[str, Callable[[Fields], Body]] = {
         rate=fields.whole("rate", maximum=RATES[-1]), wanted=_wanted(fields, "recording")
     ),
     "stream.push": _push,
+    "stream.get": lambda fields: GetStream(stream=fields.take("stream", int)),
     "stream.close": lambda fields: CloseStream(stream=fields.take("stream", int)),
 }

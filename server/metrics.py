@@ -53,6 +53,10 @@ class Metrics:
         self.requests.labels(op, outcome).inc()
         self.seconds.labels(op).observe(took_s)
 
+    def refused(self, code: str) -> None:
+        """Counts a request that is refused with an error of this code before it is known what it asks for."""
+        self.requests.labels("none", code).inc()
+
     def cut_off(self, code: str) -> None:
         """Counts a connection that the server ends with an error of this code."""
         self.cuts.labels(code).inc()

@@ -96,8 +96,8 @@ class Server:
         """Stops the server: refuses connections, finishes requests in flight, closes connections, ends workers."""
         logger.info("stopping: %d connections", len(self._sessions))
         self._stopping = True
-        for acceptor in self._acceptors:
-            acceptor.close()
+        while self._acceptors:
+            self._acceptors.pop().close()
         if self._unix is not None:
             self._unix.unlink(missing_ok=True)
         for arriving in self._tasks - set(self._sessions.values()):
@@ -195,7 +195,11 @@ class Server:
             logger.error("the tokens and the certificate cannot be read again, the old ones stay: %s", exc)
 
     def _health(self) -> dict[str, Any]:
-        return {"ok": not self._stopping, "generation": self._service.generation}
+        return {
+            "ok": not self._stopping,
+            "degraded": self._service.degraded(),
+            "generation": self._service.generation,
+        }
 
 
 @asynccontextmanager

@@ -39,6 +39,7 @@ from server.messages import (
     Body,
     CloseStream,
     Embedded,
+    GetStream,
     Info,
     OpenStream,
     Ping,
@@ -57,6 +58,8 @@ from server.streams import LiveRecording
 logger = logging.getLogger(__name__)
 
 WRITES = (Add, Remove, Reload)
+FULL_S = 10.0
+"""A queue that is full for so long counts as degraded."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -96,6 +99,9 @@ class Service:
         self._encoder = encoder
         self._limits = limits
         self._in_flight = Counter[str]()
+        self._full_since: dict[str, float] = {}
+        """When a queue began to be full, on the clock of `time.monotonic`, until it is half empty."""
+        self._reload_failed = False
         self._decoders = Decoders(
             settings.workers, memory_bytes=limits.decode_bytes, observe_death=self.metrics.decoders_lost.inc
         )
@@ -144,9 +150,21 @@ class Service:
 
     async def reload(self) -> bool:
         """Opens the newest generation on disk and returns whether it is a newer one. Raises CollectionError."""
+        self._reload_failed = True
         changed = await asyncio.to_thread(self._shelf.reload)
+        self._reload_failed = False
         self._record_generation()
         return changed
+
+    def degraded(self) -> list[str]:
+        """Returns what is wrong though the server answers, in words; empty if nothing is."""
+        now, full = time.monotonic(), dict(self._full_since)
+        found = [f"{queue} are refused: too many" for queue, since in full.items() if now - since >= FULL_S]
+        if self._reload_failed:
+            found.append("the last reload failed: an older generation answers")
+        if not self._decoders.alive:
+            found.append("no process that reads media is alive")
+        return found
 
     async def answer(self, request: Request[Body], client: ClientState) -> Reply:
         """Returns the reply to a request. Raises ServerError."""
@@ -224,6 +242,12 @@ class Service:
             case PushStream():
                 with self._admitted("queries", self._limits.queue):
                     return await self._push_stream(body, client)
+            case GetStream():
+                with self._admitted("queries", self._limits.queue):
+                    stream = self._stream(client, body.stream)
+                    push = Push(stream=stream, samples=np.empty(0, np.float32), answer=True)
+                    asked = Question(source=push, wanted=stream.wanted)
+                    return await self._answered(asked, client, time.perf_counter())
             case CloseStream():
                 self._stream(client, body.stream)
                 del client.streams[body.stream]
@@ -233,6 +257,7 @@ class Service:
     def _admitted(self, queue: str, maximum: int) -> Iterator[None]:
         """Takes a place in a queue during the `with` block. Raises Overloaded if none is free."""
         if self._in_flight[queue] >= maximum:
+            self._full_since.setdefault(queue, time.monotonic())
             raise Overloaded(f"{maximum} {queue} are being worked on, the maximum; try again later")
         self._in_flight[queue] += 1
         self.metrics.in_flight.labels(queue).inc()
@@ -240,6 +265,8 @@ class Service:
             yield
         finally:
             self._in_flight[queue] -= 1
+            if self._in_flight[queue] < maximum // 2:
+                self._full_since.pop(queue, None)
             self.metrics.in_flight.labels(queue).dec()
 
     async def _query(self, query: QueryRequest, client: ClientState) -> Reply:

@@ -185,11 +185,15 @@ class Session:
 
     async def _replied(self, message: Message, crowded: bool) -> Message:
         """Returns the reply to a message. Raises ServerError."""
-        if self._stopping:
-            raise Stopping("the server is stopping")
-        if crowded:
-            raise TooMany(f"{self._limits.requests_per_client} requests are in flight, the maximum for a client")
-        request = messages.parse(message)
+        try:
+            if self._stopping:
+                raise Stopping("the server is stopping")
+            if crowded:
+                raise TooMany(f"{self._limits.requests_per_client} requests are in flight, the maximum for a client")
+            request = messages.parse(message)
+        except ServerError as exc:
+            self._service.metrics.refused(exc.code)
+            raise
         reply = await self._service.answer(request, self._client)
         return messages.reply(request.id, request.op, reply.generation, reply.result)
 

@@ -18,8 +18,9 @@ import pytest
 
 import scorefind
 from engine.search.answers import table
-from running_server import ask, fill, running
+from running_server import Gate, ask, fill, ping, running
 from server.address import Address
+from server.config import Limits
 from server.errors import AddressError, CollectionRefused
 from server.logs import JsonLines, QueuedLines, TextLines, queued
 
@@ -46,7 +47,10 @@ def test_counts_and_health_are_told_over_http(tmp_path: Path) -> None:
             assert 'scorefind_collection{of="scores"} 2.0' in lines
             assert "scorefind_connections 1.0" in lines
             assert 'scorefind_in_flight{queue="queries"} 0.0' in lines
-            assert await asyncio.to_thread(got, f"{url}/healthz") == (200, '{"ok": true, "generation": 1}')
+            assert await asyncio.to_thread(got, f"{url}/healthz") == (
+                200,
+                '{"ok": true, "degraded": [], "generation": 1}',
+            )
             assert (await asyncio.to_thread(got, f"{url}/"))[0] == 404
 
     asyncio.run(test())
@@ -63,6 +67,54 @@ def test_stats_tell_the_same_to_a_client(tmp_path: Path) -> None:
             assert stats["requests"] == {"ping": {"ok": 1.0}, "query": {"ok": 1.0}, "reload": {"collection": 1.0}}
             assert stats["memory_bytes"] > 10_000_000
             assert stats["open_files"] > 3
+
+    asyncio.run(test())
+
+
+def test_every_error_is_counted_whatever_it_concerns(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(fill(tmp_path / "c", 0)) as here, here.client() as client:
+            async with here.raw() as raw:
+                await raw.send(ping(1) | {"v": 2}, ping(2) | {"what": 1})
+                await raw.replies(2)
+                await raw.send(b"\0\0\0\1\xc1")
+                await raw.replies()
+            assert (await client.stats())["requests"]["none"] == {"unsupported_version": 1.0, "bad_request": 1.0}
+            cut = here.server._service.metrics.registry.get_sample_value
+            assert cut("scorefind_connections_cut_total", {"code": "bad_frame"}) == 1.0
+
+    asyncio.run(test())
+
+
+def test_health_tells_what_is_wrong_though_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.service.FULL_S", 0.0)
+
+    async def test() -> None:
+        gate = Gate()
+        async with (
+            running(fill(tmp_path / "c", 0), Limits(queue=2), backend=gate.backend) as here,
+            here.client() as client,
+        ):
+            assert here.server._health()["degraded"] == []
+            manifest = tmp_path / "c" / "manifest.json"
+            good = manifest.read_bytes()
+            manifest.write_text("{}")
+            with pytest.raises(CollectionRefused):
+                await client.reload()
+            gate.shut()
+            asking = [asyncio.create_task(ask(client)) for _ in range(3)]
+            await here.until(in_flight=2)
+            await asyncio.sleep(0.05)
+            assert here.server._health() == {
+                "ok": True,
+                "degraded": ["queries are refused: too many", "the last reload failed: an older generation answers"],
+                "generation": 1,
+            }
+            gate.open()
+            await asyncio.gather(*asking, return_exceptions=True)
+            manifest.write_bytes(good)
+            await client.reload()
+            assert here.server._health()["degraded"] == []
 
     asyncio.run(test())
 
