@@ -53,6 +53,7 @@ def test_each_actor_meets_with_what_is_expected(tmp_path: Path) -> None:
     path = random_collection.made(tmp_path / "collection", FakeEncoder.identity, 2000)
     asked = load.material([], tmp_path, path, FakeEncoder.identity)
     cheap = ("info", "metrics", "stream left", "reload", "no token", "no request", "no frame", "vanishes")
+    cheap += ("bad text", "too much work", "wrong token")
 
     async def act() -> Traffic:
         engine, settings = engine_of(FakeEncoder()), ServerSettings(workers=1)
