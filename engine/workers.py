@@ -49,12 +49,11 @@ class Codec:
     """Runs in the parent. Raises ValueError if the bytes hold no result; then the worker is killed."""
 
 
+START_S = 60.0
+"""Time that a process may need to start."""
+
 PICKLE = Codec(encode=pickle.dumps, decode=pickle.loads)
 """For workers that are trusted: unpickling can run any code in the parent."""
-
-
-def _nothing() -> None:
-    """Does nothing."""
 
 
 def each(
@@ -101,12 +100,13 @@ class Worker:
         work: Callable[[Any], Any],
         expected: tuple[type[Exception], ...] = (),
         *,
-        enter: Callable[[], None] = _nothing,
+        enter: Callable[[], None] | None = None,
         codec: Codec = PICKLE,
     ) -> None:
         """Starts the worker process. `work` and `expected` are those of `each`.
 
-        enter: is called in the process before it starts any thread or takes a task.
+        enter: is called in the process before it starts any thread or takes a task. The time that such a process needs
+            to start is not counted as time of its first task.
         codec: of the results.
         """
         context = multiprocessing.get_context("spawn")
@@ -118,6 +118,7 @@ class Worker:
             self.process.start()
         theirs.close()
         self._decode = codec.decode
+        self._starting = enter is not None
         self.alive = True
 
     def send(self, task: Any) -> None:
@@ -132,6 +133,9 @@ class Worker:
         process, and the result is a Failure too. In both cases `alive` is False from then on.
         """
         try:
+            if self._starting and self.connection.poll(START_S):
+                self.connection.recv_bytes()
+                self._starting = False
             if self.connection.poll(timeout_s):
                 return self._decode(self.connection.recv_bytes())
             self.end()
@@ -166,15 +170,18 @@ def _serve(
     connection: Connection,
     work: Callable[[Any], Any],
     expected: tuple[type[Exception], ...],
-    enter: Callable[[], None],
+    enter: Callable[[], None] | None,
     codec: Codec,
 ) -> None:
     """Receives tasks and sends their results until the pipe closes. Runs in the worker process."""
-    enter()
+    if enter is not None:
+        enter()
     process.prepare(searches=False)
     os.setsid()  # Ctrl-C then reaches only the parent, which kills this process and all processes it has started
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):
+        if enter is not None:
+            connection.send_bytes(b"")  # it has started
         while True:
             task = connection.recv()
             connection.send_bytes(codec.encode(_attempt(work, task, expected)))
