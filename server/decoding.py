@@ -25,7 +25,7 @@ from server.decoded import CODEC
 from server.errors import MediaRefused, Overloaded, Stopping
 from server.fields import MAX_QUOTED
 from server.messages import Media
-from server.scratch import Scratch, give
+from server.scratch import ScratchFolder, give
 from server.turns import Places
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Decoders:
         """
         self._work = functools.partial(_read, memory_bytes)
         self._observe_death = observe_death
-        self._scratch = Scratch()
+        self._scratch = ScratchFolder()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
         self._workers = [self._started(number) for number in range(count)]
         self._places = Places(count)
@@ -138,7 +138,7 @@ class Decoders:
                 raise Stopping("the server is stopping")
             if not self._scratch.is_ours():  # a cleaner of temporary files may have removed it
                 self._scratch.close()
-                self._scratch = Scratch()
+                self._scratch = ScratchFolder()
             worker = self._workers[number]
             if not worker.process.is_alive() or not self._folder(number).is_dir():
                 worker.end()

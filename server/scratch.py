@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "scorefind-decoding-"
 
 
-class Scratch:
+class ScratchFolder:
     """A folder of one server, which no other user may enter. A lock, which ends with the process, says it is in use."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from fake_encoder import fake_loader
 from media import write_page
 from server import landlock, sandbox, scratch
 from server.decoded import CODEC, packed, unpacked
-from server.scratch import Scratch
+from server.scratch import ScratchFolder
 
 CONFINED = landlock.version() > 0
 
@@ -168,13 +168,13 @@ def test_damaged_results_are_refused(tmp_path: Path) -> None:
 
 
 def test_folders_of_killed_servers_are_cleared_and_no_others(temporary: Path) -> None:
-    alive, left = Scratch(), temporary / f"{scratch.PREFIX}left"
+    alive, left = ScratchFolder(), temporary / f"{scratch.PREFIX}left"
     (left / "0").mkdir(parents=True)
     (left / "0" / "music.pdf").write_bytes(b"private")
     (temporary / "kept").mkdir()
     (temporary / f"{scratch.PREFIX}link").symlink_to(temporary / "kept")
     held = os.open(alive.path, os.O_RDONLY)
-    new = Scratch()
+    new = ScratchFolder()
     assert not left.exists()
     assert alive.path.exists()
     assert (temporary / "kept").exists()
@@ -187,7 +187,7 @@ def test_folders_of_killed_servers_are_cleared_and_no_others(temporary: Path) ->
 
 
 def test_a_folder_that_somebody_else_put_there_is_not_ours(temporary: Path) -> None:
-    made = Scratch()
+    made = ScratchFolder()
     assert made.is_ours()
     made.path.rmdir()
     assert not made.is_ours()
