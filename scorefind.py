@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,11 +65,12 @@ def encoder_loader(weights: Path | None, threads: int = 1) -> Callable[[], "Enco
     return functools.partial(Encoder.load, weights, threads=threads)
 
 
-def _log_to_stderr(verbose: int, formatter: logging.Formatter | None = None) -> None:
+def _log_to_stderr(verbose: int, handler: logging.Handler | None = None) -> None:
     """Sends log records to stderr: warnings, with `verbose` 1 also information, with 2 also debugging."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter or OneLine())
+    if handler is None:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(OneLine())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # FAISS logs each build that it tries to load
 
@@ -148,8 +150,12 @@ def _build(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from engine.doctor import report
     from engine.search.confidence import beside
+    from server.sandbox import in_force
 
-    _print_facts(report(encoder_loader(options.weights), beside(options.weights)), options.json)
+    facts = report(encoder_loader(options.weights), beside(options.weights))
+    with tempfile.TemporaryDirectory() as folder:
+        facts["decoders of the server"] = in_force(Path(folder))
+    _print_facts(facts, options.json)
     return 0
 
 
@@ -213,10 +219,14 @@ def _answer_of_server(options: argparse.Namespace) -> dict[str, Any]:
 def _serve(options: argparse.Namespace) -> int:
     import asyncio
 
-    from server.logs import JsonLines
+    from server.logs import queued
 
-    _log_to_stderr(max(options.verbose, 1), JsonLines() if options.log == "json" else None)
-    asyncio.run(_serving(options))
+    try:
+        with queued(sys.stderr, as_json=options.log == "json") as handler:
+            _log_to_stderr(max(options.verbose, 1), handler)
+            asyncio.run(_serving(options))
+    finally:
+        _log_to_stderr(options.verbose)  # the queue is closed
     return 0
 
 
@@ -224,25 +234,32 @@ async def _serving(options: argparse.Namespace) -> None:
     """Runs the server until a signal stops it."""
     from engine.config import SearchSettings, load
     from engine.finder import Engine
+    from server.access import AccessFiles
     from server.address import LOCAL_HOST, Address
     from server.config import ServerSettings
-    from server.server import require_token, serving, tls_context
+    from server.server import serving
 
     flags = {"workers": options.workers, "batch": options.batch}
     settings = load(ServerSettings(), section="server", path=options.config, flags=flags)
     search = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
     given = {name: getattr(options, name) for name in ("host", "port", "unix") if getattr(options, name) is not None}
-    address, token = Address(**given), _token(options.token_file)
-    require_token(address, token)
-    tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
+    files = AccessFiles(
+        address=Address(**given),
+        token_file=options.token_file,
+        read_token_file=options.read_token_file,
+        cert=options.tls_cert,
+        key=options.tls_key,
+        plain=options.plain,
+    )
+    access = files.load()
     encoder = encoder_loader(options.weights, search.threads)()
     engine = Engine.load(options.weights, settings=search, backend=options.backend, encoder=encoder)
-    async with serving(options.collection, engine, settings, token=token, open_reads=address.is_local) as server:
+    async with serving(options.collection, engine, settings, access) as server:
         if options.metrics_port is not None:
             monitor = server.monitor(Address(host=options.metrics_host or LOCAL_HOST, port=options.metrics_port))
             print(f"metrics and health on http://{monitor}", flush=True)
-        with server.signals() as stop:
-            listening = await server.listen(address, tls)
+        with server.signals(files.load) as stop:
+            listening = await server.listen(files.address)
             print(printable(f"serving {options.collection} on {listening}"), flush=True)
             await stop.wait()
     print("stopped", flush=True)
@@ -250,14 +267,9 @@ async def _serving(options: argparse.Namespace) -> None:
 
 def _token(file: Path | None) -> str:
     """Returns the token in the first line of a file; empty without a file. Raises AddressError if the line is empty."""
-    from server.errors import AddressError
+    from server.access import secret
 
-    if file is None:
-        return ""
-    token = file.read_text(encoding="utf-8").partition("\n")[0].strip()
-    if not token:
-        raise AddressError(f"{file}: expected a token in the first line, got nothing")
-    return token
+    return "" if file is None else secret(file)
 
 
 def _trusted(certificates: Path | None) -> "SSLContext | None":

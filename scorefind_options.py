@@ -56,7 +56,7 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
         barred = dict.fromkeys(servers, "--server")  # the server chooses these
     elif options.command == "serve":
         needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
-        barred = {"--host": "--unix", "--port": "--unix"}
+        barred = {"--plain": "--tls-cert", "--host": "--unix", "--port": "--unix"}
     else:
         return
     yield from (f"{one} has no effect without {other}" for one, other in needed.items() if given(one) > given(other))
@@ -208,8 +208,14 @@ def _serve_options(parser: _Parser) -> None:
         "the token that changes of the collection need, and that all requests need if other machines reach the "
         "address; without it the collection cannot be changed",
     )
+    parser.add_argument(
+        "--read-token-file", type=Path, metavar="FILE", help="file whose first line is a token that only opens queries"
+    )
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="use TLS, with this certificate")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="key of the certificate, if in a file of its own")
+    parser.add_argument(
+        "--plain", action="store_true", help="let other machines connect without TLS: tokens and media can be read"
+    )
     parser.add_argument(
         "--backend",
         choices=("auto", "cpu", "gpu"),

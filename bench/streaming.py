@@ -36,7 +36,7 @@ from engine.config import SearchSettings
 from engine.embedding.encoder import Encoder
 from engine.finder import Engine
 from server.address import Address
-from server.answering import Answering, Push, Question
+from server.answering import Answering, Push, Question, Reply
 from server.client import AsyncClient
 from server.config import Limits, ServerSettings
 from server.messages import OpenStream, Wanted
@@ -155,7 +155,7 @@ def hear(
     takes: Sequence[PlayedExcerpt], shelf: Shelf, encoder: Encoder
 ) -> tuple[list[list[BestMatch]], dict[str, float]]:
     """The best matches of each take, push by push, and the milliseconds of a push: of all, and of the last tenth."""
-    answering = Answering(shelf, encoder)
+    answering = Answering(shelf, encoder, Limits().located)
     answers: list[list[BestMatch]] = []
     times: list[tuple[float, float]] = []
     for some in tqdm(_groups(takes), desc="hearing", unit=f"{TOGETHER} takes", disable=None, dynamic_ncols=True):
@@ -173,6 +173,7 @@ def hear(
             replies = answering(asked)
             times.append((at / longest, 1000 * (time.perf_counter() - started) / len(asked)))
             for i, reply in zip(going, replies, strict=True):
+                assert isinstance(reply, Reply)
                 found[i].append(_best_match(reply.result))
         answers += found
     last = [ms for share, ms in times if share >= 0.9]

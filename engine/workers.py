@@ -9,6 +9,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -37,6 +38,23 @@ class Failure:
 
     cause: str
     """Why the task has no result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """How results become bytes, and bytes results."""
+
+    encode: Callable[[Any], bytes]
+    """Runs in the worker; gets a result or a Failure."""
+    decode: Callable[[bytes], Any]
+    """Runs in the parent. Raises ValueError if the bytes hold no result; then the worker is killed."""
+
+
+START_S = 60.0
+"""Time that a process may need to start."""
+
+PICKLE = Codec(encode=pickle.dumps, decode=pickle.loads)
+"""For workers that are trusted: unpickling can run any code in the parent."""
 
 
 def each(
@@ -78,14 +96,30 @@ _END: Any = object()
 class Worker:
     """One worker process, with the parent's end of its pipe."""
 
-    def __init__(self, work: Callable[[Any], Any], expected: tuple[type[Exception], ...] = ()) -> None:
-        """Starts the worker process. `work` and `expected` are those of `each`."""
+    def __init__(
+        self,
+        work: Callable[[Any], Any],
+        expected: tuple[type[Exception], ...] = (),
+        *,
+        enter: Callable[[], None] | None = None,
+        codec: Codec = PICKLE,
+    ) -> None:
+        """Starts the worker process. `work` and `expected` are those of `each`.
+
+        enter: is called in the process before it starts any thread or takes a task. The time that such a process needs
+            to start is not counted as time of its first task.
+        codec: of the results.
+        """
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, work, expected), daemon=True)
+        self.process: SpawnProcess = context.Process(
+            target=_serve, args=(theirs, work, expected, enter, codec), daemon=True
+        )
         with _environment(_ONE_THREAD):
             self.process.start()
         theirs.close()
+        self._decode = codec.decode
+        self._starting = enter is not None
         self.alive = True
 
     def send(self, task: Any) -> None:
@@ -100,10 +134,16 @@ class Worker:
         process, and the result is a Failure too. In both cases `alive` is False from then on.
         """
         try:
+            if self._starting and self.connection.poll(START_S):
+                self.connection.recv_bytes()
+                self._starting = False
             if self.connection.poll(timeout_s):
-                return self.connection.recv()
+                return self._decode(self.connection.recv_bytes())
             self.end()
             return Failure(cause=f"took longer than {timeout_s:g} s")
+        except ValueError as exc:
+            self.end()
+            return Failure(cause=f"its worker process sent no result ({exc})")
         except (EOFError, OSError):
             wait([self.process.sentinel], 1.0)  # otherwise the exit code would be that of our kill
             self.end()
@@ -127,8 +167,16 @@ class Worker:
         self.connection.close()
 
 
-def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[type[Exception], ...]) -> None:
+def _serve(
+    connection: Connection,
+    work: Callable[[Any], Any],
+    expected: tuple[type[Exception], ...],
+    enter: Callable[[], None] | None,
+    codec: Codec,
+) -> None:
     """Receives tasks and sends their results until the pipe closes. Runs in the worker process."""
+    if enter is not None:
+        enter()
     process.prepare(searches=False)
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine())
@@ -136,9 +184,11 @@ def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[t
     os.setsid()  # Ctrl-C then reaches only the parent, which kills this process and all processes it has started
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError):
+        if enter is not None:
+            connection.send_bytes(b"")  # it has started
         while True:
             task = connection.recv()
-            connection.send(_attempt(work, task, expected))
+            connection.send_bytes(codec.encode(_attempt(work, task, expected)))
 
 
 def _end_with_parent() -> None:

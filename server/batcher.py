@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
 
-from server.errors import Stopping
+from server.errors import ServerError, Stopping
+from server.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class Batcher(Generic[Item, Result]):
 
     def __init__(
         self,
-        work: Callable[[list[Item]], list[Result]],
+        work: Callable[[list[Item]], Sequence[Result | ServerError]],
         executor: Executor,
         *,
         max_size: int,
@@ -32,7 +33,7 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         """Starts with no items.
 
-        work: returns one result per item, in order. It runs in `executor`.
+        work: returns one result per item, in order, or the item's error. It runs in `executor`.
         max_size: items in a batch.
         observe: is called with the size of each batch.
         """
@@ -40,16 +41,21 @@ class Batcher(Generic[Item, Result]):
         self._executor = executor
         self._max_size = max_size
         self._observe = observe
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waiting: Turns[tuple[Item, asyncio.Future[Result]]] = Turns()
+        self._crowd = 1
+        """Number of clients that had items lately."""
         self._running: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def __call__(self, item: Item) -> Result:
-        """Returns the result of this item. Raises what `work` raises for the item, or Stopping after `close`."""
+    async def __call__(self, item: Item, client: object = None) -> Result:
+        """Returns the result of this item. Raises what `work` raises for the item, or Stopping after `close`.
+
+        client: whose item it is; clients get equal parts of a batch.
+        """
         if self._closed:
             raise Stopping("the server is stopping")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self._waiting.put(client, (item, future))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return await future
@@ -58,7 +64,7 @@ class Batcher(Generic[Item, Result]):
         """Fails the waiting items with Stopping, and returns when the running batch is done."""
         self._closed = True
         while self._waiting:
-            self._fail(self._waiting.popleft()[1], Stopping("the server is stopping"))
+            self._fail(self._waiting.take()[1][1], Stopping("the server is stopping"))
         if self._running is not None:
             await self._running
 
@@ -72,12 +78,23 @@ class Batcher(Generic[Item, Result]):
             self._running = None
 
     def _next(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        """Takes the items of the next batch; none if nobody waits."""
+        """Takes the items of the next batch, an equal number of each client; none if nobody waits.
+
+        Clients that send one request at a time are seldom here when a batch ends: they have just got their replies. So
+        the parts are as small as the clients of the last batches demand. Otherwise one client with many requests would
+        have every second batch for itself.
+        """
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        taken: Counter[object] = Counter()
+        part = max(1, self._max_size // max(1, self._waiting.clients, self._crowd))
         while self._waiting and len(batch) < self._max_size:
-            item, future = self._waiting.popleft()
+            if taken[self._waiting.next] == part:
+                break  # it is this client's turn again, so all others have had as many
+            client, (item, future) = self._waiting.take()
             if not future.done():
+                taken[client] += 1
                 batch.append((item, future))
+        self._crowd = max(len(taken), self._crowd - 1)
         return batch
 
     async def _do(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
@@ -94,7 +111,9 @@ class Batcher(Generic[Item, Result]):
                 await self._do([one])
             return
         for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():
+            if isinstance(result, ServerError):
+                self._fail(future, result)
+            elif not future.done():
                 future.set_result(result)
 
     @staticmethod

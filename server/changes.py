@@ -10,6 +10,7 @@ from engine.embedding.documents import Encoder, Medium
 from engine.errors import DocumentExistsError
 from engine.values import Document
 from server.errors import DocumentExists, DocumentMissing, ServerError
+from server.fields import quoted
 from server.messages import Add, Remove
 from server.shelf import Shelf
 
@@ -83,7 +84,7 @@ def _document(add: Add) -> Document:
 def _remove(writer: CollectionWriter, remove: Remove) -> dict[str, Any]:
     missing = [id for id in remove.ids if not writer.holds(id)]
     if missing:
-        raise DocumentMissing(f"no document {missing[0]!r}; nothing is removed")
+        raise DocumentMissing(f"no document {quoted(missing[0])}; nothing is removed")
     for id in remove.ids:
         writer.remove(id)
     return {"removed": len(remove.ids)}

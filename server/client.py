@@ -87,7 +87,11 @@ class AsyncClient:
 
     async def info(self, *, list: bool = False) -> dict[str, Any]:
         """Returns the collection's generation, size and network; list: the ids of its documents too."""
-        return await self.request("info", list=list)
+        facts = await self.request("info", list=list)
+        while list and facts["next"] is not None:
+            page = await self.request("info", list=True, after=facts["next"])
+            facts |= {"ids": facts["ids"] | page["ids"], "next": page["next"]}
+        return facts
 
     async def stats(self) -> dict[str, Any]:
         """Returns the server's counters: requests by outcome, batches, connections, memory and open files."""
@@ -244,7 +248,7 @@ class AsyncClient:
         """Returns the open connection, after opening one if there is none."""
         async with self._connecting:
             if self._connection is None or self._connection.lost:
-                self._connection = await ServerConnection.open(self._address, self._tls)
+                self._connection = await ServerConnection.open(self._address, self._tls, self._token)
             return self._connection
 
 
@@ -265,6 +269,10 @@ class AsyncStream:
         return await self._client.request(
             "stream.push", again=False, stream=self._number, samples=messages.array(samples), answer=answer
         )
+
+    async def get(self) -> dict[str, Any]:
+        """Returns the matches of what was sent so far, like `push` without samples."""
+        return await self._client.request("stream.get", again=False, stream=self._number)
 
     async def close(self) -> None:
         """Ends the stream; the server forgets what it heard."""
@@ -342,6 +350,10 @@ class Stream:
     def push(self, samples: NDArray[np.float32] | NDArray[np.int16], *, answer: bool = True) -> dict[str, Any]:
         """Sends further samples and returns the matches so far; see `AsyncStream.push`."""
         return self._client._run(self._stream.push(samples, answer=answer))
+
+    def get(self) -> dict[str, Any]:
+        """Returns the matches of what was sent so far, like `push` without samples."""
+        return self._client._run(self._stream.get())
 
     def close(self) -> None:
         """Ends the stream; the server forgets what it heard."""

@@ -20,9 +20,30 @@ class Limits:
     buffered_bytes: int = 512 * MIB
     """Total size of the messages of all connections that are being received or worked on."""
     connections: int = 256
+    """Connections, those in their TLS handshake included."""
+    spare_s: float = 5.0
+    """A connection that is idle for this long is closed if a newcomer needs its place."""
+    strangers: int = 64
+    """Connections that have not shown their token yet, on a server that needs one."""
+    stranger_s: float = 10.0
+    """Time to show the token, from the moment that the connection is accepted, the TLS handshake included."""
+    stranger_frame_bytes: int = 64 * 1024
+    """Size of one message of a connection that has not shown its token yet."""
+    stranger_bytes: int = 4 * MIB
+    """Total size of the messages of all connections that have not shown their token yet."""
+    wrong_token_s: float = 0.5
+    """Time by which the reply to a wrong token is delayed; wrong tokens of one connection wait for each other."""
     requests_per_client: int = 32
     """Requests in flight on one connection."""
     streams_per_client: int = 4
+    reply_bytes: int = 256 * MIB
+    """Total size of the replies of all connections that are not sent yet."""
+    client_reply_bytes: int = 64 * MIB
+    """Total size of the replies of one connection that are not sent yet, and so the size of one reply."""
+    listed: int = 1000
+    """Documents in one reply to `info`; the client asks for the next ones."""
+    located: int = 100_000
+    """Snippets of a query times its `top`: places and paths of so many are found."""
     queue: int = 64
     """Queries in flight, all connections together. Beyond it the reply is `overloaded`, at once."""
     changes: int = 32

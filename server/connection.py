@@ -8,10 +8,15 @@ from typing import Any
 from server.address import Address
 from server.errors import AddressError, ConnectionLost, ServerError, from_code
 from server.frames import Decoder, Message, encode
+from server.messages import VERSION
 
 MAX_REPLY_BYTES = 1 << 30
 MAX_REPLY_VALUES = 1 << 24
 """Limits on a reply: its bytes, and the msgpack values it is made of. A reply with paths has many values."""
+
+
+GREETING = 0
+"""The id of the first request, which shows the token."""
 
 
 class ServerConnection:
@@ -27,8 +32,8 @@ class ServerConnection:
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def open(cls, address: Address, tls: ssl.SSLContext | None) -> "ServerConnection":
-        """Connects to the server.
+    async def open(cls, address: Address, tls: ssl.SSLContext | None, token: str) -> "ServerConnection":
+        """Connects to the server, and shows it the token, if there is one: before that it takes no large messages.
 
         Raises ConnectionLost if no server answers, and AddressError if its certificate is not trusted.
         """
@@ -41,6 +46,10 @@ class ServerConnection:
             raise AddressError(f"{address}: its certificate is not trusted: {exc.verify_message}") from exc
         except OSError as exc:
             raise ConnectionLost(f"no server at {address}: {exc.strerror or exc}") from exc
+        if token:
+            writer.write(
+                encode({"v": VERSION, "id": GREETING, "op": "ping", "token": token})
+            )  # nobody waits for a reply
         return cls(address, reader, writer)
 
     async def ask(self, message: Message) -> dict[str, Any]:
@@ -90,7 +99,7 @@ class ServerConnection:
 
     def _settle(self, message: Message) -> None:
         """Gives a reply to the request that waits for it."""
-        reply = self._waiting.get(message.get("id", 0))
+        reply = self._waiting.get(message.get("id", GREETING))
         if reply is None or reply.done():
             return  # the request was cancelled
         if "error" in message:

@@ -3,9 +3,9 @@
 import asyncio
 import functools
 import logging
+import math
 import os
 import resource
-import shutil
 import sys
 import tempfile
 import threading
@@ -20,8 +20,13 @@ from engine.embedding.documents import Medium
 from engine.errors import MediaError
 from engine.values import Kind
 from engine.workers import Failure, Worker
+from server import sandbox
+from server.decoded import CODEC
 from server.errors import MediaRefused, Overloaded, Stopping
+from server.fields import MAX_QUOTED
 from server.messages import Media
+from server.scratch import ScratchFolder, give
+from server.turns import Places
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +38,8 @@ class Reading:
     front_end: FrontEnd
     limits: MediaLimits
     timeout_s: float
+    urgent: bool = True
+    """Whether somebody waits for an answer: false for additions."""
     start_s: float | None = None
     end_s: float | None = None
 
@@ -57,33 +64,36 @@ class Decoders:
         """
         self._work = functools.partial(_read, memory_bytes)
         self._observe_death = observe_death
-        self._folder = Path(tempfile.mkdtemp(prefix="scorefind-"))
+        self._scratch = ScratchFolder()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
-        self._workers = [Worker(self._work) for _ in range(count)]
-        self._free: asyncio.Queue[int] = asyncio.Queue()
-        for number in range(count):
-            self._free.put_nowait(number)
+        self._workers = [self._started(number) for number in range(count)]
+        self._places = Places(count)
         self._replacing = threading.Lock()
         self._closed = False
 
-    async def read(self, media: Media, reading: Reading) -> Medium:
-        """Reads media in the next free worker.
+    async def read(self, media: Media, reading: Reading, client: object = None) -> Medium:
+        """Reads media in the next free worker, when it is the client's turn; queries go before additions.
 
         Raises MediaRefused if the media cannot be read, or need too much memory or time; Overloaded if the machine
         has no room for another file or process; Stopping after `close`.
 
         If the caller is cancelled, the worker still finishes its task, at the latest when the time limit is over.
         """
-        number = await self._free.get()
+        number = await self._places.take(client, urgent=reading.urgent)
         if self._closed:
-            self._free.put_nowait(number)
+            self._places.give_back(number, urgent=reading.urgent)
             raise Stopping("the server is stopping")
         running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, number, media, reading)
-        running.add_done_callback(lambda _: self._free.put_nowait(number))
+        running.add_done_callback(lambda _: self._places.give_back(number, urgent=reading.urgent))
         result = await asyncio.shield(running)
         if isinstance(result, Failure):
-            raise MediaRefused(f"{media.files[0].name}: {result.cause}")
+            raise MediaRefused(f"{media.files[0].name[:MAX_QUOTED]}: {result.cause}")
         return result
+
+    @property
+    def alive(self) -> int:
+        """Number of workers that are alive; a dead one is replaced when its turn to read comes."""
+        return sum(worker.process.is_alive() for worker in list(self._workers))
 
     async def close(self) -> None:
         """Kills the workers, even those at work, and removes the files they were reading."""
@@ -98,7 +108,7 @@ class Decoders:
         self._threads.shutdown(wait=True)
         for worker in self._workers:
             worker.end()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
 
     def _run(self, number: int, media: Media, reading: Reading) -> Medium | Failure:
         """Gives the media to a worker and waits for its result, in a thread.
@@ -107,10 +117,9 @@ class Decoders:
         the worker.
         """
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)  # a cleaner of temporary files may have removed it
-            with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
+            worker = self._worker(number)
+            with tempfile.TemporaryDirectory(dir=self._folder(number), ignore_cleanup_errors=True) as folder:
                 path = _written(media, Path(folder))
-                worker = self._worker(number)
                 worker.send(_ReadTask(path=path, kind=media.kind, reading=reading))
                 result: Medium | Failure = worker.receive(reading.timeout_s)
         except OSError as exc:
@@ -127,23 +136,42 @@ class Decoders:
         with self._replacing:
             if self._closed:
                 raise Stopping("the server is stopping")
-            if not self._workers[number].process.is_alive():
-                self._workers[number] = Worker(self._work)
+            if not self._scratch.is_ours():  # a cleaner of temporary files may have removed it
+                self._scratch.close()
+                self._scratch = ScratchFolder()
+            worker = self._workers[number]
+            if not worker.process.is_alive() or not self._folder(number).is_dir():
+                worker.end()
+                self._workers[number] = self._started(number)
             return self._workers[number]
+
+    def _folder(self, number: int) -> Path:
+        """Returns the folder that the worker of this number, and no other, can enter."""
+        return self._scratch.path / str(number)
+
+    def _started(self, number: int) -> Worker:
+        """Starts a worker, which is confined to a folder of its own."""
+        folder = self._folder(number)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        give(folder)
+        return Worker(self._work, enter=functools.partial(sandbox.enter, folder), codec=CODEC)
 
 
 def _written(media: Media, folder: Path) -> Path:
     """Writes the media below `folder`, under names of our own; returns the file, or the folder of several pages."""
     paths = [folder / f"{number:05d}{file.suffix}" for number, file in enumerate(media.files)]
+    give(folder)
     for path, file in zip(paths, media.files, strict=True):
         path.write_bytes(file.data)
+        give(path)
     return paths[0] if len(paths) == 1 else folder
 
 
 def _read(memory_bytes: int, task: _ReadTask) -> Medium | Failure:
     """Reads a file; runs in a worker."""
-    _confine(memory_bytes)
+    _limit_memory(memory_bytes)
     reading = task.reading
+    _limit_time(reading.timeout_s)
     try:
         return documents.read(task.path, task.kind, reading.front_end, reading.start_s, reading.end_s, reading.limits)
     except MediaError as exc:
@@ -153,14 +181,20 @@ def _read(memory_bytes: int, task: _ReadTask) -> Medium | Failure:
 
 
 @functools.cache
-def _confine(memory_bytes: int) -> None:
-    """Limits this process to so much more memory than it has now, and keeps it from core files and from our log."""
+def _limit_memory(memory_bytes: int) -> None:
+    """Limits this process to so much more memory than it has now, and keeps it from our log."""
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stderr.fileno())  # where libraries complain about damaged media
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:
         return  # not Linux: only the limits on media hold
     limit = pages * os.sysconf("SC_PAGE_SIZE") + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _limit_time(timeout_s: float) -> None:
+    """Limits the processor time of this process to what one file may take, should nobody kill it in time."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    until, most = math.ceil(used.ru_utime + used.ru_stime + timeout_s) + 1, resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (until if most == resource.RLIM_INFINITY else min(until, most), most))

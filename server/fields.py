@@ -12,6 +12,8 @@ from server.frames import Message
 
 MAX_TEXT = 1000
 """Characters of an id or a title."""
+MAX_QUOTED = 40
+"""Characters of a client's text that an error message quotes."""
 TYPE_NAMES = {
     int: "a number",
     float: "a number",
@@ -50,6 +52,15 @@ class Fields:
         if len(text) > MAX_TEXT or "\0" in text:
             raise self._error(name, f"a text of at most {MAX_TEXT} characters", text)
         return text
+
+    def secret(self, name: str) -> str:
+        """Takes a text that no error message may quote; empty if it is missing or nil."""
+        value = self._left.pop(name, None)
+        if value is None:
+            return ""
+        if not isinstance(value, str) or len(value) > MAX_TEXT or "\0" in value:
+            raise RequestError(f"{self._where}{name}: expected a text of at most {MAX_TEXT} characters")
+        return value
 
     def number(self, name: str, *default: float | None, minimum: float) -> float | None:
         """Takes a finite number that is not below the minimum."""
@@ -103,7 +114,7 @@ class Fields:
     def none_left(self) -> None:
         """Raises RequestError if a field has not been taken."""
         if self._left:
-            raise RequestError(f"{self._where}{next(iter(self._left))}: no such field here")
+            raise RequestError(f"{self._where}{next(iter(self._left))[:MAX_QUOTED]}: no such field here")
 
     def _error(self, name: str, expected: str, got: Any) -> RequestError:
         """Makes the error that names the field, what was expected and what was found."""
@@ -111,8 +122,21 @@ class Fields:
 
 
 def shown(value: Any) -> str:
-    """Describes a value for an error message, in at most some 60 characters."""
+    """Describes a value for an error message. Only numbers and the beginning of a short text are quoted.
+
+    The message may be logged, so it never holds what lies in bytes, lists and maps: media and other content.
+    """
+    if value is None:
+        return "nothing"
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
-    shown = repr(value)
-    return "nothing" if value is None else shown if len(shown) <= 60 else f"{shown[:60]}..."
+    if isinstance(value, list | dict):
+        return f"{TYPE_NAMES[type(value)]} of {len(value)}"
+    if isinstance(value, str):
+        return quoted(value)
+    return repr(value) if isinstance(value, bool | int | float) else type(value).__name__
+
+
+def quoted(text: str) -> str:
+    """Quotes at most `MAX_QUOTED` characters of a client's text."""
+    return repr(text) if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]!r}..."

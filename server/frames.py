@@ -32,11 +32,11 @@ class Decoder:
     def __init__(self, limit: int, *, max_values: int = MAX_VALUES) -> None:
         """Sets the limits on a message.
 
-        limit: its size in bytes.
+        limit: its size in bytes; it may be changed between messages.
         max_values: numbers, texts, lists and other msgpack values in it. Bulk data is one value, a string of bytes.
             Without this limit a message of empty lists would take sixty times its size in memory.
         """
-        self._limit = limit
+        self.limit = limit
         self._max_values = max_values
         self._buffer = bytearray()
         self._length: int | None = None
@@ -58,8 +58,8 @@ class Decoder:
                 if len(self._buffer) < HEADER.size:
                     return
                 (length,) = HEADER.unpack_from(self._buffer)
-                if length > self._limit:
-                    raise FrameTooLarge(f"expected a frame of at most {self._limit} bytes, got one of {length}")
+                if length > self.limit:
+                    raise FrameTooLarge(f"expected a frame of at most {self.limit} bytes, got one of {length}")
                 self._length = length
             end = HEADER.size + self._length
             if len(self._buffer) < end:
@@ -77,7 +77,8 @@ def _decoded(payload: bytes, max_values: int) -> Message:
         small = len(payload) <= max_values
         message = msgpack.unpackb(payload) if small else _Reader(payload, max_values).whole()
     except (ValueError, TypeError, RecursionError, IndexError, msgpack.UnpackException) as exc:
-        raise FrameError(f"expected a msgpack map, got bytes that are none: {exc!r}") from exc
+        # Only the type: the text of a UnicodeDecodeError holds the whole frame, and so would a logged cause.
+        raise FrameError(f"expected a msgpack map, got bytes that are none ({type(exc).__name__})") from None
     if not isinstance(message, dict) or not all(isinstance(key, str) for key in message):
         raise FrameError(f"expected a msgpack map with text for keys, got {type(message).__name__}")
     return message
@@ -93,16 +94,16 @@ class _Reader:
         self._left = max_values
 
     def whole(self) -> Any:
-        """Decodes the payload, which must be one value. Raises ValueError or what msgpack raises."""
+        """Decodes the payload, which must be one value. Raises FrameError or what msgpack raises."""
         value = self._value(depth=0)
         if self._unpacker.tell() != len(self._payload):
-            raise ValueError(f"{len(self._payload) - self._unpacker.tell()} bytes follow the value")
+            raise FrameError(f"expected a msgpack map, got one and {len(self._payload) - self._unpacker.tell()} bytes")
         return value
 
     def _value(self, depth: int) -> Any:
         self._left -= 1
         if self._left < 0 or depth > MAX_DEPTH:
-            raise ValueError(f"too many values, or nested more than {MAX_DEPTH} deep")
+            raise FrameError(f"expected a msgpack map, got too many values, or nested more than {MAX_DEPTH} deep")
         first = self._payload[self._unpacker.tell()]
         if 0x90 <= first <= 0x9F or first in (0xDC, 0xDD):
             return [self._value(depth + 1) for _ in range(self._unpacker.read_array_header())]

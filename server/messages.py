@@ -14,10 +14,14 @@ from engine.embedding import folders
 from engine.score import pages
 from engine.values import DIMENSION, OTHER, Embeddings, Kind, Method
 from server.errors import RequestError, ServerError, VersionError
-from server.fields import Fields, shown
+from server.fields import MAX_TEXT, Fields, quoted, shown
 from server.frames import Message
 
 VERSION = 1
+MAX_SAMPLE = 1000.0
+"""Largest magnitude of a sample. It should be 1, but a recording that is too loud is still music; 1e38 overflows."""
+MAX_MESSAGE = 500
+"""Characters of an error's message."""
 MAX_TOP = 1000
 MAX_IDS = 10_000
 MAX_SNIPPETS = 10_000
@@ -81,6 +85,8 @@ class Info:
 
     list: bool
     """Whether to list the ids of the documents."""
+    after: str
+    """The id after which the list starts; empty: at the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,13 +152,20 @@ class PushStream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GetStream:
+    """Asks which documents match what a stream has sent so far."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloseStream:
     """Ends a stream."""
 
     stream: int
 
 
-Body = Ping | Info | Stats | QueryRequest | Add | Remove | Reload | OpenStream | PushStream | CloseStream
+Body = Ping | Info | Stats | QueryRequest | Add | Remove | Reload | OpenStream | PushStream | GetStream | CloseStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +186,11 @@ def reply(id: Id | None, op: str, generation: int, result: dict[str, Any]) -> Me
 
 
 def error_reply(id: Id | None, generation: int, error: ServerError) -> Message:
-    """Builds the message that carries an error: of a request or, without an id, of the whole connection."""
-    description = {"code": error.code, "message": str(error)}
+    """Builds the message that carries an error: of a request or, without an id, of the whole connection.
+
+    The error's message is cut to `MAX_MESSAGE` characters, whatever it quotes.
+    """
+    description = {"code": error.code, "message": str(error)[:MAX_MESSAGE]}
     return {"v": VERSION, "id": id, "generation": generation, "error": description}
 
 
@@ -185,9 +201,11 @@ def array(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def request_id(message: Message) -> Id | None:
-    """Returns the id of a request, or None if it has no valid one."""
+    """Returns the id of a request; None if it has none that is a number or a text of at most `MAX_TEXT` characters."""
     id = message.get("id")
-    return id if isinstance(id, int | str) and not isinstance(id, bool) else None
+    if isinstance(id, str):
+        return id if len(id) <= MAX_TEXT else None
+    return id if isinstance(id, int) and not isinstance(id, bool) else None
 
 
 def parse(message: Message) -> Request[Body]:
@@ -199,10 +217,10 @@ def parse(message: Message) -> Request[Body]:
     version = fields.take("v", int)
     if version != VERSION:
         raise VersionError(f"expected protocol version {VERSION}, got {version}")
-    id: Any = fields.take("id", (int, str))
+    id: Any = fields.text("id") if isinstance(message.get("id"), str) else fields.take("id", (int, str))
     op = fields.choice("op", _BODIES.keys())
     deadline_s = fields.number("deadline_s", None, minimum=0.0)
-    token = fields.text("token", "")
+    token = fields.secret("token")
     body = _BODIES[op](fields)
     fields.none_left()
     return Request(id=id, op=op, token=token, deadline_s=deadline_s, body=body)
@@ -244,7 +262,8 @@ def _embedded(fields: Fields) -> Embedded:
         raise RequestError(f"embeddings: expected a shape of (n, {DIMENSION}), n > 0, got {embeddings.shape}")
     if len(embeddings) > MAX_SNIPPETS:
         raise RequestError(f"embeddings: expected at most {MAX_SNIPPETS} rows, got {len(embeddings)}")
-    norms = np.linalg.norm(embeddings, axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # hostile numbers are refused, and make no warning
+        norms = np.linalg.norm(embeddings, axis=1)
     if not np.allclose(norms, 1, atol=1e-2):
         raise RequestError("embeddings: expected rows of length 1")
     kind: Any = fields.choice("kind", get_args(Kind))
@@ -274,7 +293,9 @@ def _kind_of(file: File) -> Kind:
     """Returns the kind that the file's suffix tells. Raises RequestError if it tells none."""
     kind = folders.kind_by_suffix(file.suffix)
     if kind is None:
-        raise RequestError(f"kind: expected score or recording, because the name {file.name!r} does not tell the kind")
+        raise RequestError(
+            f"kind: expected score or recording, because the name {quoted(file.name)} does not tell the kind"
+        )
     return kind
 
 
@@ -296,7 +317,7 @@ def _add(fields: Fields) -> Add:
 def _remove(fields: Fields) -> Remove:
     """Parses the body of `remove`."""
     ids = fields.take("documents", list)
-    if not 0 < len(ids) <= MAX_IDS or not all(isinstance(id, str) for id in ids):
+    if not 0 < len(ids) <= MAX_IDS or not all(isinstance(id, str) and len(id) <= MAX_TEXT for id in ids):
         raise RequestError(f"documents: expected 1 to {MAX_IDS} ids, each a text, got {shown(ids)}")
     return Remove(ids=tuple(dict.fromkeys(ids)))
 
@@ -306,8 +327,8 @@ def _push(fields: Fields) -> PushStream:
     stream = fields.take("stream", int)
     samples = fields.array("samples", ("<f4", "<i2"), 1)
     scaled = samples / np.float32(32768) if samples.dtype == np.int16 else samples
-    if not np.isfinite(scaled).all():
-        raise RequestError("samples: expected finite numbers")
+    if not (np.abs(scaled) <= MAX_SAMPLE).all():
+        raise RequestError(f"samples: expected numbers in -1..1, or at least not beyond {MAX_SAMPLE:g}")
     return PushStream(
         stream=stream, samples=scaled.astype(np.float32, copy=False), answer=fields.take("answer", bool, True)
     )
@@ -315,7 +336,7 @@ def _push(fields: Fields) -> PushStream:
 
 _BODIES: dict[str, Callable[[Fields], Body]] = {
     "ping": lambda fields: Ping(),
-    "info": lambda fields: Info(list=fields.take("list", bool, False)),
+    "info": lambda fields: Info(list=fields.take("list", bool, False), after=fields.text("after", "")),
     "stats": lambda fields: Stats(),
     "query": _query,
     "add": _add,
@@ -325,5 +346,6 @@ _BODIES: dict[str, Callable[[Fields], Body]] = {
         rate=fields.whole("rate", maximum=RATES[-1]), wanted=_wanted(fields, "recording")
     ),
     "stream.push": _push,
+    "stream.get": lambda fields: GetStream(stream=fields.take("stream", int)),
     "stream.close": lambda fields: CloseStream(stream=fields.take("stream", int)),
 }

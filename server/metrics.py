@@ -36,6 +36,8 @@ class Metrics:
         self.connections = Gauge("scorefind_connections", "Open connections", **registry)
         self.in_flight = Gauge("scorefind_in_flight", "Requests in the queue or at work", ["queue"], **registry)
         self.decoders_lost = Counter("scorefind_decoders_lost", "Decoders that died or had to be killed", **registry)
+        self.wrong_tokens = Counter("scorefind_wrong_tokens", "Requests with a wrong token", **registry)
+        self.cuts = Counter("scorefind_connections_cut", "Connections ended with an error", ["code"], **registry)
         self.held = Gauge("scorefind_collection", "What the generation in force holds", ["of"], **registry)
         ProcessCollector(registry=self.registry)
 
@@ -51,6 +53,14 @@ class Metrics:
         self.requests.labels(op, outcome).inc()
         self.seconds.labels(op).observe(took_s)
 
+    def refused(self, code: str) -> None:
+        """Counts a request that is refused with an error of this code before it is known what it asks for."""
+        self.requests.labels("none", code).inc()
+
+    def cut_off(self, code: str) -> None:
+        """Counts a connection that the server ends with an error of this code."""
+        self.cuts.labels(code).inc()
+
     def told(self) -> dict[str, Any]:
         """Returns the metrics as plain values, for the reply to `stats`."""
         requests: dict[str, dict[str, float]] = {}
@@ -65,6 +75,7 @@ class Metrics:
             "in_flight": {queue: self._value("scorefind_in_flight", queue=queue) for queue in ("queries", "changes")},
             "batches": self._value("scorefind_batch_queries_count"),
             "batched": self._value("scorefind_batch_queries_sum"),
+            "wrong_tokens": self._value("scorefind_wrong_tokens_total"),
             "decoders_lost": self._value("scorefind_decoders_lost_total"),
             "memory_bytes": memory_bytes(),
             "open_files": _open_files(),

@@ -2,24 +2,26 @@
 
 import asyncio
 import logging
-import os
 import signal
 import socket
-import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from engine.finder import Engine
 from server import messages
+from server.accepting import Acceptor, opened, streams
+from server.access import Access
 from server.address import Address
+from server.budget import Budget
 from server.config import Limits, ServerSettings
-from server.errors import AddressError, ServerError, Stopping, TooMany, translated
+from server.door import Door, Guest
+from server.errors import AddressError, ServerError, Stopping, translated
 from server.metrics import Monitor
 from server.service import Service
-from server.session import CHUNK, Budget, Session, dismiss
+from server.session import Memory, Session, dismiss
 from server.shelf import Shelf
 
 logger = logging.getLogger(__name__)
@@ -31,30 +33,31 @@ class Server:
     def __init__(self, service: Service, limits: Limits) -> None:
         self._service = service
         self._limits = limits
-        self._budget = Budget(limits.buffered_bytes)
-        self._sessions: dict[Session, asyncio.Task[Any]] = {}
-        self._listening: asyncio.Server | None = None
+        self._memory = Memory(
+            requests=Budget(limits.buffered_bytes),
+            strangers=Budget(limits.stranger_bytes),
+            replies=Budget(limits.reply_bytes),
+        )
+        self._door = Door(limits)
+        self._sessions: dict[Session, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        """One for each connection, from the moment that it is accepted."""
+        self._acceptors: list[Acceptor] = []
         self._unix: Path | None = None
         self._monitor: Monitor | None = None
         self._stopping = False
 
-    async def listen(self, address: Address, tls: ssl.SSLContext | None = None) -> Address:
+    async def listen(self, address: Address) -> Address:
         """Starts to listen and returns the address, with the port chosen by the system. Raises AddressError."""
-        options: dict[str, Any] = {"limit": CHUNK, "backlog": self._limits.connections}
-        if tls is not None:
-            options |= {"ssl": tls, "ssl_handshake_timeout": self._limits.frame_s}
         try:
-            if address.unix is not None:
-                _require_free(address.unix)
-                self._listening = await asyncio.start_unix_server(self._serve, address.unix, **options)
-                self._unix = address.unix
-                address.unix.chmod(0o600)
-                return address
-            self._listening = await asyncio.start_server(self._serve, address.host, address.port, **options)
+            sockets = await opened(address, self._limits.connections)
         except OSError as exc:
             raise AddressError(f"cannot listen on {address}: {exc.strerror or exc}") from exc
-        port: int = self._listening.sockets[0].getsockname()[1]
-        return Address(host=address.host, port=port)
+        self._acceptors = [Acceptor(socket, self._accepted, self._make_room) for socket in sockets]
+        if address.unix is not None:
+            self._unix = address.unix
+            return address
+        return Address(host=address.host, port=sockets[0].getsockname()[1])
 
     def monitor(self, address: Address) -> Address:
         """Starts to answer /metrics and /healthz over HTTP and returns the address. Raises AddressError."""
@@ -65,12 +68,17 @@ class Server:
         return Address(host=address.host, port=self._monitor.port)
 
     @contextmanager
-    def signals(self) -> Iterator[asyncio.Event]:
-        """Gives the event that SIGTERM and SIGINT set during the `with` block; SIGHUP reloads the collection."""
+    def signals(self, reread: Callable[[], Access] | None = None) -> Iterator[asyncio.Event]:
+        """Gives the event that SIGTERM and SIGINT set during the `with` block.
+
+        SIGHUP reloads the collection, and the access: reread: reads the tokens and the certificate again.
+        """
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         reloads: set[asyncio.Task[None]] = set()
 
         def reload() -> None:
+            if reread is not None:
+                self._reread(reread)
             task = asyncio.create_task(self._reload())
             reloads.add(task)
             task.add_done_callback(reloads.discard)
@@ -88,11 +96,13 @@ class Server:
         """Stops the server: refuses connections, finishes requests in flight, closes connections, ends workers."""
         logger.info("stopping: %d connections", len(self._sessions))
         self._stopping = True
-        if self._listening is not None:
-            self._listening.close()
+        while self._acceptors:
+            self._acceptors.pop().close()
         if self._unix is not None:
             self._unix.unlink(missing_ok=True)
-        tasks = list(self._sessions.values())
+        for arriving in self._tasks - set(self._sessions.values()):
+            arriving.cancel()
+        tasks = list(self._tasks)
         draining = [asyncio.ensure_future(session.drain()) for session in self._sessions]
         if tasks:
             await asyncio.wait([*draining, *tasks], timeout=self._limits.drain_s)
@@ -113,32 +123,60 @@ class Server:
     ) -> None:
         await self.stop()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accepted(self, connection: socket.socket, name: str) -> None:
+        """Starts to serve a connection that has been accepted."""
+        task = asyncio.create_task(self._serve(connection, name))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _make_room(self) -> None:
+        """Ends a connection that can be spared, because the process has run out of files."""
+        self._door.make_room(asyncio.get_running_loop().time())
+
+    async def _serve(self, connection: socket.socket, name: str) -> None:
         """Serves one connection from its first byte to its last, or turns it away."""
-        name = _name(writer)
-        if self._stopping:
-            return await self._turn_away(reader, writer, Stopping("the server is stopping"))
-        if len(self._sessions) >= self._limits.connections:
-            return await self._turn_away(
-                reader, writer, TooMany("no more connections are accepted for now; try again later")
-            )
-        session = Session(reader, writer, self._service, self._limits, self._budget, name)
-        task = asyncio.current_task()
+        access, task = self._service.access, asyncio.current_task()
         assert task is not None
+        guest = Guest(
+            host=name.rpartition(":")[0] or name,
+            name=name,
+            since=asyncio.get_running_loop().time(),
+            evict=lambda error: _cancel(task),
+            stranger=not access.open_reads,
+        )
+        refusal: ServerError | None = Stopping("the server is stopping") if self._stopping else None
+        try:
+            self._door.enter(guest)
+        except ServerError as exc:
+            refusal = exc
+        crowded = len(self._tasks) > 2 * self._limits.connections
+        if refusal is not None and (crowded or access.tls is not None):  # no word is worth a handshake
+            connection.close()
+            return
+        try:
+            reader, writer = await streams(connection, access.tls, min(self._limits.frame_s, self._limits.stranger_s))
+            if refusal is None:
+                await self._run(Session(reader, writer, self._service, self._limits, self._memory, guest), task)
+            else:
+                self._service.metrics.cut_off(refusal.code)
+                await dismiss(reader, writer, messages.error_reply(None, self._service.generation, refusal))
+                writer.transport.abort()
+        except OSError as exc:
+            logger.debug("%s is gone before its first message: %s", name, exc)
+        except asyncio.CancelledError:
+            logger.info("%s is cut off", name)
+        finally:
+            self._door.leave(guest)
+
+    async def _run(self, session: Session, task: "asyncio.Task[None]") -> None:
+        """Runs a session that counts as long as it runs."""
         self._sessions[session] = task
         self._service.metrics.connections.set(len(self._sessions))
         try:
             await session.run()
-        except asyncio.CancelledError:
-            logger.info("%s is cut off: the server has stopped", name)
         finally:
             del self._sessions[session]
             self._service.metrics.connections.set(len(self._sessions))
-        return None
-
-    async def _turn_away(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, error: ServerError) -> None:
-        await dismiss(reader, writer, messages.error_reply(None, self._service.generation, error))
-        writer.transport.abort()
 
     async def _reload(self) -> None:
         """Reloads the collection; a failure is logged, and the server continues."""
@@ -148,57 +186,38 @@ class Server:
         except ServerError as exc:
             logger.error("the collection cannot be reloaded; generation %d stays: %s", self._service.generation, exc)
 
+    def _reread(self, reread: Callable[[], Access]) -> None:
+        """Reads the tokens and the certificate again; a failure is logged, and the old ones stay."""
+        try:
+            self._service.access = reread()
+            logger.info("the tokens and the certificate are read again")
+        except (ServerError, OSError) as exc:
+            logger.error("the tokens and the certificate cannot be read again, the old ones stay: %s", exc)
+
     def _health(self) -> dict[str, Any]:
-        return {"ok": not self._stopping, "generation": self._service.generation}
+        return {
+            "ok": not self._stopping,
+            "degraded": self._service.degraded(),
+            "generation": self._service.generation,
+        }
 
 
 @asynccontextmanager
 async def serving(
-    path: Path, engine: Engine, settings: ServerSettings, *, token: str = "", open_reads: bool = True
+    path: Path, engine: Engine, settings: ServerSettings, access: Access | None = None
 ) -> AsyncIterator[Server]:
     """Gives a server of the collection at `path`, ready to listen; leaving the `async with` block stops it.
 
-    token: secret that changes of the collection need; without a token the server refuses changes.
-    open_reads: whether all other requests are answered without the token.
+    access: who may ask and change; None: everybody may ask, and nobody may change.
     Raises CollectionError.
     """
     shelf, threads = Shelf(path, engine), engine.settings.threads
-    service = Service(path, shelf, engine.encoder, settings, threads=threads, token=token, open_reads=open_reads)
+    service = Service(path, shelf, engine.encoder, settings, access or Access(), threads=threads)
     async with Server(service, settings.limits) as server:
         await service.warm()
         yield server
 
 
-def require_token(address: Address, token: str) -> None:
-    """Raises AddressError if other machines can reach the address and there is no token to keep them out."""
-    if not address.is_local and not token:
-        raise AddressError(
-            f"{address} can be reached from other machines: give a token (--token-file), or a local address"
-        )
-
-
-def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
-    """Makes the TLS settings of a server from its certificate and key (PEM). Raises AddressError."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ValueError) as exc:
-        raise AddressError(f"{cert}, {key}: not a certificate and its key: {exc}") from exc
-    return context
-
-
-def _require_free(path: Path) -> None:
-    """Raises AddressError if the path exists, unless it is the socket of a server that is gone."""
-    if not path.exists():
-        return
-    if not path.is_socket():
-        raise AddressError(f"{path}: exists already and is not a socket")
-    with socket.socket(socket.AF_UNIX) as probe, suppress(ConnectionRefusedError):
-        probe.connect(os.fspath(path))
-        raise AddressError(f"{path}: another server listens there")
-
-
-def _name(writer: asyncio.StreamWriter) -> str:
-    """Names the client of a connection, for the log."""
-    peer = writer.get_extra_info("peername")
-    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+def _cancel(task: "asyncio.Task[None]") -> None:
+    """Cancels a task, and returns nothing."""
+    task.cancel()

@@ -1,7 +1,6 @@
 """Answers each request: checks the token, the queue and the deadline, then does the work. Knows no sockets."""
 
 import asyncio
-import hmac
 import logging
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ from engine.embedding.documents import Encoder
 from engine.search.answers import contents
 from engine.values import OTHER, Embeddings, Kind
 from server import changes
+from server.access import Access
 from server.answering import Answering, Push, Question, Reply
 from server.batcher import Batcher
 from server.changes import Addition, Change, Outcome
@@ -39,6 +39,7 @@ from server.messages import (
     Body,
     CloseStream,
     Embedded,
+    GetStream,
     Info,
     OpenStream,
     Ping,
@@ -57,11 +58,13 @@ from server.streams import LiveRecording
 logger = logging.getLogger(__name__)
 
 WRITES = (Add, Remove, Reload)
+FULL_S = 10.0
+"""A queue that is full for so long counts as degraded."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class ClientState:
-    """What the service knows about the client of a connection."""
+    """What the service knows about the client of a connection. The object itself stands for the client in queues."""
 
     name: str
     """The client's address, for the log."""
@@ -69,6 +72,8 @@ class ClientState:
     """The open streams by their numbers."""
     opened: int = 0
     """How many streams have been opened; the next one gets this number plus one."""
+    guessing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the reply to a wrong token is delayed."""
 
 
 class Service:
@@ -80,40 +85,39 @@ class Service:
         shelf: Shelf,
         encoder: Encoder,
         settings: ServerSettings,
+        access: Access,
         *,
         threads: int,
-        token: str = "",
-        open_reads: bool = True,
     ) -> None:
-        """Starts the decoders.
-
-        path: the collection's directory. threads: for building indexes.
-        token: secret that writes need; without a token they are refused.
-        open_reads: whether all other requests are answered without the token.
-        """
+        """Starts the decoders. path: the collection's directory. threads: for building indexes."""
         limits = settings.limits
         self.metrics = Metrics()
+        self.access = access
+        """Who may ask and change; may be replaced at any time."""
         self._path = path
         self._shelf = shelf
         self._encoder = encoder
         self._limits = limits
-        self._token = token
-        self._open_reads = open_reads
         self._in_flight = Counter[str]()
+        self._full_since: dict[str, float] = {}
+        """When a queue began to be full, on the clock of `time.monotonic`, until it is half empty."""
+        self._reload_failed = False
         self._decoders = Decoders(
             settings.workers, memory_bytes=limits.decode_bytes, observe_death=self.metrics.decoders_lost.inc
         )
-        self._additions = asyncio.Semaphore(max(1, settings.workers - 1))  # keeps a decoder free for queries
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="asking")
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="writing")
         self._answers: Batcher[Question, Reply] = Batcher(
-            Answering(shelf, encoder), self._asking, max_size=settings.batch, observe=self.metrics.batches.observe
+            Answering(shelf, encoder, limits.located),
+            self._asking,
+            max_size=settings.batch,
+            observe=self.metrics.batches.observe,
         )
 
         def make(wanted: list[Change]) -> list[Outcome]:
             return changes.make(path, wanted, encoder, shelf, threads)
 
-        self._changes: Batcher[Change, Outcome] = Batcher(make, self._writing, max_size=settings.batch)
+        self._changes: Batcher[Change, dict[str, Any]] = Batcher(make, self._writing, max_size=settings.batch)
         self._record_generation()
 
     @property
@@ -146,16 +150,28 @@ class Service:
 
     async def reload(self) -> bool:
         """Opens the newest generation on disk and returns whether it is a newer one. Raises CollectionError."""
+        self._reload_failed = True
         changed = await asyncio.to_thread(self._shelf.reload)
+        self._reload_failed = False
         self._record_generation()
         return changed
+
+    def degraded(self) -> list[str]:
+        """Returns what is wrong though the server answers, in words; empty if nothing is."""
+        now, full = time.monotonic(), dict(self._full_since)
+        found = [f"{queue} are refused: too many" for queue, since in full.items() if now - since >= FULL_S]
+        if self._reload_failed:
+            found.append("the last reload failed: an older generation answers")
+        if not self._decoders.alive:
+            found.append("no process that reads media is alive")
+        return found
 
     async def answer(self, request: Request[Body], client: ClientState) -> Reply:
         """Returns the reply to a request. Raises ServerError."""
         started, outcome = time.perf_counter(), "cancelled"
         try:
             with translated(f"{request.op} of {client.name}"):
-                self._authorise(request)
+                await self._authorise(request, client)
                 reply = await self._within_deadline(request, client)
             outcome = "ok"
             return reply
@@ -174,15 +190,21 @@ class Service:
                 extra={"op": request.op, "client": client.name, "outcome": outcome, "took_ms": took_s * 1000},
             )
 
-    def _authorise(self, request: Request[Body]) -> None:
-        """Raises AuthorisationError if the request needs the token and does not have it."""
-        writes = isinstance(request.body, WRITES)
-        if writes and not self._token:
+    async def _authorise(self, request: Request[Body], client: ClientState) -> None:
+        """Raises AuthorisationError if the request needs a token and does not have it."""
+        access, given, body = self.access, request.token, request.body
+        if given and not access.knows(given):
+            self.metrics.wrong_tokens.inc()
+            async with client.guessing:
+                await asyncio.sleep(self._limits.wrong_token_s)
+        writes = isinstance(body, WRITES)
+        if writes and not access.write_token:
             raise AuthorisationError(f"{request.op}: this server accepts no changes; it was started without a token")
-        if writes or not (self._open_reads or isinstance(request.body, Ping)):
-            given = request.token
-            if not hmac.compare_digest(given.encode(), self._token.encode()):
-                raise AuthorisationError(f"{request.op}: expected the token, got {'another' if given else 'none'}")
+        if writes and not access.may_write(given):
+            told = "one that only opens reads" if access.knows(given) else "another" if given else "none"
+            raise AuthorisationError(f"{request.op}: expected the token, got {told}")
+        if not (isinstance(body, Ping) or access.may_read(given)):
+            raise AuthorisationError(f"{request.op}: expected the token, got {'another' if given else 'none'}")
 
     async def _within_deadline(self, request: Request[Body], client: ClientState) -> Reply:
         """Carries out a request. Raises DeadlineExceeded if that takes longer than is allowed."""
@@ -202,16 +224,17 @@ class Service:
             case Stats():
                 return self._reply(self.metrics.told())
             case Info():
-                return await asyncio.to_thread(self._info, body)
+                with self._admitted("queries", self._limits.queue):
+                    return await asyncio.to_thread(self._info, body)
             case QueryRequest():
                 with self._admitted("queries", self._limits.queue):
-                    return await self._query(body)
+                    return await self._query(body, client)
             case Add():
                 with self._admitted("changes", self._limits.changes):
-                    return await self._add(body)
+                    return await self._add(body, client)
             case Remove():
                 with self._admitted("changes", self._limits.changes):
-                    return await self._change(body)
+                    return await self._change(body, client)
             case Reload():
                 return self._reply({"changed": await self.reload()})
             case OpenStream():
@@ -219,6 +242,12 @@ class Service:
             case PushStream():
                 with self._admitted("queries", self._limits.queue):
                     return await self._push_stream(body, client)
+            case GetStream():
+                with self._admitted("queries", self._limits.queue):
+                    stream = self._stream(client, body.stream)
+                    push = Push(stream=stream, samples=np.empty(0, np.float32), answer=True)
+                    asked = Question(source=push, wanted=stream.wanted)
+                    return await self._answered(asked, client, time.perf_counter())
             case CloseStream():
                 self._stream(client, body.stream)
                 del client.streams[body.stream]
@@ -228,6 +257,7 @@ class Service:
     def _admitted(self, queue: str, maximum: int) -> Iterator[None]:
         """Takes a place in a queue during the `with` block. Raises Overloaded if none is free."""
         if self._in_flight[queue] >= maximum:
+            self._full_since.setdefault(queue, time.monotonic())
             raise Overloaded(f"{maximum} {queue} are being worked on, the maximum; try again later")
         self._in_flight[queue] += 1
         self.metrics.in_flight.labels(queue).inc()
@@ -235,9 +265,11 @@ class Service:
             yield
         finally:
             self._in_flight[queue] -= 1
+            if self._in_flight[queue] < maximum // 2:
+                self._full_since.pop(queue, None)
             self.metrics.in_flight.labels(queue).dec()
 
-    async def _query(self, query: QueryRequest) -> Reply:
+    async def _query(self, query: QueryRequest, client: ClientState) -> Reply:
         """Answers a query for media or for embeddings."""
         started = time.perf_counter()
         asked = query.asked
@@ -245,7 +277,7 @@ class Service:
             ours = self._encoder.identity.hash
             if asked.network != ours:
                 raise QueryRefused(f"network: the collection is embedded by {ours}, the query by {asked.network}")
-            return await self._answered(Question(source=asked, wanted=query.wanted), started)
+            return await self._answered(Question(source=asked, wanted=query.wanted), client, started)
         reading = Reading(
             front_end=self._encoder.identity.front_end,
             limits=self._limits.query_media,
@@ -253,39 +285,40 @@ class Service:
             start_s=query.start_s,
             end_s=query.end_s,
         )
-        medium = await self._decoders.read(asked, reading)
+        medium = await self._decoders.read(asked, reading, client)
         decode_ms = (time.perf_counter() - started) * 1000
-        return await self._answered(Question(source=medium, wanted=query.wanted), started, decode=decode_ms)
+        return await self._answered(Question(source=medium, wanted=query.wanted), client, started, decode=decode_ms)
 
-    async def _answered(self, question: Question, started: float, **before_ms: float) -> Reply:
+    async def _answered(self, question: Question, client: ClientState, started: float, **before_ms: float) -> Reply:
         """Answers a question and completes the timings of its reply.
 
         started: when the request began, on the clock of `time.perf_counter`. before_ms: times of earlier stages.
         """
-        reply = await self._answers(question)
+        try:
+            reply = await self._answers(question, client)
+        finally:
+            question.given_up.set()  # matters if this is cancelled while the question is worked on
         total_ms = (time.perf_counter() - started) * 1000
         timings_ms = before_ms | reply.result["timings_ms"] | {"total": total_ms}
         for stage, took_ms in timings_ms.items():
             self.metrics.stages.labels(stage).observe(took_ms / 1000)
         return Reply(generation=reply.generation, result=reply.result | {"timings_ms": timings_ms})
 
-    async def _add(self, add: Add) -> Reply:
+    async def _add(self, add: Add, client: ClientState) -> Reply:
         """Adds a document."""
         reading = Reading(
             front_end=self._encoder.identity.front_end,
             limits=self._limits.add_media,
             timeout_s=self._limits.add_decode_s,
+            urgent=False,
         )
-        async with self._additions:
-            medium = await self._decoders.read(add.media, reading)
-        return await self._change(Addition(wanted=add, medium=medium))
+        medium = await self._decoders.read(add.media, reading, client)
+        return await self._change(Addition(wanted=add, medium=medium), client)
 
-    async def _change(self, change: Change) -> Reply:
+    async def _change(self, change: Change, client: ClientState) -> Reply:
         """Makes a change together with those that wait, and returns its reply when it is on disk."""
-        outcome = await self._changes(change)
+        outcome = await self._changes(change, client)
         self._record_generation()
-        if isinstance(outcome, ServerError):
-            raise outcome
         return self._reply(outcome)
 
     def _open_stream(self, body: OpenStream, client: ClientState) -> Reply:
@@ -306,7 +339,7 @@ class Service:
                 f"samples: expected at most {max_samples} ({max_s:g} s), got {len(body.samples)}; send them in parts"
             )
         push = Push(stream=stream, samples=body.samples, answer=body.answer)
-        return await self._answered(Question(source=push, wanted=stream.wanted), time.perf_counter())
+        return await self._answered(Question(source=push, wanted=stream.wanted), client, time.perf_counter())
 
     @staticmethod
     def _stream(client: ClientState, number: int) -> LiveRecording:
@@ -318,7 +351,9 @@ class Service:
     def _info(self, info: Info) -> Reply:
         """Describes the collection."""
         with self._shelf.taken() as generation:
-            facts = contents(generation.collection, list_documents=info.list)
+            facts = contents(generation.collection, list_documents=False)
+            if info.list:
+                facts["ids"], facts["next"] = generation.listed(info.after, self._limits.listed)
             return Reply(generation=generation.number, result=facts)
 
     def _reply(self, result: dict[str, Any]) -> Reply:

@@ -1,5 +1,7 @@
 """The generation of the collection that answers queries, and its replacement by a newer one while queries run."""
 
+import bisect
+import functools
 import logging
 import threading
 from collections.abc import Iterator
@@ -27,6 +29,22 @@ class Generation:
     def number(self) -> int:
         """The generation's number."""
         return self.collection.generation
+
+    def listed(self, after: str, count: int) -> tuple[dict[str, str], str | None]:
+        """Returns the kind and title of documents by their ids, in the order of the ids, and the id to go on after.
+
+        The first one is the one after the id `after`, and there are at most `count`; None: there are no more.
+        """
+        first = bisect.bisect_right(self._ids, after) if after else 0
+        ids = self._ids[first : first + count]
+        documents = (self.collection.document(id) for id in ids)
+        page = {document.id: f"{document.kind}, {document.title}" for document in documents}
+        return page, ids[-1] if first + count < len(self._ids) else None
+
+    @functools.cached_property
+    def _ids(self) -> list[str]:
+        """The ids of all documents, sorted."""
+        return sorted(entry.id for entry in self.collection.entries)
 
 
 class Shelf:

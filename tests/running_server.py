@@ -26,6 +26,7 @@ from engine.config import Alignment
 from engine.embedding.documents import Encoder
 from engine.values import SCORE_PLACE, Embeddings, Packed, SnippetSequence
 from fake_encoder import FakeEncoder, engine_of
+from server.access import Access
 from server.address import Address
 from server.client import AsyncClient
 from server.config import Limits, ServerSettings
@@ -156,7 +157,7 @@ class Running:
         return Held(
             sessions=len(self.server._sessions),
             in_flight=self.server._service._in_flight.total(),
-            budget=self.server._budget._left,
+            budget=self.server._memory.requests._left,
             tasks=len(asyncio.all_tasks()),
         )
 
@@ -192,14 +193,16 @@ async def running(
     workers: int = 1,
     batch: int = 16,
     token: str = TOKEN,
+    read_token: str = "",
     open_reads: bool = True,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Running]:
     """A server in this process, by default on a free port, with the token TOKEN and the stand-in for the network."""
     settings = ServerSettings(workers=workers, batch=batch, limits=limits or Limits())
     engine = engine_of(encoder or FakeEncoder(), backend)
-    async with serving(collection, engine, settings, token=token, open_reads=open_reads) as server:
-        yield Running(server=server, address=await server.listen(address or Address(port=0), tls))
+    access = Access(write_token=token, read_token=read_token, open_reads=open_reads, tls=tls)
+    async with serving(collection, engine, settings, access) as server:
+        yield Running(server=server, address=await server.listen(address or Address(port=0)))
 
 
 def decoder_processes(decoders: Decoders) -> tuple[int, ...]:
@@ -251,6 +254,7 @@ def serving_process(collection: Path, *arguments: object) -> Iterator[Process]:
     """
     token, log = collection.parent / "token", collection.parent / f"{collection.name}.log"
     token.write_text(f"{TOKEN}\n")
+    token.chmod(0o600)
     place = [] if "--unix" in arguments else ["--port", 0]
     options: list[object] = [*place, "--token-file", token, "--threads", 1, "--workers", 1, *arguments]
     command = [sys.executable, "-c", _MAIN, "serve", str(collection), *map(str, options)]

@@ -12,9 +12,10 @@ ALLOWED = (
     r"the package for [\w, ]+ is not installed \(extra `peers`\)",
     r"LilyPond is not installed",
     r"the ffmpeg program is not installed",
+    r"this kernel has no Landlock",
     r"[Nn]ode(\.js)? is not (installed|on the PATH)",
 )
-"""Regular expressions: a GPU, the packages of rivals, LilyPond, ffmpeg and Node.js may be absent."""
+"""Regular expressions: a GPU, the packages of rivals, LilyPond, ffmpeg, Node.js and Landlock may be absent."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -66,6 +66,12 @@ class Traffic:
             "no request": _actor(5.0, lambda: self._next_client().request("query", kind="what"), "bad_request"),
             "no time": _actor(5.0, self._hurry, "deadline_exceeded"),
             "no frame": _actor(2.0, self._break_frame, "bad_frame", "frame_too_large", CLOSED),
+            "bad text": _actor(20.0, self._send_bad_text, "bad_frame"),
+            "stalls": _actor(5.0, self._stall, GONE),
+            "wrong token": _actor(10.0, self._guess, "unauthorised"),
+            "playlist": _actor(10.0, self._send_playlist, "media"),
+            "too much work": _actor(10.0, self._ask_for_too_much, "bad_request"),
+            "greedy": _actor(20.0, self._flood),
             "vanishes": _actor(3.0, self._vanish, GONE),
             "slow": _actor(5.0, self._dawdle),
         }
@@ -148,6 +154,41 @@ class Traffic:
             writer.write(broken[int(self._rng.integers(len(broken)))])
             writer.write_eof()
             return await _reply(reader)
+
+    async def _send_bad_text(self) -> str:
+        """Sends a frame of 16 MiB of text that is none."""
+        size = 16 << 20
+        async with self._connection() as (reader, writer):
+            text = b"\x81\xa1a\xdb" + size.to_bytes(4, "big") + b"\xff" * size
+            writer.write(frames.HEADER.pack(len(text)) + text)
+            return await _reply(reader)
+
+    async def _stall(self) -> str:
+        """Sends all of a large frame but its end, and waits."""
+        size = 8 << 20
+        async with self._connection() as (_, writer):
+            writer.write(frames.HEADER.pack(size) + bytes(size - 1))
+            await asyncio.sleep(10.0)
+        return GONE
+
+    async def _guess(self) -> None:
+        async with AsyncClient(self._server.address, token="guess") as client:
+            await client.remove("added0")
+
+    async def _send_playlist(self) -> None:
+        playlist = b"#EXTM3U\n#EXTINF:9,\n/etc/hostname\n#EXT-X-ENDLIST\n"
+        await self._next_client().query([("list.mp3", playlist)])
+
+    async def _ask_for_too_much(self) -> None:
+        asked = next(self._asked[EMBEDDINGS])
+        assert isinstance(asked, Embedded)
+        rows = np.resize(asked.embeddings, (10_000, asked.embeddings.shape[1]))
+        await self._next_client().query_embeddings(rows, asked.kind, asked.network, top=1000)
+
+    async def _flood(self) -> None:
+        """Has 31 queries in flight."""
+        async with self._new_client() as client:
+            await asyncio.gather(*(load.send(client, next(self._asked[EMBEDDINGS])) for _ in range(31)))
 
     async def _vanish(self) -> str:
         """Closes the connection in the middle of a frame, or before the reply."""

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -79,6 +79,9 @@ class Query:
     score, its `systems`."""
     systems: tuple[System, ...] = ()
     """Systems of the query, if the query is a score and `path` is set."""
+    is_wanted: Callable[[], bool] = lambda: True
+    """Whether somebody still waits for the answer; asked before each match is located. Once it is False, the remaining
+    matches get no places, because locating many matches of a long query takes most of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +233,7 @@ class Searcher:
             matches = tuple(_match(ranked, i, self._collection.document(ids[number])) for i, number in enumerate(best))
             if query.locate:
                 with stopwatch("locate"):
-                    matches = tuple(self._located(match, query) for match in matches)
+                    matches = tuple(self._located(match, query) if query.is_wanted() else match for match in matches)
         times_ms = stopwatch.times_ms
         if aligned is not None:
             times_ms = {"align": aligned.took_ms} | times_ms | {"total": times_ms["total"] + aligned.took_ms}

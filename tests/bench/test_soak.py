@@ -12,6 +12,7 @@ from bench.lib.load import Served
 from bench.lib.traffic import Actor, Traffic
 from bench.soak import MEASURES, Look
 from fake_encoder import FakeEncoder, engine_of
+from server.access import Access
 from server.address import Address
 from server.config import ServerSettings
 from server.server import serving
@@ -52,9 +53,11 @@ def test_each_actor_meets_with_what_is_expected(tmp_path: Path) -> None:
     path = random_collection.made(tmp_path / "collection", FakeEncoder.identity, 2000)
     asked = load.material([], tmp_path, path, FakeEncoder.identity)
     cheap = ("info", "metrics", "stream left", "reload", "no token", "no request", "no frame", "vanishes")
+    cheap += ("bad text", "too much work", "wrong token")
 
     async def act() -> Traffic:
-        async with serving(path, engine_of(FakeEncoder()), ServerSettings(workers=1), token="t") as server:
+        engine, settings = engine_of(FakeEncoder()), ServerSettings(workers=1)
+        async with serving(path, engine, settings, Access(write_token="t")) as server:
             monitor = server.monitor(Address(port=0))
             address = await server.listen(Address(port=0))
             traffic = Traffic(Served(address=address, pid=os.getpid(), monitor=f"http://{monitor}"), "t", asked)

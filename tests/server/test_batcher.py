@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from server.batcher import Batcher
-from server.errors import Stopping
+from server.errors import QueryRefused, ServerError, Stopping
 
 
 class Doubling:
@@ -124,3 +125,59 @@ def test_the_size_of_each_batch_is_told() -> None:
 
     asyncio.run(within())
     assert sizes == [2, 2, 1]
+
+
+def test_an_error_among_the_results_is_that_of_its_item() -> None:
+    def work(items: list[int]) -> list[int | ServerError]:
+        return [QueryRefused("13 is not liked") if item == 13 else item for item in items]
+
+    async def within() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            batcher: Batcher[int, int] = Batcher(work, executor, max_size=3)
+            results = await asyncio.gather(batcher(1), batcher(13), batcher(2), return_exceptions=True)
+        assert results[::2] == [1, 2]
+        assert isinstance(results[1], QueryRefused)
+
+    asyncio.run(within())
+
+
+def test_clients_get_equal_parts_of_a_batch() -> None:
+    """Client 0 has many items; clients 1 to 3 have one each, and send the next one as soon as they have the result."""
+    batches: list[Counter[int]] = []
+
+    def work(items: list[int]) -> list[int]:
+        batches.append(Counter(items))
+        return items
+
+    async def within() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            batcher: Batcher[int, int] = Batcher(work, executor, max_size=8)
+
+            async def polite(client: int) -> None:
+                for _ in range(20):
+                    await batcher(client, client)
+                    await asyncio.sleep(0)
+
+            greedy = [asyncio.create_task(batcher(0, 0)) for _ in range(300)]
+            await asyncio.gather(*(polite(client) for client in (1, 2, 3)))
+            for task in greedy:
+                task.cancel()
+            await asyncio.gather(*greedy, return_exceptions=True)
+
+    asyncio.run(within())
+    together = batches[2:40]  # in the first ones not all clients are there yet
+    assert max(batch[0] for batch in together) <= 2
+    for client in (1, 2, 3):
+        assert sum(batch[client] for batch in together) >= len(together) / 3
+
+
+def test_a_client_alone_fills_its_batches() -> None:
+    sizes: list[int] = []
+
+    async def within() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            batcher: Batcher[int, int] = Batcher(list, executor, max_size=4, observe=sizes.append)
+            await asyncio.gather(*(batcher(item, "a") for item in range(8)))
+
+    asyncio.run(within())
+    assert sizes == [4, 4]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import signal
 import zlib
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def read(decoders: Decoders, loop: asyncio.AbstractEventLoop, media: Media, **ch
 
 
 def leftovers(decoders: Decoders) -> list[Path]:
-    return list(decoders._folder.iterdir())
+    return list(decoders._scratch.path.glob("*/*"))
 
 
 def test_a_recording_is_read_or_a_part_of_it(
@@ -69,6 +70,17 @@ def test_a_recording_is_read_or_a_part_of_it(
     assert isinstance(part, Recording)
     assert (whole.duration_s, part.duration_s, part.start_s) == (8.0, 5.0, 1.0)
     assert not leftovers(decoders)
+
+
+def test_workers_are_confined_and_send_bytes_and_arrays(
+    decoders: Decoders, loop: asyncio.AbstractEventLoop, recording: bytes
+) -> None:
+    read(decoders, loop, media("a.flac", recording))
+    (worker,) = decoders._workers
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    with pytest.raises(ValueError, match=r"expected|extra data"):
+        worker._decode(pickle.dumps({"cause": "it is pickled"}))
 
 
 def test_several_images_are_the_pages_of_one_score(

@@ -397,6 +397,25 @@ def test_a_stream_hears_its_samples_once_though_another_question_of_its_batch_fa
     within(go())
 
 
+def test_two_pushes_of_one_batch_tell_what_each_has_heard(collection: Path) -> None:
+    async def go() -> None:
+        gate = Gate()
+        async with running(collection, backend=gate.backend) as here, here.client() as client:
+            stream = await client.stream(22050, among="score")
+            gate.shut()
+            first = asyncio.create_task(ask(client))
+            await here.until(in_flight=1)
+            pushes = [asyncio.create_task(stream.push(noise(seconds))) for seconds in (5, 6)]
+            await here.until(in_flight=3)
+            gate.open()
+            await first
+            assert [(await push)["heard_s"] for push in pushes] == [5.0, 11.0]
+            got = await stream.get()
+            assert (got["heard_s"], len(got["matches"])) == (11.0, 4)
+
+    within(go())
+
+
 # --- addresses --------------------------------------------------------------------------------------------------------
 
 

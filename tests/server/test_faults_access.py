@@ -1,9 +1,9 @@
 """Who may ask, who may write, and what is told to those who may not."""
 
 import asyncio
-import shutil
+import os
+import signal
 import ssl
-import subprocess
 import unicodedata
 from collections.abc import Coroutine
 from pathlib import Path
@@ -15,30 +15,19 @@ import scorefind
 from fake_encoder import fake_loader
 from media import write_recording
 from running_server import TOKEN, ask, asking, codes, fill, ping, running
+from server.access import AccessFiles, tls_context
+from server.address import Address
 from server.client import AsyncClient
 from server.config import Limits
 from server.errors import AddressError, AuthorisationError, ConnectionLost
-from server.server import tls_context
+
+NO_DELAY = Limits(wrong_token_s=0.0)
 
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scores s0 to s3; only read."""
     return fill(tmp_path_factory.mktemp("access") / "c", 0, 1, 2, 3)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("the openssl program, which makes the certificate, is not on the PATH")
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost".split()
-    named = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run([openssl, *made, *named], check=True, capture_output=True)
-    return cert, key
 
 
 def within(work: Coroutine[Any, Any, None]) -> None:
@@ -101,7 +90,7 @@ def test_only_the_very_token_is_the_token(collection: Path, token: str) -> None:
     requests += [{"op": "remove", "documents": ["s9"]}, {"op": "stream.open", "rate": 8000}, asking(1)]
 
     async def go() -> None:
-        async with running(collection, token=token, open_reads=False) as here, here.raw() as raw:
+        async with running(collection, NO_DELAY, token=token, open_reads=False) as here, here.raw() as raw:
             for request in requests:
                 asked = {"v": 1, "id": 1, **request}
                 await raw.send(asked, *[asked | {"token": guess} for guess in wrong])
@@ -136,7 +125,7 @@ def test_a_server_without_a_token_takes_no_writes(collection: Path, tmp_path: Pa
 
 def test_reads_of_a_server_that_others_reach_need_the_token(collection: Path) -> None:
     async def go() -> None:
-        async with running(collection, open_reads=False) as here:
+        async with running(collection, NO_DELAY, open_reads=False) as here:
             async with here.client(token="guess") as client:
                 for read in (ask(client), client.info(), client.stats(), client.stream(22050)):
                     with pytest.raises(AuthorisationError, match="expected the token, got another"):
@@ -183,5 +172,95 @@ def test_connections_that_begin_no_encryption_are_cut_off(collection: Path, cert
             await plain.send(ping(1))
             assert codes(await plain.replies()) == []
             assert codes(await silent.replies()) == []
+
+    within(go())
+
+
+STRONG = ["0123456789abcdef" * 2, "aB3-" * 2 + "xyzXYZ019_-qwertyu", "correct horse battery staple, said the owl"]
+WEAK = ["open sesame", "a" * 100, "0123456789abcdef", "0123" * 20]
+
+
+def token_file(path: Path, token: str, mode: int = 0o600) -> Path:
+    path.write_text(f"{token}\n")
+    path.chmod(mode)
+    return path
+
+
+@pytest.mark.parametrize("token", STRONG)
+def test_outside_this_machine_a_strong_token_in_a_private_file_is_enough(tmp_path: Path, token: str) -> None:
+    files = AccessFiles(address=Address(host="0.0.0.0"), token_file=token_file(tmp_path / "t", token), plain=True)
+    access = files.load()
+    assert (access.write_token, access.open_reads, access.tls) == (token, False, None)
+
+
+@pytest.mark.parametrize("token", WEAK)
+def test_outside_this_machine_a_token_that_can_be_guessed_is_refused(tmp_path: Path, token: str) -> None:
+    file = token_file(tmp_path / "t", token)
+    with pytest.raises(AddressError, match="expected a token of at least 128 random bits") as raised:
+        AccessFiles(address=Address(host="0.0.0.0"), token_file=file, plain=True).load()
+    assert token not in str(raised.value)
+    assert AccessFiles(address=Address(), token_file=file).load().open_reads
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_outside_this_machine_a_token_that_other_users_read_is_refused(tmp_path: Path, mode: int) -> None:
+    file = token_file(tmp_path / "t", STRONG[0], mode)
+    with pytest.raises(AddressError, match="other users can read the token"):
+        AccessFiles(address=Address(host="0.0.0.0"), read_token_file=file, plain=True).load()
+
+
+def test_outside_this_machine_nothing_is_sent_in_the_clear_unless_that_is_said(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    address, file = Address(host="0.0.0.0"), token_file(tmp_path / "t", STRONG[0])
+    with pytest.raises(AddressError, match=r"give a certificate \(--tls-cert\), or say --plain"):
+        AccessFiles(address=address, token_file=file).load()
+    assert AccessFiles(address=address, token_file=file, cert=certificate[0], key=certificate[1]).load().tls is not None
+
+
+def test_a_token_for_reading_opens_reads_and_no_changes(collection: Path, tmp_path: Path) -> None:
+    take = write_recording(tmp_path / "t.flac", 1, seconds=5)
+
+    async def go() -> None:
+        async with running(collection, NO_DELAY, read_token="read", open_reads=False) as here:
+            async with here.client(token="read") as client:
+                assert (await ask(client, 1))["matches"][0]["id"] == "s1"
+                await assert_no_writes(client, take, "expected the token, got one that only opens reads")
+            async with here.client() as client:
+                assert (await client.info())["documents"] == 4
+                assert await client.reload() == {"changed": False}
+
+    within(go())
+
+
+def test_sighup_has_the_tokens_and_the_certificate_read_again(
+    collection: Path, tmp_path: Path, certificate: tuple[Path, Path], other_certificate: tuple[Path, Path]
+) -> None:
+    cert, key, token = tmp_path / "cert.pem", tmp_path / "key.pem", token_file(tmp_path / "t", "first")
+    files = AccessFiles(address=Address(), token_file=token, cert=cert, key=key)
+
+    def use(pair: tuple[Path, Path]) -> ssl.SSLContext:
+        for source, target in zip(pair, (cert, key), strict=True):
+            target.write_bytes(source.read_bytes())
+        return ssl.create_default_context(cafile=str(pair[0]))
+
+    async def go() -> None:
+        trusted = use(certificate)
+        async with running(collection, NO_DELAY, token="first", tls=tls_context(cert, key)) as here:
+            with here.server.signals(files.load):
+                async with here.client(token="first", tls=trusted) as old:
+                    assert await old.reload() == {"changed": False}
+                    trusted = use(other_certificate)
+                    token.write_text("second\n")
+                    os.kill(os.getpid(), signal.SIGHUP)
+                    await asyncio.sleep(0.1)
+                    with pytest.raises(AuthorisationError):
+                        await old.reload()
+                    async with here.client(token="second", tls=trusted) as new:
+                        assert await new.reload() == {"changed": False}
+                        token.write_text("")
+                        os.kill(os.getpid(), signal.SIGHUP)
+                        await asyncio.sleep(0.1)
+                        assert await new.reload() == {"changed": False}
 
     within(go())

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import random
 import shutil
 import signal
 import zlib
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +39,25 @@ def take(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file in which an ffmpeg that never ends leaves its process number."""
-    script, number = tmp_path / "bin" / "ffmpeg", tmp_path / "number"
+def ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The command line of an ffmpeg that never ends, by which its process is found: decoders can write nowhere else."""
+    script, seconds = tmp_path / "bin" / "ffmpeg", f"{600 + random.random()}"
     script.parent.mkdir()
-    script.write_text(f"#!/bin/sh\necho $$ > {number}.new\nmv {number}.new {number}\nexec sleep 600\n")
+    script.write_text(f"#!/bin/sh\nexec sleep {seconds}\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
-    return number
+    return f"sleep\0{seconds}\0"
 
 
-async def started(number: Path) -> int:
-    """The process that wrote its number into a file."""
+async def started(command: str) -> int:
+    """The process that runs a command."""
     async with asyncio.timeout(20):
-        while not number.exists():
+        while True:
+            for line in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    if line.read_text() == command:
+                        return int(line.parent.name)
             await asyncio.sleep(0.01)
-    return int(number.read_text())
 
 
 async def is_gone(process: int) -> bool:
@@ -75,7 +80,7 @@ def within(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 60))
 
 
-def test_a_decoder_that_is_killed_at_work_fails_its_request_alone(collection: Path, take: Path, ffmpeg: Path) -> None:
+def test_a_decoder_that_is_killed_at_work_fails_its_request_alone(collection: Path, take: Path, ffmpeg: str) -> None:
     async def go() -> None:
         async with running(collection) as here, here.client() as client:
             query = asyncio.create_task(client.query(M4A))
@@ -92,14 +97,14 @@ def test_a_decoder_that_is_killed_at_work_fails_its_request_alone(collection: Pa
 
 
 def test_a_file_that_takes_too_long_is_refused_and_nothing_goes_on_reading_it(
-    collection: Path, take: Path, ffmpeg: Path
+    collection: Path, take: Path, ffmpeg: str
 ) -> None:
     async def go() -> None:
-        async with running(collection, Limits(decode_s=3.0)) as here, here.client() as client:
+        async with running(collection, Limits(decode_s=8.0)) as here, here.client() as client:
             query = asyncio.create_task(client.query(M4A))
             child = await started(ffmpeg)
             assert (await ask(client, 2))["matches"][0]["id"] == "s2"
-            with pytest.raises(MediaRefused, match=r"a\.m4a: took longer than 3 s"):
+            with pytest.raises(MediaRefused, match=r"a\.m4a: took longer than 8 s"):
                 await query
             assert await is_gone(child)
             assert (await client.query(take, top=1))["matches"]
@@ -108,7 +113,7 @@ def test_a_file_that_takes_too_long_is_refused_and_nothing_goes_on_reading_it(
     within(go())
 
 
-def test_decoders_end_with_the_server_whatever_they_do(collection: Path, ffmpeg: Path) -> None:
+def test_decoders_end_with_the_server_whatever_they_do(collection: Path, ffmpeg: str) -> None:
     async def go() -> None:
         async with running(collection, Limits(drain_s=0.1)) as here, here.client() as client:
             query = asyncio.create_task(client.query(M4A, deadline_s=2.0))
@@ -122,7 +127,7 @@ def test_decoders_end_with_the_server_whatever_they_do(collection: Path, ffmpeg:
     within(go())
 
 
-def test_decoders_end_with_a_server_that_is_killed(collection: Path, ffmpeg: Path) -> None:
+def test_decoders_end_with_a_server_that_is_killed(collection: Path, ffmpeg: str) -> None:
     async def go(process: Process) -> None:
         async with AsyncClient(process.address) as client:
             query = asyncio.create_task(client.query(M4A, deadline_s=2.0))
@@ -181,6 +186,24 @@ def test_bombs_are_refused_and_memory_stays_flat(
     within(go())
 
 
+def test_no_other_file_is_read_for_a_client(collection: Path, tmp_path: Path) -> None:
+    """ffmpeg goes by content, and so does Pillow: a playlist names other files, an EPS starts another program."""
+    secret = write_recording(tmp_path / "secret.wav", 1, seconds=20)
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\n{secret}\n#EXT-X-ENDLIST\n"
+    concat = f"ffconcat version 1.0\nfile '{secret}'\n"
+    postscript = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 200 200\n%%EndComments\nshowpage\n%%EOF\n"
+    hostile = {"a.mp3": playlist, "b.m4a": playlist, "c.mp3": concat, "d.png": postscript}
+
+    async def go() -> None:
+        async with running(collection) as here, here.client() as client:
+            for name, text in hostile.items():
+                with pytest.raises(MediaRefused) as raised:
+                    await client.query([(name, text.encode())])
+                assert "secret" not in str(raised.value)
+
+    within(go())
+
+
 def test_random_bytes_under_every_name_are_refused_as_media(collection: Path, take: Path) -> None:
     rng = np.random.default_rng(0)
     starts = [
@@ -208,10 +231,10 @@ def test_random_bytes_under_every_name_are_refused_as_media(collection: Path, ta
 def test_decoding_goes_on_when_the_folder_of_temporary_files_was_cleared_away(collection: Path, take: Path) -> None:
     async def go() -> None:
         async with running(collection) as here, here.client() as client:
-            folder = here.server._service._decoders._folder
-            shutil.rmtree(folder)
+            decoders = here.server._service._decoders
+            shutil.rmtree(decoders._scratch.path)
             assert (await client.query(take, top=1))["matches"]
-            assert folder.stat().st_mode & 0o777 == 0o700  # nobody else reads what clients send
+            assert decoders._scratch.path.stat().st_mode & 0o777 == 0o700  # nobody else reads what clients send
 
     within(go())
 

@@ -1,19 +1,29 @@
 """What the server tells of itself."""
 
 import asyncio
+import io
 import json
 import logging
+import os
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from running_server import ask, fill, running
+import scorefind
+from engine.names import OneLine
+from engine.search.answers import table
+from running_server import Gate, ask, fill, ping, running
 from server.address import Address
+from server.config import Limits
 from server.errors import AddressError, CollectionRefused
-from server.logs import JsonLines
+from server.logs import JsonLines, QueuedLines, queued
 
 
 def got(url: str) -> tuple[int, str]:
@@ -38,7 +48,10 @@ def test_counts_and_health_are_told_over_http(tmp_path: Path) -> None:
             assert 'scorefind_collection{of="scores"} 2.0' in lines
             assert "scorefind_connections 1.0" in lines
             assert 'scorefind_in_flight{queue="queries"} 0.0' in lines
-            assert await asyncio.to_thread(got, f"{url}/healthz") == (200, '{"ok": true, "generation": 1}')
+            assert await asyncio.to_thread(got, f"{url}/healthz") == (
+                200,
+                '{"ok": true, "degraded": [], "generation": 1}',
+            )
             assert (await asyncio.to_thread(got, f"{url}/"))[0] == 404
 
     asyncio.run(test())
@@ -52,9 +65,57 @@ def test_stats_tell_the_same_to_a_client(tmp_path: Path) -> None:
             with pytest.raises(CollectionRefused):
                 await client.reload()
             stats = await client.stats()
-            assert stats["requests"] == {"query": {"ok": 1.0}, "reload": {"collection": 1.0}}
+            assert stats["requests"] == {"ping": {"ok": 1.0}, "query": {"ok": 1.0}, "reload": {"collection": 1.0}}
             assert stats["memory_bytes"] > 10_000_000
             assert stats["open_files"] > 3
+
+    asyncio.run(test())
+
+
+def test_every_error_is_counted_whatever_it_concerns(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(fill(tmp_path / "c", 0)) as here, here.client() as client:
+            async with here.raw() as raw:
+                await raw.send(ping(1) | {"v": 2}, ping(2) | {"what": 1})
+                await raw.replies(2)
+                await raw.send(b"\0\0\0\1\xc1")
+                await raw.replies()
+            assert (await client.stats())["requests"]["none"] == {"unsupported_version": 1.0, "bad_request": 1.0}
+            cut = here.server._service.metrics.registry.get_sample_value
+            assert cut("scorefind_connections_cut_total", {"code": "bad_frame"}) == 1.0
+
+    asyncio.run(test())
+
+
+def test_health_tells_what_is_wrong_though_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.service.FULL_S", 0.0)
+
+    async def test() -> None:
+        gate = Gate()
+        async with (
+            running(fill(tmp_path / "c", 0), Limits(queue=2), backend=gate.backend) as here,
+            here.client() as client,
+        ):
+            assert here.server._health()["degraded"] == []
+            manifest = tmp_path / "c" / "manifest.json"
+            good = manifest.read_bytes()
+            manifest.write_text("{}")
+            with pytest.raises(CollectionRefused):
+                await client.reload()
+            gate.shut()
+            asking = [asyncio.create_task(ask(client)) for _ in range(3)]
+            await here.until(in_flight=2)
+            await asyncio.sleep(0.05)
+            assert here.server._health() == {
+                "ok": True,
+                "degraded": ["queries are refused: too many", "the last reload failed: an older generation answers"],
+                "generation": 1,
+            }
+            gate.open()
+            await asyncio.gather(*asking, return_exceptions=True)
+            manifest.write_bytes(good)
+            await client.reload()
+            assert here.server._health()["degraded"] == []
 
     asyncio.run(test())
 
@@ -66,6 +127,64 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
                 server.server.monitor(server.address)
 
     asyncio.run(test())
+
+
+def test_a_log_that_nobody_reads_makes_nobody_wait_and_counts_what_it_drops() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream, os.fdopen(reading) as reader:
+        handler = QueuedLines(stream, OneLine(), waiting=10)
+        began = time.monotonic()
+        for number in range(5000):
+            handler.emit(logging.makeLogRecord({"msg": "x" * 100, "levelname": "INFO", "name": str(number)}))
+        assert time.monotonic() - began < 5
+        written = dropped = 0
+        while written + dropped < 5000:
+            line = reader.readline()
+            written += line.startswith("INFO")
+            dropped += int(line.split()[2]) if "lines of the log were dropped" in line else 0
+        assert dropped > 3000
+        handler.close()
+
+
+def test_warnings_and_uncaught_errors_are_lines_of_the_log() -> None:
+    stream = io.StringIO()
+    with queued(stream, as_json=True) as handler:
+        logging.getLogger().addHandler(handler)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                np.log(np.array([0.0]))
+            thread = threading.Thread(target=lambda: 1 / 0)
+            thread.start()
+            thread.join()
+        finally:
+            logging.getLogger().removeHandler(handler)
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert "divide by zero" in events[0]["message"]
+    assert events[1]["traceback"].endswith("ZeroDivisionError: division by zero")
+
+
+HOSTILE = "a\x1b[2J\x9b2J\u202eb\nERROR forged\x7f"
+
+
+@pytest.mark.parametrize("lines", [JsonLines(), OneLine()])
+def test_no_escape_sequence_and_no_forged_line_gets_into_the_log(lines: logging.Formatter) -> None:
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        record = logging.LogRecord("server", logging.ERROR, "x.py", 1, "%s is gone", (HOSTILE,), sys.exc_info())
+    text = lines.format(record)
+    assert text.replace("\n", "").isprintable()
+    assert "forged" in text.splitlines()[0]
+
+
+def test_no_escape_sequence_gets_into_a_table() -> None:
+    match = {"rank": 1, "id": HOSTILE, "title": HOSTILE, "cost": 1.0, "votes": None, "confidence": None}
+    place = {"start_s": 0.0, "end_s": 1.0, "systems": [], "pages": []}
+    answer = {"matches": [match | place], "in_collection": None}
+    shown = [*table(answer).splitlines(), *scorefind._lines({"ids": {HOSTILE: HOSTILE}})]
+    assert len(shown) == 4
+    assert all(line.isprintable() for line in shown)
 
 
 def test_the_log_is_one_json_object_a_line() -> None:
