@@ -11,6 +11,10 @@ Queries of all lengths are cut from the pieces. Each query is searched in many r
 these have documents of the query's own collection only, half also of the crowd; half contain the right document, half
 do not. The best match of each is an example of the fit.
 
+A second function judges queries that hold more than the piece. Stretches of other pieces, applause, speech and noise
+are laid before and after random parts of the pieces, and the mixtures are aligned with rests, at the price of PRICES
+that tells right from wrong best.
+
 Writes NAME.calibration.safetensors beside the weights NAME.safetensors. A new network needs a new calibration; other
 settings of the alignment need one too.
 """
@@ -18,7 +22,7 @@ settings of the alignment need one too.
 import argparse
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +31,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from engine import alignment, config, process
+from engine import alignment, audio, config, process
 from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
+from engine.embedding.documents import sequences
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
-from engine.search.confidence import Calibration, Costs, Scale, background_costs, beside, features
-from engine.values import OTHER, Document, Embeddings, Kind, Packed
+from engine.search.confidence import Calibration, Costs, Scale, background_costs, balances, beside, features
+from engine.values import DIMENSION, OTHER, Document, Embeddings, Kind, Packed
+from indexer.synthesis.interruptions import interruptions
 
 BACKGROUND = 64
 """Background documents of each kind: 1.3 MB. With 32, the log loss on validation was a tenth higher."""
@@ -43,6 +49,18 @@ QUERIES = 16
 """Queries cut from each document."""
 MIN_QUERY_SNIPPETS = 2
 """Length of the shortest query: 5 s."""
+PRICES = (0.45, 0.5, 0.55, 0.6)
+"""Prices of a rest that are tried. Right documents charge some .43 a row, wrong ones some .65."""
+MIXTURES = 8
+"""Mixtures made of each document."""
+MIN_MIXED_SNIPPETS = 8
+"""Length of the shortest part of a piece in a mixture."""
+PURE_SHARE = 0.5
+"""Share of the sides of a part on which a mixture has nothing."""
+MAX_ADDED_SNIPPETS = 300
+"""Length of the longest stretch laid on one side of a part."""
+INTERRUPTION_S = 150
+"""Length of each made sound that stretches are cut from."""
 DRAWS = 4
 """Collections drawn for each query without the crowd; as many are drawn with the crowd."""
 RIDGE = 1e-3
@@ -73,6 +91,19 @@ class QueryCosts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """A query that may hold more than a part of one piece."""
+
+    embeddings: Embeddings
+    """Rows of the query, float32 (N, 32)."""
+    piece: str
+    truth: int
+    """Index of the right document in the pieces' collection."""
+    others: tuple[int, ...]
+    """Indexes of the right documents of the other pieces in the query."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentPool:
     """The documents of one kind that a query is aligned with, and the settings of the alignment."""
 
@@ -96,6 +127,13 @@ class DocumentPool:
             background=background_costs(part, self.background, self.settings, self.backend),
         )
 
+    def balances(self, mixture: Mixture) -> QueryCosts:
+        """The balances of a mixture in place of costs; infinite for the other pieces, so that none of them is best."""
+        given = self.costs(mixture.embeddings, mixture.piece, mixture.truth)
+        costs = balances(given.costs, self.settings, given.snippets)
+        costs[list(mixture.others)] = np.inf
+        return replace(given, costs=costs, background=balances(given.background, self.settings, given.snippets))
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     process.prepare(embeds=True)
@@ -109,18 +147,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="threads that align")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    network = Encoder.load(options.weights, threads=1).identity
+    encoder = Encoder.load(options.weights, threads=1)
+    network = encoder.identity
     settings = config.load(SearchSettings(), section="search", path=options.config).alignment
     crowd = Collection.open(options.crowd, network)
     collections = [Collection.open(path, network) for path in options.pieces]
     backend = alignment.choose(threads=options.jobs)
     scales = {kind: calibrated(collections, crowd, kind, settings, backend) for kind in OTHER}
+    noises: dict[Kind, list[Embeddings]] = {"score": [], "recording": made_noises(encoder)}
+    price, scales = with_rests(collections, crowd, scales, noises, settings, backend)
     target = beside(options.weights)
     record = {
         "pieces": [len(collection.of_kind("score")) for collection in collections],
         "crowd": len(crowd.of_kind("score")),
     }
-    Calibration(network=network, alignment=settings, scales=scales).save(target, record)
+    Calibration(network=network, alignment=settings, scales=scales, rest_price=price).save(target, record)
     logger.info("%s: %.2f MB", target, target.stat().st_size / 1e6)
 
 
@@ -149,6 +190,104 @@ def calibrated(
         loss, transferred = log_loss(coefficients, *part), log_loss(fit(rest[0], rest[1]), *part)
         logger.info("%s: log loss %.3f; fitted to the other collections alone %.3f", collection.path, loss, transferred)
     return Scale(background=background, coefficients=coefficients)
+
+
+def with_rests(
+    collections: Sequence[Collection],
+    crowd: Collection,
+    scales: dict[Kind, Scale],
+    noises: dict[Kind, list[Embeddings]],
+    settings: Alignment,
+    backend: Backend,
+) -> tuple[float, dict[Kind, Scale]]:
+    """The price of a rest, and the scales with the coefficients that are fitted to alignments at this price.
+
+    The price is the one of PRICES with the lowest log loss, both kinds together.
+
+    noises: embeddings of sounds that are no music, by the kind of the query.
+    """
+    fitted: dict[float, dict[Kind, NDArray[np.float64]]] = {}
+    losses = dict.fromkeys(PRICES, 0.0)
+    for among, scale in scales.items():
+        others = without(crowd.packed(among), scale.background)
+        mixed = [list(mixtures(c, noises[OTHER[among]], among, np.random.default_rng(1))) for c in collections]
+        for price in PRICES:
+            parts = []
+            for collection, made in zip(collections, mixed, strict=True):
+                rests = replace(settings, rest_price=price)
+                own, background = collection.packed(among), scale.background
+                pool = DocumentPool(own=own, crowd=others, background=background, settings=rests, backend=backend)
+                queries = [pool.balances(mixture) for mixture in made]
+                parts.append(examples(queries, len(own), np.random.default_rng(2)))
+            matches, right = (np.concatenate([part[i] for part in parts]) for i in range(2))
+            coefficients = fit(matches, right)
+            fitted.setdefault(price, {})[among] = coefficients
+            losses[price] += log_loss(coefficients, matches, right)
+            sure = coefficients[0] + matches @ coefficients[1:] > 0
+            logger.info(
+                "%s with rests at %.2f: log loss %.3f; of the best matches sure and right %.3f, sure and wrong %.4f",
+                *(among, price, log_loss(coefficients, matches, right)),
+                *(np.mean(sure & right), np.mean(sure & ~right)),
+            )
+    best = min(PRICES, key=losses.__getitem__)
+    return best, {kind: replace(scale, rest_coefficients=fitted[best][kind]) for kind, scale in scales.items()}
+
+
+def mixtures(collection: Collection, noises: Sequence[Embeddings], among: Kind, rng: Generator) -> Iterator[Mixture]:
+    """Yields MIXTURES queries for each document of the other kind than `among` whose piece the collection holds.
+
+    Each is a part of the document, on each side of which may lie a stretch of another document or of a noise.
+    """
+    truths = {piece_of(document): number for number, document in enumerate(collection.of_kind(among))}
+    documents = [document for document in collection.of_kind(OTHER[among]) if piece_of(document) in truths]
+    rows = {document.id: collection.sequence(document.id).embeddings for document in documents}
+
+    def side(piece: str) -> tuple[Embeddings, tuple[int, ...]]:
+        """A stretch that is laid beside a part of a piece, and the right documents of what it holds."""
+        if rng.random() < PURE_SHARE:
+            return np.empty((0, DIMENSION), np.float32), ()
+        longest = int(np.exp(rng.uniform(np.log(MIN_MIXED_SNIPPETS), np.log(MAX_ADDED_SNIPPETS))))
+        if noises and rng.random() < 0.5:
+            return _cut(noises[rng.integers(len(noises))], longest, rng), ()
+        other = documents[rng.integers(len(documents))]
+        if piece_of(other) == piece:
+            return np.empty((0, DIMENSION), np.float32), ()
+        return _cut(rows[other.id], longest, rng), (truths[piece_of(other)],)
+
+    for document in documents:
+        piece, embeddings = piece_of(document), rows[document.id]
+        most = max(MIN_MIXED_SNIPPETS, len(embeddings))
+        for length in np.exp(rng.uniform(np.log(MIN_MIXED_SNIPPETS), np.log(most + 1), MIXTURES)).astype(np.int64):
+            (before, first), (after, last) = side(piece), side(piece)
+            mixed = np.concatenate([before, _cut(embeddings, int(length), rng), after])
+            yield Mixture(embeddings=mixed, piece=piece, truth=truths[piece], others=(*first, *last))
+
+
+def made_noises(encoder: Encoder) -> list[Embeddings]:
+    """The embeddings of sounds that are no music, two of each kind."""
+    rng, front_end = np.random.default_rng(3), encoder.identity.front_end
+    sounds = [sound for _ in range(2) for sound in interruptions(INTERRUPTION_S, rng)]
+    recordings = [audio.recording_of(sound, audio.SAMPLE_RATE, front_end) for sound in sounds]
+    return [sequence.embeddings for sequence in sequences(recordings, encoder)]
+
+
+def without(documents: Packed, background: Packed) -> Packed:
+    """The documents that are not in the background."""
+    known = {background.embeddings[start:end].tobytes() for start, end in _spans(background)}
+    kept = [
+        i for i, (start, end) in enumerate(_spans(documents)) if documents.embeddings[start:end].tobytes() not in known
+    ]
+    return documents.take(np.array(kept, dtype=np.int64))
+
+
+def _spans(documents: Packed) -> list[tuple[int, int]]:
+    return list(zip(documents.offsets[:-1].tolist(), documents.offsets[1:].tolist(), strict=True))
+
+
+def _cut(embeddings: Embeddings, longest: int, rng: Generator) -> Embeddings:
+    """A part of at most `longest` rows from a random place."""
+    first = int(rng.integers(max(1, len(embeddings) - longest + 1)))
+    return np.ascontiguousarray(embeddings[first : first + longest])
 
 
 def piece_of(document: Document) -> str:
@@ -184,8 +323,7 @@ def cuts(embeddings: Embeddings, rng: Generator) -> Iterator[Embeddings]:
     """Yields QUERIES parts from random places; the logarithm of the length is uniform up to the whole document."""
     longest = max(MIN_QUERY_SNIPPETS, len(embeddings))
     for length in np.exp(rng.uniform(np.log(MIN_QUERY_SNIPPETS), np.log(longest + 1), QUERIES)).astype(np.int64):
-        first = int(rng.integers(max(1, len(embeddings) - length + 1)))
-        yield np.ascontiguousarray(embeddings[first : first + length])
+        yield _cut(embeddings, int(length), rng)
 
 
 def examples(queries: Sequence[QueryCosts], own: int, rng: Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
