@@ -15,12 +15,13 @@ matches are right. Each match is judged alone; the probabilities do not sum to o
 little high: second matches get 2 to 7 % on average, and 0.2 to 2 % of them are right.
 
 A query may hold more than the piece: silence, speech, applause, other pieces. Then a second function judges its
-alignment with rests (`Alignment.rest_price`). In place of the cost it has the *balance*: what the alignment costs more
-than leaving out the whole query. A row adds to the balance where the document charges more than the price, which lies
-between what right and what wrong documents charge. So the balance of a wrong document stays near 0 however long the
-query is, and that of the right one falls with each row that fits. Pieces in one query do not disturb each other: each
-has its own balance. Compare Smith & Waterman, Identification of Common Molecular Subsequences (1981), whose local
-alignments have the same form.
+alignment with rests (`Alignment.rest_price`). In place of the cost it has the *gain*: what the alignment saves against
+leaving out the whole query. A row adds to the gain where the document charges less than the price, which lies between
+what right and what wrong documents charge. So the gain of a wrong document stays near 0 however long the query is, and
+that of the right one grows with each row that fits. Pieces in one query do not disturb each other: each has its own
+gain, and the fifth-largest other gain is what a wrong document gets, whichever stretch it matches. Compare Smith &
+Waterman, Identification of Common Molecular Subsequences (1981), whose local alignments have the same form. Gains enter
+as logarithms: with the gains themselves, the log loss on validation was a fifth higher.
 
 Costs alone rank the documents. Two other rankings found fewer pieces among 1,400 documents: costs corrected for the
 length of a document, and costs normalised by a document's mean and spread over other queries. The bias of each snippet
@@ -75,28 +76,28 @@ class Scale:
     coefficients: NDArray[np.float64]
     """Coefficients of the logistic function, (7,): a constant, then one coefficient for each of `features`."""
     rest_coefficients: NDArray[np.float64] | None = None
-    """The same for alignments with rests, whose costs are balances; None if there is no function for them."""
+    """Coefficients of the function for alignments with rests, (6,): a constant, then one for each of `rest_features`;
+    None if there is no such function."""
 
     def probabilities(self, costs: Costs, background_costs: Costs, *, snippets: int, documents: int) -> Probabilities:
         """Returns the probability that each document is the piece, (k,); 0 where there is no alignment.
 
         The arguments are those of `features`.
         """
-        return _probabilities(self.coefficients, costs, background_costs, snippets=snippets, documents=documents)
+        values = features(costs, background_costs, snippets=snippets, documents=documents)
+        return np.where(np.isfinite(costs), _logistic(self.coefficients, values), 0.0)
 
     def rested_probabilities(
-        self, balances: Costs, background_balances: Costs, *, snippets: int, documents: int
+        self, gains: Costs, background_gains: Costs, *, snippets: int, documents: int
     ) -> Probabilities:
         """Returns the probability that each document is a piece in the query, (k,); 0 where there is no alignment.
 
-        The arguments are those of `features`, with balances in place of costs. Raises ValueError without
-        `rest_coefficients`.
+        The arguments are those of `rest_features`. Raises ValueError without `rest_coefficients`.
         """
         if self.rest_coefficients is None:
             raise ValueError("expected coefficients for alignments with rests, got none")
-        return _probabilities(
-            self.rest_coefficients, balances, background_balances, snippets=snippets, documents=documents
-        )
+        values = rest_features(gains, background_gains, snippets=snippets, documents=documents)
+        return np.where(np.isfinite(gains), _logistic(self.rest_coefficients, values), 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +198,8 @@ class Calibration:
         scale, settings = self.scales[among], self.rests
         if settings is None:
             raise ValueError("expected a calibration with a price of rests, got one without")
-        others = balances(background_costs(query, scale.background, settings, backend), settings, len(query))
-        found = balances(costs, settings, len(query))
+        others = gains(background_costs(query, scale.background, settings, backend), settings, len(query))
+        found = gains(costs, settings, len(query))
         return scale.rested_probabilities(found, others, snippets=len(query), documents=documents)
 
 
@@ -226,21 +227,32 @@ def background_costs(query: Embeddings, background: Packed, alignment: Alignment
     return backend.align(query, background, alignment).costs
 
 
-def balances(costs: Costs, settings: Alignment, snippets: int) -> Costs:
-    """Returns what each alignment costs more than leaving out the whole query, (k,); negative where it costs less.
+def gains(costs: Costs, settings: Alignment, snippets: int) -> Costs:
+    """Returns what each alignment saves against leaving out the whole query, (k,); -infinity without an alignment.
 
     costs: (k,), of alignments with rests. snippets: length of the query.
     """
-    return (costs - np.float32(settings.rest_price)) * np.float32(snippets)
+    return (np.float32(settings.rest_price) - costs) * np.float32(snippets)
 
 
-def _probabilities(
-    coefficients: NDArray[np.float64], costs: Costs, background_costs: Costs, *, snippets: int, documents: int
-) -> Probabilities:
-    """Returns the logistic function of the features of each document, (k,); 0 where there is no alignment."""
-    values = features(costs, background_costs, snippets=snippets, documents=documents)
+def rest_features(gains: Costs, background_gains: Costs, *, snippets: int, documents: int) -> NDArray[np.float64]:
+    """Returns the inputs of the probability function for alignments with rests, (k, 5).
+
+    The columns are: the logarithms of 1 + the gain, of 1 + the fifth-largest other gain, background included, and of 1
+    + their difference; the logarithms of the query's length and of the number of documents, as in `features`.
+
+    gains: (k,), of all documents or of the best, in any order. The other arguments are those of `features`.
+    """
+    values = features(-gains, -background_gains, snippets=snippets, documents=documents)
+    own, difference = -values[:, 0], -values[:, 1]
+    given = np.column_stack([own, own - difference, difference])
+    return np.column_stack([np.log1p(np.maximum(given, 0)), values[:, 2], values[:, 3]])
+
+
+def _logistic(coefficients: NDArray[np.float64], values: NDArray[np.float64]) -> Probabilities:
+    """Returns the logistic function of the features of each document, (k,)."""
     evidence = coefficients[0] + values @ coefficients[1:]
-    return np.where(np.isfinite(costs), 1 / (1 + np.exp(-np.clip(evidence, -50, 50))), 0.0)
+    return np.asarray(1 / (1 + np.exp(-np.clip(evidence, -50, 50))), dtype=np.float64)
 
 
 def features(costs: Costs, background_costs: Costs, *, snippets: int, documents: int) -> NDArray[np.float64]:

@@ -16,8 +16,9 @@ from engine.search.confidence import (
     Calibration,
     Scale,
     background_costs,
-    balances,
     features,
+    gains,
+    rest_features,
 )
 from engine.values import Embeddings, NetworkIdentity, Packed
 
@@ -132,7 +133,7 @@ def test_a_saved_calibration_is_the_same_when_loaded(tmp_path: Path) -> None:
 
 
 def test_a_calibration_keeps_its_price_of_rests_and_one_without_has_none(tmp_path: Path) -> None:
-    coefficients = np.array([-6.0, -3, 0, 0, 0, 0, 0.5])
+    coefficients = np.array([-6.0, 3, 0, 0, 0, 0.5])
     scales = {kind: replace(one, rest_coefficients=coefficients) for kind, one in calibration().scales.items()}
     replace(calibration(), scales=scales, rest_price=0.5).save(tmp_path / "rests.safetensors", {})
     calibration().save(tmp_path / "old.safetensors", {})
@@ -148,19 +149,32 @@ def test_a_calibration_keeps_its_price_of_rests_and_one_without_has_none(tmp_pat
         )
 
 
-def test_a_balance_is_what_is_paid_more_than_for_leaving_out_everything() -> None:
-    given = balances(np.array([0.25, 0.5, 0.75, np.inf], np.float32), Alignment(rest_price=0.5), snippets=8)
-    assert given.tolist() == [-2, 0, 2, np.inf]
+def test_a_gain_is_what_is_saved_against_leaving_out_everything() -> None:
+    given = gains(np.array([0.25, 0.5, 0.75, np.inf], np.float32), Alignment(rest_price=0.5), snippets=8)
+    assert given.tolist() == [2, 0, -2, -np.inf]
 
 
-def test_rests_compare_balances_with_those_of_the_background() -> None:
+def test_rests_compare_a_gain_with_the_fifth_largest_other_one() -> None:
+    found, others = np.array([9.0, 2.0, -np.inf], np.float32), np.array([5, 4, 3, 1, 0.5, -1], np.float32)
+    given = rest_features(found, others, snippets=20, documents=4)
+    n, b = np.log(20), np.log(4)
+    np.testing.assert_allclose(given[0], [np.log1p(9), np.log1p(1), np.log1p(9 - 1), n, b], rtol=1e-6)
+    np.testing.assert_allclose(given[1], [np.log1p(2), np.log1p(1), np.log1p(2 - 1), n, b], rtol=1e-6)
+    assert np.isfinite(given).all()
+    coefficients = np.array([0.0, 0, 0, 1, 0, 0])
+    one = replace(scale(), rest_coefficients=coefficients)
+    given = one.rested_probabilities(found, others, snippets=20, documents=4)
+    np.testing.assert_allclose(given, [9 / 10, 2 / 3, 0], rtol=1e-6)
+
+
+def test_rests_compare_gains_with_those_of_the_background() -> None:
     query = unit_rows(10, np.random.default_rng(1))
-    coefficients = np.array([1.0, -2, -3, 0.1, 0.2, 0.3, 0.4])
+    coefficients = np.array([1.0, -2, -3, 4, 0.1, 0.2])
     one = replace(scale(), rest_coefficients=coefficients)
     rests = replace(calibration(), scales={"score": one, "recording": one}, rest_price=0.75)
     settings, costs = Alignment(rest_price=0.75), np.array([0.3, 0.74], np.float32)
-    null = (background_costs(query, one.background, settings, BACKEND) - 0.75) * 10
-    values = features((costs - 0.75) * 10, null, snippets=10, documents=7)
+    null = (0.75 - background_costs(query, one.background, settings, BACKEND)) * 10
+    values = rest_features((0.75 - costs) * 10, null, snippets=10, documents=7)
     given = rests.rested_probabilities(query, "score", costs, BACKEND, documents=7)
     np.testing.assert_allclose(given, 1 / (1 + np.exp(-(coefficients[0] + values @ coefficients[1:]))), rtol=1e-5)
 

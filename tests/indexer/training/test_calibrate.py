@@ -11,7 +11,7 @@ from engine import alignment
 from engine.collection import Collection, CollectionWriter
 from engine.config import Alignment, FrontEnd
 from engine.values import PLACE_DTYPES, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
-from indexer.training import calibrate
+from indexer.training import calibrate, mixtures
 
 NETWORK = NetworkIdentity(name="test", hash="0" * 64, front_end=FrontEnd())
 
@@ -40,7 +40,7 @@ def written(path: Path, pieces: int, rng: np.random.Generator) -> Collection:
 def test_the_forms_of_a_piece_share_its_name() -> None:
     score, taken = Document(id="a.b.score", kind="score"), Document(id="a.b", kind="score")
     recording = Document(id="a.b.played", kind="recording")
-    assert {calibrate.piece_of(document) for document in (score, taken, recording)} == {"a.b"}
+    assert {mixtures.piece_of(document) for document in (score, taken, recording)} == {"a.b"}
 
 
 def test_a_drawn_collection_holds_the_right_document_every_other_time() -> None:
@@ -152,13 +152,13 @@ def test_a_mixture_holds_a_part_of_its_piece_and_names_the_other_pieces(tmp_path
     rng = np.random.default_rng(0)
     noise = noisy(np.zeros((60, 32), np.float32), rng)
     with written(tmp_path / "pieces", 4, rng) as pieces:
-        made = list(calibrate.mixtures(pieces, [noise], "score", rng))
+        made = list(mixtures.mixtures(pieces, [noise], "score", rng))
         rows = {n: pieces.sequence(f"p{n}.played").embeddings for n in range(4)}
         number_of = {f"p{n}": n for n in range(4)}
-        documents = [calibrate.piece_of(document) for document in pieces.of_kind("score")]
+        documents = [mixtures.piece_of(document) for document in pieces.of_kind("score")]
     sources = {row.tobytes(): number for number, some in rows.items() for row in some}
     sources |= {row.tobytes(): -1 for row in noise}
-    assert len(made) == 4 * calibrate.MIXTURES
+    assert len(made) == 4 * mixtures.MIXTURES
     held = [{sources[row.tobytes()] for row in mixture.embeddings} for mixture in made]
     for mixture, found in zip(made, held, strict=True):
         own = number_of[mixture.piece]
@@ -177,8 +177,8 @@ def test_the_other_pieces_of_a_mixture_are_never_its_best_match(tmp_path: Path) 
         rows = np.concatenate([pieces.sequence(f"p{n}.played").embeddings for n in (1, 2)])
     settings = Alignment(rest_price=0.5)
     pool = calibrate.DocumentPool(own=own, crowd=own, background=own, settings=settings, backend=backend)
-    given = pool.balances(calibrate.Mixture(embeddings=rows, piece="p1", truth=1, others=(2,)))
-    expected = (backend.align(rows, own, settings).costs - 0.5) * 80
+    given = pool.gains(mixtures.Mixture(embeddings=rows, piece="p1", truth=1, others=(2,)))
+    expected = (backend.align(rows, own, settings).costs - 0.5) * 80  # gains, negative
     np.testing.assert_allclose(given.background, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(given.costs[[0, 1]], expected[[0, 1]], rtol=1e-4, atol=1e-4)
     assert np.isinf(given.costs[2])
@@ -196,8 +196,8 @@ def test_rests_get_the_price_that_tells_right_from_wrong_best(tmp_path: Path, mo
             [pieces], crowd, scales, {"score": [], "recording": [noise]}, Alignment(), backend
         )
     assert price == 0.55
-    null = np.linspace(0, 0.5, calibrate.BACKGROUND, dtype=np.float32)
-    found = np.array([-15, 0.4], np.float32)
+    null = np.linspace(0, 0.1, calibrate.BACKGROUND, dtype=np.float32)
+    found = np.array([9, 0.1], np.float32)
     sure, unsure = fitted["score"].rested_probabilities(found, null, snippets=200, documents=8)
     assert sure > 0.9
     assert unsure < 0.2
