@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 from scipy.signal import fftconvolve, lfilter
 
 from engine.audio import SAMPLE_RATE, Samples
@@ -40,8 +41,9 @@ def applause(count: int, rng: Generator) -> Samples:
 
 def speech(count: int, rng: Generator) -> Samples:
     """Returns `count` samples of one voice: syllables of a gliding pitch or of a hiss, through changing formants."""
-    low, sound = rng.uniform(90, 220), []
-    while sum(map(len, sound)) < count:
+    low = rng.uniform(90, 220)
+    sound: list[NDArray[np.float64]] = []
+    while sum(len(part) for part in sound) < count:
         length = round(rng.uniform(0.1, 0.35) * SAMPLE_RATE)
         pitch = low * 2 ** (rng.uniform(-0.4, 0.4) + np.linspace(0, rng.uniform(-0.3, 0.2), length))
         pulses = np.diff(np.floor(np.cumsum(pitch) / SAMPLE_RATE), prepend=0)
@@ -59,4 +61,4 @@ def room_noise(count: int, rng: Generator) -> Samples:
     """Returns `count` samples of noise whose power falls with the frequency, with the hum of the mains."""
     noise = lfilter([1.0], [1.0, -rng.uniform(0.8, 0.995)], rng.normal(0, 1, count))
     hum = np.sin(2 * np.pi * 50 * np.arange(count) / SAMPLE_RATE)
-    return (noise / np.std(noise) + rng.uniform(0, 1) * hum).astype(np.float32)
+    return np.asarray(noise / np.std(noise) + rng.uniform(0, 1) * hum, dtype=np.float32)
