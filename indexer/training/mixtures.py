@@ -55,7 +55,7 @@ def mixtures(collection: Collection, noises: Sequence[Embeddings], among: Kind, 
             return np.empty((0, DIMENSION), np.float32), ()
         longest = int(np.exp(rng.uniform(np.log(MIN_MIXED_SNIPPETS), np.log(MAX_ADDED_SNIPPETS))))
         if noises and rng.random() < 0.5:
-            return cut(noises[rng.integers(len(noises))], longest, rng), ()
+            return cut(noises[int(rng.integers(len(noises)))], longest, rng), ()
         other = documents[rng.integers(len(documents))]
         if piece_of(other) == piece:
             return np.empty((0, DIMENSION), np.float32), ()
