@@ -21,7 +21,7 @@ what right and what wrong documents charge. So the gain of a wrong document stay
 that of the right one grows with each row that fits. Pieces in one query do not disturb each other: each has its own
 gain, and the fifth-largest other gain is what a wrong document gets, whichever stretch it matches. Compare Smith &
 Waterman, Identification of Common Molecular Subsequences (1981), whose local alignments have the same form. Gains enter
-as logarithms: with the gains themselves, the log loss on validation was a fifth higher.
+as logarithms: with the gains themselves, the log loss on validation was a quarter higher or more.
 
 Costs alone rank the documents. Two other rankings found fewer pieces among 1,400 documents: costs corrected for the
 length of a document, and costs normalised by a document's mean and spread over other queries. The bias of each snippet
