@@ -45,7 +45,7 @@ from engine.config import SearchSettings
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.search.confidence import IN_COLLECTION, Calibration, Scale, beside, features
 from engine.values import DIMENSION, Kind, Packed
-from indexer.training.calibrate import DocumentPool, QueryCosts, draw
+from indexer.training.calibrate import DocumentPool, QueryCosts, draw, without
 
 LENGTHS_S = (5, 10, 20, 40)
 SYSTEMS = (1, 2, 4)
@@ -220,19 +220,6 @@ def join(parts: Sequence[Packed]) -> Packed:
         bias=np.concatenate([np.empty(0, np.float32), *(part.bias for part in parts)]),
         offsets=np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64),
     )
-
-
-def without(documents: Packed, background: Packed) -> Packed:
-    """The documents that are not in the background of the calibration."""
-    known = {background.embeddings[start:end].tobytes() for start, end in _spans(background)}
-    kept = [
-        i for i, (start, end) in enumerate(_spans(documents)) if documents.embeddings[start:end].tobytes() not in known
-    ]
-    return documents.take(np.array(kept, dtype=np.int64))
-
-
-def _spans(documents: Packed) -> list[tuple[int, int]]:
-    return list(zip(documents.offsets[:-1].tolist(), documents.offsets[1:].tolist(), strict=True))
 
 
 def halved(

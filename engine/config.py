@@ -76,6 +76,9 @@ class Alignment:
     """Divisor of the cost of a path: the number of snippets of the `query`, or of cells of the `path`."""
     jump_penalty: float = 2.0
     """Cost of a jump to any other place in the document. Infinity forbids jumps."""
+    rest_price: float = float("inf")
+    """Cost of a query snippet that is left out. Infinity leaves none out. A finite price needs paths that start and end
+    anywhere in the document (`whole` is False), and costs divided by the length of the query."""
     bias_weight: float = 0.25
     """Factor of the snippets' biases in the cost; 0 ignores the biases. A weight of 1 would make the cost a likelihood
     ratio (`Encoder.bias`). On validation 0.25 finds a little more than 0, and 1 finds less, mostly for short
@@ -83,6 +86,19 @@ class Alignment:
     int8: bool = False
     """Whether embeddings are rounded to multiples of 1/128. Rounding is up to twice as fast on CPUs with AVX-512 VNNI,
     and slower on other CPUs. GPUs also round costs, to multiples of 1/4096 (`engine/alignment/gpu.py`)."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if the price of a rest is negative, or finite where nothing can be left out."""
+        if self.rest_price < 0 or (self.rests and (self.whole or self.normalise == "path")):
+            raise ValueError(
+                "expected a rest price of 0 or more, and infinity for whole documents or costs per cell of the path, "
+                f"got {self.rest_price}, whole={self.whole}, normalise={self.normalise}"
+            )
+
+    @property
+    def rests(self) -> bool:
+        """Returns whether query snippets may be left out."""
+        return self.rest_price < float("inf")
 
 
 PUBLISHED_SDTW = Alignment(steps="classic", jump_penalty=float("inf"), bias_weight=0.0)

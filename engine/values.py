@@ -258,6 +258,8 @@ class Match:
     """Place of the match. In a recording: the passage in which the query starts."""
     parts: tuple[Part, ...] = ()
     """All stretches that the path covers, in the query's order, strays included; more than one if the path jumps."""
+    query_place: Place = Place()
+    """Stretch of the query that the match explains: all of it, unless the answer is `Answer.partial`."""
     path: tuple[PathPoint, ...] = ()
     """Points of the alignment path; empty unless the query asks for the path."""
 
@@ -291,5 +293,8 @@ class Answer:
     """The steps by which the query was answered; None if nothing was searched."""
     in_collection: bool | None = None
     """Whether the piece is likely among the documents searched; None if there is no confidence."""
+    partial: bool = False
+    """Whether the matches are of parts of the query, because it holds more than one piece: the rest was left out of
+    their alignments, and costs include its price."""
     timings_ms: dict[str, float] = field(default_factory=dict)
     """Time of each stage in ms, by the stage's name."""

@@ -19,7 +19,7 @@ BackendName = Literal["auto", "cpu", "gpu", "definition"]
 
 Path = NDArray[np.int32]
 """Cells of a path in order, int32 (L, 2): the query index and the document index of each cell. A jump shows as a change
-of the document index that no step makes."""
+of the document index that no step makes. Query snippets that are left out have no cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

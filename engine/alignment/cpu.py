@@ -82,11 +82,10 @@ def path(query: Embeddings, embeddings: NDArray[Any], bias: Floats, settings: Al
     length = len(embeddings)
     document = Packed(embeddings=embeddings, bias=bias, offsets=np.array([0, length], dtype=np.int64))
     arguments = _arguments([query], document, settings)
-    ways, sources = np.zeros((len(query), length), dtype=np.uint8), np.empty(len(query), dtype=np.int32)
-    end = kernels.fill(*arguments, tuple(_path_scratch(length, settings)), ways, sources) if length > 0 else -1
-    if end < 0:
+    ways, sources = np.zeros((len(query), length), dtype=np.uint8), np.zeros((len(query) + 1, 2), dtype=np.int32)
+    if length == 0 or not kernels.fill(*arguments, tuple(_path_scratch(length, settings)), ways, sources):
         return NO_PATH
-    traced = ways, sources, settings.steps == "classic", settings.whole, end
+    traced = ways, sources, settings.steps == "classic", settings.whole
     cells = np.empty((kernels.trace(*traced, NO_PATH), 2), dtype=np.int32)
     kernels.trace(*traced, cells)
     return cells
@@ -115,6 +114,7 @@ def _arguments(queries: Sequence[Embeddings], documents: Packed, settings: Align
             steps=kernels.STEPS.index(settings.steps),
             whole=settings.whole,
             penalty=np.float32(settings.jump_penalty),
+            price=np.float32(settings.rest_price),
         ),
     )
     return tuple(map(tuple, named))
@@ -151,7 +151,7 @@ def _scratch(positions: int, settings: Alignment) -> kernels.Scratch:
         block=block,
         totals=_vectors(positions),
         charges=_vectors(2 * positions),
-        carried=_vectors(2),
+        carried=_vectors(4),
         starts=np.empty(LANES, dtype=np.int64),
     )
 

@@ -22,6 +22,19 @@ cells it passes plus the penalties of its jumps. With wide steps
 Among equally cheap ways into a cell, the first in the order above wins; a jump comes last. Among equally cheap cells to
 jump from, the first wins.
 
+With a finite `rest_price` r, query rows may be left out, each for r. A path may start in any row i, for i r. It may
+leave the document after any cell and rest; it comes back to any cell of any later row for `jump_penalty`, or not at
+all. The cheapest alignment of rows 0 to i, whether row i is aligned or left out, costs
+
+    R[i] = min(min over j of D[i, j],  R[i-1] + r)
+
+Then the last way into a cell, the jump, becomes
+
+    min(R[i-1] + penalty,  i r)
+
+and the cost is R[N-1] in place of the minimum of D[N-1, j]. Among equally cheap ways, an aligned row goes before a row
+that is left out, and a jump before a start. With r = infinity, R[i] is the minimum of row i, and all is as above.
+
 Subsequence alignment (SDTW) starts and ends anywhere in the document: D[0, j] = C[0, j], and the path ends at the first
 minimum of D[N-1, j]. Whole alignment (DTW) runs from (0, 0) to (N-1, M-1). In both, the cost D[N-1, end] is divided by
 N, or by the number of cells that the path passes.
@@ -48,6 +61,9 @@ Costs = NDArray[np.float32]
 
 Cell = tuple[int, int]
 """Query index and document index, or the query advance and the document advance of a step."""
+
+Way = tuple[np.float32, list[Cell]]
+"""A way into a cell: its cost, and the cells on it, the last one first; none if the path starts in the cell."""
 
 QUANTA = np.float32(128)
 """Rounded embeddings are multiples of 1 / QUANTA."""
@@ -107,31 +123,47 @@ def rounded(embeddings: Embeddings) -> Embeddings:
 def best(costs: Costs, settings: Alignment) -> tuple[float, int, Path]:
     """Cost, end and path of the cheapest alignment; (inf, -1, a path without rows) if no path exists."""
     rows, columns = costs.shape
+    if columns == 0:
+        return np.inf, -1, np.empty((0, 2), dtype=np.int32)
     totals = accumulate(costs, settings)
-    end = columns - 1 if settings.whole or columns == 0 else int(np.argmin(totals[-1]))
-    if end < 0 or np.isinf(totals[-1, end]):
+    end = (rows - 1, columns - 1)
+    total, end = (totals[end], end) if settings.whole else cheapest(totals, settings)
+    if np.isinf(total):
         return np.inf, -1, np.empty((0, 2), dtype=np.int32)
     cells = trace(costs, totals, settings, end)
     length = rows if settings.normalise == "query" else len(cells)
-    return float(totals[-1, end] / np.float32(length)), end, cells
+    return float(total / np.float32(length)), end[1], cells
 
 
 def accumulate(costs: Costs, settings: Alignment) -> Costs:
     """D, the cost of the cheapest path to each cell, float32 (N, M)."""
     totals = np.full_like(costs, np.inf)
-    for i, j in np.ndindex(costs.shape):
-        if _starts(settings, i, j):
-            totals[i, j] = costs[i, j]
-        else:
-            totals[i, j] = costs[i, j] + _cheapest_way(costs, totals, settings, i, j)[0]
+    for i in range(len(costs)):
+        entry = _entry(totals[:i], settings)
+        for j in range(costs.shape[1]):
+            if _starts(settings, i, j):
+                totals[i, j] = costs[i, j]
+            else:
+                totals[i, j] = costs[i, j] + _cheapest_way(costs, totals, settings, i, j, entry)[0]
     return totals
 
 
-def trace(costs: Costs, totals: Costs, settings: Alignment, end: int) -> Path:
-    """The cheapest path to (N - 1, end), int32 (L, 2)."""
-    cells = [(len(costs) - 1, end)]
-    while not _starts(settings, *cells[-1]):
-        cells += _cheapest_way(costs, totals, settings, *cells[-1])[1]
+def cheapest(totals: Costs, settings: Alignment) -> tuple[np.float32, Cell]:
+    """R of the last row of D: the cost of the cheapest alignment of all rows, and the last cell of its path."""
+    total, end = np.float32(np.inf), (0, 0)
+    for i, row in enumerate(totals):
+        rested, j = total + np.float32(settings.rest_price), int(np.argmin(row))
+        total, end = (rested, end) if rested < row[j] else (row[j], (i, j))
+    return total, end
+
+
+def trace(costs: Costs, totals: Costs, settings: Alignment, end: Cell) -> Path:
+    """The cheapest path to the cell `end`, int32 (L, 2)."""
+    cells, way = [end], [end]
+    while way and not _starts(settings, *cells[-1]):
+        i, j = cells[-1]
+        way = _cheapest_way(costs, totals, settings, i, j, _entry(totals[:i], settings))[1]
+        cells += way
     return np.array(cells[::-1], dtype=np.int32)
 
 
@@ -140,15 +172,28 @@ def _starts(settings: Alignment, i: int, j: int) -> bool:
     return i == 0 and (j == 0 or not settings.whole)
 
 
-def _cheapest_way(costs: Costs, totals: Costs, settings: Alignment, i: int, j: int) -> tuple[np.float32, list[Cell]]:
-    """Cost of the cheapest way into cell (i, j), without C[i, j], and the cells on this way, the last one first."""
-    ways: list[tuple[np.float32, list[Cell]]] = [(np.float32(np.inf), [])]
+def _entry(above: Costs, settings: Alignment) -> Way:
+    """The cheapest way into any cell of the row below the given rows of D that takes no step.
+
+    The way is a jump, a return from a rest, or the start of the path after rows that are left out.
+    """
+    if len(above) == 0:
+        return np.float32(np.inf), []
+    total, left = cheapest(above, settings)
+    lead = np.cumsum(np.full(len(above), settings.rest_price, dtype=np.float32), dtype=np.float32)[-1]
+    jump = total + np.float32(settings.jump_penalty)
+    return (lead, []) if lead < jump else (jump, [left])
+
+
+def _cheapest_way(costs: Costs, totals: Costs, settings: Alignment, i: int, j: int, entry: Way) -> Way:
+    """Cost of the cheapest way into cell (i, j), without C[i, j], and the cells on this way, the last one first.
+
+    entry: the cheapest way into row i that takes no step.
+    """
+    ways: list[Way] = [(np.float32(np.inf), [])]
     for rows, columns in STEPS[settings.steps]:
         source = (i - rows, j - columns)
         if min(source) >= 0:
             skipped = [(row, j) for row in range(source[0] + 1, i)]
             ways.append((sum((costs[cell] for cell in skipped), totals[source]), [*reversed(skipped), source]))
-    if i > 0:
-        source = (i - 1, int(np.argmin(totals[i - 1])))
-        ways.append((totals[source] + np.float32(settings.jump_penalty), [source]))
-    return min(ways, key=lambda way: way[0])
+    return min([*ways, entry], key=lambda way: way[0])

@@ -4,10 +4,11 @@
 //   WORDS  number of words of a row of D in each thread, 3 or more; a word is one cell or, with HALVES, two cells
 //   WIDE   1: wide steps; 0: slope steps
 //   BYTES  1: embeddings are int8, rounded to multiples of 1/128; 0: embeddings are float16
-//   JUMPS  1: the penalty is finite; 0: the penalty is infinite
+//   JUMPS  1: the penalty is finite, or RESTS is 1; 0: the penalty is infinite
+//   RESTS  1: query rows may be left out, each for `price`; 0: none is left out
 //   THREE  1: minima compare the bits of floats as integers (one instruction for three values from compute capability
 //          9.0 on); 0: minima compare floats
-//   HALVES 1: totals are 16-bit multiples of 1/4096, which needs jumps, and paths that start and end anywhere;
+//   HALVES 1: totals are 16-bit multiples of 1/4096, which needs jumps, no rests, and paths that start and end anywhere;
 //          0: totals are float32
 // `local_costs` and `simple` need only BYTES.
 //
@@ -83,6 +84,9 @@ constexpr int PARTS = 2;  // parts of each eighth of a query row: the upper digi
 #ifndef HALVES
 #define HALVES 0
 #endif
+#ifndef RESTS
+#define RESTS 0
+#endif
 
 constexpr int WARPS = 8;  // maximum number of warps in a block
 constexpr int REACH = 3;  // a step comes from at most this many cells to the left
@@ -146,12 +150,19 @@ struct Row {
     Total charge[WORDS];      // D[i-2, j-1] + C[i-1, j], the cost of step (2, 1) before (i, j)
     Total far_charge[WORDS];  // D[i-3, j-1] + C[i-2, j] + C[i-1, j], the cost of step (3, 1) before (i, j)
     Total left[REACH];        // D[i-1, j] of the cells left of this thread's cells, the nearest first
-    Total jump;               // cost of a jump before it enters row i
+    Total jump;               // cost of a jump, or of the start after rows that are left out, before it enters row i
+#if RESTS
+    Total rest;  // R[i-1]: cost of the cheapest alignment of the rows before row i, of which the last may be left out
+    Total lead;  // cost of leaving out all rows before row i
+    int end;     // the thread's first cell at which the path of `rest` ends; MAX_END if it has none
+#endif
 #if HALVES
     unsigned lowest;  // minimum of row i - 1, which the costs of row i subtract
     unsigned taken;   // sum of all minima subtracted up to row i - 1: D[i-1] is the stored total plus this
 #endif
 };
+
+constexpr int MAX_END = 0x7fffffff;  // above the number of every cell
 
 struct Exchange {
     Border border[2][WARPS + 1];  // [w]: last three totals of warp w - 1, the nearest first
@@ -208,8 +219,27 @@ __device__ __forceinline__ void keep_start(Row& row, bool starts) {
 
 __device__ __forceinline__ int minimum_of(int4 keys) { return min(min(keys.x, keys.y), min(keys.z, keys.w)); }
 
+#if RESTS
+// Sets R and what depends on it. key: the minimum of the row. own: first cell of the thread.
+__device__ __forceinline__ void rest(Row& row, int key, Total penalty, Total price, int own) {
+    const Total rested = row.rest + price, lowest = __int_as_float(key);
+    row.lead += price;
+    row.rest = rested;
+    if (!(rested < lowest)) {
+        row.rest = lowest;
+        row.end = MAX_END;
+#pragma unroll
+        for (int e = WORDS - 1; e >= 0; e--) {
+            if (key_of(row.total[e]) == key) row.end = own + e;
+        }
+    }
+    row.jump = minimum(row.rest + penalty, row.lead);
+}
+#endif
+
 // Sets what the row below needs from other threads: the totals left of this thread's cells, and the cost of a jump.
-__device__ __forceinline__ void hand_on(Row& row, Exchange& exchange, int parity, Total penalty) {
+// own: first cell of the thread.
+__device__ __forceinline__ void hand_on(Row& row, Exchange& exchange, int parity, Total penalty, Total price, int own) {
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, warps = blockDim.x / LANES;
     int key = 0;
     if (JUMPS) {
@@ -233,7 +263,11 @@ __device__ __forceinline__ void hand_on(Row& row, Exchange& exchange, int parity
     // The snippet left of the second half's first snippet is the last one of the first half, in the block's last lane.
     const Border border = exchange.border[parity][warp > 0 ? warp : warps];
 #else
+#if RESTS
+    rest(row, key, penalty, price, own);
+#else
     row.jump = JUMPS ? __int_as_float(key) + penalty : INFINITE;
+#endif
     const Border border = exchange.border[parity][warp];
 #endif
     const Total borders[REACH] = {border.x, border.y, border.z};
@@ -296,11 +330,12 @@ __device__ __forceinline__ void produce(const Eighth (&documents)[TILES][2], con
 // queries: negated embeddings, padded to a multiple of ROWS; query q has rows[q] rows from row first_rows[q] on.
 // shift: added to each local cost, so that no cost is negative, and subtracted at the end, once per query row.
 // beyond: the cost of a snippet past a document's end.
+// rest_price: cost of a query row that is left out.
 // costs, ends: results, (queries, count).
 extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     fused(const Eighth* embeddings, const float* bias, const long long* offsets, const int* documents,
           const Eighth* queries, const int* first_rows, const int* rows, float bias_weight, float penalty, float shift,
-          float beyond, int whole, long long count, float* costs, int* ends) {
+          float beyond, float rest_price, int whole, long long count, float* costs, int* ends) {
     extern __shared__ float2 shared[];
     __shared__ Exchange exchange;
     const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES, warps = blockDim.x / LANES;
@@ -316,6 +351,11 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     const Total step = BOTH * (unsigned)(SCALE * penalty + 0.5f), nothing = 2 * step;
 #else
     const Total step = penalty, nothing = INFINITE;
+#endif
+#if RESTS
+    const Total price = rest_price + shift;
+#else
+    const Total price = 0;
 #endif
 
     Eighth snippets[TILES][2];
@@ -345,6 +385,11 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
 #pragma unroll
     for (int n = 0; n < REACH; n++) row.left[n] = nothing;
     row.jump = 0;  // paths start in row 0 free of charge
+#if RESTS
+    row.rest = INFINITE;
+    row.lead = 0;
+    row.end = MAX_END;
+#endif
 #if HALVES
     row.lowest = row.taken = 0;
 #endif
@@ -370,20 +415,23 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
             }
             advance(row, cost);
             if (whole && i + pair == 0) keep_start(row, own == 0);
-            hand_on(row, exchange, 0, step);
+            hand_on(row, exchange, 0, step, price, own);
             if (i + 2 * pair + 1 < count_rows) {
 #pragma unroll
                 for (int e = 0; e < WORDS; e++) cost[e] = cost_of(row, base[e], second[e]);
                 advance(row, cost);
-                hand_on(row, exchange, 1, step);
+                hand_on(row, exchange, 1, step, price, own);
             }
         }
         __syncwarp();
     }
 
     // The end of the path: the first minimum of the last row, or the last snippet for whole alignment.
-    int key = MAX_KEY, end = 0x7fffffff;
-#if HALVES
+    int key = MAX_KEY, end = MAX_END;
+#if RESTS
+    key = key_of(row.rest);
+    end = row.end;
+#elif HALVES
 #pragma unroll
     for (int e = 0; e < 2 * WORDS; e++) {
         const int total = row.total[e % WORDS] >> e / WORDS * 16 & 0xffff;
@@ -402,7 +450,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     }
 #endif
     const int lowest = __reduce_min_sync(ALL, key);
-    const int first_end = __reduce_min_sync(ALL, key == lowest ? end : 0x7fffffff);
+    const int first_end = __reduce_min_sync(ALL, key == lowest ? end : MAX_END);
     __shared__ int lowests[WARPS], first_ends[WARPS];
     if (lane == 0) {
         lowests[warp] = lowest;
@@ -498,10 +546,10 @@ __device__ __forceinline__ int first_minimum(const Way* row, int length, float* 
 // the costs. Ways are compared in the order in which ties prefer them. With classic steps a cell waits for its left
 // neighbour, so a single thread computes the rest of the row.
 // steps: 0 classic, 1 slope, 2 wide. first: the snippet of column 0 of `costs` (rows, width).
-// memory: 4 ways per column. blockDim.x: a power of two, at most 128.
+// rest_price: cost of a query row that is left out. memory: 4 ways per column. blockDim.x: a power of two, at most 128.
 extern "C" __global__ void simple(const float* costs, long long first, long long width, const long long* offsets,
-                                  const int* documents, int rows, float penalty, int steps, int whole, int by_path,
-                                  Way* memory, float* found_costs, int* found_ends) {
+                                  const int* documents, int rows, float penalty, float rest_price, int steps, int whole,
+                                  int by_path, Way* memory, float* found_costs, int* found_ends) {
     __shared__ float minima[128];
     __shared__ int places[128];
     const int document = documents[blockIdx.x];
@@ -510,7 +558,9 @@ extern "C" __global__ void simple(const float* costs, long long first, long long
     costs += start;
     Way *row = memory + start, *above = row + width, *charges = above + width, *far_charges = charges + width;
     const Way none = {INFINITE, 0};
-    Way jump = none;
+    Way jump = none, rest = none;
+    float lead = 0;
+    int end = -1;
     for (int i = 0; i < rows; i++, costs += width) {
         for (int j = threadIdx.x; j < length; j += blockDim.x) {
             Way best = i == 0 && (j == 0 || !whole) ? Way{0, 0} : none;
@@ -544,14 +594,25 @@ extern "C" __global__ void simple(const float* costs, long long first, long long
         }
         __syncthreads();
         const int source = first_minimum(row, length, minima, places);
-        jump = source < length ? Way{row[source].cost + penalty, row[source].cells} : none;
+        const Way lowest = source < length ? row[source] : none;
+        rest.cost += rest_price;
+        lead += rest_price;
+        if (!(rest.cost < lowest.cost)) {
+            rest = lowest;
+            end = source;
+        }
+        jump = Way{rest.cost + penalty, rest.cells};
+        prefer(jump, Way{lead, 0});
         Way* const swapped = above;
         above = row;
         row = swapped;
     }
-    const int end = whole ? length - 1 : first_minimum(above, length, minima, places);
+    if (whole) {
+        end = length - 1;
+        rest = above[end];
+    }
     if (threadIdx.x > 0) return;
-    const bool found = end < length && above[end].cost < INFINITE;
-    found_costs[document] = found ? above[end].cost / (by_path ? above[end].cells : rows) : INFINITE;
+    const bool found = rest.cost < INFINITE;
+    found_costs[document] = found ? rest.cost / (by_path ? rest.cells : rows) : INFINITE;
     found_ends[document] = found ? end : -1;
 }

@@ -10,7 +10,7 @@ What this module does differently from `definition`:
   with few documents takes as long as a launch with many.
 - With `int8` newer GPUs store totals in 16 bits, two per register, as multiples of 1/4096 above the minimum of the row
   above. Costs then differ by up to 3e-4. 16 bits need jumps, because the penalty bounds the differences between totals,
-  and paths that may start and end anywhere in the document; otherwise totals are float32.
+  and paths that may start and end anywhere in the document and leave out no query row; otherwise totals are float32.
 - The kernel `simple` handles what `fused` cannot: classic steps, costs divided by the length of the path, and
   documents of more than 2560 snippets (5120 as bytes). Its local costs go through memory, so it is about ten times
   slower.
@@ -204,8 +204,9 @@ class Gpu:
         shift = _shift(product, bias)
         max_cost = 1 + product + float(bias.max()) + shift
         allowed = settings.int8 if self._halves is None else self._halves
-        halves = allowed and not settings.whole and _fit_halves(settings.jump_penalty, max_cost)
-        flags = {"WIDE": settings.steps == "wide", "JUMPS": np.isfinite(settings.jump_penalty), "BYTES": settings.int8}
+        halves = allowed and not (settings.whole or settings.rests) and _fit_halves(settings.jump_penalty, max_cost)
+        jumps = settings.rests or np.isfinite(settings.jump_penalty)
+        flags = {"WIDE": settings.steps == "wide", "JUMPS": jumps, "RESTS": settings.rests, "BYTES": settings.int8}
         flags |= {"THREE": self._three_way, "HALVES": halves}
         beyond = settings.jump_penalty + max_cost + 4 / HALVES_UNIT if halves else np.inf
         launches = self._launches(resident, settings.int8, halves)
@@ -217,7 +218,7 @@ class Gpu:
                 (size.warps * LANES,),
                 (
                     *(resident.embeddings, resident.bias, resident.offsets, size.documents, *operands),
-                    *map(np.float32, (settings.bias_weight, settings.jump_penalty, shift, beyond)),
+                    *map(np.float32, (settings.bias_weight, settings.jump_penalty, shift, beyond, settings.rest_price)),
                     *(np.int32(settings.whole), np.int64(costs.shape[1]), costs, ends),
                 ),
                 shared_mem=shared,
@@ -254,8 +255,8 @@ class Gpu:
             (THREADS,),
             (
                 *(local, np.int64(first), np.int64(width), resident.offsets, numbers, np.int32(len(query))),
-                *(np.float32(settings.jump_penalty), np.int32(steps), np.int32(settings.whole)),
-                *(np.int32(settings.normalise == "path"), memory, costs, ends),
+                *(np.float32(settings.jump_penalty), np.float32(settings.rest_price), np.int32(steps)),
+                *(np.int32(settings.whole), np.int32(settings.normalise == "path"), memory, costs, ends),
             ),
         )
 
@@ -421,7 +422,7 @@ def _try(gpu: Gpu) -> None:
         bias=np.zeros(len(values), dtype=np.float32),
         offsets=np.array([0, 30, len(values)]),
     )
-    for settings in (Alignment(), Alignment(steps="classic"), Alignment(int8=True)):
+    for settings in (Alignment(), Alignment(steps="classic"), Alignment(int8=True), Alignment(rest_price=0.5)):
         costs, expected = (align(values[5:14], documents, settings).costs for align in (gpu.align, definition.align))
         if not np.allclose(costs, expected, atol=HALVES_TOLERANCE if settings.int8 else TOLERANCE):
             raise DeviceError(f"expected costs {expected} of a trial alignment, got {costs}")

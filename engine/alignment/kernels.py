@@ -25,9 +25,10 @@ STEPS = ("classic", "slope", "wide")
 """Names of the step sets; the kernels use the positions of the names."""
 CLASSIC, SLOPE, WIDE = 0, 1, 2
 
-DIAGONAL, ROW, COLUMN, FAR_ROW, FAR_COLUMN, JUMP = (np.uint8(way) for way in range(6))
+DIAGONAL, ROW, COLUMN, FAR_ROW, FAR_COLUMN, JUMP, START = (np.uint8(way) for way in range(7))
 """Ways into a cell, in the order in which ties prefer them. ROW and COLUMN are the classic steps (1, 0) and (0, 1), or
-the slope and wide steps (2, 1) and (1, 2). FAR_ROW is (3, 1), and FAR_COLUMN is (1, 3)."""
+the slope and wide steps (2, 1) and (1, 2). FAR_ROW is (3, 1), and FAR_COLUMN is (1, 3). JUMP is also the return from a
+rest. START is the start of the path after rows that are left out."""
 
 PADDING = 3
 """Elements before the first column of a row in `fill`: a step comes from at most 3 columns to the left."""
@@ -65,6 +66,8 @@ class Settings(NamedTuple):
     """Whether documents are aligned from their first to their last snippet."""
     penalty: np.float32
     """Cost of a jump."""
+    price: np.float32
+    """Cost of a query row that is left out; infinity leaves none out."""
 
 
 class Scratch(NamedTuple):
@@ -81,7 +84,8 @@ class Scratch(NamedTuple):
     charges: Any
     """Two vectors per position: the cost of steps (2, 1) and of steps (3, 1) before they enter their last cell."""
     carried: Any
-    """Two vectors that one row passes to the next: the minimum total, and the length of its path."""
+    """Four vectors that one row passes to the next: the minimum total (with rests, R), the length of its path, and with
+    rests R again and the position of the last cell of R's path."""
     starts: Any
     """Index in `DocumentArrays.words` at which the current snippet of each lane starts, int64 (LANES,)."""
 
@@ -182,6 +186,8 @@ def fill_packs(queries, documents, settings, begins, lengths, scratch, paths, co
             for lane in range(LANES):
                 end = lengths[first + lane] - 1 if settings.whole else int(carried[lane])
                 total = totals[end * LANES + lane] if end >= 0 else INFINITY
+                if settings.price < INFINITY:
+                    total, end = carried[2 * LANES + lane], int(carried[3 * LANES + lane])
                 if total < INFINITY:
                     cells = np.float32(counts[q]) if paths is None else paths.totals[end * LANES + lane]
                     costs[q, first + lane], ends[q, first + lane] = total / cells, end
@@ -192,7 +198,8 @@ def last_row(rows, count, positions, settings, scratch, paths):
     """Writes the last row of D of one query to `totals` and, unless paths are whole, its first minimum to `carried`."""
     steps, whole, penalty = settings.steps, settings.whole, settings.penalty
     block, totals, charges, carried = scratch.block, scratch.totals, scratch.charges, scratch.carried
-    height = block_rows(positions)
+    height, price, lead = block_rows(positions), settings.price, ZERO
+    store(carried, 2 * LANES, splat(INFINITY))
     for i in range(count):
         if i % height == 0:
             block_costs(rows, i, height, scratch.columns, scratch.base, positions, block)
@@ -200,11 +207,14 @@ def last_row(rows, count, positions, settings, scratch, paths):
         if i == 0:
             first_row(block, positions, steps, whole, totals, charges, carried, paths)
         elif steps == SLOPE:
-            slope_row(block, place, positions, penalty, None, totals, charges, carried, paths)
+            slope_row(block, place, positions, penalty, lead, None, totals, charges, carried, paths)
         elif steps == WIDE:
-            slope_row(block, place, positions, penalty, positions * LANES, totals, charges, carried, paths)
+            slope_row(block, place, positions, penalty, lead, positions * LANES, totals, charges, carried, paths)
         else:
-            classic_row(block, place, positions, penalty, totals, carried, paths)
+            classic_row(block, place, positions, penalty, lead, totals, carried, paths)
+        lead += price
+        if price < INFINITY:
+            rest(totals, positions, price, carried)
     if not whole:
         first_minimum(totals, positions, carried)
 
@@ -265,17 +275,18 @@ def first_row(costs, positions, steps, whole, totals, charges, carried, paths):
 
 
 @_compiled
-def slope_row(costs, place, positions, penalty, far, totals, charges, carried, paths):
+def slope_row(costs, place, positions, penalty, lead, far, totals, charges, carried, paths):
     """Writes row i of D to `totals`, which holds row i - 1 on entry, for slope or wide steps.
 
     place: index in `costs` at which the local costs of row i start.
+    lead: cost of leaving out all rows before row i.
     far: None for slope steps; for wide steps the index in `charges` at which the charges of step (3, 1) start.
     charges: charges[j] = D[i-2, j-1] + C[i-1, j], the cost of step (2, 1) before (i, j), and from `far` on
         D[i-3, j-1] + C[i-2, j] + C[i-1, j]; on return, the charges of row i + 1.
     carried: the minimum of row i - 1 and the length of its path; on return, those of row i.
     paths: PathLengths, or None.
     """
-    jump, jump_cells = plus(load(carried, 0), splat(penalty)), load(carried, LANES)
+    jump, jump_cells = minimum(plus(load(carried, 0), splat(penalty)), splat(lead)), load(carried, LANES)
     diagonal = column = far_column = lowest = splat(INFINITY)
     diagonal_cells = column_cells = far_column_cells = lowest_cells = splat(ZERO)
     for at in range(0, positions * LANES, LANES):
@@ -312,9 +323,9 @@ def slope_row(costs, place, positions, penalty, far, totals, charges, carried, p
 
 
 @_compiled
-def classic_row(costs, place, positions, penalty, totals, carried, paths):
+def classic_row(costs, place, positions, penalty, lead, totals, carried, paths):
     """Writes row i of D to `totals`, which holds row i - 1 on entry, for classic steps. Arguments: see `slope_row`."""
-    jump, jump_cells = plus(load(carried, 0), splat(penalty)), load(carried, LANES)
+    jump, jump_cells = minimum(plus(load(carried, 0), splat(penalty)), splat(lead)), load(carried, LANES)
     diagonal = left = lowest = splat(INFINITY)
     diagonal_cells = left_cells = lowest_cells = splat(ZERO)
     for at in range(0, positions * LANES, LANES):
@@ -340,6 +351,17 @@ def classic_row(costs, place, positions, penalty, totals, carried, paths):
 
 
 @_compiled
+def rest(totals, positions, price, carried):
+    """Writes R of a row, whose minimum is in `carried` on entry, to `carried`, with the last position of R's path."""
+    rested, end = plus(load(carried, 2 * LANES), splat(price)), load(carried, 3 * LANES)
+    lowest = load(carried, 0)
+    first_minimum(totals, positions, carried)
+    store(carried, 3 * LANES, where_less(rested, lowest, end, load(carried, 0)))
+    store(carried, 2 * LANES, minimum(lowest, rested))
+    store(carried, 0, minimum(lowest, rested))
+
+
+@_compiled
 def first_minimum(totals, positions, carried):
     """Writes the position of each lane's first minimum to `carried`, or -1 where all values are infinite."""
     lowest, end = splat(INFINITY), splat(np.float32(-1))
@@ -352,12 +374,12 @@ def first_minimum(totals, positions, carried):
 
 @_entry
 def fill(queries, documents, settings, scratch, ways, sources):
-    """The end of the best path of one query through one document of at least one snippet; -1 if there is no path.
+    """Whether there is a path of one query through one document of at least one snippet.
 
     The document is cut into 16 pieces, which form a pack.
     queries, documents, settings, scratch: fields of Queries, DocumentArrays, Settings and PathScratch, as plain tuples.
     ways: uint8 (N, M); receives the way into each cell.
-    sources: int32 (N,); receives the column from which jumps into each row start.
+    sources: int32 (N + 1, 2); receives the cell from which jumps into each row start, then the last cell of the path.
     """
     named, chosen = PathScratch(*scratch), Settings(*settings)
     rows, (count, length) = Queries(*queries).rows, ways.shape
@@ -372,6 +394,7 @@ def fill(queries, documents, settings, scratch, ways, sources):
     positions = pack_columns(DocumentArrays(*documents), begins, lengths, columns, base, named.starts)
     height = block_rows(positions)
     jump, barrier = INFINITY, ZERO if steps == WIDE else INFINITY
+    total, lead, entry = INFINITY, ZERO, JUMP
     for i in range(count):
         if i % height == 0:
             block_costs(rows, i, height, columns, base, positions, block)
@@ -381,15 +404,24 @@ def fill(queries, documents, settings, scratch, ways, sources):
         if i == 0:
             fill_first(costs, length, steps, whole, here, charges, far_charges, ways[0])
         elif steps == CLASSIC:
-            fill_classic(costs, length, jump, above, here, ways[i])
+            fill_classic(costs, length, jump, entry, above, here, ways[i])
         else:
-            fill_slope(costs, length, jump, barrier, above, here, charges, far_charges, ways[i])
+            fill_slope(costs, length, jump, entry, barrier, above, here, charges, far_charges, ways[i])
         above, here = here, above
-        if i + 1 < count:
-            sources[i + 1] = first_minimum_of(above, length)
-            jump = above[sources[i + 1] + PADDING] + penalty
-    end = length - 1 if whole else first_minimum_of(above, length)
-    return end if above[end + PADDING] < INFINITY else -1
+        lowest, rested = first_minimum_of(above, length), total + chosen.price
+        lead += chosen.price
+        if rested < above[lowest + PADDING]:
+            total = rested
+            sources[i + 1] = sources[i]
+        else:
+            total = above[lowest + PADDING]
+            sources[i + 1, 0], sources[i + 1, 1] = i, lowest
+        jump, entry = total + penalty, JUMP
+        if lead < jump:
+            jump, entry = lead, START
+    if whole:
+        sources[count, 0], sources[count, 1], total = count - 1, length - 1, above[length - 1 + PADDING]
+    return total < INFINITY
 
 
 @_compiled
@@ -404,10 +436,11 @@ def fill_first(costs, length, steps, whole, here, charges, far_charges, ways):
 
 
 @_compiled
-def fill_slope(costs, length, jump, barrier, above, here, charges, far_charges, ways):
+def fill_slope(costs, length, jump, entry, barrier, above, here, charges, far_charges, ways):
     """Writes the next row of D to `here`, for slope or wide steps.
 
     The loop only selects and never branches, so that LLVM vectorises it.
+    entry: JUMP or START, the way that costs `jump`.
     barrier: infinity forbids steps (3, 1) and (1, 3); 0 allows them.
     """
     for j in range(length):
@@ -421,14 +454,14 @@ def fill_slope(costs, length, jump, barrier, above, here, charges, far_charges, 
         best = min(far_charge, best)
         way = FAR_COLUMN if far_column < best else way
         best = min(far_column, best)
-        ways[j] = JUMP if jump < best else way
+        ways[j] = entry if jump < best else way
         here[j + PADDING] = cost + min(jump, best)
         far_charges[j] = charge + cost
         charges[j] = diagonal + cost
 
 
 @_compiled
-def fill_classic(costs, length, jump, above, here, ways):
+def fill_classic(costs, length, jump, entry, above, here, ways):
     """Writes the next row of D to `here`, for classic steps. Each cell waits for its left neighbour."""
     for j in range(length):
         best, way = above[j + PADDING - 1], DIAGONAL
@@ -437,7 +470,7 @@ def fill_classic(costs, length, jump, above, here, ways):
         if here[j + PADDING - 1] < best:
             best, way = here[j + PADDING - 1], COLUMN
         if jump < best:
-            best, way = jump, JUMP
+            best, way = jump, entry
         here[j + PADDING] = costs[j] + best
         ways[j] = way
 
@@ -453,12 +486,12 @@ def first_minimum_of(row, length):
 
 
 @_entry
-def trace(ways, sources, classic, whole, end, path):
-    """The number of cells of the path to (N - 1, end).
+def trace(ways, sources, classic, whole, path):
+    """The number of cells of the path to the last cell in `sources` (see `fill`).
 
     path: int32 (number of cells, 2); receives the cells in order. An array without rows receives nothing.
     """
-    i, j, cells, skipped = len(ways) - 1, end, 0, 0
+    (i, j), cells, skipped = sources[len(ways)], 0, 0
     while True:
         cells += 1
         if len(path) > 0:
@@ -470,8 +503,10 @@ def trace(ways, sources, classic, whole, end, path):
         if i == 0 and (j == 0 or not whole):
             return cells
         way = ways[i, j]
+        if way == START:
+            return cells
         if way == JUMP:
-            i, j = i - 1, sources[i]
+            i, j = sources[i]
         elif classic:
             i, j = i - (way != COLUMN), j - (way != ROW)
         elif way == COLUMN:

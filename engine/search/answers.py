@@ -9,16 +9,18 @@ from engine.names import printable
 from engine.search.confidence import IN_COLLECTION
 from engine.values import Answer, Kind, Match, Place, System
 
-_HEADER = ("rank", "id", "title", "cost", "votes", "confidence", "where")
+_HEADER = ("rank", "id", "title", "cost", "votes", "confidence", "of the query", "where")
 """Columns of the table."""
-_OPTIONAL = ("cost", "votes", "confidence")
+_NUMBERS = ("rank", "cost", "votes", "confidence")
+"""Columns that are aligned to the right."""
+_OPTIONAL = ("cost", "votes", "confidence", "of the query")
 """Columns that the table leaves out if no match has a value."""
 
 
 def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
     """Returns the answer as a map of plain values, as docs/protocol.md describes it.
 
-    The keys are `direction`, `in_collection`, `matches`, `plan`, `timings_ms` and `collection`.
+    The keys are `direction`, `in_collection`, `partial`, `matches`, `plan`, `timings_ms` and `collection`.
 
     kind: kind of the query. among: kind of the documents searched.
     """
@@ -26,6 +28,7 @@ def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> 
         # A2S or S2A; A2A or S2S if query and documents have the same kind
         "direction": "2".join("A" if side == "recording" else "S" for side in (kind, among)),
         "in_collection": answer.in_collection,
+        "partial": answer.partial,
         "matches": [_match(match) for match in answer.matches],
         "plan": None if answer.plan is None else dataclasses.asdict(answer.plan),
         "timings_ms": {stage: float(took) for stage, took in answer.timings_ms.items()},
@@ -56,7 +59,7 @@ def contents(collection: Collection, *, list_documents: bool) -> dict[str, Any]:
 
 def table(answer: dict[str, Any]) -> str:
     """Returns an answer (see `as_dict`) as a table of the matches, with a warning if probably no match is right."""
-    rows = [_row(match) for match in answer["matches"]]
+    rows = [_row(match, answer.get("partial", False)) for match in answer["matches"]]
     lines = _columns(rows) if rows else ["no matches"]
     if answer["in_collection"] is False:
         lines.append(f"likely not in this collection: no match has a confidence of {IN_COLLECTION:g}")
@@ -70,7 +73,7 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     columns = []
     for name, column in cells.items():
         width = max(len(cell) for cell in (name, *column))
-        right = name in ("rank", *_OPTIONAL)
+        right = name in _NUMBERS
         columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in (name, *column)])
     return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
 
@@ -89,6 +92,10 @@ def _match(match: Match) -> dict[str, Any]:
         "votes": match.votes,
         "boxes": [_box(system) for system in match.place.systems],
         **_place(match.place),
+        "query_pages": list(match.query_place.pages),
+        "query_systems": [system.number for system in match.query_place.systems],
+        "query_start_s": match.query_place.start_s,
+        "query_end_s": match.query_place.end_s,
         "parts": [{"share": part.share, **_place(part.place)} for part in match.parts],
     }
     if match.path:
@@ -112,18 +119,36 @@ def _box(system: System) -> dict[str, Any]:
     return {"page": system.page, "system": system.number, "x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
 
 
-def _row(match: dict[str, Any]) -> tuple[str, ...]:
-    """Returns the cells of one match in the table."""
-    if match["start_s"] is not None:
-        where = f"{_clock(match['start_s'])}-{_clock(match['end_s'])}"
-    elif systems := match["systems"]:
-        where = f"p. {_ranges(match['pages'])}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
-    else:
-        where = ""
+def _row(match: dict[str, Any], partial: bool) -> tuple[str, ...]:
+    """Returns the cells of one match in the table. partial: whether the match is of a part of the query."""
+    where = _where(match, "")
+    stretch = _where(match, "query_") if partial else ""
     cost = "" if match["cost"] is None else f"{round(match['cost'], 3) + 0.0:.3f}"
     votes = str(match["votes"]) if match["cost"] is None else ""  # votes are shown only where they rank the matches
     confidence = "" if match["confidence"] is None else f"{match['confidence']:.2f}"
-    return (str(match["rank"]), printable(match["id"]), printable(match["title"]), cost, votes, confidence, where)
+    return (
+        str(match["rank"]),
+        printable(match["id"]),
+        printable(match["title"]),
+        cost,
+        votes,
+        confidence,
+        stretch,
+        where,
+    )
+
+
+def _where(match: dict[str, Any], prefix: str) -> str:
+    """Returns the place of a match for people; empty if it is unknown.
+
+    prefix: "query_" for the stretch of the query that matches.
+    """
+    pages, systems, start_s, end_s = (match[prefix + name] for name in ("pages", "systems", "start_s", "end_s"))
+    if start_s is not None:
+        return f"{_clock(start_s)}-{_clock(end_s)}"
+    if not systems:
+        return ""
+    return f"p. {_ranges(pages)}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
 
 
 def _clock(seconds: float) -> str:

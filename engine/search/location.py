@@ -144,6 +144,17 @@ def where(path: Path, ruler: Ruler, reach: float) -> tuple[Place, tuple[Part, ..
     return _joined([parts[i].place for i in sorted(i for passage in kept for i in passage)]), parts
 
 
+def stretch(path: Path, query: Ruler) -> Place:
+    """Returns the stretch of the query from the first to the last snippet that the path aligns.
+
+    The stretch begins at the middle of a snippet, or where the query begins, and ends likewise.
+    """
+    first, last = int(path[0, 0]), int(path[-1, 0])
+    start = query.middles[first] if first > 0 else query.starts[0]
+    end = query.middles[last] if last + 1 < len(query.ends) else query.ends[-1]
+    return _place(query, float(start), float(end))
+
+
 def points(path: Path, query: Ruler, document: Ruler) -> tuple[PathPoint, ...]:
     """Returns the points of a path: for each cell the middles of its query snippet and its document snippet.
 

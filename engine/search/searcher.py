@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 PUBLISHED = {"sdtw": PUBLISHED_SDTW, "dtw": PUBLISHED_DTW}
 """Methods that align as published, with their settings in place of the searcher's."""
 
+MIN_REST = 12
+"""Length in snippets of the shortest stretch, some 10 s or two systems, for which a query that has a sure match is
+aligned again with rests."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidates:
@@ -59,6 +63,14 @@ class _Ranked:
     """Votes of each document, (k,); None if the search used no neighbours."""
     confidences: Probabilities | None = None
     """Confidence of each document, (k,); None without a calibration."""
+    alignment: Alignment | None = None
+    """Settings of the alignment that ranks the documents; None: those of the query's method."""
+
+    @property
+    def sure(self) -> frozenset[int]:
+        """Returns the numbers of the documents that are likely in the query."""
+        confidences = np.zeros(len(self.numbers)) if self.confidences is None else self.confidences
+        return frozenset(self.numbers[confidences >= IN_COLLECTION].tolist())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +90,8 @@ class Query:
     """Whether the located matches have their alignment paths. Needs a `sequence` with places and, if the query is a
     score, its `systems`."""
     systems: tuple[System, ...] = ()
-    """Systems of the query, if the query is a score and `path` is set."""
+    """Systems of the query, if the query is a score: needed if `path` is set, and for the stretch of the query that
+    matches."""
     is_wanted: Callable[[], bool] = lambda: True
     """Whether somebody still waits for the answer; asked before each match is located. Once it is False, the remaining
     matches get no places, because locating many matches of a long query takes most of the time."""
@@ -232,20 +245,29 @@ class Searcher:
             best = ranked.numbers[: query.top].tolist()
             matches = tuple(_match(ranked, i, self._collection.document(ids[number])) for i, number in enumerate(best))
             if query.locate:
+                settings = ranked.alignment or self._alignment(query)
                 with stopwatch("locate"):
-                    matches = tuple(self._located(match, query) if query.is_wanted() else match for match in matches)
+                    matches = tuple(
+                        self._located(match, query, settings) if query.is_wanted() else match for match in matches
+                    )
         times_ms = stopwatch.times_ms
         if aligned is not None:
             times_ms = {"align": aligned.took_ms} | times_ms | {"total": times_ms["total"] + aligned.took_ms}
-        return Answer(matches=matches, plan=planned.plan, in_collection=_in_collection(ranked), timings_ms=times_ms)
+        return Answer(
+            matches=matches,
+            plan=planned.plan,
+            in_collection=_in_collection(ranked),
+            partial=ranked.alignment is not None,
+            timings_ms=times_ms,
+        )
 
     def _rank(self, planned: _Planned, aligned: _Aligned | None, stopwatch: Stopwatch) -> _Ranked:
         """Returns the ranked documents of a query, with their confidences. aligned: see `_answer`."""
         query, plan = planned.query, planned.plan
         candidates = self._candidates(query.among)
-        numbers, votes, costs = np.arange(plan.documents), None, None
+        numbers, votes = np.arange(plan.documents), None
         if aligned is not None:
-            costs = aligned.costs
+            costs, documents = aligned.costs, self._collection.packed(query.among)
         else:
             with stopwatch("vote" if plan.method == "vote" else "fingerprint"):
                 votes, keys, numbers = self._voted(query, plan)
@@ -253,20 +275,40 @@ class Searcher:
                 return _Ranked(numbers=numbers, keys=keys[numbers], votes=votes[numbers])
             numbers = np.sort(numbers[: plan.aligned])
             with stopwatch("read"):
-                shortlist = candidates.sequences.take(numbers)
+                documents = candidates.sequences.take(numbers)
             with stopwatch("align"):
-                costs = self._backend.align(query.sequence.embeddings, shortlist, self._alignment(query)).costs
-        order = np.lexsort((candidates.id_ranks[numbers], costs))
-        order = order[np.isfinite(costs[order])]
-        numbers, costs = numbers[order], costs[order]
-        ranked = _Ranked(numbers=numbers, keys=costs, costs=costs, votes=None if votes is None else votes[numbers])
-        if self._calibration is None or query.method in PUBLISHED or _same_kind(query) or len(order) == 0:
+                costs = self._backend.align(query.sequence.embeddings, documents, self._alignment(query)).costs
+        ranked = _by_cost(numbers, costs, votes, candidates)
+        if self._calibration is None or query.method in PUBLISHED or _same_kind(query) or len(ranked.numbers) == 0:
             return ranked
+        embeddings = query.sequence.embeddings
         with stopwatch("judge"):
             confidences = self._calibration.probabilities(
-                query.sequence.embeddings, query.among, costs, self._backend, documents=plan.documents
+                embeddings, query.among, ranked.keys, self._backend, documents=plan.documents
             )
-        return replace(ranked, confidences=confidences)
+        ranked = replace(ranked, confidences=confidences)
+        rests = self._calibration.rests
+        if rests is None or not self._holds_more(query, ranked, rests):
+            return ranked
+        with stopwatch("rest"):
+            rested = _by_cost(numbers, self._backend.align(embeddings, documents, rests).costs, votes, candidates)
+            confidences = self._calibration.rested_probabilities(
+                embeddings, query.among, rested.keys, self._backend, documents=plan.documents
+            )
+        rested = replace(rested, confidences=confidences, alignment=rests)
+        return rested if rested.sure > ranked.sure else ranked
+
+    def _holds_more(self, query: Query, ranked: _Ranked, rests: Alignment) -> bool:
+        """Returns whether the query may hold more than the best match, so that it is worth aligning with rests.
+
+        It may if the best match is not sure, or if its alignment with rests leaves out a stretch of MIN_REST snippets.
+        """
+        if not ranked.sure:
+            return True
+        document = self._collection.sequence(self._candidates(query.among).ids[int(ranked.numbers[0])])
+        path = self._backend.path(query.sequence.embeddings, document.embeddings, document.bias, rests)
+        edges = np.concatenate([[-1], path[:, 0], [len(query.sequence)]])
+        return bool(np.diff(edges).max() > MIN_REST)
 
     def _voted(self, query: Query, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
         """Returns the votes of each document, the values that rank the documents, and the documents, best first."""
@@ -288,9 +330,9 @@ class Searcher:
         settings = PUBLISHED.get(query.method, self._settings.alignment)
         return replace(settings, bias_weight=0.0) if _same_kind(query) else settings
 
-    def _located(self, match: Match, query: Query) -> Match:
-        """Returns the match with its place and, if the query asks for it, its path."""
-        sequence, settings = query.sequence, self._alignment(query)
+    def _located(self, match: Match, query: Query, settings: Alignment) -> Match:
+        """Returns the match with its places and, if the query asks for it, its path."""
+        sequence = query.sequence
         document = self._collection.sequence(match.document.id)
         path = self._backend.path(sequence.embeddings, document.embeddings, document.bias, settings)
         if len(path) == 0:
@@ -299,9 +341,13 @@ class Searcher:
         reach = location.reach(self._collection.network.front_end, sequence.kind)
         place, parts = location.where(path, ruler, reach)
         match = replace(match, place=place, parts=parts)
-        if not (query.path and isinstance(sequence, SnippetSequence)):
+        if not isinstance(sequence, SnippetSequence) or not (
+            query.path or query.systems or sequence.kind == "recording"
+        ):
             return match
-        return replace(match, path=location.points(path, location.Ruler.of(sequence, query.systems), ruler))
+        asked = location.Ruler.of(sequence, query.systems)
+        match = replace(match, query_place=location.stretch(path, asked))
+        return replace(match, path=location.points(path, asked, ruler)) if query.path else match
 
     def _candidates(self, kind: Kind) -> _Candidates:
         """Returns the documents of one kind, listed once and kept."""
@@ -310,6 +356,22 @@ class Searcher:
             id_ranks = np.argsort(np.argsort(np.array(ids, dtype=object)))
             self._kinds[kind] = _Candidates(ids=ids, sequences=self._collection.stored(kind), id_ranks=id_ranks)
         return self._kinds[kind]
+
+
+def _by_cost(
+    numbers: NDArray[np.int64],
+    costs: NDArray[np.float32],
+    votes: NDArray[np.int64] | None,
+    candidates: _Candidates,
+) -> _Ranked:
+    """Returns the documents that have an alignment, ranked by cost and then by id.
+
+    numbers, costs: (k,), of the documents that were aligned. votes: of all candidates.
+    """
+    order = np.lexsort((candidates.id_ranks[numbers], costs))
+    order = order[np.isfinite(costs[order])]
+    numbers, costs = numbers[order], costs[order]
+    return _Ranked(numbers=numbers, keys=costs, costs=costs, votes=None if votes is None else votes[numbers])
 
 
 def _check(query: Query) -> None:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +40,9 @@ SETTINGS = [
     for steps, whole, normalise, penalty in itertools.product(
         STEP_SETS, (False, True), NORMALISATIONS, (np.inf, 2.0, 0.25, 0.0)
     )
+] + [
+    Alignment(steps=steps, jump_penalty=penalty, rest_price=price, bias_weight=0.5, int8=penalty == 0.25)
+    for steps, penalty, price in itertools.product(STEP_SETS, (np.inf, 2.0, 0.25), (0.75, 1.25))
 ]
 MULLER = np.abs(np.subtract.outer([3, 0, 6], [2, 4, 0, 4, 0, 0, 5, 2])).astype(np.float32)
 """Local costs |x - y| of X = (3, 0, 6) and Y = (2, 4, 0, 4, 0, 0, 5, 2); Müller, section 7.2."""
@@ -61,7 +65,8 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 def described(settings: Alignment) -> str:
-    return f"{settings.steps}-{'whole' if settings.whole else 'part'}-{settings.normalise}-{settings.jump_penalty}"
+    form = "whole" if settings.whole else "part"
+    return f"{settings.steps}-{form}-{settings.normalise}-{settings.jump_penalty}-{settings.rest_price}"
 
 
 @pytest.fixture(params=SETTINGS, ids=described)
@@ -107,24 +112,24 @@ def random_pairs(lengths: list[int], rows: int, *, ties: bool, half: bool) -> tu
 
 
 def paths(
-    rows: int, columns: int, steps: StepSet, jumps: bool, whole: bool
+    rows: int, columns: int, steps: StepSet, jumps: bool, whole: bool, rests: bool
 ) -> Iterator[tuple[list[tuple[int, int]], int]]:
     """Every path through a small matrix that enters no cell twice: the cells it passes, and its number of jumps."""
 
     def grow(path: list[tuple[int, int]], jumped: int) -> Iterator[tuple[list[tuple[int, int]], int]]:
         i, j = path[-1]
-        if i == rows - 1 and (not whole or j == columns - 1):
+        if (i == rows - 1 or rests) and (not whole or j == columns - 1):
             yield path, jumped
         for di, dj in STEPS[steps]:
             if i + di < rows and j + dj < columns:
                 skipped = [(i + row, j + 1) for row in range(1, di)]
                 yield from grow([*path, *skipped, (i + di, j + dj)], jumped)
-        if jumps and i + 1 < rows:
-            for target in range(columns):
-                yield from grow([*path, (i + 1, target)], jumped + 1)
+        if jumps:
+            for target in itertools.product(range(i + 1, rows if rests else min(i + 2, rows)), range(columns)):
+                yield from grow([*path, target], jumped + 1)
 
-    for start in range(1 if whole else columns):
-        yield from grow([(0, start)], 0)
+    for start in itertools.product(range(rows if rests else 1), range(1 if whole else columns)):
+        yield from grow([start], 0)
 
 
 def test_subsequence_of_mullers_example_ends_at_index_6_with_cost_2(backend: Backend) -> None:
@@ -143,11 +148,15 @@ def test_path_of_mullers_example_is_the_books(backend: Backend) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (2, 4), (4, 3), (3, 4)])
 def test_definition_equals_brute_force_over_all_paths(shape: tuple[int, int], settings: Alignment) -> None:
     costs = np.random.default_rng(0).integers(0, 9, shape).astype(np.float32)
+    settings = replace(settings, rest_price=4.0) if settings.rests else settings
     cost, _, path = definition.best(costs, settings)
     length = shape[0] if settings.normalise == "query" else max(1, len(path))
+    jumps = np.isfinite(settings.jump_penalty)
     totals = [
-        sum(costs[cell] for cell in cells) + (jumped * settings.jump_penalty if jumped else 0)
-        for cells, jumped in paths(*shape, settings.steps, np.isfinite(settings.jump_penalty), settings.whole)
+        sum(costs[cell] for cell in cells)
+        + (jumped * settings.jump_penalty if jumped else 0)
+        + sum(settings.rest_price for _ in range(shape[0] - len({i for i, _ in cells})))
+        for cells, jumped in paths(*shape, settings.steps, jumps, settings.whole, settings.rests)
     ]
     assert cost * length == pytest.approx(min(totals, default=np.inf))
 
@@ -258,6 +267,36 @@ def test_a_repeat_the_document_does_not_write_out_is_found_by_a_jump(backend: Ba
     document = np.eye(6, DIMENSION, dtype=np.float32)
     path = backend.path(document[played], document, np.zeros(6, dtype=np.float32), Alignment(jump_penalty=0.5))
     assert path[:, 1].tolist() == played
+
+
+def test_rows_that_fit_nowhere_rest_before_within_and_after_what_matches(backend: Backend) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((40, DIMENSION)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    document, noise = rows[:20], rows[20:]
+    query = np.concatenate([noise[:5], document[3:9], noise[5:12], document[9:15], noise[12:]])
+    settings = Alignment(jump_penalty=1.0, rest_price=0.25, bias_weight=0.0)
+    played = [*range(5, 11), *range(18, 24)]
+    path = backend.path(query, document, np.zeros(20, dtype=np.float32), settings)
+    assert path.tolist() == [[row, snippet] for row, snippet in zip(played, range(3, 15), strict=True)]
+    found = backend.align(query, packed(document), settings)
+    assert found.ends.tolist() == [14]
+    assert found.costs[0] * len(query) == pytest.approx(0.25 * 20 + 1.0, abs=1e-3)
+
+
+def test_rests_that_cost_more_than_any_path_change_nothing(backend: Backend) -> None:
+    query, documents = random_pairs(LENGTHS, 11, ties=True, half=True)
+    found, expected = (
+        backend.align(query, documents, Alignment(steps="classic", rest_price=price)) for price in (1e6, np.inf)
+    )
+    np.testing.assert_array_equal(found.costs, expected.costs)
+    np.testing.assert_array_equal(found.ends, expected.ends)
+
+
+@pytest.mark.parametrize("wrong", [{"whole": True}, {"normalise": "path"}, {"rest_price": -0.5}], ids=str)
+def test_rests_where_nothing_can_be_left_out_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="expected a rest price of 0 or more"):
+        Alignment(**{"rest_price": 0.5} | wrong)
 
 
 def test_slope_steps_charge_the_skipped_query_row(backend: Backend) -> None:

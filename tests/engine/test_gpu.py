@@ -29,6 +29,9 @@ SETTINGS = [
     for steps, whole, normalise, penalty in itertools.product(
         ("wide", "slope", "classic"), (False, True), ("query", "path"), (np.inf, 2.0, 0.25)
     )
+] + [
+    Alignment(steps=steps, jump_penalty=penalty, rest_price=price, bias_weight=0.5, int8=penalty == 0.25)
+    for steps, penalty, price in itertools.product(("wide", "slope", "classic"), (np.inf, 2.0, 0.25), (0.75, 1.25))
 ]
 emulated = pytest.mark.skipif(COMPILER is None, reason="there is no g++ to compile the kernels for the CPU")
 
@@ -95,11 +98,12 @@ def test_documents_of_any_length_equal_the_cpus_whatever_a_thread_holds(words: i
     limits = [gpu.LANES * words * warps for warps in (1, 2, gpu.WARPS)]
     lengths = [*rng.integers(1, 300, 2).tolist(), *limits, limits[-1] + 1, 0]
     documents, asked = sequences(lengths, rng, ties=ties), queries([rng.integers(2, 25), 8], rng, ties=ties)
-    settings = Alignment(jump_penalty=0.25, bias_weight=0.5, int8=words > gpu.MAX_WORDS[False, False])
-    expected = cpu.align_many(asked, documents, settings)
-    device = emulation(words, halves=False)
-    for found, wanted in zip(device.align_many(asked, documents, settings), expected, strict=True):
-        assert_same(found, wanted, exact=ties)
+    device, usual = emulation(words, halves=False), Alignment(jump_penalty=0.25, bias_weight=0.5)
+    for price in (np.inf, 0.75):
+        settings = replace(usual, int8=words > gpu.MAX_WORDS[False, False], rest_price=price)
+        expected = cpu.align_many(asked, documents, settings)
+        for found, wanted in zip(device.align_many(asked, documents, settings), expected, strict=True):
+            assert_same(found, wanted, exact=ties)
 
 
 def quarters(lengths: list[int], rng: np.random.Generator, *, opposed: bool) -> Packed:
@@ -142,6 +146,7 @@ def test_totals_of_16_bits_are_exact_where_costs_are(
         (Alignment(int8=True, jump_penalty=2.4), False),
         (Alignment(int8=True, jump_penalty=np.inf), False),
         (Alignment(int8=True, whole=True), False),
+        (Alignment(int8=True, rest_price=0.9), False),
     ],
     ids=str,
 )

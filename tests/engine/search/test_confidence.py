@@ -11,11 +11,20 @@ from engine import alignment
 from engine.config import Alignment, FrontEnd
 from engine.embedding.encoder import DEFAULT_WEIGHTS
 from engine.errors import WeightsError
-from engine.search.confidence import CALIBRATED_DOCUMENTS, Calibration, Scale, background_costs, features
+from engine.search.confidence import (
+    CALIBRATED_DOCUMENTS,
+    Calibration,
+    Scale,
+    background_costs,
+    features,
+    gains,
+    rest_features,
+)
 from engine.values import Embeddings, NetworkIdentity, Packed
 
 NETWORK = NetworkIdentity(name="test", hash="0" * 64, front_end=FrontEnd())
 SETTINGS = Alignment()
+BACKEND = alignment.choose("definition")
 BACKGROUND_COSTS = np.linspace(1.0, 1.2, 9, dtype=np.float32)
 
 
@@ -123,11 +132,59 @@ def test_a_saved_calibration_is_the_same_when_loaded(tmp_path: Path) -> None:
         np.testing.assert_array_equal(kept.background.offsets, given.background.offsets)
 
 
+def test_a_calibration_keeps_its_price_of_rests_and_one_without_has_none(tmp_path: Path) -> None:
+    coefficients = np.array([-6.0, 3, 0, 0, 0, 0.5])
+    scales = {kind: replace(one, rest_coefficients=coefficients) for kind, one in calibration().scales.items()}
+    replace(calibration(), scales=scales, rest_price=0.5).save(tmp_path / "rests.safetensors", {})
+    calibration().save(tmp_path / "old.safetensors", {})
+    rests, old = (Calibration.load(tmp_path / f"{name}.safetensors", NETWORK, SETTINGS) for name in ("rests", "old"))
+    assert rests is not None
+    assert rests.rests == replace(SETTINGS, rest_price=0.5)
+    np.testing.assert_array_equal(rests.scales["score"].rest_coefficients, coefficients)
+    assert old is not None
+    assert old.rests is None
+    with pytest.raises(ValueError, match="expected a calibration with a price of rests"):
+        old.rested_probabilities(
+            unit_rows(5, np.random.default_rng(1)), "score", BACKGROUND_COSTS, BACKEND, documents=9
+        )
+
+
+def test_a_gain_is_what_is_saved_against_leaving_out_everything() -> None:
+    given = gains(np.array([0.25, 0.5, 0.75, np.inf], np.float32), Alignment(rest_price=0.5), snippets=8)
+    assert given.tolist() == [2, 0, -2, -np.inf]
+
+
+def test_rests_compare_a_gain_with_the_fifth_largest_other_one() -> None:
+    found, others = np.array([9.0, 2.0, -np.inf], np.float32), np.array([5, 4, 3, 1, 0.5, -1], np.float32)
+    given = rest_features(found, others, snippets=20, documents=4)
+    n, b = np.log(20), np.log(4)
+    np.testing.assert_allclose(given[0], [np.log1p(9), np.log1p(1), np.log1p(9 - 1), n, b], rtol=1e-6)
+    np.testing.assert_allclose(given[1], [np.log1p(2), np.log1p(1), np.log1p(2 - 1), n, b], rtol=1e-6)
+    assert np.isfinite(given).all()
+    coefficients = np.array([0.0, 0, 0, 1, 0, 0])
+    one = replace(scale(), rest_coefficients=coefficients)
+    given = one.rested_probabilities(found, others, snippets=20, documents=4)
+    np.testing.assert_allclose(given, [9 / 10, 2 / 3, 0], rtol=1e-6)
+
+
+def test_rests_compare_gains_with_those_of_the_background() -> None:
+    query = unit_rows(10, np.random.default_rng(1))
+    coefficients = np.array([1.0, -2, -3, 4, 0.1, 0.2])
+    one = replace(scale(), rest_coefficients=coefficients)
+    rests = replace(calibration(), scales={"score": one, "recording": one}, rest_price=0.75)
+    settings, costs = Alignment(rest_price=0.75), np.array([0.3, 0.74], np.float32)
+    null = (0.75 - background_costs(query, one.background, settings, BACKEND)) * 10
+    values = rest_features((0.75 - costs) * 10, null, snippets=10, documents=7)
+    given = rests.rested_probabilities(query, "score", costs, BACKEND, documents=7)
+    np.testing.assert_allclose(given, 1 / (1 + np.exp(-(coefficients[0] + values @ coefficients[1:]))), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("network", "settings", "said"),
     [
         (replace(NETWORK, hash="1" * 64), SETTINGS, "made for the network"),
         (NETWORK, replace(SETTINGS, jump_penalty=7.0), "made for the alignment"),
+        (NETWORK, replace(SETTINGS, rest_price=0.5), "made for the alignment"),
     ],
 )
 def test_another_network_or_alignment_has_no_confidence(

@@ -11,7 +11,7 @@ from engine import alignment
 from engine.collection import Collection, CollectionWriter
 from engine.config import Alignment, FrontEnd
 from engine.values import PLACE_DTYPES, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
-from indexer.training import calibrate
+from indexer.training import calibrate, mixtures
 
 NETWORK = NetworkIdentity(name="test", hash="0" * 64, front_end=FrontEnd())
 
@@ -40,7 +40,7 @@ def written(path: Path, pieces: int, rng: np.random.Generator) -> Collection:
 def test_the_forms_of_a_piece_share_its_name() -> None:
     score, taken = Document(id="a.b.score", kind="score"), Document(id="a.b", kind="score")
     recording = Document(id="a.b.played", kind="recording")
-    assert {calibrate.piece_of(document) for document in (score, taken, recording)} == {"a.b"}
+    assert {mixtures.piece_of(document) for document in (score, taken, recording)} == {"a.b"}
 
 
 def test_a_drawn_collection_holds_the_right_document_every_other_time() -> None:
@@ -146,6 +146,61 @@ def test_labels_that_can_be_told_apart_wholly_are_fitted_finitely() -> None:
 def test_the_log_loss_of_a_coin_is_log_two() -> None:
     coin = calibrate.log_loss(np.zeros(2), np.ones((4, 1)), np.array([True, False, False, True]))
     assert coin == pytest.approx(np.log(2))
+
+
+def test_a_mixture_holds_a_part_of_its_piece_and_names_the_other_pieces(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = noisy(np.zeros((60, 32), np.float32), rng)
+    with written(tmp_path / "pieces", 4, rng) as pieces:
+        made = list(mixtures.mixtures(pieces, [noise], "score", rng))
+        rows = {n: pieces.sequence(f"p{n}.played").embeddings for n in range(4)}
+        number_of = {f"p{n}": n for n in range(4)}
+        documents = [mixtures.piece_of(document) for document in pieces.of_kind("score")]
+    sources = {row.tobytes(): number for number, some in rows.items() for row in some}
+    sources |= {row.tobytes(): -1 for row in noise}
+    assert len(made) == 4 * mixtures.MIXTURES
+    held = [{sources[row.tobytes()] for row in mixture.embeddings} for mixture in made]
+    for mixture, found in zip(made, held, strict=True):
+        own = number_of[mixture.piece]
+        assert documents[mixture.truth] == mixture.piece
+        assert found - {-1} == {own, *(number_of[documents[other]] for other in mixture.others)}
+        assert mixture.truth not in mixture.others
+    assert any(found == {number_of[mixture.piece]} for mixture, found in zip(made, held, strict=True))
+    assert any(-1 in found for found in held)
+    assert any(mixture.others for mixture in made)
+
+
+def test_the_other_pieces_of_a_mixture_are_never_its_best_match(tmp_path: Path) -> None:
+    rng, backend = np.random.default_rng(0), alignment.choose("cpu")
+    with written(tmp_path / "pieces", 3, rng) as pieces:
+        own = pieces.packed("score")
+        rows = np.concatenate([pieces.sequence(f"p{n}.played").embeddings for n in (1, 2)])
+    settings = Alignment(rest_price=0.5)
+    pool = calibrate.DocumentPool(own=own, crowd=own, background=own, settings=settings, backend=backend)
+    given = pool.gains(mixtures.Mixture(embeddings=rows, piece="p1", truth=1, others=(2,)))
+    expected = (backend.align(rows, own, settings).costs - 0.5) * 80  # gains, negative
+    np.testing.assert_allclose(given.background, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(given.costs[[0, 1]], expected[[0, 1]], rtol=1e-4, atol=1e-4)
+    assert np.isinf(given.costs[2])
+    assert expected.argmin() != 0
+
+
+def test_rests_get_the_price_that_tells_right_from_wrong_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a price of 0 nothing is worth aligning, and at a price of 5 nothing is worth leaving out."""
+    monkeypatch.setattr(calibrate, "PRICES", (0.0, 0.55, 5.0))
+    rng, backend = np.random.default_rng(0), alignment.choose("cpu")
+    with written(tmp_path / "pieces", 8, rng) as pieces, written(tmp_path / "crowd", 70, rng) as crowd:
+        scales = {"score": calibrate.calibrated([pieces], crowd, "score", Alignment(), backend)}
+        noise = noisy(np.zeros((200, 32), np.float32), rng)
+        price, fitted = calibrate.with_rests(
+            [pieces], crowd, scales, {"score": [], "recording": [noise]}, Alignment(), backend
+        )
+    assert price == 0.55
+    null = np.linspace(0, 0.1, calibrate.BACKGROUND, dtype=np.float32)
+    found = np.array([9, 0.1], np.float32)
+    sure, unsure = fitted["score"].rested_probabilities(found, null, snippets=200, documents=8)
+    assert sure > 0.9
+    assert unsure < 0.2
 
 
 def test_a_background_needs_a_crowd(tmp_path: Path) -> None:
