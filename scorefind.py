@@ -184,6 +184,8 @@ def _answer_here(options: argparse.Namespace) -> dict[str, Any]:
             method=options.method,
             top=options.top,
             path=options.traced,
+            transpose=options.transpose,
+            speed=options.speed or 1.0,
         )
         return as_dict(answer, kind, among, finder.collection)
 
@@ -321,7 +323,16 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
 
     if options.run is _query:
         needed = {"--token-file": "--server", "--tls-ca": "--server", "--path": "--json"}
-        servers = ("--weights", "--config", "--neighbours", "--shortlist", "--jump-penalty", "--threads")
+        servers = (
+            "--weights",
+            "--config",
+            "--neighbours",
+            "--shortlist",
+            "--jump-penalty",
+            "--threads",
+            "--transpose",
+            "--speed",
+        )
         barred = dict.fromkeys(servers, "--server")  # the server chooses these
     elif options.run is _serve:
         needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
@@ -421,6 +432,16 @@ def _query_options(parser: argparse.ArgumentParser, *, remote: bool) -> None:
         "--start", type=float, metavar="S", help="start of the part of a recording to query, in seconds"
     )
     parser.add_argument("--end", type=float, metavar="S", help="end of the part of a recording to query, in seconds")
+    parser.add_argument(
+        "--transpose",
+        type=_semitones,
+        metavar="N[,N...]",
+        help="semitones by which a recording is transposed; of several, the likeliest (default: 0 and, if the piece "
+        "seems not to be there, up to 3 up or down)",
+    )
+    parser.add_argument(
+        "--speed", type=_speed, metavar="X", help="the recording runs at X times its true speed (default: 1)"
+    )
     parser.add_argument(
         "--method",
         choices=("refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"),
@@ -531,6 +552,22 @@ class _Kind(argparse.Action):
 
 def _kind(parser: argparse.ArgumentParser, flag: str, help: str) -> None:
     parser.add_argument(flag, action=_Kind, choices=("auto", "score", "recording"), help=help)
+
+
+def _semitones(text: str) -> list[float]:
+    """Returns the numbers in an argument. Raises ArgumentTypeError if one is not between -12 and 12."""
+    values = [float(one) for one in text.split(",")]
+    if not all(-12 <= value <= 12 for value in values):
+        raise argparse.ArgumentTypeError(f"expected semitones from -12 to 12, got {text}")
+    return values
+
+
+def _speed(text: str) -> float:
+    """Returns the number in an argument. Raises ArgumentTypeError if it is not between a quarter and 4."""
+    value = float(text)
+    if not 0.25 <= value <= 4:
+        raise argparse.ArgumentTypeError(f"expected a speed from 0.25 to 4, got {text}")
+    return value
 
 
 def _positive(text: str) -> int:

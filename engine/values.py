@@ -293,3 +293,5 @@ class Answer:
     """Whether the piece is likely among the documents searched; None if there is no confidence."""
     timings_ms: dict[str, float] = field(default_factory=dict)
     """Time of each stage in ms, by the stage's name."""
+    transposed: float = 0.0
+    """Semitones by which the query was transposed; 0: it was searched for as it is."""
