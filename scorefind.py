@@ -193,6 +193,8 @@ def _answer_here(options: argparse.Namespace) -> dict[str, Any]:
             method=options.method,
             top=options.top,
             path=options.traced,
+            transpose=options.transpose,
+            speed=options.speed or 1.0,
         )
         return as_dict(answer, kind, among, finder.collection)
 

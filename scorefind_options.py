@@ -52,8 +52,8 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
 
     if options.command == "query":
         needed = {"--token-file": "--server", "--tls-ca": "--server", "--path": "--json"}
-        servers = ("--weights", "--config", "--neighbours", "--shortlist", "--jump-penalty", "--threads")
-        barred = dict.fromkeys(servers, "--server")  # the server chooses these
+        searches = ("--weights", "--config", "--neighbours", "--shortlist", "--jump-penalty", "--threads")
+        barred = dict.fromkeys((*searches, "--transpose", "--speed"), "--server")  # the server chooses these
     elif options.command == "serve":
         needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
         barred = {"--plain": "--tls-cert", "--host": "--unix", "--port": "--unix"}
@@ -178,6 +178,16 @@ def _query_options(parser: _Parser, *, remote: bool) -> None:
     parser.add_argument(
         "--jump-penalty", type=float, metavar="COST", help="cost of a jump within a document (inf: no jumps)"
     )
+    parser.add_argument(
+        "--transpose",
+        type=_semitones,
+        metavar="N[,N...]",
+        help="semitones by which a recording is transposed; of several, the likeliest (default: 0 and, if the piece "
+        "seems not to be there, up to 3 up or down)",
+    )
+    parser.add_argument(
+        "--speed", type=_speed, metavar="X", help="the recording runs at X times its true speed (default: 1)"
+    )
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
     _weights(parser)
     parser.add_argument(
@@ -278,3 +288,19 @@ def _time(text: str) -> float:
     if (parts[2] and seconds >= 60) or (parts[1] and minutes >= 60):
         raise argparse.ArgumentTypeError(f"expected minutes and seconds below 60, got {text!r}")
     return 3600 * hours + 60 * minutes + seconds
+
+
+def _semitones(text: str) -> list[float]:
+    """Returns the numbers in an argument. Raises ArgumentTypeError if one is not between -12 and 12."""
+    values = [float(one) for one in text.split(",")]
+    if not all(-12 <= value <= 12 for value in values):
+        raise argparse.ArgumentTypeError(f"expected semitones from -12 to 12, got {text}")
+    return values
+
+
+def _speed(text: str) -> float:
+    """Returns the number in an argument. Raises ArgumentTypeError if it is not between a quarter and 4."""
+    value = float(text)
+    if not 0.25 <= value <= 4:
+        raise argparse.ArgumentTypeError(f"expected a speed from 0.25 to 4, got {text}")
+    return value

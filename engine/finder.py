@@ -18,16 +18,19 @@ from numpy.typing import NDArray
 
 from engine import alignment, audio, score
 from engine.alignment import Backend, BackendName
+from engine.audio import Recording
 from engine.collection import Collection, CollectionWriter
 from engine.collection.identity import Status
 from engine.collection.manifest import NAME
 from engine.config import FrontEnd, SearchSettings
 from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
+from engine.errors import QueryError
 from engine.score import Score
 from engine.search.confidence import Calibration, beside
-from engine.search.searcher import Searcher
-from engine.values import OTHER, Answer, Document, Kind, Method
+from engine.search.searcher import Query, Searcher
+from engine.transposition import Transposer
+from engine.values import OTHER, Answer, Document, Kind, Method, SnippetSequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,8 @@ class Finder:
         method: Method = "refine",
         top: int = 10,
         path: bool = False,
+        transpose: Sequence[float] | None = None,
+        speed: float = 1.0,
     ) -> Answer:
         """Returns the best matches of a recording, a score file or a folder of page images.
 
@@ -104,13 +109,16 @@ class Finder:
         start_s, end_s: the part of a recording that is searched for, in seconds.
         among: the kind of documents searched; by default the other kind.
         top, path: see `engine.search.searcher.Query`.
-        Raises MediaError if the file cannot be read, or has no music.
+        transpose: semitones by which a recording is transposed before it is searched for; of several, the likeliest.
+            By default none, unless the recording seems not to be in the collection (`engine.transposition`).
+        speed: a recording runs at this multiple of the speed at which it was played.
+        Raises MediaError if the file cannot be read, or has no music; QueryError if a score is to be transposed.
         """
         source, started = Path(source), time.perf_counter()
         kind = kind or documents.kind_of(source)
-        medium = documents.read(source, kind, self._front_end, start_s, end_s)
+        medium = documents.read(source, kind, self._front_end, start_s, end_s, speed=speed)
         documents.warn_of_unread(source)
-        return self._answer(medium, started, among, method, top, path)
+        return self._answer(medium, started, among, method, top, path, transpose)
 
     def query_samples(
         self,
@@ -121,15 +129,18 @@ class Finder:
         method: Method = "refine",
         top: int = 10,
         path: bool = False,
+        transpose: Sequence[float] | None = None,
+        speed: float = 1.0,
     ) -> Answer:
         """Returns the best matches of sound in memory.
 
         samples: float (n,) or (n, channels), in -1..1. rate: in Hz.
-        among, method, top, path: see `query`.
+        among, method, top, path, transpose, speed: see `query`.
         Raises AudioError if the samples cannot be used.
         """
         started = time.perf_counter()
-        return self._answer(audio.recording_of(samples, rate, self._front_end), started, among, method, top, path)
+        recording = audio.recording_of(samples, rate, self._front_end, speed=speed)
+        return self._answer(recording, started, among, method, top, path, transpose)
 
     def query_pages(
         self,
@@ -229,19 +240,41 @@ class Finder:
         return CollectionWriter(self.collection.path, network, threads=threads)
 
     def _answer(
-        self, medium: Medium, started: float, among: Kind | None, method: Method, top: int, path: bool
+        self,
+        medium: Medium,
+        started: float,
+        among: Kind | None,
+        method: Method,
+        top: int,
+        path: bool,
+        transpose: Sequence[float] | None = None,
     ) -> Answer:
         """Returns the answer to a query whose medium has been read since the time `started`.
 
-        The stage `embed` of its timings is the time that reading and embedding took.
+        The stage `embed` of its timings is the time that reading and embedding took, and `transpose` the time of tries.
         """
-        (sequence,) = documents.sequences([medium], self.engine.encoder)
-        embed_ms = (time.perf_counter() - started) * 1000
+        encoder, kind = self.engine.encoder, _kind(medium)
         systems = medium.systems if isinstance(medium, Score) else ()
-        among = among or OTHER[sequence.kind]
-        answer = self.searcher.query(sequence, among, method, top, path=path, systems=systems)
-        times_ms = {"embed": embed_ms} | answer.timings_ms
-        return dataclasses.replace(answer, timings_ms=times_ms | {"total": times_ms["total"] + embed_ms})
+        among = among or OTHER[kind]
+
+        def query(sequence: SnippetSequence) -> Query:
+            return Query(sequence=sequence, among=among, method=method, top=top, path=path, systems=systems)
+
+        if transpose and not isinstance(medium, Recording):
+            raise QueryError("expected a recording to transpose, got a score")
+        if isinstance(medium, Recording):
+            answer = Transposer(searcher=self.searcher, encoder=encoder, query=query).answer(medium, transpose)
+        else:
+            (answer,) = self.searcher.answers(map(query, documents.sequences([medium], encoder)))
+        total_ms = (time.perf_counter() - started) * 1000
+        searched_ms = answer.timings_ms["total"] + answer.timings_ms.get("transpose", 0.0)
+        times_ms = {"embed": total_ms - searched_ms} | answer.timings_ms | {"total": total_ms}
+        return dataclasses.replace(answer, timings_ms=times_ms)
+
+
+def _kind(medium: Medium) -> Kind:
+    """Returns the kind of a medium."""
+    return "recording" if isinstance(medium, Recording) else "score"
 
 
 def open(

@@ -298,3 +298,5 @@ class Answer:
     their alignments, and costs include its price."""
     timings_ms: dict[str, float] = field(default_factory=dict)
     """Time of each stage in ms, by the stage's name."""
+    transposed: float = 0.0
+    """Semitones by which the query was transposed; 0: it was searched for as it is."""

@@ -266,6 +266,16 @@ def test_matches_are_printed_as_a_table_for_people(
     assert header.index("where") == first.index("p. ")
 
 
+def test_a_recording_is_transposed_as_the_flag_says(
+    filled: Path, library: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = ("query", filled, library / "take_etude.flac", "--among", "recording", "--json")
+    assert printed_json(capsys, *query)["transposed"] == 0
+    assert printed_json(capsys, *query, "--transpose=-1.5", "--speed", "0.97")["transposed"] == -1.5
+    for wrong in ("--transpose=13", "--transpose=x", "--speed=0"):
+        assert scorefind.main([str(word) for word in (*query, wrong)]) == 2
+
+
 def test_settings_come_from_a_file_and_flags_win(
     filled: Path, library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,7 +315,8 @@ def test_a_server_that_is_not_there_is_told(
 
 
 @pytest.mark.parametrize(
-    "flag", ["--weights=w", "--config=c", "--neighbours=3", "--shortlist=5", "--jump-penalty=1", "--threads=2"]
+    "flag",
+    ["--weights=w", "--config=c", "--neighbours=3", "--shortlist=5", "--jump-penalty=1", "--threads=2", "--speed=2"],
 )
 def test_what_the_server_decides_cannot_be_said_with_a_query_to_it(
     flag: str, library: Path, capsys: pytest.CaptureFixture[str]

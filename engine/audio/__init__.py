@@ -1,6 +1,7 @@
 """Sound: files -> samples -> spectrogram -> excerpts, for whole recordings and for recordings that still arrive."""
 
 from engine.audio.decoding import RATES, SILENCE, read_audio
+from engine.audio.framing import Framer
 from engine.audio.recording import Recording, read_recording, recording_of
 from engine.audio.spectrograms import (
     BANDS,
@@ -11,6 +12,7 @@ from engine.audio.spectrograms import (
     Samples,
     Spectrogram,
     compressed,
+    excerpt_count,
     excerpts,
     filterbank,
     frames,
@@ -18,6 +20,7 @@ from engine.audio.spectrograms import (
     reach,
     spectrogram,
 )
+from engine.audio.transposition import transposed
 
 __all__ = [
     "BANDS",
@@ -27,10 +30,12 @@ __all__ = [
     "RATES",
     "SAMPLE_RATE",
     "SILENCE",
+    "Framer",
     "Recording",
     "Samples",
     "Spectrogram",
     "compressed",
+    "excerpt_count",
     "excerpts",
     "filterbank",
     "frames",
@@ -40,4 +45,5 @@ __all__ = [
     "read_recording",
     "recording_of",
     "spectrogram",
+    "transposed",
 ]

@@ -1,17 +1,21 @@
-"""Sound files -> mono samples at 22050 Hz."""
+"""Sound files -> mono samples at 22050 Hz, block by block."""
 
 import logging
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+from numpy.typing import NDArray
 
+from engine.audio import containers, ffmpeg
+from engine.audio.complaints import withheld
+from engine.audio.containers import Substream, View
+from engine.audio.ffmpeg import RawSound
+from engine.audio.mixing import Mixer
 from engine.audio.spectrograms import SAMPLE_RATE, Samples
 from engine.config import GENEROUS, MediaLimits
 from engine.errors import AudioError
@@ -21,18 +25,15 @@ log = logging.getLogger(__name__)
 RATES = range(2000, 768001)
 """Accepted sampling rates in Hz. Resampled to 22050 Hz, a file that claims a lower rate could exceed the memory."""
 
-FFMPEG_FORMATS = (
-    *("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dsf", "dts", "eac3", "flac", "flv", "gsm"),
-    *("loas", "m4a", "matroska", "mov", "mp3", "mp4", "mpc", "mpc8", "mpeg", "mpegts", "ogg", "rm", "shn", "tak"),
-    *("tta", "voc", "w64", "wav", "webm", "wv", "xwma"),
-)
-"""Names of the formats that ffmpeg may read: containers that hold the sound itself."""
-
 SILENCE = 1e-4
 """Peak amplitude, relative to full scale, below which samples are silent. The last bit of 16-bit samples is 3e-5."""
 
 _BLOCK_VALUES = 1 << 16
 """Samples decoded at a time. If a file breaks off, the rest of the current block is lost, at most 3 s."""
+_MISSING_S, _MISSING_SHARE = 0.5, 0.005
+"""Seconds, and share of a recording, that may be missing without a warning: codecs drop a few frames at the ends."""
+_UNKNOWN_FRAMES = 1 << 62
+"""libsndfile's length of a stream whose length it does not know is at least this."""
 
 
 def read_audio(
@@ -43,12 +44,27 @@ def read_audio(
 ) -> Samples:
     """The samples of a recording, or of its part from `start_s` to `end_s`: float32 (n,), mono, 22050 Hz, in -1..1.
 
-    libsndfile decodes WAV, FLAC, OGG, MP3, AIFF and similar formats; the ffmpeg program, if it is on the PATH, decodes
-    all others. A file that breaks off is read up to that point, with a warning. Files are decoded block by block, so
-    memory holds only the result: 318 MB per hour.
+    Memory holds the result, 318 MB per hour. Arguments and errors are those of `decoded`.
+    """
+    return np.concatenate(list(decoded(path, start_s, end_s, limits)))
 
-    Raises AudioError if the file cannot be decoded or is longer than `limits` allow, or if the part has no samples, is
-    silent, or has samples that are not finite.
+
+def decoded(
+    path: Path | str,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    limits: MediaLimits = GENEROUS,
+    speed: float = 1.0,
+) -> Iterator[Samples]:
+    """Blocks of the samples of a recording, or of its part from `start_s` to `end_s`: float32 (n,), mono, 22050 Hz.
+
+    libsndfile decodes WAV, FLAC, OGG, MP3, AIFF and similar formats, all streams of a joined file, whatever length
+    their headers give. The ffmpeg program, if it is on the PATH, decodes all other formats, and what follows damage
+    that libsndfile does not get past. A warning says how much of a file is missing.
+
+    speed: the recording runs at this multiple of the speed at which it was played; the samples are as it was played.
+    Raises AudioError if the file cannot be decoded or is longer than `limits` allow, or, after the last block, if the
+    part has no samples, is silent, or has samples that are not finite.
     """
     path, start = Path(path), 0.0 if start_s is None else start_s
     if not path.is_file():
@@ -60,27 +76,57 @@ def read_audio(
     longest_s = limits.seconds + 1  # one second more shows whether the file is longer than the limit
     if np.isfinite(longest_s) and (end_s is None or end_s > start + longest_s):
         end_s = start + longest_s
-    blocks = list(_decode(path, start, end_s))
-    samples = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
-    if len(samples) > limits.seconds * SAMPLE_RATE:
-        raise AudioError(path, f"longer than {limits.seconds:g} s, the maximum")
-    where = f" from {start:g} s on" if start else ""
-    require_sound(samples, path, where)
-    return samples
+    return _checked(path, start, end_s, limits, speed)
 
 
-def require_sound(samples: Samples, path: Path | str, where: str = "") -> None:
-    """Raises AudioError if there are no samples, or if they are silent or not finite.
+def _checked(path: Path, start_s: float, end_s: float | None, limits: MediaLimits, speed: float) -> Iterator[Samples]:
+    """The blocks of `decoded`."""
+    check = SoundCheck(path, f" from {start_s:g} s on" if start_s else "")
+    for block in _resampled(path, _Reading(path, start_s, end_s).sounds(), speed):
+        check.hear(block)
+        if check.samples > limits.seconds * speed * SAMPLE_RATE:
+            raise AudioError(path, f"longer than {limits.seconds:g} s, the maximum")
+        yield block
+    check.finish()
 
-    where: the part of the file, for the message.
-    """
-    if not len(samples):
-        raise AudioError(path, f"holds no audio{where}")
-    peak = float(max(samples.max(), -samples.min()))  # np.abs would copy samples of possibly hours
-    if not np.isfinite(peak):
-        raise AudioError(path, "holds samples that are not finite numbers")
-    if peak < SILENCE:
-        raise AudioError(path, f"is silent{where} (peak {peak:.1e} of full scale)")
+
+class SoundCheck:
+    """Refuses a recording that has no samples, or only silence, or samples that are not finite."""
+
+    def __init__(self, path: Path | str, where: str = "") -> None:
+        """path: name of the recording, for messages. where: the part of the file, for messages."""
+        self.samples = 0
+        """Number of samples so far."""
+        self._peak = 0.0
+        self._path, self._where = path, where
+
+    def hear(self, block: Samples) -> None:
+        """Takes the next samples. Raises AudioError if one is not finite."""
+        if len(block):
+            self.samples += len(block)
+            self._peak = max(self._peak, float(block.max()), -float(block.min()))
+            if not (np.isfinite(self._peak) and np.isfinite(block.sum())):
+                raise AudioError(self._path, "holds samples that are not finite numbers")
+
+    def finish(self) -> None:
+        """Raises AudioError if there were no samples, or all were silent."""
+        if not self.samples:
+            raise AudioError(self._path, f"holds no audio{self._where}")
+        if self._peak < SILENCE:
+            raise AudioError(self._path, f"is silent{self._where} (peak {self._peak:.1e} of full scale)")
+
+
+def _resampled(path: Path, sounds: Iterator[RawSound], speed: float) -> Iterator[Samples]:
+    """Blocks of mono samples at 22050 Hz."""
+    for sound in sounds:
+        if sound.rate not in RATES:
+            raise AudioError(path, f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {sound.rate} Hz")
+        resampler = soxr.ResampleStream(sound.rate / speed, SAMPLE_RATE, 1, dtype="float32")
+        mixer: Mixer | None = None
+        for block in sound.blocks:
+            mixer = mixer or Mixer(block.shape[1], sound.rate)
+            yield resampler.resample_chunk(mixer.mix(block))
+        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # has no types
@@ -94,70 +140,143 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # has no types
         return False
 
 
-def _decode(path: Path, start_s: float, end_s: float | None) -> Iterator[Samples]:
-    """Blocks of mono samples at 22050 Hz, from libsndfile if it knows the format, otherwise from ffmpeg."""
-    try:
-        file = _Stream(os.fsencode(path))  # a name may be no UTF-8
-    except (soundfile.LibsndfileError, OSError, TypeError) as exc:  # TypeError: headerless .raw
-        if shutil.which("ffmpeg") is None:
-            cause = f"not readable by libsndfile ({exc}), and the ffmpeg program, which reads M4A, AAC and others,"
-            raise AudioError(path, f"{cause} is not on the PATH; install ffmpeg, or convert the file to FLAC") from exc
-        yield from _decode_by_ffmpeg(path, start_s, end_s)
-        return
-    with file:
-        yield from _decode_by_libsndfile(file, path, start_s, end_s)
+@dataclass(slots=True)
+class _Reading:
+    """One reading of a file, or of its part from `start_s` to `end_s`."""
 
+    path: Path
+    start_s: float
+    end_s: float | None
+    reached_s: float = 0.0
+    """Second of the recording up to which it has been decoded, or skipped."""
+    cause: str = ""
+    """Why a decoder could not go on; empty if all could be decoded."""
+    is_open: bool = False
+    """Whether libsndfile could open a stream of the file."""
+    has_sound: bool = False
+    """Whether anything has been decoded."""
 
-def _decode_by_libsndfile(
-    file: soundfile.SoundFile, path: Path, start_s: float, end_s: float | None
-) -> Iterator[Samples]:
-    """Blocks of mono samples at 22050 Hz that libsndfile decodes."""
-    rate = file.samplerate
-    if rate not in RATES:
-        raise AudioError(path, f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {rate} Hz")
-    first = min(round(start_s * rate), file.frames)
-    left = None if end_s is None else round(end_s * rate) - first
-    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
-    decoded = first
-    try:
-        file.seek(first)
-        while True:
-            block_frames = max(1, _BLOCK_VALUES // file.channels)
-            count = block_frames if left is None else min(block_frames, left)
-            block = file.read(count, dtype="float32", always_2d=True)
-            decoded += len(block)
-            left = None if left is None else left - len(block)
-            ended = len(block) < block_frames
-            yield resampler.resample_chunk(np.ascontiguousarray(block.mean(axis=1)), last=ended)
-            if ended:
+    def sounds(self) -> Iterator[RawSound]:
+        """The sound of the file, stream by stream. Raises AudioError if no decoder can read the file."""
+        parts, has_ffmpeg = containers.parts(self.path), ffmpeg.is_installed()
+        for part in parts:
+            yield from self._by_libsndfile(part)
+            if self._is_over():
+                return
+            if self.cause and has_ffmpeg:
                 break
-    except soundfile.LibsndfileError as exc:
-        if decoded == first:
-            raise AudioError(path, f"cannot be decoded: {exc}") from exc
-        yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
-        log.warning("%s: breaks off after %.1f s: %s", path, decoded / rate, exc)
+        if not self.is_open and not has_ffmpeg:
+            cause = (
+                f"not readable by libsndfile ({self.cause}), and the ffmpeg program, which reads M4A, AAC and others,"
+            )
+            raise AudioError(self.path, f"{cause} is not on the PATH; install ffmpeg, or convert the file to FLAC")
+        promised_s = sum(part.promised_s or part.seconds or 0.0 for part in parts)
+        if self.cause and has_ffmpeg:
+            outcome = ffmpeg.Outcome()
+            yield from self._by_ffmpeg(outcome)
+            promised_s = promised_s or outcome.promised_s or 0.0
+        if self.cause and not self.has_sound:
+            raise AudioError(self.path, f"cannot be decoded: {self.cause}")
+        self._warn(promised_s)
 
+    def _is_over(self) -> bool:
+        """Whether the part that is asked for has been decoded."""
+        return self.end_s is not None and self.reached_s >= self.end_s - 1e-6
 
-def _decode_by_ffmpeg(path: Path, start_s: float, end_s: float | None) -> Iterator[Samples]:
-    """Blocks of mono samples at 22050 Hz that the ffmpeg program decodes."""
-    until = [] if end_s is None else ["-t", f"{end_s - start_s:.6f}"]
-    # A playlist (HLS, concat, DASH) names other files, which ffmpeg would open and describe: only formats that hold the
-    # sound itself are allowed, and only local files.
-    allowed = ["-protocol_whitelist", "file", "-format_whitelist", ",".join(FFMPEG_FORMATS)]
-    source = [*allowed, "-ss", f"{start_s:.6f}", "-i", f"file:{path.resolve()}"]
-    sink = ["-vn", "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "pipe:1"]
-    command = ["ffmpeg", "-nostdin", "-v", "error", *source, *until, *sink]
-    with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
-            assert process.stdout is not None
-            decoded = False
-            while data := process.stdout.read(4 * _BLOCK_VALUES):
-                decoded = True
-                yield np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(np.float32)
-        if process.returncode == 0:
+    def _by_libsndfile(self, part: Substream) -> Iterator[RawSound]:
+        """The sound of one stream, as far as it lies in the part that is asked for and can be decoded."""
+        begun_s = self.reached_s
+        try:
+            with View(self.path, part) as view:
+                with withheld():
+                    file = _Stream(view)
+                with file:
+                    self.is_open = True
+                    length_s = file.frames / file.samplerate
+                    if file.frames < _UNKNOWN_FRAMES and begun_s + length_s <= self.start_s:
+                        self.reached_s += length_s
+                    else:
+                        yield RawSound(file.samplerate, self._frames(file, begun_s))
+        except (soundfile.LibsndfileError, OSError) as exc:
+            self.cause = str(exc)
             return
-        errors.seek(0)
-        cause = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-    if not decoded:
-        raise AudioError(path, f"ffmpeg cannot decode it: {cause or process.returncode}")
-    log.warning("%s: breaks off: %s", path, cause)
+        if not self.cause and not self._is_over() and _lacks(self.reached_s - begun_s, part.seconds or 0.0):
+            self.cause = "libsndfile cannot decode what follows"
+
+    def _frames(self, file: soundfile.SoundFile, begun_s: float) -> Iterator[NDArray[np.float32]]:
+        """Blocks of one stream that begins at the second `begun_s` of the recording."""
+        rate = file.samplerate
+        first = max(0, round((self.start_s - begun_s) * rate))
+        stop = np.inf if self.end_s is None else round((self.end_s - begun_s) * rate)
+        block_frames = max(1, _BLOCK_VALUES // file.channels)
+        try:
+            with _quietly(file):
+                done = _skip(file, first)
+            self.reached_s = begun_s + done / rate
+            while done < stop:
+                with _quietly(file):
+                    block = file.read(int(min(block_frames, stop - done)), "float32", always_2d=True)
+                if not len(block):
+                    return
+                done += len(block)
+                self.reached_s, self.has_sound = begun_s + done / rate, True
+                yield block
+        except soundfile.LibsndfileError as exc:
+            self.cause = str(exc)
+
+    def _by_ffmpeg(self, outcome: ffmpeg.Outcome) -> Iterator[RawSound]:
+        """The sound that ffmpeg decodes after what has been decoded. Raises AudioError if there is nothing at all."""
+        first_s = max(self.start_s, self.reached_s)
+        try:
+            with closing(ffmpeg.decoded(self.path, first_s, outcome)) as sounds:
+                for sound in sounds:
+                    self.reached_s = first_s
+                    yield RawSound(sound.rate, self._until_the_end(sound))
+        except AudioError:
+            if not self.has_sound:
+                raise
+        self.cause = outcome.cause
+
+    def _until_the_end(self, sound: RawSound) -> Iterator[NDArray[np.float32]]:
+        """The blocks of a sound up to the end of the part that is asked for."""
+        left = None if self.end_s is None else round((self.end_s - self.reached_s) * sound.rate)
+        for block in sound.blocks:
+            kept = block if left is None else block[:left]
+            self.reached_s, self.has_sound = self.reached_s + len(kept) / sound.rate, True
+            yield kept
+            left = None if left is None else left - len(kept)
+            if left == 0:
+                return
+
+    def _warn(self, promised_s: float) -> None:
+        """Warns if the recording ends before the end of the part that is asked for, or was damaged before."""
+        wanted_s = promised_s if self.end_s is None else min(promised_s, self.end_s)
+        cause = f": {self.cause}" if self.cause else ""
+        if _lacks(self.reached_s, wanted_s):
+            left_s = promised_s - self.reached_s
+            log.warning("%s: breaks off after %.1f s; %.1f s are missing%s", self.path, self.reached_s, left_s, cause)
+        elif self.cause:
+            log.warning("%s: is damaged; %.1f s could be read%s", self.path, self.reached_s, cause)
+
+
+def _lacks(reached_s: float, wanted_s: float) -> bool:
+    """Whether so much is missing that it is worth a warning."""
+    return reached_s < wanted_s - max(_MISSING_S, _MISSING_SHARE * wanted_s)
+
+
+def _quietly(file: soundfile.SoundFile) -> AbstractContextManager[None]:
+    """Withholds the complaints of the decoder that complains."""
+    return withheld() if file.format == "MP3" else nullcontext()
+
+
+def _skip(file: soundfile.SoundFile, frames: int) -> int:
+    """Skips the first frames of a stream, and returns how many. Raises LibsndfileError if they cannot be decoded."""
+    if frames == 0:
+        return 0
+    try:
+        return int(file.seek(min(frames, file.frames)))
+    except soundfile.LibsndfileError:  # GSM cannot seek
+        done = 0
+        while done < frames and (count := len(file.read(min(_BLOCK_VALUES, frames - done), "float32"))):
+            done += count
+        return done

@@ -5,11 +5,8 @@ import soxr
 from numpy.typing import NDArray
 
 from engine import audio
-from engine.audio import BANDS, HOP_SAMPLES, RATES, SAMPLE_RATE, SILENCE, Samples
+from engine.audio import BANDS, RATES, SAMPLE_RATE, SILENCE, Framer, Samples
 from engine.config import FrontEnd
-
-PAIR_SAMPLES = round(2 * HOP_SAMPLES)
-"""Samples of two hops, 2205. One hop is no whole number of samples, but two are, so frames are computed in pairs."""
 
 
 class Listener:
@@ -34,9 +31,7 @@ class Listener:
         self._rate = rate
         self._resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
         self._sounding = False
-        self._before, self._after = audio.reach(front_end.bands)
-        self._samples: Samples = np.zeros(self._before, np.float32)
-        """Samples that the next frame and later frames need, at 22050 Hz."""
+        self._framer = Framer(front_end.bands)
         self._frames = np.empty((BANDS[front_end.bands], 0), np.float32)
         """Frames from the start of the next excerpt on, float32 (bands, frames)."""
 
@@ -56,17 +51,7 @@ class Listener:
             self.silent_s += silent / self._rate
             samples = samples[silent:]
         resampled = self._resampler.resample_chunk(np.ascontiguousarray(samples))
-        self._samples = np.concatenate([self._samples, resampled])
-        self._frames = np.concatenate([self._frames, self._new_frames()], axis=1)
+        self._frames = np.concatenate([self._frames, self._framer.hear(resampled)], axis=1)
         excerpts = audio.excerpts(self._frames, self._front_end)
         self._frames = self._frames[:, len(excerpts) * self._front_end.excerpt_hop_frames :]
         return excerpts
-
-    def _new_frames(self) -> NDArray[np.float32]:
-        """The frames whose samples have all arrived, float32 (bands, frames)."""
-        ready = len(self._samples) - self._before - self._after - int(HOP_SAMPLES)
-        pairs = max(0, ready // PAIR_SAMPLES + 1)
-        stop = self._before + (pairs - 1) * PAIR_SAMPLES + int(HOP_SAMPLES) + self._after
-        frames = audio.frames(self._samples[: max(0, stop)], 2 * pairs, self._front_end.bands, first=self._before)
-        self._samples = self._samples[pairs * PAIR_SAMPLES :]
-        return frames

@@ -1,5 +1,6 @@
 """Recordings as spectrograms, from files and from samples in memory."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,15 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from engine.audio.decoding import RATES, read_audio, require_sound
-from engine.audio.spectrograms import FRAME_RATE, SAMPLE_RATE, Samples, Spectrogram, spectrogram
+from engine.audio.decoding import RATES, SoundCheck, decoded
+from engine.audio.framing import Framer, GrowingSpectrogram
+from engine.audio.mixing import Mixer
+from engine.audio.spectrograms import BANDS, FRAME_RATE, SAMPLE_RATE, Samples, Spectrogram
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import AudioError
+
+_BLOCK_FRAMES = 1 << 17
+"""Frames of samples in memory that are resampled at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +28,9 @@ class Recording:
     start_s: float
     """Start of the part in its file, in seconds."""
     duration_s: float
-    """Length of the part, in seconds."""
+    """Length of the part, in seconds of the file."""
+    speed: float = 1.0
+    """A second of the spectrogram takes 1 / `speed` seconds of the file."""
 
 
 def read_recording(
@@ -31,19 +39,24 @@ def read_recording(
     start_s: float | None = None,
     end_s: float | None = None,
     limits: MediaLimits = GENEROUS,
+    *,
+    speed: float = 1.0,
 ) -> Recording:
     """The recording in a file, or its part from `start_s` to `end_s`, which holds at least one excerpt.
 
-    Raises AudioError if `read_audio` does, or if the part is too short for an excerpt.
+    The file is decoded and transformed block by block: memory holds only the spectrogram, 26 or 53 MB per hour.
+
+    speed: see `engine.audio.decoding.decoded`.
+    Raises AudioError if `decoded` does, or if the part is too short for an excerpt.
     """
-    return _recording(read_audio(path, start_s, end_s, limits), path, start_s or 0.0, front_end)
+    return _recording(decoded(path, start_s, end_s, limits, speed), path, start_s or 0.0, front_end, speed)
 
 
-def recording_of(samples: NDArray[Any], rate: int, front_end: FrontEnd) -> Recording:
+def recording_of(samples: NDArray[Any], rate: int, front_end: FrontEnd, *, speed: float = 1.0) -> Recording:
     """The recording of samples in memory, which hold at least one excerpt.
 
     samples: float (n,) mono or (n, channels), in -1..1.
-    rate: sampling rate of the samples, Hz.
+    rate: sampling rate of the samples, Hz. speed: see `engine.audio.decoding.decoded`.
     Raises AudioError if the samples are too short, silent or not finite, or if the rate is not in `RATES`.
     """
     path = "samples"
@@ -51,19 +64,35 @@ def recording_of(samples: NDArray[Any], rate: int, front_end: FrontEnd) -> Recor
         raise AudioError(path, f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {rate} Hz")
     if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(path, f"expected float (n,) or (n, channels), got {samples.dtype} {samples.shape}")
-    mono = samples.astype(np.float32) if samples.ndim == 1 else samples.mean(axis=1, dtype=np.float32)
-    resampled = soxr.resample(mono, rate, SAMPLE_RATE)
-    require_sound(resampled, path)
-    return _recording(resampled, path, 0.0, front_end)
+    return _recording(_resampled(samples, rate, speed), path, 0.0, front_end, speed)
 
 
-def _recording(samples: Samples, path: Path | str, start_s: float, front_end: FrontEnd) -> Recording:
-    """The recording of samples at 22050 Hz.
+def _resampled(samples: NDArray[Any], rate: int, speed: float) -> Iterator[Samples]:
+    """Blocks of samples in memory at 22050 Hz. Raises the errors of `SoundCheck`."""
+    check, columns = SoundCheck("samples"), samples.reshape(len(samples), -1)
+    mixer = Mixer(columns.shape[1], rate)
+    resampler = soxr.ResampleStream(rate / speed, SAMPLE_RATE, 1, dtype="float32")
+    for first in range(0, len(columns) + 1, _BLOCK_FRAMES):
+        mixed = mixer.mix(columns[first : first + _BLOCK_FRAMES].astype(np.float32))
+        block = resampler.resample_chunk(mixed, last=first + _BLOCK_FRAMES > len(columns))
+        check.hear(block)
+        yield block
+    check.finish()
+
+
+def _recording(
+    blocks: Iterable[Samples], path: Path | str, start_s: float, front_end: FrontEnd, speed: float
+) -> Recording:
+    """The recording of blocks of samples at 22050 Hz.
 
     path: name of the recording, for errors.
     """
-    duration_s, min_s = len(samples) / SAMPLE_RATE, front_end.excerpt_frames / FRAME_RATE
-    bands = spectrogram(samples, front_end.bands)
+    growing, samples = GrowingSpectrogram(Framer(front_end.bands), BANDS[front_end.bands]), 0
+    for block in blocks:
+        growing.hear(block)
+        samples += len(block)
+    bands, duration_s = growing.finish(), samples / SAMPLE_RATE / speed
     if bands.shape[1] < front_end.excerpt_frames:
+        min_s = front_end.excerpt_frames / FRAME_RATE / speed
         raise AudioError(path, f"{duration_s:.1f} s of audio are too short; an excerpt takes {min_s:.1f} s")
-    return Recording(spectrogram=bands, start_s=start_s, duration_s=duration_s)
+    return Recording(spectrogram=bands, start_s=start_s, duration_s=duration_s, speed=speed)

@@ -149,17 +149,27 @@ def _padded(samples: Samples, start: int, stop: int) -> Samples:
     return np.pad(part, (before, stop - start - before - len(part)))
 
 
-def excerpts(spectrogram: Spectrogram, front_end: FrontEnd) -> NDArray[np.float32]:
+def excerpt_count(spectrogram: Spectrogram, front_end: FrontEnd) -> int:
+    """The number of excerpts of a spectrogram; 0 if the spectrogram is shorter than an excerpt."""
+    frames = int(spectrogram.shape[1])
+    return max(0, (frames - front_end.excerpt_frames) // front_end.excerpt_hop_frames + 1)
+
+
+def excerpts(
+    spectrogram: Spectrogram, front_end: FrontEnd, first: int = 0, count: int | None = None
+) -> NDArray[np.float32]:
     """The excerpts of a spectrogram, float32 (n, bands, excerpt_frames), one every `excerpt_hop_frames`.
 
     Each excerpt has the gain and the compression of `front_end`. A spectrogram shorter than an excerpt gives n = 0.
+
+    first, count: the first excerpt, and the largest number of excerpts; None: all from the first on.
     """
     length = front_end.excerpt_frames
-    if spectrogram.shape[1] < length:
+    if excerpt_count(spectrogram, front_end) <= first:
         return np.empty((0, len(spectrogram), length), np.float32)
-    windows = np.lib.stride_tricks.sliding_window_view(spectrogram, length, axis=1)
-    cut = np.ascontiguousarray(windows[:, :: front_end.excerpt_hop_frames].transpose(1, 0, 2))
-    return levelled(cut, front_end)
+    windows = np.lib.stride_tricks.sliding_window_view(spectrogram, length, axis=1)[:, :: front_end.excerpt_hop_frames]
+    chosen = windows[:, first : None if count is None else first + count]
+    return levelled(np.ascontiguousarray(chosen.transpose(1, 0, 2)), front_end)
 
 
 def levelled(excerpts: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.float32]:

@@ -16,7 +16,10 @@ from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.embedding import folders
 from engine.errors import MediaError, PageError
 from engine.score import Score, read_score
-from engine.values import RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
+from engine.values import DIMENSION, RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
+
+EXCERPTS_A_BLOCK = 512
+"""Excerpts that are cut and embedded at a time, 32 MB: four minutes of a recording."""
 
 
 class Encoder(Protocol):
@@ -122,17 +125,22 @@ def read(
     start_s: float | None = None,
     end_s: float | None = None,
     limits: MediaLimits = GENEROUS,
+    *,
+    speed: float = 1.0,
 ) -> Medium:
     """The score or recording in a file or folder, ready to be cut into snippets and embedded.
 
     start_s, end_s: the part of a recording to read, in seconds; for a score, both must be None.
+    speed: see `engine.audio.decoding.decoded`; for a score, it must be 1.
     Raises MediaError if the path cannot be read, has nothing to embed, exceeds `limits`, or has no such part.
     """
     require_file_or_folder(path)
     if kind == "recording":
-        return read_recording(path, front_end, start_s, end_s, limits)
+        return read_recording(path, front_end, start_s, end_s, limits, speed=speed)
     if start_s is not None or end_s is not None:
         raise PageError(path, "expected a whole score, got a part in seconds; only recordings have seconds")
+    if speed != 1:
+        raise PageError(path, f"expected a score at speed 1, got {speed:g}; only recordings have a speed")
     return read_score(path, front_end, limits)
 
 
@@ -159,11 +167,11 @@ def described(document: Document, medium: Medium, sequence: SnippetSequence) -> 
 
 
 def sequences(media: Iterable[Medium], encoder: Encoder) -> list[SnippetSequence]:
-    """The embedded snippets of each medium. One call embeds all scores, and another call embeds all recordings."""
+    """The embedded snippets of each medium. Scores are embedded together, and so are recordings."""
     media, front_end = list(media), encoder.identity.front_end
     score_windows = [score.snippets(medium, front_end) for medium in media if isinstance(medium, Score)]
-    excerpts = [_excerpts(medium, front_end) for medium in media if isinstance(medium, Recording)]
-    scores, recordings = _embedded(score_windows, encoder, "score"), _embedded(excerpts, encoder, "recording")
+    scores = _embedded(score_windows, encoder)
+    recordings = _embedded_recordings([medium for medium in media if isinstance(medium, Recording)], encoder)
     return [next(scores if isinstance(medium, Score) else recordings) for medium in media]
 
 
@@ -175,29 +183,56 @@ def recording_sequence(embeddings: Embeddings, start_s: float, front_end: FrontE
     )
 
 
-def recording_places(start_s: float, count: int, front_end: FrontEnd) -> NDArray[Any]:
-    """The places of the excerpts of a recording that starts at `start_s`: (count,) of RECORDING_PLACE."""
+def recording_places(start_s: float, count: int, front_end: FrontEnd, speed: float = 1.0) -> NDArray[Any]:
+    """The places of the excerpts of a recording that starts at `start_s`: (count,) of RECORDING_PLACE.
+
+    speed: see `Recording.speed`.
+    """
     places = np.empty(count, dtype=RECORDING_PLACE)
-    places["start_s"] = start_s + np.arange(count) * (front_end.excerpt_hop_frames / audio.FRAME_RATE)
-    places["end_s"] = places["start_s"] + front_end.excerpt_frames / audio.FRAME_RATE
+    second = audio.FRAME_RATE * speed  # frames in a second of the file
+    places["start_s"] = start_s + np.arange(count) * (front_end.excerpt_hop_frames / second)
+    places["end_s"] = places["start_s"] + front_end.excerpt_frames / second
     return places
 
 
-def _excerpts(recording: Recording, front_end: FrontEnd) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The excerpts of a recording and their places."""
-    excerpts = audio.excerpts(recording.spectrogram, front_end)
-    return excerpts, recording_places(recording.start_s, len(excerpts), front_end)
+def _embedded_recordings(recordings: list[Recording], encoder: Encoder) -> Iterator[SnippetSequence]:
+    """The embedded excerpts of each recording.
+
+    Excerpts overlap: those of a recording take eight times the memory of its spectrogram. So they are cut and embedded
+    in blocks, each of the excerpts of several short recordings, or of a part of a long one.
+    """
+    front_end = encoder.identity.front_end
+    counts = [audio.excerpt_count(recording.spectrogram, front_end) for recording in recordings]
+    parts: list[Embeddings] = []
+    block: list[NDArray[np.float32]] = []
+    for recording, count in zip(recordings, counts, strict=True):
+        for first in range(0, count, EXCERPTS_A_BLOCK):
+            block.append(audio.excerpts(recording.spectrogram, front_end, first, EXCERPTS_A_BLOCK))
+            if sum(map(len, block)) >= EXCERPTS_A_BLOCK:
+                parts.append(encoder.recording(_joined(block)))
+                block = []
+    if block:
+        parts.append(encoder.recording(_joined(block)))
+    embeddings = _joined(parts) if parts else np.empty((0, DIMENSION), np.float32)
+    ends = np.cumsum(counts[:-1], dtype=np.int64)
+    for recording, part in zip(recordings, np.split(embeddings, ends) if recordings else [], strict=True):
+        places = recording_places(recording.start_s, len(part), front_end, recording.speed)
+        yield SnippetSequence(kind="recording", embeddings=part, places=places, bias=encoder.bias(part, "recording"))
 
 
-def _embedded(cut: list[tuple[NDArray[Any], NDArray[Any]]], encoder: Encoder, kind: Kind) -> Iterator[SnippetSequence]:
-    """The embedded snippets of each medium.
+def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays one after the other, without a copy if there is one."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
-    cut: windows (snippets or excerpts) and places of each medium.
+
+def _embedded(cut: list[tuple[NDArray[Any], NDArray[Any]]], encoder: Encoder) -> Iterator[SnippetSequence]:
+    """The embedded snippets of each score.
+
+    cut: snippets and places of each score.
     """
     if not cut:
         return
-    windows = cut[0][0] if len(cut) == 1 else np.concatenate([windows for windows, _ in cut])
-    embeddings = encoder.score(windows) if kind == "score" else encoder.recording(windows)
+    embeddings = encoder.score(_joined([windows for windows, _ in cut]))
     ends = np.cumsum([len(places) for _, places in cut])
     for (_, places), part in zip(cut, np.split(embeddings, ends[:-1]), strict=True):
-        yield SnippetSequence(kind=kind, embeddings=part, places=places, bias=encoder.bias(part, kind))
+        yield SnippetSequence(kind="score", embeddings=part, places=places, bias=encoder.bias(part, "score"))

@@ -16,11 +16,14 @@ _NUMBERS = ("rank", "cost", "votes", "confidence")
 _OPTIONAL = ("cost", "votes", "confidence", "of the query")
 """Columns that the table leaves out if no match has a value."""
 
+MAX_RANGES = 5
+"""Largest number of ranges of pages or systems that the table shows of a match; an answer as a map has all of them."""
+
 
 def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
     """Returns the answer as a map of plain values, as docs/protocol.md describes it.
 
-    The keys are `direction`, `in_collection`, `partial`, `matches`, `plan`, `timings_ms` and `collection`.
+    The keys are `direction`, `in_collection`, `partial`, `transposed`, `matches`, `plan`, `timings_ms` and `collection`.
 
     kind: kind of the query. among: kind of the documents searched.
     """
@@ -29,6 +32,7 @@ def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> 
         "direction": "2".join("A" if side == "recording" else "S" for side in (kind, among)),
         "in_collection": answer.in_collection,
         "partial": answer.partial,
+        "transposed": answer.transposed,
         "matches": [_match(match) for match in answer.matches],
         "plan": None if answer.plan is None else dataclasses.asdict(answer.plan),
         "timings_ms": {stage: float(took) for stage, took in answer.timings_ms.items()},
@@ -61,6 +65,9 @@ def table(answer: dict[str, Any]) -> str:
     """Returns an answer (see `as_dict`) as a table of the matches, with a warning if probably no match is right."""
     rows = [_row(match, answer.get("partial", False)) for match in answer["matches"]]
     lines = _columns(rows) if rows else ["no matches"]
+    if shift := answer.get("transposed"):
+        plural, way = "" if abs(shift) == 1 else "s", "up" if shift > 0 else "down"
+        lines.append(f"the query was transposed {way} by {abs(shift):g} semitone{plural}")
     if answer["in_collection"] is False:
         lines.append(f"likely not in this collection: no match has a confidence of {IN_COLLECTION:g}")
     return "\n".join(lines)
@@ -159,11 +166,14 @@ def _clock(seconds: float) -> str:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Returns numbers as ranges, in the given order: `1-3, 7`."""
+    """Returns numbers as ranges, in the given order: `1-3, 7`; the first of them if there are too many to read."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
             runs[-1][1:] = [number]
         else:
             runs.append([number])
-    return ", ".join("-".join(map(str, run)) for run in runs)
+    left = len(runs) - MAX_RANGES
+    shown = runs if left <= 1 else runs[:MAX_RANGES]  # "and 1 more" is no shorter than the range
+    more = f" and {left} more" if left > 1 else ""
+    return ", ".join("-".join(map(str, run)) for run in shown) + more

@@ -1,5 +1,6 @@
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -314,16 +315,19 @@ def fake_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> N
 
 
 def test_what_libsndfile_cannot_read_goes_through_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tone().tofile(tmp_path / "decoded")
+    header = struct.pack(">4sIIIII", b".snd", 28, 0xFFFFFFFF, 6, SAMPLE_RATE, 1) + bytes(4)
+    (tmp_path / "decoded").write_bytes(header + tone(4).astype(">f4").tobytes())
     fake_ffmpeg(tmp_path, monkeypatch, f'echo "$@" > {tmp_path}/arguments; cat {tmp_path}/decoded')
     (tmp_path / "a.m4a").write_bytes(b"an AAC stream")
-    np.testing.assert_array_equal(read_audio(tmp_path / "a.m4a", 1.0, 2.5), tone())
+    wanted = tone(4)[SAMPLE_RATE : round(2.5 * SAMPLE_RATE)]
+    np.testing.assert_allclose(read_audio(tmp_path / "a.m4a", 1.0, 2.5), wanted, atol=1e-4)
     arguments = (tmp_path / "arguments").read_text()
-    assert f"-ss 1.000000 -i file:{tmp_path.resolve()}/a.m4a -t 1.500000" in arguments
+    assert f" -i file:{tmp_path.resolve()}/a.m4a " in arguments
+    assert "-ss" not in arguments
 
 
 def test_what_ffmpeg_says_of_a_bad_file_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_ffmpeg(tmp_path, monkeypatch, "echo moov atom not found >&2; exit 1")
+    fake_ffmpeg(tmp_path, monkeypatch, "echo '[mov @ 0x1] [error] moov atom not found' >&2; exit 1")
     (tmp_path / "a.m4a").write_bytes(b"half an AAC stream")
     with pytest.raises(AudioError, match=r"a\.m4a: ffmpeg cannot decode it: moov atom not found"):
         read_audio(tmp_path / "a.m4a")

@@ -18,6 +18,7 @@ from engine.errors import (
     DocumentExistsError,
     DocumentMissingError,
     PageError,
+    QueryError,
 )
 from engine.finder import Engine, Finder
 from engine.values import Answer
@@ -45,6 +46,28 @@ def finder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Finder]:
 
 def ids(answer: Answer) -> list[str]:
     return [match.document.id for match in answer.matches]
+
+
+def test_a_recording_is_transposed_and_brought_to_its_speed_before_it_is_searched_for(
+    finder: Finder, folder: Path
+) -> None:
+    sound, rate = soundfile.read(folder / "etude_take.wav")
+    soundfile.write(
+        folder / "slow.wav", np.interp(np.arange(0, len(sound) - 1, 0.5), np.arange(len(sound)), sound), rate
+    )
+    slow = finder.query(folder / "slow.wav", among="recording", speed=0.5, path=True)
+    plain = finder.query(folder / "etude_take.wav", among="recording")
+    assert (ids(slow)[0], slow.transposed) == ("etude_take", 0.0)
+    assert slow.matches[0].cost == pytest.approx(plain.matches[0].cost, abs=0.05)
+    assert slow.matches[0].path[-1].query.s == pytest.approx(2 * slow.matches[0].path[-1].document.s, rel=0.1)
+    higher = finder.query(folder / "etude_take.wav", among="recording", transpose=[2.0])
+    assert higher.transposed == 2.0
+    assert higher.matches[0].cost > plain.matches[0].cost + 0.05
+
+
+def test_a_score_cannot_be_transposed(finder: Finder, folder: Path) -> None:
+    with pytest.raises(QueryError, match="expected a recording to transpose, got a score"):
+        finder.query(folder / "etude.png", transpose=[1.0])
 
 
 def test_a_file_is_asked_among_the_other_kind_unless_another_is_said(finder: Finder, folder: Path) -> None:

@@ -31,6 +31,21 @@ def test_numbers_are_told_as_runs(numbers: tuple[int, ...], text: str) -> None:
     assert answers._ranges(numbers) == text
 
 
+def test_more_ranges_than_one_can_read_are_counted() -> None:
+    numbers = tuple(range(1, 40, 2))
+    assert answers._ranges(numbers[:6]) == "1, 3, 5, 7, 9, 11"
+    assert answers._ranges(numbers) == "1, 3, 5, 7, 9 and 15 more"
+
+
+@pytest.mark.parametrize(
+    ("shift", "text"), [(1.0, "up by 1 semitone"), (-0.5, "down by 0.5 semitones"), (2.0, "up by 2 semitones")]
+)
+def test_a_transposition_is_told(shift: float, text: str) -> None:
+    shown = answers.table({"matches": [IN_SCORE], "in_collection": True, "transposed": shift})
+    assert shown.endswith(f"the query was transposed {text}")
+    assert "transposed" not in answers.table({"matches": [IN_SCORE], "in_collection": True, "transposed": 0.0})
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(31.4, "0:31"), (59.7, "1:00"), (3723.0, "1:02:03")])
 def test_seconds_are_told_as_a_clock_does(seconds: float, text: str) -> None:
     assert answers._clock(seconds) == text
