@@ -20,7 +20,7 @@ def _entry(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @_entry
 def best_path(evidence, cost, total, before, moves, path):
-    """Writes the path with the most evidence into `path`, and returns the sum of its evidence, less `cost` per row moved.
+    """Writes the path with the most evidence into `path`, and returns its evidence less `cost` for each row moved.
 
     evidence: float32 (strips, h). The path moves at most one row per strip. total, before: float32 (h,), scratch.
     moves: int8 (strips, h), scratch. path: int64 (strips,).

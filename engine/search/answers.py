@@ -108,7 +108,8 @@ def _place(place: Place) -> dict[str, Any]:
 
 def _box(system: System) -> dict[str, Any]:
     box = system.box
-    return {"page": system.page, "system": system.number, "x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
+    corners = {"x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
+    return {"page": system.page, "system": system.number, **corners, "turn": system.turn}
 
 
 def _row(match: dict[str, Any]) -> tuple[str, ...]:
