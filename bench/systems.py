@@ -8,8 +8,8 @@ DIR holds data sets, each a folder with `systems.csv` (piece, page, y_top, y_bot
 Pieces without a verified row are left out. `engraved` and `engraved_degraded` are pages of the demo's pieces, clean and
 made to look like scans; they need no data. `--draw` writes every page with its systems boxed.
 
-`--explain` measures nothing: for the page, or pages, of one file it prints the systems, which neighbouring staves were
-joined, and each rejected candidate with the threshold that it missed, and draws all of that.
+`--explain` measures nothing: for the page, or pages, of one file, taken for upright pages, it prints the systems, which
+neighbouring staves were joined, and each rejected candidate with the threshold that it missed, and draws all of that.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from bench.lib import engraved, pictures, report
 from bench.lib.engraved import Known
 from bench.lib.printed import MIN_IOU, PageKey, Rows, iou, printed_systems
 from engine import process
-from engine.score import explain, find_systems, normalise_grey, read_pages
+from engine.score import explain, normalise_grey, placed_systems, read_pages
 
 SETS = ("val_scans_joplin", "dev_scans_mozart", "dev_scans_bach_haydn")
 QUICK_PAGES = 20
@@ -66,12 +66,12 @@ def matches(found: list[Rows], true: list[Rows]) -> int:
     return len(true) - len(left)
 
 
-def scans(folder: Path, *, quick: bool) -> Iterator[Known]:
-    """The pages of a set of scans with their verified systems."""
+def scans(folder: Path, *, about: int | None) -> Iterator[Known]:
+    """The pages of a set of scans with their verified systems. about: roughly so many pages, instead of all."""
     truth = printed_systems(folder)
     pieces = {piece for piece, _ in truth}
     files = [(key, file) for file in sorted((folder / "pages").iterdir()) if (key := _key(file)) and key[0] in pieces]
-    for key, file in files[:: max(1, len(files) // QUICK_PAGES)] if quick else files:
+    for key, file in files[:: max(1, len(files) // about) if about else 1]:
         yield Known(name=file.stem, page=next(read_pages(file)), systems=[system.rows for system in truth.get(key, [])])
 
 
@@ -81,7 +81,7 @@ def measure(name: str, pages: Iterable[Known], draw: Path | None) -> Tally:
     for known in pages:
         page = normalise_grey(known.page)
         start = time.perf_counter()
-        systems = find_systems(page)
+        systems = placed_systems(page)
         tally.seconds += time.perf_counter() - start
         found = [(system.box.y0, system.box.y1) for system in systems]
         right = matches(found, known.systems)
@@ -93,7 +93,9 @@ def measure(name: str, pages: Iterable[Known], draw: Path | None) -> Tally:
             tally.faults.append(f"{known.name}: {len(known.systems)} true, {len(found)} found, {right} right")
         if draw is not None:
             draw.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(draw / f"{name}-{known.name}.png"), pictures.drawn(page, systems))
+            cv2.imwrite(
+                str(draw / f"{name}-{known.name}.png"), pictures.drawn(page, [system.found for system in systems])
+            )
     return tally
 
 
@@ -135,7 +137,7 @@ def main() -> None:
     }
     for name in SETS:
         if (args.data / name / "systems.csv").exists():
-            sets[name] = scans(args.data / name, quick=args.quick)
+            sets[name] = scans(args.data / name, about=QUICK_PAGES if args.quick else None)
         else:
             print(f"{name} is not in {args.data}: unpack it there, or name its folder with --data")
     print(report.heading(report.environment()))

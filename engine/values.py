@@ -50,7 +50,8 @@ class NetworkIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A rectangle on a page. Both axes are in units of the page's *width*; the origin is the page's top left corner."""
+    """A rectangle on a page that stands upright. Both axes are in units of the page's *width*; the origin is the page's
+    top left corner."""
 
     x0: float
     y0: float
@@ -74,6 +75,9 @@ class System:
     """Distance of two staff lines, in page widths."""
     confidence: float
     """Confidence of the detection, 0..1."""
+    turn: int = 0
+    """Degrees by which the page of the file is turned clockwise so that the system is upright: 0, 90, 180 or 270. Boxes
+    and `staff_space` are those of the page turned in this way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

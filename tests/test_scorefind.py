@@ -213,7 +213,7 @@ def test_a_score_among_scores_finds_itself_and_its_place(
     if method in ("refine", "exhaustive"):
         assert best["pages"][-1] == 2
         assert best["systems"] in ([4, 5, 6], [3, 4, 5, 6])  # snippets run over the ends of systems
-        assert best["boxes"][0].keys() == {"page", "system", "x0", "y0", "x1", "y1"}
+        assert best["boxes"][0].keys() == {"page", "system", "x0", "y0", "x1", "y1", "turn"}
         assert 0 < best["start_x"] < 1  # in the first of the systems
         assert 0 < best["end_x"] < 1  # in the last one
     assert all(ms >= 0 for ms in result["timings_ms"].values())

@@ -422,15 +422,22 @@ def _key(number: int) -> bytes:
 
 
 def _flat(system: System) -> list[Any]:
-    """Returns a system as nested lists, for msgpack."""
+    """Returns a system as nested lists, for msgpack. The turn is left out of the systems of pages that lie upright."""
     boxes = [[box.x0, box.y0, box.x1, box.y1] for box in (system.box, *system.staves)]
-    return [system.page, system.number, boxes, system.staff_space, system.confidence]
+    turn = [system.turn] if system.turn else []
+    return [system.page, system.number, boxes, system.staff_space, system.confidence, *turn]
 
 
 def _system(flat: list[Any]) -> System:
     """Returns the system of nested lists, the inverse of `_flat`."""
-    page, number, boxes, staff_space, confidence = flat
+    page, number, boxes, staff_space, confidence, *turn = flat
     box, *staves = (Box(x0=x0, y0=y0, x1=x1, y1=y1) for x0, y0, x1, y1 in boxes)
     return System(
-        page=page, number=number, box=box, staves=tuple(staves), staff_space=staff_space, confidence=confidence
+        page=page,
+        number=number,
+        box=box,
+        staves=tuple(staves),
+        staff_space=staff_space,
+        confidence=confidence,
+        turn=turn[0] if turn else 0,
     )

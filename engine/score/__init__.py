@@ -1,11 +1,13 @@
 """From a score file to snippets: file -> page images -> systems -> one strip -> snippets.
 
-Each stage is a module. `pages` reads the page images of a file. `detection` finds the systems of a page image; it runs
-`ink`, `lines`, `courses`, `staves` and `systems` one after the other. `strips` cuts the systems into one strip, and the
-strip into snippets.
+Each stage is a module. `pages` reads the page images of a file. `layout` turns a page image until it is upright and
+level, and divides it if it shows several pages; it asks `grain`, `clefs` and `sheets`. `detection` finds the systems of
+an upright page; it runs `ink`, `lines`, `courses`, `staves` and `systems` one after the other. `strips` cuts the
+systems into one strip, and the strip into snippets.
 """
 
 from engine.score.detection import Explanation, explain, find_systems
+from engine.score.layout import PlacedSystem, placed_systems
 from engine.score.pages import Grey, normalise_grey, read_pages
 from engine.score.rejection import Rejection
 from engine.score.strips import Score, cut_strip, read_score, score_of, snippets, straight_course, strip_scale
@@ -15,6 +17,7 @@ __all__ = [
     "Explanation",
     "FoundSystem",
     "Grey",
+    "PlacedSystem",
     "Rejection",
     "Score",
     "SystemCourse",
@@ -22,6 +25,7 @@ __all__ = [
     "explain",
     "find_systems",
     "normalise_grey",
+    "placed_systems",
     "read_pages",
     "read_score",
     "score_of",

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.score.kernels import best_path
 from engine.score.lines import Floats, Lines
 from engine.score.rejection import Reject, Rejection, ignore
 from engine.values import Box
@@ -126,7 +127,7 @@ def _staff_evidence(seen: Floats, space: float) -> Floats:
         starts = [margin + round(float(place) * size) for place in places]
         return np.asarray(sum(padded[:, start : start + height] for start in starts) / len(starts), dtype=np.float32)
 
-    best = np.zeros_like(shares)
+    best = np.zeros(shares.shape, np.float32)
     for size in (space * scale for scale in SIZES):
         best = np.maximum(best, mean(LINES, size) - mean(BETWEEN, size) - BEYOND_WEIGHT * mean(BEYOND, size))
     return np.asarray(best, dtype=np.float32)
@@ -138,21 +139,10 @@ def _best_path(evidence: Floats) -> tuple[NDArray[np.intp], float]:
     The path moves at most one row per strip, which is a slope of 5.7 degrees.
     """
     strips, height = evidence.shape
-    cost = np.float32(MOVE_COST)
-    moves = np.zeros((strips, height), np.int8)
-    total = evidence[0].copy()
-    for strip in range(1, strips):
-        above, below = np.full(height, -1.0, np.float32), np.full(height, -1.0, np.float32)
-        above[1:], below[:-1] = total[:-1] - cost, total[1:] - cost
-        moves[strip] = np.where(above > total, -1, 0)
-        total = np.maximum(total, above)
-        moves[strip][below > total] = 1
-        total = np.maximum(total, below) + evidence[strip]
+    total, before = np.empty(height, np.float32), np.empty(height, np.float32)
     path = np.empty(strips, np.intp)
-    path[-1] = np.argmax(total)
-    for strip in range(strips - 1, 0, -1):
-        path[strip - 1] = path[strip] + moves[strip, path[strip]]
-    return path, float(total.max())
+    most = best_path(evidence, np.float32(MOVE_COST), total, before, np.empty((strips, height), np.int8), path)
+    return path, float(most)
 
 
 def _runs(along: Floats) -> Iterator[tuple[int, int]]:

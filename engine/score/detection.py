@@ -6,9 +6,9 @@ from typing import get_args
 
 from engine.score.courses import find_courses
 from engine.score.ink import page_ink
-from engine.score.lines import staff_lines
+from engine.score.lines import MAX_BROKEN_HOLE, MAX_HOLE, staff_lines
 from engine.score.pages import Grey
-from engine.score.rejection import Reject, Rejection, Stage, ignore
+from engine.score.rejection import Rejection, Stage
 from engine.score.staves import Staff, find_staves
 from engine.score.systems import FoundSystem, Gap, find_gaps, grouped, within_systems
 from engine.values import Box
@@ -39,33 +39,9 @@ class Explanation:
     """Rejected candidates, ordered by stage, then in the order of detection."""
 
 
-def find_systems(page: Grey) -> list[FoundSystem]:
-    """Returns the systems of a page, top to bottom; a blank, title or text page has none.
-
-    page: uint8 (h, w), white 255, grey levels normalised.
-    """
-    return _detected(page, ignore).systems
-
-
-def explain(page: Grey) -> Explanation:
-    """Returns the systems of a page, as `find_systems` does, with the candidates that each stage rejected, and why.
-
-    page: uint8 (h, w), white 255, grey levels normalised.
-    """
-    rejections: list[Rejection] = []
-    detected = _detected(page, rejections.append)
-    pairs = pairwise(staff.box(page.shape[1]) for staff in detected.staves)
-    neighbours = tuple(
-        Neighbours(above=above, below=below, gap=gap, joined=joined)
-        for (above, below), gap, joined in zip(pairs, detected.gaps, detected.joined, strict=True)
-    )
-    by_stage = sorted(rejections, key=lambda rejection: get_args(Stage).index(rejection.stage))
-    return Explanation(systems=tuple(detected.systems), neighbours=neighbours, rejections=tuple(by_stage))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Detected:
-    """The staves and systems of a page."""
+class Detected:
+    """The staves and systems of an upright page."""
 
     staves: list[Staff]
     """Staves, top to bottom, in pixels of the page."""
@@ -75,18 +51,57 @@ class _Detected:
     """Whether each gap lies within a system."""
     systems: list[FoundSystem]
     """Systems, top to bottom."""
+    rejections: list[Rejection]
+    """Rejected candidates, in the order of detection."""
+    space: float
+    """Commonest staff space in px of the page; 0 if the page shows none."""
 
 
-def _detected(page: Grey, reject: Reject) -> _Detected:
-    """Returns the staves and systems of a page. reject: receives each rejected candidate."""
-    ink = page_ink(page, reject)
+def find_systems(page: Grey) -> list[FoundSystem]:
+    """Returns the systems of an upright page, top to bottom; a blank, title or text page has none.
+
+    page: uint8 (h, w), white 255, grey levels normalised.
+    """
+    return detect(page).systems
+
+
+def explain(page: Grey) -> Explanation:
+    """Returns the systems of a page, as `find_systems` does, with the candidates that each stage rejected, and why.
+
+    page: uint8 (h, w), white 255, grey levels normalised.
+    """
+    detected = detect(page)
+    pairs = pairwise(staff.box(page.shape[1]) for staff in detected.staves)
+    neighbours = tuple(
+        Neighbours(above=above, below=below, gap=gap, joined=joined)
+        for (above, below), gap, joined in zip(pairs, detected.gaps, detected.joined, strict=True)
+    )
+    by_stage = sorted(detected.rejections, key=lambda rejection: get_args(Stage).index(rejection.stage))
+    return Explanation(systems=tuple(detected.systems), neighbours=neighbours, rejections=tuple(by_stage))
+
+
+def detect(page: Grey, *, fine: bool = False, broken: bool = False) -> Detected:
+    """Returns the staves and systems of an upright page.
+
+    page: uint8 (h, w), white 255, grey levels normalised. fine: whether the page is small print, or shows more than a
+    sheet, so that lines are sought at twice the page's size. broken: whether long holes in lines are closed.
+    """
+    rejections: list[Rejection] = []
+    reject = rejections.append
+    ink = page_ink(page, reject, fine=fine)
     if ink is None:
-        return _Detected(staves=[], gaps=[], joined=[], systems=[])
-    lines = staff_lines(ink)
+        return Detected(staves=[], gaps=[], joined=[], systems=[], rejections=rejections, space=0.0)
+    lines = staff_lines(ink, MAX_BROKEN_HOLE if broken else MAX_HOLE)
     courses = find_courses(lines, reject)
     staves = find_staves(courses, lines, reject)
     gaps = find_gaps(staves, ink)
     joined = within_systems(gaps)
     on_page = [staff.scaled(1 / ink.scale) for staff in staves]
-    systems = grouped(on_page, joined, page.shape[1], reject)
-    return _Detected(staves=on_page, gaps=gaps, joined=joined, systems=systems)
+    return Detected(
+        staves=on_page,
+        gaps=gaps,
+        joined=joined,
+        systems=grouped(on_page, joined, page.shape[1], reject),
+        rejections=rejections,
+        space=ink.space / ink.scale,
+    )

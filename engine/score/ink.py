@@ -16,6 +16,10 @@ MIN_SPACE_PX, MAX_SPACE_PX = 7.5, 14.0
 """Smallest and largest staff space with which a page keeps its size, in px: resampling blurs thin lines."""
 MIN_WIDTH_PX = 1200
 """Width below which a page is doubled before its staff space is measured: lines of small pages run together."""
+MAX_BREADTH = 1.1
+"""Largest width of a page, relative to its height. What is broader is two pages, or a page on a screen."""
+BREADTH = 0.7
+"""Width of a page on such a sheet, relative to the sheet's height."""
 DARK_GREY = 110
 """Grey level below which a pixel is ink, whatever its neighbours."""
 MIN_STEP_GREY = 40
@@ -29,6 +33,21 @@ MIN_PAGE_WIDTH, MAX_PAGE_WIDTH = 12, 250
 """Smallest and largest width of a page, in staff spaces. They limit the distance of two lines that is searched for."""
 MIN_LARGEST_DISTANCE_PX = 40
 """Smallest upper limit of that distance, in px, for narrow pages, where a twelfth of the width would be less."""
+
+
+MAX_SPECKLED = 0.01
+"""Largest share of ink that is single pixels. A page with more is a photograph in bad light, and is blurred first: its
+noise would look like lines that join staves. Scans have 0.003 at most."""
+BLUR_PX = 1.2
+"""Standard deviation of that blur, in px."""
+SOLID_SIZE = 3.0
+"""Side of a square, in staff spaces, that is no ink of music if most of it is dark: a table, a cover, a wide shadow."""
+MIN_SOLID = 0.9
+"""Smallest dark share of such a square. Four beams with the notes between them have 0.7."""
+SOLID_MARGIN = 0.5
+"""Margin round such squares that is left out too, in staff spaces: their edges are ragged."""
+COARSE = 4
+"""Number of pixels to a side that are taken together where such squares are sought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,20 +64,55 @@ class Ink:
     """Size of `pixels`, relative to the page."""
 
 
-def page_ink(page: Grey, reject: Reject = ignore) -> Ink | None:
+def page_ink(page: Grey, reject: Reject = ignore, *, fine: bool = False) -> Ink | None:
     """Returns the ink of a page at the working size, or None if the page shows no staff space.
 
-    page: uint8 (h, w), white 255, grey levels normalised.
+    page: uint8 (h, w), white 255, grey levels normalised. fine: whether the page is doubled whatever its width.
     """
-    enlarged = 2.0 if page.shape[1] < MIN_WIDTH_PX else 1.0
+    enlarged = 2.0 if fine or page_width(page) < MIN_WIDTH_PX else 1.0
     own = binarise(resize(page, enlarged))
+    if speckled(own):
+        page = np.asarray(cv2.GaussianBlur(page, (0, 0), BLUR_PX), dtype=np.uint8)
+        own = binarise(resize(page, enlarged))
     enlarged_space = staff_space(own, reject)
     if enlarged_space is None:
         return None
     space = enlarged_space / enlarged
     scale = 1.0 if MIN_SPACE_PX <= space <= MAX_SPACE_PX else WORKING_SPACE_PX / space
     pixels = own if scale == enlarged else binarise(resize(page, scale))
-    return Ink(pixels=pixels, sharp=own if scale < 1 else pixels, space=space * scale, scale=scale)
+    sharp = own if scale < 1 else pixels
+    return Ink(pixels=without_solids(pixels, space * scale), sharp=sharp, space=space * scale, scale=scale)
+
+
+def speckled(pixels: Grey) -> bool:
+    """Returns whether much of the ink is single pixels, without ink above, below, left or right."""
+    inside = pixels[1:-1, 1:-1]
+    beside = pixels[:-2, 1:-1] | pixels[2:, 1:-1] | pixels[1:-1, :-2] | pixels[1:-1, 2:]
+    single = np.count_nonzero(inside > beside)
+    return bool(single > MAX_SPECKLED * np.count_nonzero(inside))
+
+
+def without_solids(pixels: Grey, space: float) -> Grey:
+    """Returns the ink without large dark areas, which would look like lines that join staves.
+
+    space: staff space in px.
+    """
+    height, width = pixels.shape
+    coarse = (max(1, width // COARSE), max(1, height // COARSE))
+    shares = cv2.resize(pixels * 255, coarse, interpolation=cv2.INTER_AREA)
+    side = SOLID_SIZE * space / COARSE
+    dark = cv2.blur(shares, (round(side), round(side))) >= MIN_SOLID * 255
+    if not dark.any():
+        return pixels
+    reach = side + 2 * SOLID_MARGIN * space / COARSE
+    solid = cv2.dilate(dark.astype(np.uint8), bar(reach, reach))
+    return np.where(cv2.resize(solid, (width, height), interpolation=cv2.INTER_NEAREST) > 0, 0, pixels)
+
+
+def page_width(page: Grey) -> float:
+    """Returns the width of a page in px, without what lies beside the page on a broad sheet."""
+    height, width = page.shape
+    return float(width if width <= MAX_BREADTH * height else BREADTH * height)
 
 
 def resize(page: Grey, scale: float) -> Grey:
@@ -95,7 +149,7 @@ def staff_space(pixels: Grey, reject: Reject = ignore) -> float | None:
         reject(_rejection("black runs below MIN_RUNS", len(starts), MIN_RUNS, page))
         return None
     black, pair = (ends - starts)[:-1], np.diff(starts)
-    smallest = max(MIN_LINE_DISTANCE_PX, round(width / MAX_PAGE_WIDTH))
+    smallest = max(MIN_LINE_DISTANCE_PX, round(page_width(pixels) / MAX_PAGE_WIDTH))
     largest = max(MIN_LARGEST_DISTANCE_PX, width // MIN_PAGE_WIDTH)
     counts = np.bincount(pair[(2 * black < pair) & (pair < largest)], minlength=largest).astype(float)
     counts[:smallest] = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from engine.score import kernels
 from engine.score.courses import BETWEEN, BEYOND, LINES, MAX_BREAK, MIN_LENGTH, Course, smooth
 from engine.score.lines import Floats, Lines
 from engine.score.rejection import Reject, Rejection, ignore
@@ -178,8 +179,7 @@ def _fit(lines: Lines, columns: Floats, rows: Floats, space: float) -> tuple[flo
     """
     step = 0.125
     offsets = np.arange(-7 * space, 7 * space, step, dtype=np.float32)
-    seen = _sample(lines.seen, columns[::3], rows[::3], offsets).mean(axis=1)
-    visible = _sample(lines.visible, columns[::3], rows[::3], offsets).mean(axis=1)
+    seen, visible = (_profile(image, columns[::3], rows[::3], offsets) for image in (lines.seen, lines.visible))
     profile = seen / np.maximum(visible, MIN_VISIBLE)
     shifts = np.arange(-MAX_SHIFT, MAX_SHIFT, 0.05) * space
     spaces = space * np.arange(*SIZES, 0.005)
@@ -189,6 +189,15 @@ def _fit(lines: Lines, columns: Floats, rows: Floats, space: float) -> tuple[flo
     fit = profile[np.rint((places - offsets[0]) / step).astype(np.intp)] @ weights
     best = np.unravel_index(np.argmax(fit), fit.shape)
     return float(fit[best]), float(shifts[best[0]]), float(spaces[best[1]])
+
+
+def _profile(image: Floats, columns: Floats, rows: Floats, offsets: Floats) -> Floats:
+    """Returns the image's mean along the course at each offset from the course, float32 (offsets,)."""
+    first, last = max(0, int(rows.min() + offsets[0]) - 1), int(rows.max() + offsets[-1]) + 3
+    band = np.ascontiguousarray(image[first : max(last, first + 1), columns.astype(np.intp)].T)
+    means = np.empty(len(offsets), np.float32)
+    kernels.profile(band, rows - np.float32(first), offsets, means)
+    return means
 
 
 def _tracked(lines: Lines, course: Course, space: float) -> Course:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import PageError
-from engine.score.detection import find_systems
+from engine.score.layout import PlacedSystem, placed_systems
 from engine.score.pages import Grey, pages_of, read_pages
-from engine.score.systems import FoundSystem, SystemCourse
+from engine.score.systems import SystemCourse
 from engine.values import SCORE_PLACE, System
 
 DEFAULT = FrontEnd()
@@ -63,7 +63,7 @@ def _unrolled(pages: Iterable[Grey], path: Path | str, front_end: FrontEnd) -> S
     pieces: list[_Piece] = []
     count = 0
     for count, page in enumerate(pages, start=1):
-        pieces += [_Piece(count, system, cut_strip(page, system.course, front_end)) for system in find_systems(page)]
+        pieces += [_piece(count, system, front_end) for system in placed_systems(page)]
     if not pieces:
         raise PageError(path, f"expected staves of music, found none on {count} page(s)")
     pieces = _without_examples(pieces)
@@ -78,14 +78,19 @@ class _Piece:
 
     page: int
     """Number of the page, from 1."""
-    system: FoundSystem
+    system: PlacedSystem
     strip: Grey
     """The system cut out, uint8 (strip_rows, W)."""
 
     @property
     def length(self) -> float:
-        """Returns the length of the system in page widths."""
-        return self.system.box.x1 - self.system.box.x0
+        """Returns the length of the system in staff spaces: a page may lie on a larger sheet."""
+        return self.system.found.course.length / self.system.found.course.staff_space
+
+
+def _piece(page: int, system: PlacedSystem, front_end: FrontEnd) -> _Piece:
+    """Returns the piece of a system. page: number of its page."""
+    return _Piece(page, system, cut_strip(system.image, system.found.course, front_end))
 
 
 def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
@@ -107,7 +112,8 @@ def _numbered(piece: _Piece, number: int) -> System:
         box=system.box,
         staves=system.staves,
         staff_space=system.staff_space,
-        confidence=system.confidence,
+        confidence=system.found.confidence,
+        turn=system.turn,
     )
 
 

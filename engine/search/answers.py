@@ -23,7 +23,7 @@ MAX_RANGES = 5
 def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
     """Returns the answer as a map of plain values, as docs/protocol.md describes it.
 
-    The keys are `direction`, `in_collection`, `partial`, `transposed`, `matches`, `plan`, `timings_ms` and `collection`.
+    The keys are `direction`, `in_collection`, `partial`, `transposed`, `matches`, `plan`, `timings_ms`, `collection`.
 
     kind: kind of the query. among: kind of the documents searched.
     """
@@ -123,7 +123,8 @@ def _place(place: Place) -> dict[str, Any]:
 
 def _box(system: System) -> dict[str, Any]:
     box = system.box
-    return {"page": system.page, "system": system.number, "x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
+    corners = {"x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
+    return {"page": system.page, "system": system.number, **corners, "turn": system.turn}
 
 
 def _row(match: dict[str, Any], partial: bool) -> tuple[str, ...]:

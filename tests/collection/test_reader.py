@@ -23,6 +23,15 @@ def test_a_document_comes_back_as_it_was_put(tmp_path: Path) -> None:
         assert collection.documents == (collection.document("a"),)
 
 
+def test_a_system_comes_back_with_the_turn_of_its_page(tmp_path: Path) -> None:
+    turned = tuple(replace(system, turn=270) for system in document("a").systems)
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.put(replace(document("a"), systems=turned), sequence())
+        writer.commit()
+    with Collection.open(tmp_path) as collection:
+        assert collection.document("a").systems == turned
+
+
 def test_numpy_scalars_in_a_document_come_back_as_numbers(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
         writer.put(replace(document("a"), duration_s=np.float32(0.5), pages=np.int64(3)), sequence())
