@@ -6,11 +6,14 @@ from its iterable only when a worker is free and the caller has consumed the ear
 """
 
 import contextlib
+import functools
 import logging
+import logging.handlers
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -38,15 +41,33 @@ class Failure:
     """Why the task has no result."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A message of a worker about a task that is not finished yet."""
+
+    value: Any
+
+
+def ignore(task: Any, value: Any) -> None:
+    """Does nothing with a note of a worker."""
+
+
 def each(
-    work: Callable[[Task], Result], tasks: Iterable[Task], *, jobs: int, expected: tuple[type[Exception], ...] = ()
+    work: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    jobs: int,
+    expected: tuple[type[Exception], ...] = (),
+    observe: Callable[[Task, Any], None] = ignore,
 ) -> Generator[tuple[Task, Result | Failure], None, None]:
     """Yields every task with its result, in order of completion, computed by `jobs` single-threaded processes.
 
     work: runs in the workers. It, the tasks and the results are pickled.
     expected: errors that become a Failure with their message as its cause. Any other error becomes a Failure that
         also names the error's type, and its traceback is logged.
-    The workers end at once when the iterator is closed or its consumer raises.
+    observe: receives what a task has passed to `tell`, with the task.
+    What the workers log is logged in this process. The workers end at once when the iterator is closed or its consumer
+    raises.
     """
     free = [Worker(work, expected) for _ in range(jobs)]
     busy: dict[Any, tuple[Worker, Task]] = {}
@@ -62,10 +83,14 @@ def each(
             if not busy:
                 return
             for connection in wait(list(busy)):
-                worker, done = busy.pop(connection)
-                result: Result | Failure = worker.receive()
-                free.append(worker)
-                yield done, result
+                worker, task = busy[connection]
+                message = worker.next_message()
+                if isinstance(message, Note):
+                    _pass_on(message, functools.partial(observe, task))
+                else:
+                    del busy[connection]
+                    free.append(worker)
+                    yield task, message
     finally:
         for worker in [*free, *(worker for worker, _ in busy.values())]:
             worker.end()
@@ -81,7 +106,8 @@ class Worker:
         """Starts the worker process. `work` and `expected` are those of `each`."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, work, expected), daemon=True)
+        level = logging.getLogger().getEffectiveLevel()
+        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, work, expected, level), daemon=True)
         with _environment(_ONE_THREAD):
             self.process.start()
         theirs.close()
@@ -93,7 +119,17 @@ class Worker:
             self.connection.send(task)
 
     def receive(self, timeout_s: float | None = None) -> Any:
-        """Waits for the result of the last task sent, and returns it.
+        """Waits for the result of the last task sent, and returns it. Notes and log records are dropped.
+
+        Failures are those of `next_message`; `timeout_s` limits the whole task.
+        """
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while isinstance(message := self.next_message(timeout_s), Note):
+            timeout_s = None if end_s is None else max(0.0, end_s - time.monotonic())
+        return message
+
+    def next_message(self, timeout_s: float | None = None) -> Any:
+        """Waits for the next message about the last task sent, and returns it: a Note, or the result.
 
         If the process dies, the result is a Failure. If the task takes longer than `timeout_s`, this method kills the
         process, and the result is a Failure too. In both cases `alive` is False from then on.
@@ -126,15 +162,58 @@ class Worker:
         self.connection.close()
 
 
-def _serve(connection: Connection, work: Callable[[Any], Any], expected: tuple[type[Exception], ...]) -> None:
+def tell(value: Any) -> None:
+    """Tells the parent something about the task at hand; does nothing outside a worker. value: is pickled."""
+    if _outbox is not None:
+        _outbox.send(Note(value=value))
+
+
+class _Outbox(logging.handlers.QueueHandler):
+    """The worker's end of the pipe, which threads share, as a handler that sends log records to the parent."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(queue=None)  # type: ignore[arg-type]
+        self._connection = connection
+        self._sending = threading.Lock()
+
+    def send(self, message: Any) -> None:
+        """Sends the parent a note or a result."""
+        with self._sending:
+            self._connection.send(message)
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Sends the parent a log record."""
+        self.send(Note(value=record))
+
+
+_outbox: _Outbox | None = None
+"""The pipe of this process to its parent; None in a process that is no worker."""
+
+
+def _pass_on(note: Note, observe: Callable[[Any], None]) -> None:
+    """Logs the log record of a worker in this process, or gives the note of a worker to `observe`."""
+    record = note.value
+    if not isinstance(record, logging.LogRecord):
+        observe(record)
+    elif (theirs := logging.getLogger(record.name)).isEnabledFor(record.levelno):
+        theirs.handle(record)
+
+
+def _serve(
+    connection: Connection, work: Callable[[Any], Any], expected: tuple[type[Exception], ...], level: int
+) -> None:
     """Receives tasks and sends their results until the pipe closes. Runs in the worker process."""
+    global _outbox
     process.prepare(searches=False)
     os.setsid()  # Ctrl-C then reaches only the parent, which kills this process and all processes it has started
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _outbox = _Outbox(connection)
+    logging.getLogger().handlers = [_outbox]
+    logging.getLogger().setLevel(level)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task = connection.recv()
-            connection.send(_attempt(work, task, expected))
+            _outbox.send(_attempt(work, task, expected))
 
 
 def _end_with_parent() -> None:
