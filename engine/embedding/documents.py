@@ -14,7 +14,8 @@ from engine.audio import Recording, read_recording
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import MediaError, PageError
 from engine.score import Score, pages, read_score
-from engine.values import RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
+from engine.score.pages import Progress
+from engine.values import DIMENSION, RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
 
 RECORDING_SUFFIXES = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .m4a .aac .aif .aiff .wma .mp4 .mka .webm .au .caf .wv .ape".split()
@@ -124,17 +125,19 @@ def read(
     start_s: float | None = None,
     end_s: float | None = None,
     limits: MediaLimits = GENEROUS,
+    progress: Progress | None = None,
 ) -> Medium:
     """The score or recording in a file or folder, ready to be cut into snippets and embedded.
 
     start_s, end_s: the part of a recording to read, in seconds; for a score, both must be None.
+    progress: is called after each page of a score.
     Raises MediaError if the path cannot be read, has nothing to embed, exceeds `limits`, or has no such part.
     """
     if kind == "recording":
         return read_recording(path, front_end, start_s, end_s, limits)
     if start_s is not None or end_s is not None:
         raise PageError(path, "expected a whole score, got a part in seconds; only recordings have seconds")
-    return read_score(path, front_end, limits)
+    return read_score(path, front_end, limits, progress)
 
 
 def embed(
@@ -158,12 +161,15 @@ def described(document: Document, medium: Medium, sequence: SnippetSequence) -> 
 
 
 def sequences(media: Iterable[Medium], encoder: Encoder) -> list[SnippetSequence]:
-    """The embedded snippets of each medium. One call embeds all scores, and another call embeds all recordings."""
+    """The embedded snippets of each medium. Scores are embedded together, and so are recordings."""
     media, front_end = list(media), encoder.identity.front_end
-    score_windows = [score.snippets(medium, front_end) for medium in media if isinstance(medium, Score)]
-    excerpts = [_excerpts(medium, front_end) for medium in media if isinstance(medium, Recording)]
-    scores, recordings = _embedded(score_windows, encoder, "score"), _embedded(excerpts, encoder, "recording")
-    return [next(scores if isinstance(medium, Score) else recordings) for medium in media]
+    scores = [medium for medium in media if isinstance(medium, Score)]
+    windows = (block for medium in scores for block in score.windows(medium, front_end))
+    of_scores = _embedded(windows, [score.places(medium, front_end) for medium in scores], encoder, "score")
+    cut = [_excerpts(medium, front_end) for medium in media if isinstance(medium, Recording)]
+    excerpts = (excerpts for excerpts, _ in cut)
+    of_recordings = _embedded(excerpts, [places for _, places in cut], encoder, "recording")
+    return [next(of_scores if isinstance(medium, Score) else of_recordings) for medium in media]
 
 
 def recording_sequence(embeddings: Embeddings, start_s: float, front_end: FrontEnd) -> SnippetSequence:
@@ -188,15 +194,40 @@ def _excerpts(recording: Recording, front_end: FrontEnd) -> tuple[NDArray[Any], 
     return excerpts, recording_places(recording.start_s, len(excerpts), front_end)
 
 
-def _embedded(cut: list[tuple[NDArray[Any], NDArray[Any]]], encoder: Encoder, kind: Kind) -> Iterator[SnippetSequence]:
+def _embedded(
+    blocks: Iterable[NDArray[Any]], places: list[NDArray[Any]], encoder: Encoder, kind: Kind
+) -> Iterator[SnippetSequence]:
     """The embedded snippets of each medium.
 
-    cut: windows (snippets or excerpts) and places of each medium.
+    blocks: windows (snippets or excerpts) of all media one after the other, in blocks of any size.
+    places: places of the windows of each medium.
     """
-    if not cut:
+    if not places:
         return
-    windows = cut[0][0] if len(cut) == 1 else np.concatenate([windows for windows, _ in cut])
-    embeddings = encoder.score(windows) if kind == "score" else encoder.recording(windows)
-    ends = np.cumsum([len(places) for _, places in cut])
-    for (_, places), part in zip(cut, np.split(embeddings, ends[:-1]), strict=True):
-        yield SnippetSequence(kind=kind, embeddings=part, places=places, bias=encoder.bias(part, kind))
+    embed = encoder.score if kind == "score" else encoder.recording
+    nothing = np.empty((0, DIMENSION), np.float32)
+    embeddings = np.concatenate([nothing, *(embed(windows) for windows in _regrouped(blocks))])
+    ends = np.cumsum([len(of_medium) for of_medium in places])
+    for of_medium, part in zip(places, np.split(embeddings, ends[:-1]), strict=True):
+        yield SnippetSequence(kind=kind, embeddings=part, places=of_medium, bias=encoder.bias(part, kind))
+
+
+def _regrouped(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """The rows of all blocks in blocks of BLOCK rows, so that batches of short media are full; the last is shorter."""
+    waiting: list[NDArray[Any]] = []
+    rows = 0
+    for block in blocks:
+        while len(block):
+            part, block = block[: score.BLOCK - rows], block[score.BLOCK - rows :]
+            waiting.append(part)
+            rows += len(part)
+            if rows == score.BLOCK:
+                yield _joined(waiting)
+                waiting, rows = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of all parts; a single part is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

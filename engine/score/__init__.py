@@ -1,17 +1,30 @@
 """From a score file to snippets: file -> page images -> systems -> one strip -> snippets.
 
-Each stage is a module. `pages` reads the page images of a file. `detection` finds the systems of a page image; it runs
-`ink`, `lines`, `courses`, `staves` and `systems` one after the other. `strips` cuts the systems into one strip, and the
-strip into snippets.
+Each stage is a module. `pages` reads the page images of a file, by way of `pdf`, `images` and `tiff`. `detection` finds
+the systems of a page image; it runs `ink`, `lines`, `courses`, `staves` and `systems` in this order. `strips` cuts
+the systems into one strip, and the strip into snippets.
 """
 
 from engine.score.detection import Explanation, explain, find_systems
-from engine.score.pages import Grey, normalise_grey, read_pages
+from engine.score.levels import Grey, normalise_grey
+from engine.score.pages import numbered_pages, read_pages
 from engine.score.rejection import Rejection
-from engine.score.strips import Score, cut_strip, read_score, score_of, snippets, straight_course, strip_scale
+from engine.score.strips import (
+    BLOCK,
+    Score,
+    cut_strip,
+    places,
+    read_score,
+    score_of,
+    snippets,
+    straight_course,
+    strip_scale,
+    windows,
+)
 from engine.score.systems import FoundSystem, SystemCourse
 
 __all__ = [
+    "BLOCK",
     "Explanation",
     "FoundSystem",
     "Grey",
@@ -22,10 +35,13 @@ __all__ = [
     "explain",
     "find_systems",
     "normalise_grey",
+    "numbered_pages",
+    "places",
     "read_pages",
     "read_score",
     "score_of",
     "snippets",
     "straight_course",
     "strip_scale",
+    "windows",
 ]
