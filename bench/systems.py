@@ -26,7 +26,7 @@ from bench.lib import engraved, pictures, report
 from bench.lib.engraved import Known
 from bench.lib.printed import MIN_IOU, PageKey, Rows, iou, printed_systems
 from engine import process
-from engine.score import explain, normalise_grey, placed_systems, read_pages
+from engine.score import explain, normalise_grey, numbered_pages, placed_systems, read_pages
 
 SETS = ("val_scans_joplin", "dev_scans_mozart", "dev_scans_bach_haydn")
 QUICK_PAGES = 20
@@ -107,7 +107,7 @@ def _key(file: Path) -> PageKey | None:
 def explain_file(file: Path, folder: Path) -> None:
     """Prints why each page of a file has the systems it has, and writes a picture of it into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, page in enumerate(read_pages(file), start=1):
+    for number, page in numbered_pages(file):
         explanation = explain(page)
         picture = folder / f"{file.stem}-{number:02}-explained.png"
         cv2.imwrite(str(picture), pictures.explained(page, explanation))

@@ -175,7 +175,7 @@ class Document:
     snippets: int = 0
     """Number of snippets."""
     pages: int = 0
-    """Score: number of pages read, blank pages included."""
+    """Score: number of pages up to the last that was read, blank pages and pages that were passed over included."""
     systems: tuple[System, ...] = ()
     """Score: the systems, in order."""
     duration_s: float = 0.0

@@ -6,12 +6,15 @@ from its iterable only when a worker is free and the caller has consumed the ear
 """
 
 import contextlib
+import functools
 import logging
+import logging.handlers
 import multiprocessing
 import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -57,15 +60,33 @@ PICKLE = Codec(encode=pickle.dumps, decode=pickle.loads)
 """For workers that are trusted: unpickling can run any code in the parent."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A message of a worker about a task that is not finished yet."""
+
+    value: Any
+
+
+def ignore(task: Any, value: Any) -> None:
+    """Does nothing with a note of a worker."""
+
+
 def each(
-    work: Callable[[Task], Result], tasks: Iterable[Task], *, jobs: int, expected: tuple[type[Exception], ...] = ()
+    work: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    jobs: int,
+    expected: tuple[type[Exception], ...] = (),
+    observe: Callable[[Task, Any], None] = ignore,
 ) -> Generator[tuple[Task, Result | Failure], None, None]:
     """Yields every task with its result, in order of completion, computed by `jobs` single-threaded processes.
 
     work: runs in the workers. It, the tasks and the results are pickled.
     expected: errors that become a Failure with their message as its cause. Any other error becomes a Failure that
         also names the error's type, and its traceback is logged.
-    The workers end at once when the iterator is closed or its consumer raises.
+    observe: receives what a task has passed to `tell`, with the task.
+    What the workers log is logged in this process. The workers end at once when the iterator is closed or its consumer
+    raises.
     """
     free = [Worker(work, expected) for _ in range(jobs)]
     busy: dict[Any, tuple[Worker, Task]] = {}
@@ -81,10 +102,14 @@ def each(
             if not busy:
                 return
             for connection in wait(list(busy)):
-                worker, done = busy.pop(connection)
-                result: Result | Failure = worker.receive()
-                free.append(worker)
-                yield done, result
+                worker, task = busy[connection]
+                message = worker.next_message()
+                if isinstance(message, Note):
+                    _pass_on(message, functools.partial(observe, task))
+                else:
+                    del busy[connection]
+                    free.append(worker)
+                    yield task, message
     finally:
         for worker in [*free, *(worker for worker, _ in busy.values())]:
             worker.end()
@@ -112,8 +137,9 @@ class Worker:
         """
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
+        level = logging.getLogger().getEffectiveLevel()
         self.process: SpawnProcess = context.Process(
-            target=_serve, args=(theirs, work, expected, enter, codec), daemon=True
+            target=_serve, args=(theirs, work, expected, enter, codec, level), daemon=True
         )
         with _environment(_ONE_THREAD):
             self.process.start()
@@ -128,7 +154,17 @@ class Worker:
             self.connection.send(task)
 
     def receive(self, timeout_s: float | None = None) -> Any:
-        """Waits for the result of the last task sent, and returns it.
+        """Waits for the result of the last task sent, and returns it. Notes and log records are dropped.
+
+        Failures are those of `next_message`; `timeout_s` limits the whole task.
+        """
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while isinstance(message := self.next_message(timeout_s), Note):
+            timeout_s = None if end_s is None else max(0.0, end_s - time.monotonic())
+        return message
+
+    def next_message(self, timeout_s: float | None = None) -> Any:
+        """Waits for the next message about the last task sent, and returns it: a Note, or the result.
 
         If the process dies, the result is a Failure. If the task takes longer than `timeout_s`, this method kills the
         process, and the result is a Failure too. In both cases `alive` is False from then on.
@@ -167,28 +203,77 @@ class Worker:
         self.connection.close()
 
 
+def tell(value: Any) -> None:
+    """Tells the parent something about the task at hand; does nothing outside a worker that is trusted.
+
+    value: is pickled.
+    """
+    if _outbox is not None:
+        _outbox.send_bytes(PICKLE.encode(Note(value=value)))
+
+
+class _Outbox(logging.handlers.QueueHandler):
+    """The worker's end of the pipe, which threads share, as a handler that sends log records to the parent."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(queue=None)  # type: ignore[arg-type]
+        self._connection = connection
+        self._sending = threading.Lock()
+
+    def send_bytes(self, message: bytes) -> None:
+        """Sends the parent a note or a result, encoded."""
+        with self._sending:
+            self._connection.send_bytes(message)
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Sends the parent a log record."""
+        self.send_bytes(PICKLE.encode(Note(value=record)))
+
+
+_outbox: _Outbox | None = None
+"""The pipe of this process to its parent; None in a process that is no worker, or one that is not trusted."""
+
+
+def _pass_on(note: Note, observe: Callable[[Any], None]) -> None:
+    """Logs the log record of a worker in this process, or gives the note of a worker to `observe`."""
+    record = note.value
+    if not isinstance(record, logging.LogRecord):
+        observe(record)
+    elif (theirs := logging.getLogger(record.name)).isEnabledFor(record.levelno):
+        theirs.handle(record)
+
+
 def _serve(
     connection: Connection,
     work: Callable[[Any], Any],
     expected: tuple[type[Exception], ...],
     enter: Callable[[], None] | None,
     codec: Codec,
+    level: int,
 ) -> None:
-    """Receives tasks and sends their results until the pipe closes. Runs in the worker process."""
+    """Receives tasks and sends their results until the pipe closes. Runs in the worker process.
+
+    level: of the log. A worker that is not trusted logs to stderr, because its log records would be unpickled.
+    """
+    global _outbox
     if enter is not None:
         enter()
     process.prepare(searches=False)
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLine())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     os.setsid()  # Ctrl-C then reaches only the parent, which kills this process and all processes it has started
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    send: Callable[[bytes], None] = connection.send_bytes
+    handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(OneLine())
+    if codec == PICKLE:
+        handler = _outbox = _Outbox(connection)
+        send = _outbox.send_bytes
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     with contextlib.suppress(EOFError, BrokenPipeError):
         if enter is not None:
             connection.send_bytes(b"")  # it has started
         while True:
             task = connection.recv()
-            connection.send_bytes(codec.encode(_attempt(work, task, expected)))
+            send(codec.encode(_attempt(work, task, expected)))
 
 
 def _end_with_parent() -> None:

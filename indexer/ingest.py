@@ -7,6 +7,7 @@ only read and embed.
 import functools
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from engine.embedding import documents
 from engine.embedding.documents import Encoder
 from engine.errors import DocumentExistsError, EngineError, MediaError
 from engine.values import Document, SnippetSequence
-from engine.workers import Failure, each
+from engine.workers import Failure, each, tell
 from indexer import identifiers
 from indexer.sources import Source
 
@@ -106,6 +107,8 @@ class _Run:
         self._writer = writer
         self._progress = progress
         self._takeover = takeover
+        self._shown_s = time.monotonic()
+        """Time at which the pages of a document at work were last shown."""
 
     def fail(self, path: Path, cause: str) -> None:
         """Records a path that cannot be added."""
@@ -116,7 +119,8 @@ class _Run:
     def embed(self, sources: Iterable[Source], load_encoder: LoadEncoder, jobs: int) -> None:
         """Puts every source into the collection or into `summary.failed`; embeds the new and changed ones."""
         work = functools.partial(_embed, load_encoder)
-        with closing(each(work, self._tasks(sources), jobs=jobs, expected=(EngineError,))) as outcomes:
+        outcomes = each(work, self._tasks(sources), jobs=jobs, expected=(EngineError,), observe=self._observe)
+        with closing(outcomes):
             for task, outcome in outcomes:
                 if isinstance(outcome, Failure):
                     self._failed(task.source, outcome.cause)
@@ -138,6 +142,13 @@ class _Run:
                     yield _Task(source=source, document=document)
                 else:
                     self._put(source, document, None)
+
+    def _observe(self, task: _Task, pages: tuple[int, int]) -> None:
+        """Shows how many pages of a score are done, and of how many. Another document may be at work, too."""
+        now_s = time.monotonic()
+        if now_s - self._shown_s >= self._progress.mininterval:
+            self._progress.set_postfix_str(f"{task.document.id}: page {pages[0]} of {pages[1]}")
+            self._shown_s = now_s
 
     def _put(self, source: Source, document: Document, sequence: SnippetSequence | None) -> None:
         name = documents.name_of(source.path)
@@ -172,11 +183,17 @@ def _embed(load_encoder: LoadEncoder, task: _Task) -> tuple[Document, SnippetSeq
     """The document and its snippets, or a Failure if the source cannot be read; runs in a worker process."""
     encoder = worker_encoder(load_encoder)
     try:
-        medium = documents.read(task.source.path, task.source.kind, encoder.identity.front_end)
+        front_end = encoder.identity.front_end
+        medium = documents.read(task.source.path, task.source.kind, front_end, progress=_tell_pages)
     except MediaError as exc:
         return Failure(cause=exc.cause)
     (sequence,) = documents.sequences([medium], encoder)
     return documents.described(task.document, medium, sequence), sequence
+
+
+def _tell_pages(done: int, total: int) -> None:
+    """Tells the parent process how many pages of the score at hand are done, and of how many."""
+    tell((done, total))
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import numpy as np
 from engine.audio import Recording
 from engine.embedding.documents import Medium
 from engine.score import Score
+from engine.score.packed import PackedStrip
 from engine.values import Box, System
 from engine.workers import Codec, Failure
 
@@ -26,10 +27,9 @@ def packed(result: Medium | Failure) -> bytes:
     elif isinstance(result, Score):
         fields = {
             "pages": result.pages,
-            "rows": len(result.strip),
             "systems": [dataclasses.astuple(system) for system in result.systems],
-            "strip": np.ascontiguousarray(result.strip, "u1").tobytes(),
-            "starts_px": np.ascontiguousarray(result.starts_px, "<i8").tobytes(),
+            "sizes": [(strip.rows, strip.width) for strip in result.strips],
+            "strips": [strip.unpacked().tobytes() for strip in result.strips],  # hostile data are not decompressed here
         }
     else:
         fields = {
@@ -37,6 +37,7 @@ def packed(result: Medium | Failure) -> bytes:
             "bands": len(result.spectrogram),
             "start_s": result.start_s,
             "duration_s": result.duration_s,
+            "speed": result.speed,
         }
     data: bytes = msgpack.packb(fields, default=lambda value: value.item())
     return data
@@ -48,27 +49,29 @@ def unpacked(data: bytes) -> Medium | Failure:
         fields = msgpack.unpackb(data)
         if "cause" in fields:
             return Failure(cause=str(fields["cause"])[:MAX_CAUSE])
-        return _score(fields) if "strip" in fields else _recording(fields)
+        return _score(fields) if "strips" in fields else _recording(fields)
     except (KeyError, TypeError, AttributeError, OverflowError, msgpack.UnpackException) as exc:
         raise ValueError(f"expected what a decoder sends, got something else: {type(exc).__name__}") from None
 
 
 def _score(fields: dict[str, Any]) -> Score:
     systems = tuple(_system(*system) for system in fields["systems"])
-    starts_px = np.frombuffer(fields["starts_px"], "<i8")
-    strip = np.frombuffer(fields["strip"], "u1")
-    rows = fields["rows"]
-    if not (isinstance(rows, int) and rows > 0 and strip.size % rows == 0 and strip.size > 0):
+    sizes, strips = fields["sizes"], fields["strips"]
+    if not 0 < len(systems) == len(sizes) == len(strips):
+        raise ValueError("expected one strip for each system")
+    return Score(pages=_whole(fields["pages"]), systems=systems, strips=tuple(map(_strip, sizes, strips)))
+
+
+def _strip(size: Any, values: bytes) -> PackedStrip:
+    rows, width = map(_whole, size)
+    if rows == 0 or width == 0 or len(values) != rows * width:
         raise ValueError("expected a strip of whole rows")
-    strip = strip.reshape(rows, -1)
-    if not 0 < len(systems) == len(starts_px) or starts_px[0] < 0 or not (np.diff(starts_px) > 0).all():
-        raise ValueError("expected one start for each system, in order")
-    if starts_px[-1] >= strip.shape[1]:
-        raise ValueError("expected systems that start within the strip")
-    return Score(pages=_whole(fields["pages"]), systems=systems, strip=strip, starts_px=starts_px)
+    return PackedStrip.of(np.frombuffer(values, "u1").reshape(rows, width))
 
 
-def _system(page: int, number: int, box: Any, staves: Any, staff_space: float, confidence: float) -> System:
+def _system(page: int, number: int, box: Any, staves: Any, staff_space: float, confidence: float, turn: int) -> System:
+    if turn not in (0, 90, 180, 270):
+        raise ValueError("expected a number of quarter turns")
     return System(
         page=_whole(page),
         number=_whole(number),
@@ -76,6 +79,7 @@ def _system(page: int, number: int, box: Any, staves: Any, staff_space: float, c
         staves=tuple(_box(*staff) for staff in staves),
         staff_space=_finite(staff_space),
         confidence=_finite(confidence),
+        turn=turn,
     )
 
 
@@ -87,8 +91,9 @@ def _recording(fields: dict[str, Any]) -> Recording:
     values, bands = np.frombuffer(fields["spectrogram"], "<f4"), _whole(fields["bands"])
     if bands == 0 or values.size == 0 or values.size % bands or not np.isfinite(values).all():
         raise ValueError("expected a spectrogram of whole frames and finite numbers")
-    start_s, duration_s = _finite(fields["start_s"]), _finite(fields["duration_s"])
-    return Recording(spectrogram=values.reshape(bands, -1), start_s=start_s, duration_s=duration_s)
+    start_s, duration_s, speed = (_finite(fields[name]) for name in ("start_s", "duration_s", "speed"))
+    spectrogram = values.reshape(bands, -1)
+    return Recording(spectrogram=spectrogram, start_s=start_s, duration_s=duration_s, speed=speed)
 
 
 def _whole(value: Any) -> int:

@@ -17,6 +17,7 @@ from engine.config import FrontEnd
 from engine.embedding.documents import Encoder
 from engine.files import replacing
 from engine.score import Score
+from engine.score.packed import PackedStrip
 from engine.values import RECORDING_PLACE, Box, Document, NetworkIdentity, SnippetSequence, System
 from indexer.training.material import Take, takes
 
@@ -73,7 +74,7 @@ def _score(take: Take, front_end: FrontEnd) -> Score:
     strip = take.strip.repeat(2, axis=0).repeat(2, axis=1)[top : top + front_end.strip_rows]
     box = Box(x0=0.0, y0=0.0, x1=1.0, y1=0.1)
     system = System(page=1, number=1, box=box, staves=(box,), staff_space=0.01, confidence=1.0)
-    return Score(pages=1, systems=(system,), strip=strip, starts_px=np.zeros(1, np.int64))
+    return Score(pages=1, systems=(system,), strips=(PackedStrip.of(strip),))
 
 
 def hidden(pieces: Path, corpus: Path, work: Path, encoder: Encoder) -> Path:

@@ -16,6 +16,7 @@ from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.embedding import folders
 from engine.errors import MediaError, PageError
 from engine.score import Score, read_score
+from engine.score.pages import Progress
 from engine.values import DIMENSION, RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
 
 EXCERPTS_A_BLOCK = 512
@@ -127,11 +128,13 @@ def read(
     limits: MediaLimits = GENEROUS,
     *,
     speed: float = 1.0,
+    progress: Progress | None = None,
 ) -> Medium:
     """The score or recording in a file or folder, ready to be cut into snippets and embedded.
 
     start_s, end_s: the part of a recording to read, in seconds; for a score, both must be None.
     speed: see `engine.audio.decoding.decoded`; for a score, it must be 1.
+    progress: is called after each page of a score.
     Raises MediaError if the path cannot be read, has nothing to embed, exceeds `limits`, or has no such part.
     """
     require_file_or_folder(path)
@@ -141,7 +144,7 @@ def read(
         raise PageError(path, "expected a whole score, got a part in seconds; only recordings have seconds")
     if speed != 1:
         raise PageError(path, f"expected a score at speed 1, got {speed:g}; only recordings have a speed")
-    return read_score(path, front_end, limits)
+    return read_score(path, front_end, limits, progress)
 
 
 def embed(
@@ -169,10 +172,11 @@ def described(document: Document, medium: Medium, sequence: SnippetSequence) -> 
 def sequences(media: Iterable[Medium], encoder: Encoder) -> list[SnippetSequence]:
     """The embedded snippets of each medium. Scores are embedded together, and so are recordings."""
     media, front_end = list(media), encoder.identity.front_end
-    score_windows = [score.snippets(medium, front_end) for medium in media if isinstance(medium, Score)]
-    scores = _embedded(score_windows, encoder)
+    scores = [medium for medium in media if isinstance(medium, Score)]
+    windows = (block for medium in scores for block in score.windows(medium, front_end))
+    of_scores = _embedded_scores(windows, [score.places(medium, front_end) for medium in scores], encoder)
     recordings = _embedded_recordings([medium for medium in media if isinstance(medium, Recording)], encoder)
-    return [next(scores if isinstance(medium, Score) else recordings) for medium in media]
+    return [next(of_scores if isinstance(medium, Score) else recordings) for medium in media]
 
 
 def recording_sequence(embeddings: Embeddings, start_s: float, front_end: FrontEnd) -> SnippetSequence:
@@ -220,19 +224,39 @@ def _embedded_recordings(recordings: list[Recording], encoder: Encoder) -> Itera
         yield SnippetSequence(kind="recording", embeddings=part, places=places, bias=encoder.bias(part, "recording"))
 
 
-def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays one after the other, without a copy if there is one."""
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _embedded(cut: list[tuple[NDArray[Any], NDArray[Any]]], encoder: Encoder) -> Iterator[SnippetSequence]:
+def _embedded_scores(
+    blocks: Iterable[NDArray[Any]], places: list[NDArray[Any]], encoder: Encoder
+) -> Iterator[SnippetSequence]:
     """The embedded snippets of each score.
 
-    cut: snippets and places of each score.
+    blocks: snippets of all scores one after the other, in blocks of any size. places: places of the snippets of each
+        score.
     """
-    if not cut:
+    if not places:
         return
-    embeddings = encoder.score(_joined([windows for windows, _ in cut]))
-    ends = np.cumsum([len(places) for _, places in cut])
-    for (_, places), part in zip(cut, np.split(embeddings, ends[:-1]), strict=True):
-        yield SnippetSequence(kind="score", embeddings=part, places=places, bias=encoder.bias(part, "score"))
+    nothing = np.empty((0, DIMENSION), np.float32)
+    embeddings = np.concatenate([nothing, *(encoder.score(windows) for windows in _regrouped(blocks))])
+    ends = np.cumsum([len(of_score) for of_score in places])
+    for of_score, part in zip(places, np.split(embeddings, ends[:-1]), strict=True):
+        yield SnippetSequence(kind="score", embeddings=part, places=of_score, bias=encoder.bias(part, "score"))
+
+
+def _regrouped(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """The rows of all blocks in blocks of BLOCK rows, so that batches of short media are full; the last is shorter."""
+    waiting: list[NDArray[Any]] = []
+    rows = 0
+    for block in blocks:
+        while len(block):
+            part, block = block[: score.BLOCK - rows], block[score.BLOCK - rows :]
+            waiting.append(part)
+            rows += len(part)
+            if rows == score.BLOCK:
+                yield _joined(waiting)
+                waiting, rows = [], 0
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """The rows of all parts; a single part is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,19 +1,32 @@
 """From a score file to snippets: file -> page images -> systems -> one strip -> snippets.
 
-Each stage is a module. `pages` reads the page images of a file. `layout` turns a page image until it is upright and
-level, and divides it if it shows several pages; it asks `grain`, `clefs` and `sheets`. `detection` finds the systems of
-an upright page; it runs `ink`, `lines`, `courses`, `staves` and `systems` one after the other. `strips` cuts the
-systems into one strip, and the strip into snippets.
+Each stage is a module. `pages` reads the page images of a file, by way of `pdf`, `images` and `tiff`. `layout` turns a
+page image until it is upright and level, and divides it if it shows several pages; it asks `grain`, `clefs` and
+`sheets`. `detection` finds the systems of an upright page; it runs `ink`, `lines`, `courses`, `staves` and `systems`
+one after the other. `strips` cuts the systems into one strip, and the strip into snippets.
 """
 
 from engine.score.detection import Explanation, explain, find_systems
 from engine.score.layout import PlacedSystem, placed_systems
-from engine.score.pages import Grey, normalise_grey, read_pages
+from engine.score.levels import Grey, normalise_grey
+from engine.score.pages import numbered_pages, read_pages
 from engine.score.rejection import Rejection
-from engine.score.strips import Score, cut_strip, read_score, score_of, snippets, straight_course, strip_scale
+from engine.score.strips import (
+    BLOCK,
+    Score,
+    cut_strip,
+    places,
+    read_score,
+    score_of,
+    snippets,
+    straight_course,
+    strip_scale,
+    windows,
+)
 from engine.score.systems import FoundSystem, SystemCourse
 
 __all__ = [
+    "BLOCK",
     "Explanation",
     "FoundSystem",
     "Grey",
@@ -25,11 +38,14 @@ __all__ = [
     "explain",
     "find_systems",
     "normalise_grey",
+    "numbered_pages",
     "placed_systems",
+    "places",
     "read_pages",
     "read_score",
     "score_of",
     "snippets",
     "straight_course",
     "strip_scale",
+    "windows",
 ]

@@ -6,7 +6,7 @@ from importlib.resources import files
 import cv2
 import numpy as np
 
-from engine.score.pages import Grey
+from engine.score.levels import Grey
 from engine.score.staves import Staff
 
 PX = 4

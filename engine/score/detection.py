@@ -6,8 +6,8 @@ from typing import get_args
 
 from engine.score.courses import find_courses
 from engine.score.ink import page_ink
+from engine.score.levels import Grey
 from engine.score.lines import MAX_BROKEN_HOLE, MAX_HOLE, staff_lines
-from engine.score.pages import Grey
 from engine.score.rejection import Rejection, Stage
 from engine.score.staves import Staff, find_staves
 from engine.score.systems import FoundSystem, Gap, find_gaps, grouped, within_systems

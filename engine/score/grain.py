@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from engine.score.ink import bar
-from engine.score.pages import Grey
+from engine.score.levels import Grey
 
 LINE_PX = 5
 """Thickness, in px, below which a dark stroke is a line. Staff lines of a page of 1800 px have 2 to 4 px."""

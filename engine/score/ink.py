@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.score.pages import Grey
+from engine.score.levels import Grey
 from engine.score.rejection import Reject, Rejection, ignore
 from engine.values import Box
 

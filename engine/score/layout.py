@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.score.clefs import has_clefs, upside_down
 from engine.score.detection import Detected, detect
 from engine.score.grain import line_direction
-from engine.score.pages import Grey
+from engine.score.levels import Grey
 from engine.score.sheets import Rectangle, pages_on_sheet
 from engine.score.systems import FoundSystem
 from engine.values import Box

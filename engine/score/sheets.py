@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from engine.score.courses import BETWEEN, LINES
 from engine.score.ink import bar
+from engine.score.levels import Grey
 from engine.score.lines import Floats
-from engine.score.pages import Grey
 from engine.score.staves import Staff
 
 Rectangle = tuple[int, int, int, int]

@@ -1,6 +1,7 @@
 """Score file -> systems -> one strip -> snippets with their places on the pages."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,20 @@ from numpy.typing import NDArray
 
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import PageError
+from engine.score import census
+from engine.score.census import PageCount, page_count, spans
 from engine.score.layout import PlacedSystem, placed_systems
-from engine.score.pages import Grey, pages_of, read_pages
+from engine.score.levels import Grey
+from engine.score.packed import PackedStrip
+from engine.score.pages import Progress, numbered_pages, pages_of
 from engine.score.systems import SystemCourse
 from engine.values import SCORE_PLACE, System
 
+logger = logging.getLogger(__name__)
+
 DEFAULT = FrontEnd()
+BLOCK = 4096
+"""Snippets that are cut at a time: a batch of a GPU, and a whole number of batches of a CPU."""
 PAPER = 255
 """Grey level of paper."""
 MIN_MARGIN = 1.5
@@ -32,21 +41,42 @@ class Score:
     """A score as one strip, the form that is embedded."""
 
     pages: int
-    """Number of pages read, pages without systems included."""
+    """Number of pages up to the last that was read, pages without systems included."""
     systems: tuple[System, ...]
     """Systems of the score, in order."""
-    strip: Grey
-    """Systems side by side, uint8 (strip_rows, W), white 255."""
-    starts_px: NDArray[np.int64]
-    """Column of the strip where each system starts, (systems,)."""
+    strips: tuple[PackedStrip, ...]
+    """Strip of each system, `strip_rows` high."""
+
+    @property
+    def strip(self) -> Grey:
+        """Returns the systems side by side, uint8 (strip_rows, W), white 255."""
+        return np.hstack([strip.unpacked() for strip in self.strips])
+
+    @property
+    def starts_px(self) -> NDArray[np.int64]:
+        """Returns the column of the strip where each system starts, (systems,)."""
+        return np.cumsum([0, *(strip.width for strip in self.strips[:-1])], dtype=np.int64)
+
+    @property
+    def width_px(self) -> int:
+        """Returns the number of columns of the strip."""
+        return sum(strip.width for strip in self.strips)
 
 
-def read_score(path: Path | str, front_end: FrontEnd = DEFAULT, limits: MediaLimits = GENEROUS) -> Score:
+def read_score(
+    path: Path | str,
+    front_end: FrontEnd = DEFAULT,
+    limits: MediaLimits = GENEROUS,
+    progress: Progress | None = None,
+) -> Score:
     """Reads a PDF, an image file or a folder of page images, and returns the score as one strip.
 
-    Raises PageError if the file cannot be decoded, shows no systems, or is over a limit.
+    One page is in memory at a time, and the strips of the pages before, compressed.
+
+    progress: is called after each page.
+    Raises PageError if no page can be decoded or shows systems, or the file is over a limit.
     """
-    return _unrolled(read_pages(path, limits), path, front_end)
+    return _unrolled(numbered_pages(path, limits, progress), path, front_end)
 
 
 def score_of(images: Iterable[NDArray[np.uint8]], front_end: FrontEnd = DEFAULT) -> Score:
@@ -55,21 +85,25 @@ def score_of(images: Iterable[NDArray[np.uint8]], front_end: FrontEnd = DEFAULT)
     images: uint8 (height, width), or (height, width, 3) in RGB.
     Raises PageError if an array is no page, or no page shows systems.
     """
-    return _unrolled(pages_of(images), "page images", front_end)
+    return _unrolled(enumerate(pages_of(images), start=1), "page images", front_end)
 
 
-def _unrolled(pages: Iterable[Grey], path: Path | str, front_end: FrontEnd) -> Score:
-    """Returns the score on these pages as one strip. path: named in errors."""
+def _unrolled(pages: Iterable[tuple[int, Grey]], path: Path | str, front_end: FrontEnd) -> Score:
+    """Returns the score on these pages, each with its number, as one strip. path: named in errors and warnings."""
     pieces: list[_Piece] = []
-    count = 0
-    for count, page in enumerate(pages, start=1):
-        pieces += [_piece(count, system, front_end) for system in placed_systems(page)]
+    counts: list[PageCount] = []
+    for number, page in pages:
+        found = placed_systems(page)
+        counts.append(page_count(number, page, found))
+        pieces += [_piece(number, system, front_end) for system in found]
     if not pieces:
-        raise PageError(path, f"expected staves of music, found none on {count} page(s)")
-    pieces = _without_examples(pieces)
-    systems = tuple(_numbered(piece, number) for number, piece in enumerate(pieces, start=1))
-    starts = np.cumsum([0, *(piece.strip.shape[1] for piece in pieces[:-1])], dtype=np.int64)
-    return Score(pages=count, systems=systems, strip=np.hstack([piece.strip for piece in pieces]), starts_px=starts)
+        raise PageError(path, f"expected staves of music, found none on {len(counts)} page(s)")
+    census.report(path, counts)
+    kept = _without_examples(pieces)
+    if left_out := sorted({piece.page for piece in pieces} - {piece.page for piece in kept}):
+        logger.warning("%s: left out, because most of their systems are short: pages %s", path, spans(left_out))
+    systems = tuple(_numbered(piece, number) for number, piece in enumerate(kept, start=1))
+    return Score(pages=counts[-1].page, systems=systems, strips=tuple(piece.strip for piece in kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +113,8 @@ class _Piece:
     page: int
     """Number of the page, from 1."""
     system: PlacedSystem
-    strip: Grey
-    """The system cut out, uint8 (strip_rows, W)."""
+    strip: PackedStrip
+    """The system cut out."""
 
     @property
     def length(self) -> float:
@@ -90,7 +124,7 @@ class _Piece:
 
 def _piece(page: int, system: PlacedSystem, front_end: FrontEnd) -> _Piece:
     """Returns the piece of a system. page: number of its page."""
-    return _Piece(page, system, cut_strip(system.image, system.found.course, front_end))
+    return _Piece(page, system, PackedStrip.of(cut_strip(system.image, system.found.course, front_end)))
 
 
 def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
@@ -175,25 +209,64 @@ def cut_strip(page: Grey, course: SystemCourse, front_end: FrontEnd) -> Grey:
 def snippets(score: Score, front_end: FrontEnd = DEFAULT) -> tuple[Grey, NDArray[Any]]:
     """Returns the snippets of a score and their places.
 
-    The snippets are windows of the strip, uint8 (n, strip_rows, snippet_px), n at least 1, as a view of the strip. The
-    places are (n,) of SCORE_PLACE. A strip shorter than one snippet is padded with white.
+    The snippets are windows of the strip, uint8 (n, strip_rows, snippet_px), n at least 1. The places are (n,) of
+    SCORE_PLACE. A strip shorter than one snippet is padded with white.
     """
+    return np.concatenate(list(windows(score, front_end))), places(score, front_end)
+
+
+def windows(score: Score, front_end: FrontEnd = DEFAULT) -> Iterator[Grey]:
+    """Yields the snippets of a score in blocks of BLOCK, each block uint8 (n, strip_rows, snippet_px), n at least 1.
+
+    A block is a view of its part of the strip, so that only this part is in memory.
+    """
+    length, hop = front_end.snippet_px, front_end.snippet_hop_px
+    left = _count(score, front_end)
+    waiting: list[Grey] = []
+    columns = 0
+    for packed in score.strips:
+        waiting.append(packed.unpacked())
+        columns += packed.width
+        while columns >= (BLOCK - 1) * hop + length and left > BLOCK:
+            part = np.hstack(waiting)
+            yield _cut(part, BLOCK, front_end)
+            left -= BLOCK
+            waiting = [part[:, BLOCK * hop :].copy()]
+            columns -= BLOCK * hop
+    yield _cut(np.hstack(waiting), left, front_end)
+
+
+def _cut(part: Grey, count: int, front_end: FrontEnd) -> Grey:
+    """Returns the first `count` snippets of a part of the strip, (count, strip_rows, snippet_px), as a view."""
     length = front_end.snippet_px
-    width = score.strip.shape[1]
-    strip = np.pad(score.strip, ((0, 0), (0, max(0, length - width))), constant_values=PAPER)
-    windows = np.lib.stride_tricks.sliding_window_view(strip, length, axis=1)[:, :: front_end.snippet_hop_px]
-    starts = np.arange(windows.shape[1], dtype=np.int64) * front_end.snippet_hop_px
-    places = np.empty(len(starts), SCORE_PLACE)
-    places["system"], places["x"] = _places(score, starts)
-    places["end_system"], places["end_x"] = _places(score, np.minimum(starts + length, width) - 1)
-    return np.moveaxis(windows, 0, 1), places
+    part = (
+        np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=PAPER) if part.shape[1] < length else part
+    )
+    cut = np.lib.stride_tricks.sliding_window_view(part, length, axis=1)[:, :: front_end.snippet_hop_px]
+    return np.moveaxis(cut[:, :count], 0, 1)
+
+
+def _count(score: Score, front_end: FrontEnd) -> int:
+    """Returns the number of snippets of a score, at least 1."""
+    return max(0, score.width_px - front_end.snippet_px) // front_end.snippet_hop_px + 1
+
+
+def places(score: Score, front_end: FrontEnd = DEFAULT) -> NDArray[Any]:
+    """Returns the places of the snippets of a score, (n,) of SCORE_PLACE."""
+    starts = np.arange(_count(score, front_end), dtype=np.int64) * front_end.snippet_hop_px
+    found = np.empty(len(starts), SCORE_PLACE)
+    found["system"], found["x"] = _places(score, starts)
+    ends = np.minimum(starts + front_end.snippet_px, score.width_px) - 1
+    found["end_system"], found["end_x"] = _places(score, ends)
+    return found
 
 
 def _places(score: Score, columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Returns the system number and the x in page widths of each column of the strip."""
-    system = np.searchsorted(score.starts_px, columns, side="right") - 1
-    widths = np.diff(np.append(score.starts_px, score.strip.shape[1]))
-    share = (columns - score.starts_px[system] + 0.5) / widths[system]
+    starts = score.starts_px
+    system = np.searchsorted(starts, columns, side="right") - 1
+    widths = np.array([strip.width for strip in score.strips])
+    share = (columns - starts[system] + 0.5) / widths[system]
     x0 = np.array([s.box.x0 for s in score.systems])[system]
     x1 = np.array([s.box.x1 for s in score.systems])[system]
     numbers = np.array([s.number for s in score.systems])[system]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from engine.score.courses import Course
 from engine.score.ink import Ink
+from engine.score.levels import Grey
 from engine.score.lines import Floats
-from engine.score.pages import Grey
 from engine.score.rejection import Reject, Rejection, ignore
 from engine.score.staves import Staff
 from engine.values import Box

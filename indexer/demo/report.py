@@ -12,7 +12,7 @@ from engine.alignment.definition import local_costs
 from engine.audio import FRAME_RATE, read_audio, spectrogram
 from engine.collection import Collection
 from engine.config import Alignment
-from engine.score import read_pages
+from engine.score import numbered_pages
 from engine.search.searcher import Searcher
 from engine.values import Document, Match, NetworkIdentity
 from indexer.demo import page, pictures
@@ -173,7 +173,7 @@ def _query_picture(query: DemoQuery) -> str:
         return pictures.spectrogram(bands[:, int(query.start_s * FRAME_RATE) : int(query.end_s * FRAME_RATE)])
     number = query.systems[0].page
     systems = [system for system in query.systems[:SHOWN_SYSTEMS] if system.page == number]
-    return pictures.crop(list(read_pages(source))[number - 1], systems)
+    return pictures.crop(dict(numbered_pages(source))[number], systems)
 
 
 def _match(match: Match, truth: str) -> str:
@@ -210,7 +210,7 @@ def _matched_page(match: Match, tone: str) -> str:
     """The page with most of the matched systems as SVG, these systems boxed."""
     numbers = [system.page for system in match.place.systems] or [1]
     number = max(set(numbers), key=numbers.count)
-    image = list(read_pages(Path(match.document.source)))[number - 1]
+    image = dict(numbered_pages(Path(match.document.source)))[number]
     # A match that jumps back runs through a system more than once.
     systems = {system.number: system for system in match.place.systems if system.page == number}
     return pictures.page(image, list(systems.values()), tone)

@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 import time
@@ -5,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.workers import Failure, each
+from engine.workers import Failure, Worker, each, tell
 
 
 def square(number: int) -> int:
@@ -61,3 +62,31 @@ def test_leaving_the_loop_ends_a_worker_that_is_still_at_work() -> None:
     outcomes.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def count_and_warn(number: int) -> int:
+    for step in range(number):
+        tell(step)
+    logging.getLogger("engine.test").warning("%d steps", number)
+    logging.getLogger("engine.test").debug("not wanted")
+    return number
+
+
+def test_what_a_task_tells_and_logs_reaches_the_parent_before_its_result(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[tuple[int, int]] = []
+    for task, result in each(count_and_warn, [3, 2], jobs=1, observe=lambda task, step: told.append((task, step))):
+        assert result == task
+        assert len([step for done, step in told if done == task]) == task
+    assert told == [(3, 0), (3, 1), (3, 2), (2, 0), (2, 1)]
+    assert [record.getMessage() for record in caplog.records] == ["3 steps", "2 steps"]
+
+
+def test_the_result_is_received_past_what_a_task_tells() -> None:
+    worker = Worker(count_and_warn)
+    worker.send(3)
+    assert worker.receive(60.0) == 3
+    worker.end()
+
+
+def test_telling_outside_a_worker_does_nothing() -> None:
+    tell(1)

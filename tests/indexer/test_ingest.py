@@ -204,3 +204,15 @@ def test_nothing_to_add_makes_no_collection(collection: Path) -> None:
     assert add(collection, (), FakeEncoder) == Summary()
     with pytest.raises(CollectionMissingError):
         Collection.open(collection)
+
+
+def test_a_page_that_cannot_be_read_is_told_and_the_others_are_added(
+    collection: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "library" / "etude"
+    folder.mkdir(parents=True)
+    write_page(folder / "1.png", seed=1)
+    (folder / "2.png").write_bytes(b"no image")
+    write_page(folder / "3.png", seed=2)
+    assert run(collection, folder.parent).added == ["etude"]
+    assert "2.png: page 2 is passed over: not a PDF or an image" in caplog.text

@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pypdfium2
 import pytest
 import soundfile
 from PIL import Image
@@ -14,8 +15,8 @@ from engine.audio import SAMPLE_RATE, read_audio, recording_of
 from engine.audio.listening import Listener
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import AudioError, PageError
-from engine.score import pages
-from engine.score.pages import Grey, normalise_grey, pages_of, read_pages
+from engine.score.levels import Grey, normalise_grey
+from engine.score.pages import pages_of, read_pages
 from server.config import ADD_MEDIA, QUERY_MEDIA
 
 
@@ -41,6 +42,14 @@ def write_pages(folder: Path, count: int) -> Path:
     for number in range(2, count + 1):
         (folder / f"{number}.png").hardlink_to(folder / "1.png")
     return folder
+
+
+def write_pdf(path: Path, size: tuple[float, float]) -> None:
+    """A PDF of one empty page of this size in points."""
+    document = pypdfium2.PdfDocument.new()
+    document.new_page(*size)
+    document.save(path)
+    document.close()
 
 
 # --- recordings -------------------------------------------------------------------------------------------------------
@@ -153,15 +162,25 @@ def test_a_side_of_a_page_has_16_pixels_at_least(tmp_path: Path, size: tuple[int
         list(pages_of([np.asarray(less)]))
 
 
+def test_a_page_is_20_times_as_wide_as_high_at_most(tmp_path: Path) -> None:
+    for height in (60, 59):
+        Image.new("L", (1200, height), 255).save(tmp_path / f"{height}.png")
+    assert [page.shape for page in read_pages(tmp_path / "60.png")] == [(60, 1200)]
+    with pytest.raises(PageError, match="1200 x 59 px: too large for a page"):
+        list(read_pages(tmp_path / "59.png"))
+
+
 def test_a_page_is_20_times_as_high_as_wide_at_most(tmp_path: Path) -> None:
     for height in (2000, 2001):
         Image.new("L", (100, height), 255).save(tmp_path / f"{height}.png")
     assert [page.shape for page in read_pages(tmp_path / "2000.png")] == [(2000, 100)]
     with pytest.raises(PageError, match="100 x 2001 px: too large for a page"):
         list(read_pages(tmp_path / "2001.png"))
-    assert pages._pdf_scale(tmp_path, (10, 200)) == 180
+    for height in (200, 201):
+        write_pdf(tmp_path / f"{height}.pdf", (10, height))
+    assert [page.shape for page in read_pages(tmp_path / "200.pdf")] == [(36_000, 1800)]
     with pytest.raises(PageError, match="expected pages at most 20 times as high as wide, got 10 x 201"):
-        pages._pdf_scale(tmp_path, (10, 201))
+        list(read_pages(tmp_path / "201.pdf"))
 
 
 def lined(ink: int) -> Grey:

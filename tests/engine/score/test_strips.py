@@ -9,7 +9,7 @@ import pytest
 from drawn_pages import LEFT, RIGHT, bent, drawn_page, rotated
 from engine.config import FrontEnd
 from engine.errors import PageError
-from engine.score import SystemCourse, cut_strip, find_systems, read_score, snippets, straight_course
+from engine.score import SystemCourse, cut_strip, find_systems, read_score, snippets, straight_course, windows
 from engine.values import SCORE_PLACE, Box, System
 
 FRONT_END = FrontEnd()
@@ -96,6 +96,41 @@ def test_snippets_are_windows_at_every_hop(score_file: Path) -> None:
     assert windows.shape == ((score.strip.shape[1] - 200) // 50 + 1, 160, 200)
     assert places.dtype == SCORE_PLACE
     np.testing.assert_array_equal(windows[3], score.strip[:, 150:350])
+
+
+def test_snippets_in_blocks_are_those_of_the_whole_strip(score_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    score = read_score(score_file)
+    whole, _ = snippets(score)
+    for size in (1, 7, 16, len(whole) - 1, len(whole), len(whole) + 1):
+        monkeypatch.setattr("engine.score.strips.BLOCK", size)
+        blocks = list(windows(score))
+        assert all(len(block) == size for block in blocks[:-1])
+        assert 0 < len(blocks[-1]) <= size
+        np.testing.assert_array_equal(np.concatenate(blocks), whole)
+
+
+def test_strips_that_wait_are_small(score_file: Path) -> None:
+    """A volume of a thousand pages would take 2 GB otherwise."""
+    score = read_score(score_file)
+    assert sum(len(strip.data) for strip in score.strips) < score.strip.size / 5
+
+
+def test_a_page_whose_systems_are_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    page = drawn_page([2, 2])[0]
+    examples = page.copy()
+    examples[:, 400:] = 255
+    for name, image in [("1.png", page), ("2.png", page), ("3.png", examples)]:
+        cv2.imwrite(str(tmp_path / name), image)
+    read_score(tmp_path)
+    assert "left out, because most of their systems are short: pages 3" in caplog.text
+
+
+def test_systems_keep_the_numbers_of_their_pages_if_a_page_is_passed_over(tmp_path: Path) -> None:
+    for number in (1, 3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), drawn_page([2])[0])
+    (tmp_path / "2.png").write_bytes(b"no image")
+    score = read_score(tmp_path)
+    assert (score.pages, [system.page for system in score.systems]) == (3, [1, 3])
 
 
 def test_a_snippet_knows_where_on_the_page_it_starts_and_ends(score_file: Path) -> None:

@@ -1,0 +1,27 @@
+"""Leaves: the pages of a file as they were read, each with its image or the reason why it has none."""
+
+from dataclasses import dataclass
+
+from engine.score.levels import Grey
+
+MIN_SIDE_PX = 16
+"""Shortest side of a page, in px: a smaller image is a thumbnail or damaged."""
+MAX_RATIO = 20
+"""Largest height of a page as a multiple of its width, and largest width as a multiple of its height."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """A page of a file, or another image that the file holds."""
+
+    image: Grey | None = None
+    """Image of the page; None if the page could not be read, or is no page."""
+    fault: str = ""
+    """What is wrong with the page; empty if nothing is."""
+    is_page: bool = True
+    """False for a further image of another page, such as a preview, which has no number."""
+
+
+def misshapen(width: float, height: float) -> bool:
+    """Returns whether a page of this size is too narrow or too low for music."""
+    return not (0 < height <= MAX_RATIO * width and 0 < width <= MAX_RATIO * height)

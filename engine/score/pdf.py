@@ -1,0 +1,70 @@
+"""PDF file -> its pages in grey."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.errors import PageError
+from engine.score.leaf import MAX_RATIO, Leaf, misshapen
+from engine.score.levels import Grey
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfDocument, PdfPage
+
+SIDE_PX = 1800
+"""Length at which the shorter side of a page is rendered. Staff lines are 2 px thick, on a spread too."""
+MAX_DEPTH = 4
+"""Largest nesting of the forms of a page in which damaged images are looked for."""
+
+
+def pdf_pages(file: Path) -> Iterator[tuple[int, Leaf]]:
+    """Yields the number of pages of a PDF, and each page, rendered in grey when the caller takes it.
+
+    Raises PageError if the file is no readable PDF.
+    """
+    import pypdfium2
+
+    try:
+        document = pypdfium2.PdfDocument(file)
+    except pypdfium2.PdfiumError as exc:
+        cause = "protected by a password" if "password" in str(exc).lower() else f"not a readable PDF ({exc})"
+        raise PageError(file, cause) from exc
+    with closing(document):
+        for index in range(len(document)):
+            yield len(document), _leaf(document, index)
+
+
+def _leaf(document: "PdfDocument", index: int) -> Leaf:
+    """Returns one page."""
+    import pypdfium2
+
+    try:
+        with closing(document[index]) as page:
+            width, height = page.get_size()
+            if misshapen(width, height):
+                return Leaf(
+                    fault=f"expected pages at most {MAX_RATIO} times as high as wide, got {width:g} x {height:g}"
+                )
+            rendered = page.render(scale=SIDE_PX / min(width, height), grayscale=True).to_numpy()
+            image = np.ascontiguousarray(rendered.reshape(rendered.shape[:2]))
+            return Leaf(image=image, fault="shows nothing: its image is damaged" if _is_lost(page, image) else "")
+    except pypdfium2.PdfiumError as exc:
+        return Leaf(fault=f"damaged page ({exc})")
+
+
+def _is_lost(page: "PdfPage", image: Grey) -> bool:
+    """Returns whether a page shows nothing because an image on it cannot be decoded."""
+    import pypdfium2
+    from pypdfium2 import raw
+
+    if image.min() != image.max():
+        return False
+    for item in page.get_objects(filter=[raw.FPDF_PAGEOBJ_IMAGE], max_depth=MAX_DEPTH):
+        try:
+            item.get_bitmap()
+        except pypdfium2.PdfiumError:
+            return True
+    return False
