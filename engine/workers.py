@@ -267,7 +267,8 @@ def _serve(
     if codec == PICKLE:
         handler = _outbox = _Outbox(connection)
         send = _outbox.send_bytes
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger().handlers = [handler]
+    logging.getLogger().setLevel(level)
     with contextlib.suppress(EOFError, BrokenPipeError):
         if enter is not None:
             connection.send_bytes(b"")  # it has started

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from engine.errors import PageError
 from engine.score import tiff
-from engine.score.leaf import MIN_SIDE_PX, Leaf, misshapen
+from engine.score.leaf import MIN_SIDE_PX, SIDE_PX, Leaf, misshapen, page_scale
 from engine.score.levels import Grey, scaled
 from engine.score.tiff import DAMAGE
 
@@ -23,8 +23,6 @@ pi_heif.register_heif_opener()  # Pillow itself does not read HEIC
 IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "JPEG2000", "HEIF", "AVIF", "BMP", "GIF", "PPM")
 """Pillow's names of the formats that are read, whatever a file's suffix: Pillow would start Ghostscript for an EPS."""
 
-MAX_SIDE_PX = 1800
-"""Shorter side above which images are reduced. Staff lines stay 2 px thick, on a spread too."""
 MIN_READ_SHARE = 0.02
 """Smallest share of the rows of a page that a damaged file must still hold."""
 MAX_FLAT = 2
@@ -73,7 +71,7 @@ def _quiet() -> Iterator[None]:
 
 
 def grey(image: Image.Image) -> Grey:
-    """Returns the current frame of an image in grey, uint8 (h, w), its shorter side at most MAX_SIDE_PX long.
+    """Returns the current frame of an image in grey, uint8 (h, w), its shorter side at most SIDE_PX long.
 
     Transparent paper is white, or black below light ink.
     """
@@ -90,11 +88,11 @@ def grey(image: Image.Image) -> Grey:
 
 
 def _reduced(page: Grey) -> Grey:
-    """Returns the page with its shorter side at most MAX_SIDE_PX long."""
-    scale = MAX_SIDE_PX / min(page.shape)
+    """Returns the page with its shorter side at most SIDE_PX long, and at most MAX_WIDTH_PX wide."""
+    scale = page_scale(page.shape[1], page.shape[0])
     if scale >= 1:
         return page
-    size = (round(page.shape[1] * scale), round(page.shape[0] * scale))
+    size = (max(1, round(page.shape[1] * scale)), max(1, round(page.shape[0] * scale)))
     return np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
@@ -114,7 +112,7 @@ def _first_image(file: Path, image: Image.Image, max_pixels: int) -> Leaf:
     """Returns the first image of a file as a page."""
     if fault := _misfit(image.size, max_pixels):
         return Leaf(fault=fault)
-    image.draft("L", (MAX_SIDE_PX, MAX_SIDE_PX))
+    image.draft("L", (SIDE_PX, SIDE_PX))
     damage = _decoded(image)
     if not damage or image.format not in ("JPEG", "MPO"):
         leaf = _leaf(image, damage)
@@ -122,7 +120,7 @@ def _first_image(file: Path, image: Image.Image, max_pixels: int) -> Leaf:
         return replace(leaf, fault=leaf.fault or _ANIMATED) if animated else leaf
     # Pillow's decoder stops where data end. If an end of image is there, libjpeg fills what is missing.
     with Image.open(BytesIO(file.read_bytes() + _END_OF_JPEG), formats=("JPEG",)) as ended:
-        ended.draft("L", (MAX_SIDE_PX, MAX_SIDE_PX))
+        ended.draft("L", (SIDE_PX, SIDE_PX))
         _decoded(ended)
         return _leaf(ended, damage)
 

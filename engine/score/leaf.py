@@ -9,6 +9,11 @@ MIN_SIDE_PX = 16
 MAX_RATIO = 20
 """Largest height of a page as a multiple of its width, and largest width as a multiple of its height."""
 
+SIDE_PX = 1800
+"""Length of the shorter side to which pages are reduced or rendered. Staff lines are 2 px thick, on a spread too."""
+MAX_WIDTH_PX = 3600
+"""Largest width to which pages are reduced or rendered."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
@@ -25,3 +30,8 @@ class Leaf:
 def misshapen(width: float, height: float) -> bool:
     """Returns whether a page of this size is too narrow or too low for music."""
     return not (0 < height <= MAX_RATIO * width and 0 < width <= MAX_RATIO * height)
+
+
+def page_scale(width: float, height: float) -> float:
+    """Returns the scale at which a page of this size has the resolution that detection needs."""
+    return min(SIDE_PX / min(width, height), MAX_WIDTH_PX / width)

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.errors import PageError
-from engine.score.leaf import MAX_RATIO, Leaf, misshapen
+from engine.score.leaf import MAX_RATIO, Leaf, misshapen, page_scale
 from engine.score.levels import Grey
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
 
-SIDE_PX = 1800
-"""Length at which the shorter side of a page is rendered. Staff lines are 2 px thick, on a spread too."""
 MAX_DEPTH = 4
 """Largest nesting of the forms of a page in which damaged images are looked for."""
 
@@ -48,7 +46,7 @@ def _leaf(document: "PdfDocument", index: int) -> Leaf:
                 return Leaf(
                     fault=f"expected pages at most {MAX_RATIO} times as high as wide, got {width:g} x {height:g}"
                 )
-            rendered = page.render(scale=SIDE_PX / min(width, height), grayscale=True).to_numpy()
+            rendered = page.render(scale=page_scale(width, height), grayscale=True).to_numpy()
             image = np.ascontiguousarray(rendered.reshape(rendered.shape[:2]))
             return Leaf(image=image, fault="shows nothing: its image is damaged" if _is_lost(page, image) else "")
     except pypdfium2.PdfiumError as exc:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from drawn_pages import Grey, drawn_page
-from engine.score import find_systems
+from engine.score import placed_systems
 from engine.score.census import PageCount, page_count, report, spans
 
 MUSIC = drawn_page([2, 2, 2])[0]
@@ -35,7 +35,7 @@ def title() -> Grey:
 def told(pages: list[Grey], caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
     """What is logged at this level of a document of these pages."""
     with caplog.at_level(logging.INFO):
-        report("score.pdf", [page_count(number, page, find_systems(page)) for number, page in enumerate(pages, 1)])
+        report("score.pdf", [page_count(number, page, placed_systems(page)) for number, page in enumerate(pages, 1)])
     return [record.getMessage() for record in caplog.records if record.levelno == level]
 
 
@@ -61,7 +61,7 @@ def test_a_single_page_has_no_neighbours(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_ink_near_a_system_belongs_to_it() -> None:
-    count = page_count(1, MUSIC, find_systems(MUSIC))
+    count = page_count(1, MUSIC, placed_systems(MUSIC))
     assert count.unread_ink < 0.02 * count.ink
     assert page_count(1, MUSIC, []) == PageCount(page=1, systems=0, ink=count.ink, unread_ink=count.ink)
 
