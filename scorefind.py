@@ -130,8 +130,21 @@ def _check(options: argparse.Namespace) -> int:
     from engine.collection import Collection
 
     with Collection.open(options.collection) as collection:
-        collection.check()
+        checked = collection.check()
         print(f"sound: generation {collection.generation}, {collection.count} documents")
+    for name, size in checked.sizes.items():
+        print(f"verified: {name}, {size:,} bytes")
+    for name in checked.unused:
+        print(f"not verified, because this generation does not use it: {printable(name)}")
+    return 0
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from engine.collection import backup
+
+    manifest = backup(options.collection, options.target)
+    documents = sum(part.documents for part in manifest.kinds.values())
+    print(printable(f"generation {manifest.generation} with {documents} documents copied to {options.target}"))
     return 0
 
 
@@ -311,6 +324,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "info": _info,
     "check": _check,
     "build": _build,
+    "backup": _backup,
     "query": _query,
     "serve": _serve,
     "doctor": _doctor,

@@ -97,10 +97,15 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.add_argument("--list", action="store_true", help="list all documents")
     _collection(command("check", "Verify a collection's checksums and counts.", "check music.sf"))
-    build = command("build", "Rebuild a collection's indexes, and measure their recall.", "build music.sf")
+    build = command(
+        "build", "Rewrite a collection without what was removed, and measure its indexes' recall.", "build music.sf"
+    )
     _collection(build)
     _jobs(build)
     build.add_argument("--json", action="store_true", help="print one JSON object")
+    backup = command("backup", "Copy a collection while it is in use.", "backup music.sf backups/music.sf")
+    _collection(backup)
+    backup.add_argument("target", type=Path, metavar="TARGET", help="a new or an empty folder")
     _query_options(
         command(
             "query",

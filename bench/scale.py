@@ -41,7 +41,6 @@ from bench.lib.queries import AMONG, Direction, LabelledQuery
 from bench.lib.scale_plot import draw
 from engine import alignment, process
 from engine.collection import Collection
-from engine.collection.manifest import LMDB_NAME
 from engine.config import Alignment, SearchSettings
 from engine.embedding.encoder import Encoder
 from engine.finder import Engine
@@ -204,11 +203,12 @@ class ScaleBench:
                     results.append(_result(direction, form, "librosa", by_costs(collection, group[:BY_LIBROSA], costs)))
             if peers_in is not None:
                 results += self._peers(collection, peers_in)
+            sequences = collection.manifest.lmdb
             held = {kind: asdict(collection.manifest.kinds[kind]) for kind in AMONG.values()}
         return {
             "snippets": snippets,
             "kinds": held,
-            "bytes": {"sequences": (path / LMDB_NAME).stat().st_size}
+            "bytes": {"sequences": (path / sequences).stat().st_size}
             | {kind: (one["index"] or {}).get("size", 0) for kind, one in held.items()},
             "opening": opening,
             "resident_mb": (_resident_bytes() - before) / 1e6,

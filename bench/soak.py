@@ -34,7 +34,7 @@ from bench.lib.load import Served
 from bench.lib.pieces import collect
 from bench.lib.traffic import Actor, Traffic
 from engine import process
-from engine.collection.manifest import LMDB_NAME
+from engine.collection.manifest import Manifest
 from engine.embedding.encoder import Encoder
 from server.client import AsyncClient
 
@@ -143,7 +143,7 @@ async def soak(server: Served, path: Path, traffic: Traffic, minutes: float, sha
     looks: list[Look] = []
     started, before, busy = time.monotonic(), (time.monotonic(), _cpu_s(server.pid)), share
     running = asyncio.create_task(traffic.run())
-    with lmdb.open(str(path / LMDB_NAME), subdir=False, readonly=True, create=False) as store:
+    with lmdb.open(str(path / Manifest.read(path).lmdb), subdir=False, readonly=True, create=False) as store:
         async with AsyncClient(server.address) as client:
             while (minute := (time.monotonic() - started) / 60) < minutes and not running.done():
                 await asyncio.sleep(1.0)

@@ -59,7 +59,7 @@ def disk_log(monkeypatch: pytest.MonkeyPatch, interrupt: Interrupt = lambda numb
     def logged_writing(store: Store) -> Iterator[Transaction]:
         with writing(store) as txn:
             yield txn
-            step("commit", store._path)
+            step("commit", store.path)
 
     monkeypatch.setattr(os, "fsync", logged_fsync)
     monkeypatch.setattr(os, "replace", logged_replace)

@@ -18,7 +18,7 @@ from media import write_page, write_recording
 from running_server import serving_process
 from scorefind_options import parsed
 
-COMMANDS = ("add", "remove", "info", "check", "query", "serve", "doctor", "train", "demo")
+COMMANDS = ("add", "remove", "info", "check", "build", "backup", "query", "serve", "doctor", "train", "demo")
 
 
 @pytest.fixture(autouse=True)
@@ -168,12 +168,38 @@ def test_check_passes_a_sound_collection_and_fails_a_damaged_one(
 ) -> None:
     collection = tmp_path / "c"
     scorefind.main(["add", str(collection), str(library / "etude.png")])
-    assert scorefind.main(["check", str(collection)]) == 0
-    assert "sound: generation 1, 1 documents" in capsys.readouterr().out
     index = next(collection.glob("*.faiss"))
+    (collection / "scores-000099.faiss").touch()
+    assert scorefind.main(["check", str(collection)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "sound: generation 1, 1 documents" in lines
+    assert f"verified: {index.name}, {index.stat().st_size:,} bytes" in lines
+    assert lines[-1] == "not verified, because this generation does not use it: scores-000099.faiss"
     index.write_bytes(index.read_bytes()[:-1] + b"?")
     assert scorefind.main(["check", str(collection)]) == 1
     assert index.name in capsys.readouterr().err
+
+
+def test_a_backup_is_a_collection_and_is_made_once(
+    filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scorefind.main(["backup", str(filled), str(tmp_path / "copy")]) == 0
+    assert f"generation 1 with 5 documents copied to {tmp_path / 'copy'}" in capsys.readouterr().out
+    ours, theirs = (printed_json(capsys, "info", path, "--json", "--list") for path in (filled, tmp_path / "copy"))
+    assert ours | {"path": ""} == theirs | {"path": ""}
+    assert scorefind.main(["backup", str(filled), str(tmp_path / "copy")]) == 1
+    assert "expected a new or an empty folder" in capsys.readouterr().err
+
+
+def test_after_remove_and_build_no_file_names_the_document(library: Path, tmp_path: Path) -> None:
+    collection = tmp_path / "c"
+    files = [str(library / name) for name in ("etude.png", "waltz.png", "take_waltz.flac")]
+    assert scorefind.main(["add", str(collection), *files]) == 0
+    assert scorefind.main(["remove", str(collection), "waltz", "take_waltz"]) == 0
+    assert scorefind.main(["build", str(collection)]) == 0
+    kept = b"".join(file.read_bytes() for file in collection.iterdir())
+    assert b"waltz" not in kept
+    assert b"etude" in kept
 
 
 def test_remove_takes_documents_out_or_none_at_all(
@@ -188,7 +214,9 @@ def test_remove_takes_documents_out_or_none_at_all(
     assert printed_json(capsys, "info", collection, "--json")["documents"] == 1
 
 
-@pytest.mark.parametrize("command", [["info"], ["check"], ["remove", "x"], ["query", "etude.png"]])
+@pytest.mark.parametrize(
+    "command", [["info"], ["check"], ["build"], ["backup", "copy"], ["remove", "x"], ["query", "etude.png"]]
+)
 def test_a_collection_that_is_not_there_is_an_error_and_is_not_made(
     command: list[str], library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,9 +17,12 @@ from engine.errors import (
 from engine.values import Kind, NetworkIdentity
 
 FORMAT = "scorefind collection"
-VERSION = 2
+VERSION = 3
 NAME = "manifest.json"
 LMDB_NAME = "sequences.lmdb"
+"""Name of a new collection's LMDB file. `build` writes the file anew, under a name with the generation's number."""
+LOCK_SUFFIX = "-lock"
+"""What LMDB appends to the name of its file to name its table of readers."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The kinds, in the order by which the tables of generations number them."""
 
@@ -66,6 +69,8 @@ class Manifest:
     """Number of the next new document. Lower numbers are never used again."""
     lmdb_size: int
     """Size of the LMDB file at the commit, in bytes. The file never gets smaller."""
+    lmdb: str = LMDB_NAME
+    """Name of the LMDB file."""
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
@@ -78,8 +83,8 @@ class Manifest:
             content = json.loads((path / NAME).read_bytes())
             file_format, version = content["format"], int(content["version"])
         except (FileNotFoundError, NotADirectoryError) as exc:
-            if (path / LMDB_NAME).exists():
-                raise CollectionDamagedError(path, f"{NAME} is missing beside {LMDB_NAME}; restore it") from exc
+            if found := sorted(path.glob("*.lmdb")):
+                raise CollectionDamagedError(path, f"{NAME} is missing beside {found[0].name}; restore it") from exc
             raise CollectionMissingError(
                 path, "expected a collection, got no manifest.json; add documents first"
             ) from exc
@@ -133,6 +138,10 @@ def _decoded(content: dict[str, Any]) -> Manifest:
         # An index of format version 1 has no generation, and is not used.
         index = part["index"] and "generation" in part["index"] and IndexFile(**part["index"])
         kinds[kind] = Contents(**part | {"index": index or None})
+    lmdb = content.get("lmdb", LMDB_NAME)  # older format versions have one name only
+    for name in (lmdb, *(part.index.file for part in kinds.values() if part.index)):
+        if Path(name).name != name:
+            raise ValueError(f"expected the name of a file in the collection, got {name!r}")
     return Manifest(
         generation=content["generation"],
         network=NetworkIdentity(**network | {"front_end": FrontEnd(**network["front_end"])}),
@@ -140,4 +149,5 @@ def _decoded(content: dict[str, Any]) -> Manifest:
         digest=content["digest"],
         next_number=content["next_number"],
         lmdb_size=content["lmdb_size"],
+        lmdb=lmdb,
     )

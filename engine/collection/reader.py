@@ -4,8 +4,11 @@ import contextlib
 import functools
 import hashlib
 import logging
+import os
+import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from io import BufferedIOBase
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 
 from engine import names
 from engine.collection import store
-from engine.collection.manifest import KINDS, LMDB_NAME, Contents, IndexFile, Manifest
+from engine.collection.manifest import KINDS, Contents, IndexFile, Manifest
 from engine.collection.store import Entry, Store, Stored
 from engine.errors import CollectionDamagedError, DocumentMissingError
 from engine.neighbours import (
@@ -35,8 +38,21 @@ logger = logging.getLogger(__name__)
 
 MAX_CACHED_DOCUMENTS = 1000
 """Number of decoded documents in the cache: decoding a score of forty systems takes half a millisecond."""
+CHUNK_BYTES = 8 << 20
+"""Bytes of an index file that are copied at a time."""
 MAX_VERIFIED_BYTES = 256 << 20
 """Size up to which opening a collection verifies the whole collection. Only `check` verifies a larger one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """The files of a sound collection."""
+
+    sizes: dict[str, int]
+    """Size of each verified file in bytes, by its name."""
+    unused: tuple[str, ...]
+    """Names of files that this generation does not use, and that were not verified: an index of format version 1, or
+    what a killed writer left."""
 
 
 class Collection:
@@ -46,16 +62,18 @@ class Collection:
         """Opens the generation of `manifest`. Callers use `Collection.open`."""
         self.path = path
         self.manifest = manifest
+        self._lmdb = path / manifest.lmdb
         self._lock = threading.RLock()
         self._index_files: dict[Kind, BufferedIOBase] = {}
         self._packed: dict[Kind, Packed] = {}
         self._indexes: dict[Kind, Index] = {}
         with contextlib.ExitStack() as opened:
+            self._lmdb_file = self._opened_file(manifest.lmdb, opened)
             self._open_index_files(opened)
             small = self._lmdb_size() + sum(self._index_size(kind) for kind in KINDS) <= MAX_VERIFIED_BYTES
             if small:
-                store.verify(path / LMDB_NAME)
-            shared = Store.acquire(path / LMDB_NAME)
+                store.verify(self._lmdb, self._lmdb_file.fileno())
+            shared = Store.acquire(self._lmdb)
             opened.callback(shared.release)
             self._txn = shared.begin()
             opened.callback(self._txn.abort)
@@ -163,18 +181,52 @@ class Collection:
                     self._indexes[kind] = self._amended(kind, index_file)
             return self._indexes[kind]
 
-    def check(self) -> None:
-        """Verifies every checksum and count of the collection, whatever its size.
+    def check(self, between: Callable[[], None] = lambda: None) -> Checked:
+        """Verifies every checksum and count of the collection, whatever its size, and returns what was verified.
 
+        Other threads may use the collection meanwhile.
+
+        between: is called between parts of the work, of some milliseconds each. It may sleep, so that a check in the
+            background leaves the disk and the CPU to others, or raise, which ends the check. Only the structure of the
+            LMDB file is verified in one go.
         Raises CollectionDamagedError, which names the first fault.
         """
-        self._lmdb_size()
-        store.verify(self.path / LMDB_NAME)
+        size = self._lmdb_size()
+        store.verify(self._lmdb, self._lmdb_file.fileno())
+        between()
+        self._verify_contents(between)
+        for kind, part in self.manifest.kinds.items():
+            if part.index is not None:
+                self._load_index(kind, part.index, self._entries_of_index(kind, part.index))
+        indexes = [part.index for part in self.manifest.kinds.values() if part.index]
+        sizes = {self._lmdb.name: size} | {index.file: index.size for index in indexes}
+        found = {file.name for pattern in ("*.lmdb", "*.faiss") for file in self.path.glob(pattern)}
+        return Checked(sizes=sizes, unused=tuple(sorted(found - sizes.keys())))
+
+    def copy(self, folder: Path) -> None:
+        """Copies this generation to an empty folder, as a collection of its own, and verifies the copy.
+
+        A writer may commit meanwhile. The copy has no document of other generations, except for the ids, kinds and
+        sizes of those that an older index still has. Index files are copied, not linked: a link would share its blocks,
+        and so its damages, with the original.
+        Raises CollectionDamagedError if the collection is damaged; CollectionError or OSError if the copy cannot be
+        written.
+        """
         with self._lock:
-            self._verify_contents()
-            for kind, part in self.manifest.kinds.items():
-                if part.index is not None:
-                    self._load_index(kind, part.index, self._txn.entries(part.index.generation, kind))
+            indexes = [(kind, part.index) for kind, part in self.manifest.kinds.items() if part.index]
+            generations = {index.generation: self._txn.entries(index.generation) for _, index in indexes}
+            target = Store.acquire(folder / self._lmdb.name, create=True)
+            try:
+                target.copy(self._txn, self.entries, generations | {self.generation: list(self.entries)})
+            finally:
+                target.release()
+            for kind, index in indexes:
+                self._copy_index(kind, folder / index.file)
+        size = (folder / self._lmdb.name).stat().st_size
+        replace(self.manifest, lmdb_size=size).write(folder)
+        with Collection.open(folder) as copied:
+            copied.check()
+        store.delete_lock(folder / self._lmdb.name)
 
     def close(self) -> None:
         """Closes the files of the collection."""
@@ -220,21 +272,39 @@ class Collection:
             segments.append(_segment(second, new, current))
         return AmendedIndex(tuple(segments))
 
+    def _opened_file(self, name: str, opened: contextlib.ExitStack) -> BufferedIOBase:
+        """Returns a file of the collection, open until `opened` closes. Raises CollectionDamagedError."""
+        try:
+            return opened.enter_context((self.path / name).open("rb"))
+        except OSError as exc:
+            raise CollectionDamagedError(self.path, f"{name} cannot be opened: {exc}") from exc
+
     def _open_index_files(self, opened: contextlib.ExitStack) -> None:
         """Opens the index files and checks their sizes. A writer may unlink the files before they are loaded."""
         for kind, part in self.manifest.kinds.items():
             if part.index is None:
                 continue
-            try:
-                file = opened.enter_context((self.path / part.index.file).open("rb"))
-            except OSError as exc:
-                raise CollectionDamagedError(self.path, f"{part.index.file} cannot be opened: {exc}") from exc
+            file = self._opened_file(part.index.file, opened)
             self._index_files[kind] = file
             size = file.seek(0, 2)
             if size != part.index.size:
                 raise CollectionDamagedError(
                     self.path, f"{part.index.file}: expected {part.index.size} bytes, got {size}"
                 )
+
+    def _entries_of_index(self, kind: Kind, index_file: IndexFile) -> list[Entry]:
+        """Returns the entries of the documents in an index file."""
+        with self._lock:
+            return self._txn.entries(index_file.generation, kind)
+
+    def _copy_index(self, kind: Kind, target: Path) -> None:
+        """Copies the index file of a kind, which a writer may have unlinked meanwhile."""
+        source = self._index_files[kind]
+        source.seek(0)
+        with target.open("wb") as file:
+            shutil.copyfileobj(source, file, CHUNK_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _index_size(self, kind: Kind) -> int:
         """Returns the size of the index file of a kind in bytes; 0 if there is none."""
@@ -246,13 +316,10 @@ class Collection:
 
         Raises CollectionDamagedError if the file is too short: reading the missing end would kill the process.
         """
-        try:
-            size = (self.path / LMDB_NAME).stat().st_size
-        except OSError as exc:
-            raise CollectionDamagedError(self.path, f"{LMDB_NAME} cannot be opened: {exc}") from exc
+        size = os.fstat(self._lmdb_file.fileno()).st_size
         if size < self.manifest.lmdb_size:
             expected = f"at least {self.manifest.lmdb_size} bytes"
-            raise CollectionDamagedError(self.path, f"{LMDB_NAME}: expected {expected}, got {size}")
+            raise CollectionDamagedError(self.path, f"{self._lmdb.name}: expected {expected}, got {size}")
         return size
 
     def _load_index(self, kind: Kind, index_file: IndexFile, entries: list[Entry]) -> FaissIndex:
@@ -267,16 +334,18 @@ class Collection:
             raise CollectionDamagedError(self.path, cause)
         return index
 
-    def _verify_contents(self) -> None:
+    def _verify_contents(self, between: Callable[[], None] = lambda: None) -> None:
         """Raises CollectionDamagedError if a checksum or a count does not match."""
         for kind, file in self._index_files.items():
             index_file = self.manifest.kinds[kind].index
-            if index_file is not None and checksum(file) != index_file.sha256:
+            if index_file is not None and checksum(file, between) != index_file.sha256:
                 raise CollectionDamagedError(self.path, f"{index_file.file} does not match its checksum")
         for entry in self.entries:
-            self._txn.verify(entry)
+            with self._lock:
+                self._txn.verify(entry)
+            between()
         if digest(self.entries) != self.manifest.digest:
-            raise CollectionDamagedError(self.path, f"{LMDB_NAME} does not hold generation {self.generation}")
+            raise CollectionDamagedError(self.path, f"{self._lmdb.name} does not hold generation {self.generation}")
         for kind, expected in self.manifest.kinds.items():
             counted = contents(self._entries_of(kind))
             if (counted.documents, counted.snippets) != (expected.documents, expected.snippets):

@@ -19,6 +19,7 @@ before LMDB maps the file.
 import contextlib
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -32,10 +33,12 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.collection.manifest import KINDS
+from engine.collection.manifest import KINDS, LOCK_SUFFIX
 from engine.errors import CollectionDamagedError, CollectionError
 from engine.values import DIMENSION, PLACE_DTYPES, Box, Document, Kind, Packed, SnippetSequence, System
 
+COPY_BATCH_BYTES = 64 << 20
+"""Size of the documents from which `Store.copy` ends a transaction."""
 MAP_SIZE = 1 << 40
 """Address space reserved for the file, in bytes. The file itself is only as large as its content."""
 DATABASES = ("documents", "embeddings", "places", "bias", "generations", "tables")
@@ -187,6 +190,17 @@ class Transaction:
         for name, value in encoded.values.items():
             self._txn.put(_key(encoded.entry.number), value, db=self._databases[name], append=True)
 
+    def put_copy(self, source: "Transaction", entry: Entry) -> int:
+        """Stores a document of another file, after verifying it there, and returns its size in bytes.
+
+        Its number must be higher than all stored numbers. Raises CollectionDamagedError.
+        """
+        source.verify(entry)
+        values = {name: source._get(name, entry.number) for name in ("documents", *ARRAYS)}
+        for name, value in values.items():
+            self._txn.put(_key(entry.number), value, db=self._databases[name], append=True)
+        return sum(map(len, values.values()))
+
     def delete(self, number: int) -> None:
         """Deletes a document and its arrays."""
         for name in ("documents", *ARRAYS):
@@ -272,7 +286,7 @@ class Store:
         """Opens the LMDB file `path`. Callers use `Store.acquire`."""
         # Readers open the file for writing too, if permissions allow: a writer in the same process shares the store.
         self.writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-        self._path = path
+        self.path = path
         self._users = 0
         self._env = lmdb.open(
             str(path),
@@ -296,17 +310,19 @@ class Store:
         """Returns the store of the LMDB file `path`. Each call needs one call of `release`.
 
         create: whether to make the file if there is none.
-        Raises CollectionDamagedError if LMDB cannot open the file.
+        Raises CollectionDamagedError if LMDB cannot open the file; CollectionError if it cannot make the file.
         """
-        if create:
-            path.touch()
         with cls._guard:
             try:
+                if create:
+                    path.touch()
                 status = path.stat()
                 key = (os.getpid(), status.st_dev, status.st_ino)
                 if key not in cls._open:
                     cls._open[key] = cls(path, create=create)
             except (lmdb.Error, OSError) as exc:
+                if create:
+                    raise _unwritable(path, exc) from exc
                 raise CollectionDamagedError(path.parent, f"{path.name} cannot be opened: {exc}") from exc
             store = cls._open[key]
             store._users += 1
@@ -323,7 +339,7 @@ class Store:
 
     def begin(self) -> Transaction:
         """Returns a transaction that reads one snapshot of the file. `abort` ends the transaction."""
-        return Transaction(self._path, self._env.begin(), self._databases)
+        return Transaction(self.path, self._env.begin(), self._databases)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -342,39 +358,77 @@ class Store:
         """
         try:
             with self._env.begin(write=True) as txn:
-                yield Transaction(self._path, txn, self._databases)
+                yield Transaction(self.path, txn, self._databases)
         except lmdb.Error as exc:
-            raise CollectionError(self._path.parent, f"{self._path.name} cannot be written: {exc}") from exc
+            raise _unwritable(self.path, exc) from exc
+
+    def copy(self, source: Transaction, documents: Iterable[Entry], generations: dict[int, list[Entry]]) -> None:
+        """Stores documents and lists of generations from another file in this empty file, and verifies them.
+
+        This file then has no byte of anything else. LMDB's own compacting copy would take over documents and lists of
+        other generations, verifies nothing, and does not promise to clear the unused parts of the pages that it copies.
+
+        Raises CollectionDamagedError if the source is damaged; CollectionError if this file cannot be written.
+        """
+        waiting = sorted(documents, key=lambda entry: entry.number, reverse=True)
+        while waiting:
+            with self.writing() as txn:
+                size = 0
+                while waiting and size < COPY_BATCH_BYTES:
+                    size += txn.put_copy(source, waiting.pop())
+        with self.writing() as txn:
+            for generation, entries in generations.items():
+                txn.put_generation(generation, entries)
 
     def clear_dead_readers(self) -> None:
         """Frees the space that killed readers still reserve."""
         self._env.reader_check()
 
 
-def verify(path: Path) -> None:
-    """Raises CollectionDamagedError if the structure of the LMDB file is damaged. The file is not mapped.
+def _unwritable(path: Path, exc: Exception) -> CollectionError:
+    """Returns the error for an LMDB file that cannot be written, with the free space.
 
+    Where a full disk cuts a write short, LMDB calls that an input/output error.
+    """
+    free = shutil.disk_usage(path.parent).free
+    return CollectionError(path.parent, f"{path.name} cannot be written: {exc}; {free:,} bytes are free on this disk")
+
+
+def delete(path: Path) -> None:
+    """Deletes an LMDB file and its table of readers, if they exist. Who has the file open keeps it."""
+    path.unlink(missing_ok=True)
+    delete_lock(path)
+
+
+def delete_lock(path: Path) -> None:
+    """Deletes the table of readers of an LMDB file. Nobody may have the file open, unless it is deleted already."""
+    path.with_name(path.name + LOCK_SUFFIX).unlink(missing_ok=True)
+
+
+def verify(path: Path, descriptor: int) -> None:
+    """Raises CollectionDamagedError if the structure of an LMDB file is damaged. The file is not mapped.
+
+    descriptor: the open file. The file may have lost its name `path` since a writer has written it anew.
     A writer may overwrite free pages during the check. So a fault counts only if the file's two meta pages did not
     change meanwhile.
     """
     while True:
-        before = _metas(path)
+        before = _metas(descriptor)
         try:
-            problems = lmdb.verify.verify(path, subdir=False)
+            problems = lmdb.verify.verify(f"/dev/fd/{descriptor}", subdir=False)
         except (lmdb.verify.VerifyError, OSError) as exc:
             problems = [str(exc)]
         faults = [problem for problem in problems if " leak " not in problem]  # a leak only wastes space
         if not faults:
             return
-        if _metas(path) == before:
+        if _metas(descriptor) == before:
             raise CollectionDamagedError(path.parent, f"{path.name}: {faults[0]}")
         time.sleep(0.05)
 
 
-def _metas(path: Path) -> bytes:
+def _metas(descriptor: int) -> bytes:
     """Returns the bytes that contain the two meta pages of an LMDB file."""
-    with path.open("rb") as file:
-        return file.read(1 << 16)  # two pages of the largest possible size
+    return os.pread(descriptor, 1 << 16, 0)  # two pages of the largest possible size
 
 
 def _table(entries: list[Entry]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ import numpy as np
 from engine import names
 from engine.collection import identity
 from engine.collection.identity import Status
-from engine.collection.manifest import KINDS, LMDB_NAME, NAME, Contents, IndexFile, Manifest
+from engine.collection.manifest import KINDS, LMDB_NAME, LOCK_SUFFIX, NAME, Contents, IndexFile, Manifest
 from engine.collection.reader import Collection, added, contents, digest, starts_among
-from engine.collection.store import Encoded, Entry, Store, Stored, Transaction, encode, verify
+from engine.collection.store import Encoded, Entry, Store, Stored, Transaction, delete, encode, verify
 from engine.errors import (
     CollectionDamagedError,
     CollectionError,
@@ -32,6 +33,8 @@ from engine.values import DIMENSION, PLACE_DTYPES, Document, Kind, NetworkIdenti
 logger = logging.getLogger(__name__)
 
 LOCK_NAME = "writer.lock"
+LMDB_FILE = re.compile(rf"(sequences(?:-\d+)?\.lmdb)(?:{LOCK_SUFFIX})?")
+"""Name of an LMDB file that a writer made, or of its table of readers; group 1 is the name of the LMDB file."""
 MAX_BATCH_BYTES = 16 << 20
 """Total size of staged documents in memory from which the writer writes them to disk."""
 MAX_BATCH_S = 1.0
@@ -67,8 +70,8 @@ class CollectionWriter:
         with contextlib.ExitStack() as opened:
             opened.enter_context(_locked(self.path))
             self._manifest = _opened_or_made(self.path, network)
-            self._store = Store.acquire(self.path / LMDB_NAME)
-            opened.callback(self._store.release)
+            self._store = Store.acquire(self.path / self._manifest.lmdb)
+            opened.callback(lambda: self._store.release())
             self._store.clear_dead_readers()
             self._read_entries()
             self._collect_garbage()
@@ -164,7 +167,13 @@ class CollectionWriter:
         return self.generation
 
     def build(self) -> int:
-        """Commits all staged and removed documents, rebuilds all indexes, and returns the new generation's number."""
+        """Commits all staged and removed documents, rewrites all files, and returns the new generation's number.
+
+        Removed documents are then gone from the files, byte by byte: `commit` only frees their place. The LMDB file and
+        the indexes are written anew beside the old ones, so this needs the free space for them.
+        Raises CollectionError if a file cannot be written, and CollectionDamagedError if a document is damaged; then
+        the old generation stays the current one.
+        """
         self.flush()
         self._commit(sorted(self._working.values(), key=lambda entry: entry.number), rebuild=True)
         self._collect_garbage()
@@ -259,7 +268,7 @@ class CollectionWriter:
         self._working[entry.id] = entry
 
     def _commit(self, entries: list[Entry], *, rebuild: bool) -> None:
-        """Commits a generation with these documents, and logs the time. rebuild: whether to rebuild all indexes."""
+        """Commits a generation with these documents, and logs the time. rebuild: whether to rewrite all files."""
         started = time.monotonic()
         try:
             self._make_generation(entries, rebuild)
@@ -275,18 +284,39 @@ class CollectionWriter:
             # confirm it. The files of such a generation must not be overwritten.
             generation = 1 + max(txn.generations())
             txn.put_generation(generation, entries)
-        manifest = replace(
-            self._manifest,
-            generation=generation,
-            kinds={kind: self._contents(kind, entries, generation, rebuild) for kind in KINDS},
-            digest=digest(entries),
-            next_number=self._next_number,
-            lmdb_size=(self.path / LMDB_NAME).stat().st_size,
-        )
-        manifest.write(self.path)
-        self._manifest = manifest
+        kinds = {kind: self._contents(kind, entries, generation, rebuild) for kind in KINDS}
+        store = self._rewritten(generation, entries) if rebuild else Store.acquire(self._store.path)
+        with contextlib.ExitStack() as opened:
+            opened.callback(store.release)
+            manifest = replace(
+                self._manifest,
+                generation=generation,
+                kinds=kinds,
+                digest=digest(entries),
+                next_number=self._next_number,
+                lmdb=store.path.name,
+                lmdb_size=store.path.stat().st_size,
+            )
+            manifest.write(self.path)
+            self._manifest = manifest
+            opened.pop_all()
+            self._store.release()
+            self._store = store
         self._dropped |= {entry.number for entry in self._live} - {entry.number for entry in entries}
         self._live = entries
+
+    def _rewritten(self, generation: int, entries: list[Entry]) -> Store:
+        """Returns a new LMDB file with the documents of this generation and those left over, and nothing else."""
+        path = self.path / f"{Path(LMDB_NAME).stem}-{generation:06d}.lmdb"
+        delete(path)  # a killed writer left it
+        with contextlib.ExitStack() as failed:
+            failed.callback(delete, path)
+            store = Store.acquire(path, create=True)
+            failed.callback(store.release)
+            with self._store.reading() as txn:
+                store.copy(txn, [*entries, *self._leftover.values()], {generation: entries})
+            failed.pop_all()
+        return store
 
     def _contents(self, kind: Kind, entries: list[Entry], generation: int, rebuild: bool) -> Contents:
         """Returns the new generation's contents of one kind, with its index file.
@@ -351,6 +381,10 @@ class CollectionWriter:
             for path in self.path.glob("*.faiss"):
                 if path.name not in needed:
                     path.unlink()
+            for path in sorted(self.path.iterdir()):  # a file before its table of readers
+                name = LMDB_FILE.fullmatch(path.name)
+                if name and name[1] != self._manifest.lmdb:
+                    path.unlink(missing_ok=True)
         except (CollectionError, OSError) as exc:
             message = "%s: generation %d is committed, but old files or documents cannot be deleted: %s"
             logger.warning(message, self.path, self.generation, exc)
@@ -383,7 +417,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _opened_or_made(path: Path, network: NetworkIdentity) -> Manifest:
     """Returns the manifest of the collection at `path`, after verifying it, or of a new empty collection."""
-    if not (path / NAME).exists():
+    if not (path / NAME).exists() and {file.name for file in path.glob("*.lmdb")} <= {LMDB_NAME}:
         _make(path, network)
     with Collection.open(path, network) as collection:
         return collection.manifest
@@ -393,7 +427,8 @@ def _make(path: Path, network: NetworkIdentity) -> None:
     """Writes the empty generation 0 of a new collection. A collection that has lost its manifest is not changed."""
     lmdb = path / LMDB_NAME
     if lmdb.exists() and lmdb.stat().st_size:
-        verify(lmdb)
+        with lmdb.open("rb") as file:
+            verify(lmdb, file.fileno())
     store = Store.acquire(lmdb, create=True)
     try:
         with store.writing() as txn:

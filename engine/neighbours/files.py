@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from engine.neighbours.cells import CellIndex
 from engine.neighbours.flat import FlatIndex
 from engine.neighbours.interface import FaissIndex
 from engine.values import DIMENSION
+
+CHUNK_BYTES = 8 << 20
+"""Bytes of a file that are read at a time."""
 
 
 def save(index: FaissIndex, path: Path) -> tuple[int, str]:
@@ -29,10 +33,17 @@ def save(index: FaissIndex, path: Path) -> tuple[int, str]:
         return os.fstat(file.fileno()).st_size, checksum(file)
 
 
-def checksum(file: io.BufferedIOBase) -> str:
-    """The SHA-256 (hex) of a whole file."""
-    file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+def checksum(file: io.BufferedIOBase, between: Callable[[], None] = lambda: None) -> str:
+    """The SHA-256 (hex) of a whole file. `between` is called after each 8 MiB; it may sleep, or raise.
+
+    The position in the file is neither used nor changed: another thread may load the index meanwhile.
+    """
+    digest, done = hashlib.sha256(), 0
+    while chunk := os.pread(file.fileno(), CHUNK_BYTES, done):
+        digest.update(chunk)
+        done += len(chunk)
+        between()
+    return digest.hexdigest()
 
 
 def load(file: io.BufferedIOBase) -> FaissIndex:

@@ -1,4 +1,4 @@
-"""A commit, step by step: the order of its steps, a full disk at each of them, and death at each of them."""
+"""A commit and a build, step by step: the order of the steps, a full disk at each step, and death at each step."""
 
 import shutil
 import subprocess
@@ -29,10 +29,32 @@ STEPS = [
     "unlink scores-000001.faiss",
 ]
 """Steps of a commit to the collection `c`, with an index, in their order."""
-IN_FORCE = STEPS.index("replace manifest.json")
-"""From the end of this step on, readers see the new generation."""
-ACKNOWLEDGED = IN_FORCE + 2
-"""If a step before this one fails, the commit does; what comes later is garbage, which can wait."""
+BUILD_STEPS = [
+    *STEPS[:4],
+    "unlink sequences-000002.lmdb",  # what a killed writer may have left
+    "unlink sequences-000002.lmdb-lock",
+    "commit sequences-000002.lmdb",  # the documents
+    "commit sequences-000002.lmdb",  # the generation
+    *STEPS[4:9],
+    "commit sequences-000002.lmdb",  # garbage, of which there is none
+    "unlink scores-000001.faiss",
+    "unlink sequences.lmdb",
+    "unlink sequences.lmdb-lock",
+]
+"""Steps of a build, which writes all files anew."""
+OPERATIONS = {"commit": STEPS, "build": BUILD_STEPS}
+EACH_STEP = [(name, number) for name, steps in OPERATIONS.items() for number in range(len(steps))]
+
+
+def in_force(steps: list[str]) -> int:
+    """From the end of this step on, readers see the new generation."""
+    return steps.index("replace manifest.json")
+
+
+def acknowledged(steps: list[str]) -> int:
+    """If a step before this one fails, the commit does; what comes later is garbage, which can wait."""
+    return in_force(steps) + 2
+
 
 OLD, NEW = {"a": 5, "b": 5}, {"b": 3, "c": 4}
 """Ids and numbers of snippets."""
@@ -59,13 +81,19 @@ def held(path: Path) -> dict[str, int]:
         return {document.id: len(collection.sequence(document.id)) for document in collection.documents}
 
 
-def test_the_steps_of_a_commit_are_made_in_this_order(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def files(path: Path) -> list[str]:
+    """The files of the collection but those that only lock."""
+    return sorted(file.name for file in path.iterdir() if "lock" not in file.name)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_steps_are_made_in_this_order(path: Path, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
     with CollectionWriter(path, NETWORK) as writer:
         change(writer)
         with monkeypatch.context() as patch:
             log = disk_log(patch)
-            writer.commit()
-    assert log == STEPS
+            getattr(writer, operation)()
+    assert log == OPERATIONS[operation]
     assert held(path) == NEW
 
 
@@ -76,43 +104,44 @@ def test_lmdb_waits_for_the_disk_at_each_commit(path: Path) -> None:
     assert (flags["sync"], flags["metasync"], flags["map_async"]) == (True, True, False)
 
 
-@pytest.mark.parametrize("number", range(len(STEPS)))
+@pytest.mark.parametrize(("operation", "number"), EACH_STEP)
 def test_after_a_full_disk_at_any_step_the_same_writer_commits_again(
-    path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, number: int
 ) -> None:
+    steps = OPERATIONS[operation]
     with CollectionWriter(path, NETWORK) as writer:
         change(writer)
+        make = getattr(writer, operation)
         with monkeypatch.context() as patch:
             log = disk_log(patch, full(number))
-            if number < ACKNOWLEDGED:
+            if number < acknowledged(steps):
                 with pytest.raises(CollectionError, match="No space left on device"):
-                    writer.commit()
+                    make()
                 assert writer.generation == 1
             else:
-                assert writer.commit() == 2
-        assert STEPS[: number + 1] == log[: number + 1]
-        assert held(path) == (NEW if number > IN_FORCE else OLD)
+                assert make() == 2
+        assert steps[: number + 1] == log[: number + 1]
+        assert held(path) == (NEW if number > in_force(steps) else OLD)
         writer.commit()
         assert held(path) == NEW
         writer.put(document("d"), sequence(2))
         writer.commit()
     assert held(path) == NEW | {"d": 2}
-    assert len(list(path.glob("*.faiss"))) == 1
-    assert not list(path.glob("*.unfinished"))
+    assert len(files(path)) == 3
 
 
-@pytest.mark.parametrize("number", range(len(STEPS)))
+@pytest.mark.parametrize(("operation", "number"), EACH_STEP)
 def test_after_a_full_disk_at_any_step_the_next_writer_commits(
-    path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, number: int
 ) -> None:
     with monkeypatch.context() as patch, CollectionWriter(path, NETWORK) as writer:
         change(writer)
         disk_log(patch, full(number))
-        if number < ACKNOWLEDGED:
+        if number < acknowledged(OPERATIONS[operation]):
             with pytest.raises(CollectionError):
-                writer.commit()
+                getattr(writer, operation)()
         else:
-            writer.commit()
+            getattr(writer, operation)()
     with CollectionWriter(path, NETWORK) as writer:
         writer.put(document("b", content_hash="g"), None, replace=True)
         writer.put(document("c"), None)
@@ -120,19 +149,22 @@ def test_after_a_full_disk_at_any_step_the_next_writer_commits(
             writer.remove("a")
         writer.commit()
     assert held(path) == NEW
+    assert len(files(path)) == 3
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_commit_after_one_that_failed_late_leaves_the_files_in_force_whole(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     """The manifest of a commit may be in force though the commit failed: its rename was made, but not confirmed."""
     with CollectionWriter(path, NETWORK) as writer:
         change(writer)
-        for number in (IN_FORCE + 1, STEPS.index("fsync scores-000002.faiss")):
+        steps = OPERATIONS[operation]
+        for number in (in_force(steps) + 1, steps.index("fsync scores-000002.faiss")):
             with monkeypatch.context() as patch:
                 disk_log(patch, full(number))
                 with pytest.raises(CollectionError):
-                    writer.commit()
+                    getattr(writer, operation)()
             writer.put(document("d"), sequence(2))
             assert held(path) == NEW
 
@@ -144,12 +176,13 @@ sys.path[:0] = sys.argv[1:3]
 import pytest
 from collection_samples import NETWORK
 from disk_log import disk_log
-from engine.collection import CollectionWriter, writer
+from engine.collection import CollectionWriter
+from engine.collection import writer as module
 from engine.neighbours import cells
 from test_durability import change
 
-cells.EXACT_ROWS = writer.BESIDE_SNIPPETS = 0
-for number, path in enumerate(sys.argv[3:]):
+cells.EXACT_ROWS = module.MAX_ADDED_SNIPPETS = 0
+for number, path in enumerate(sys.argv[4:]):
     child = os.fork()
     if child:
         print(os.waitpid(child, 0)[1], flush=True)
@@ -162,26 +195,30 @@ for number, path in enumerate(sys.argv[3:]):
     opened = CollectionWriter(Path(path), NETWORK)
     change(opened)
     disk_log(pytest.MonkeyPatch(), die)
-    opened.commit()
+    getattr(opened, sys.argv[3])()
     os._exit(0)
 """
 
 
-def test_a_process_killed_at_any_step_leaves_the_old_or_the_new_generation(path: Path, tmp_path: Path) -> None:
-    copies = [tmp_path / str(number) / "c" for number in range(len(STEPS) + 1)]
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_process_killed_at_any_step_leaves_the_old_or_the_new_generation(
+    path: Path, tmp_path: Path, operation: str
+) -> None:
+    steps = OPERATIONS[operation]
+    copies = [tmp_path / str(number) / "c" for number in range(len(steps) + 1)]
     for copy in copies:
         shutil.copytree(path, copy)
-    folders = [str(ROOT), str(ROOT / "tests"), *map(str, copies)]
+    folders = [str(ROOT), str(ROOT / "tests"), operation, *map(str, copies)]
     command = [sys.executable, "-c", f"import sys; sys.path.append({str(Path(__file__).parent)!r})\n{CHILD}", *folders]
     ended = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-    assert ended == ["9"] * len(STEPS) + ["0"]
+    assert ended == ["9"] * len(steps) + ["0"]
     for number, copy in enumerate(copies):
-        in_force = number > IN_FORCE
-        assert held(copy) == (NEW if in_force else OLD), f"killed before {(*STEPS, 'nothing')[number]}"
+        committed = number > in_force(steps)
+        assert held(copy) == (NEW if committed else OLD), f"killed before {(*steps, 'nothing')[number]}"
         with CollectionWriter(copy, NETWORK) as writer:
-            if not in_force:
+            if not committed:
                 change(writer)
-            writer.commit()
+            getattr(writer, operation)()
         assert held(copy) == NEW
-        assert len(list(copy.glob("*.faiss"))) == 1
-        assert not list(copy.glob("*.unfinished"))
+        assert len(files(copy)) == 3
+        assert len(list(copy.glob("*.lmdb*"))) <= 2

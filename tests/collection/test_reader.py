@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from collection_samples import NETWORK, document, fill, sequence
 from engine.collection import Collection, CollectionWriter, reader, writer
+from engine.collection.manifest import Manifest
 from engine.collection.store import encode
 from engine.config import FrontEnd
-from engine.errors import CollectionMissingError, DocumentMissingError, NetworkMismatchError
+from engine.errors import CollectionDamagedError, CollectionMissingError, DocumentMissingError, NetworkMismatchError
 from engine.neighbours import nearest
 
 
@@ -144,6 +146,61 @@ def test_a_collection_of_the_second_format_is_read_and_documents_are_still_store
     assert encode(3, document("a"), sequence()).entry.checksum.hex() == checksum
 
 
+def test_a_collection_of_the_third_format_names_the_file_that_a_build_wrote(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parent / "version3", tmp_path / "old")
+    with Collection.open(tmp_path / "old", NETWORK) as collection:
+        assert collection.check().sizes == {"sequences-000002.lmdb": 57344}
+        assert [(entry.number, entry.id) for entry in collection.entries] == [(0, "a"), (2, "r")]
+    fill(tmp_path / "old", "d")
+    with Collection.open(tmp_path / "old") as collection:
+        collection.check()
+        assert (collection.ids("score"), collection.ids("recording")) == (("a", "d"), ("r",))
+
+
+@pytest.mark.parametrize("name", ["../other.lmdb", "/etc/passwd", "a/b.lmdb"])
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    fill(tmp_path / "c", "a")
+    replace(Manifest.read(tmp_path / "c"), lmdb=name).write(tmp_path / "c")
+    with pytest.raises(CollectionDamagedError, match="expected the name of a file in the collection"):
+        Collection.open(tmp_path / "c")
+
+
+def test_a_check_says_what_it_verified_and_what_no_generation_uses(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parent / "version1", tmp_path / "old")
+    with Collection.open(tmp_path / "old") as collection:
+        checked = collection.check()
+    assert list(checked.sizes) == ["sequences.lmdb"]
+    assert checked.unused == ("recordings-000002.faiss", "scores-000002.faiss")
+
+
+def test_a_check_in_the_background_lets_others_read_and_can_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two parts of the work, others take the lock, and load the index from the same open file."""
+    monkeypatch.setattr("engine.neighbours.files.CHUNK_BYTES", 100)
+    fill(tmp_path, "a", "b", n=50)
+    reads: list[int] = []
+    with Collection.open(tmp_path) as collection, ThreadPoolExecutor(1) as pool:
+
+        def read() -> None:
+            reads.append(len(pool.submit(collection.sequence, "a").result(10)))
+            if len(reads) == 5:
+                pool.submit(collection.index, "score").result(10)
+
+        collection.check(read)
+        assert len(reads) > 10
+        index_file = next(tmp_path.glob("*.faiss"))
+        index_file.write_bytes(index_file.read_bytes()[:-1] + b"?")
+        with pytest.raises(CollectionDamagedError, match="does not match its checksum"):
+            collection.check()
+        with pytest.raises(KeyboardInterrupt):
+            collection.check(between=_stop)
+
+
+def _stop() -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_kind_without_documents_has_an_empty_index(tmp_path: Path) -> None:
     fill(tmp_path, "a")
     with Collection.open(tmp_path) as collection:
@@ -231,11 +288,19 @@ def test_threads_read_one_collection_at_once(tmp_path: Path) -> None:
     assert not failures
 
 
-def test_opening_follows_a_writer_that_commits_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [0, 1000], ids=["indexed", "no index"])
+@pytest.mark.parametrize("build", [False, True])
+def test_opening_follows_a_writer_that_commits_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, build: bool
+) -> None:
+    monkeypatch.setattr("engine.neighbours.cells.EXACT_ROWS", rows)
     fill(tmp_path, "a")
     read = reader.Manifest.read
     stale = read(tmp_path)
     fill(tmp_path, "b")
+    if build:
+        with CollectionWriter(tmp_path, NETWORK) as writing:
+            writing.build()
     answers = [stale]
     monkeypatch.setattr(reader.Manifest, "read", lambda path: answers.pop() if answers else read(path))
     with Collection.open(tmp_path) as collection:

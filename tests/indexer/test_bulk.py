@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.collection import Collection
+from engine.collection import Collection, backup
 from engine.collection.store import Store
 from fake_encoder import FakeEncoder
 from indexer.ingest import add
@@ -94,3 +94,25 @@ def test_a_killed_run_that_is_taken_up_again_ends_as_if_nothing_had_happened(
     assert (len(summary.added), summary.unchanged) == (FILES - 1, [])
     assert contents(path) == uninterrupted
     assert stored(path) == list(range(FILES - 1))  # nothing was embedded again, which would give a new number
+
+
+def test_backups_during_a_bulk_run_have_the_generation_before_or_after_it(
+    library: Path, tmp_path: Path, uninterrupted: dict[str, tuple[object, ...]]
+) -> None:
+    """The documents that the run has staged are of no generation yet."""
+    path, script = tmp_path / "c", tmp_path / "run.py"
+    script.write_text(CHILD)
+    add(path, discover([library / "page0.png"]).sources, FakeEncoder)
+    before, staged, found = contents(path), set(), []
+    command = [sys.executable, str(script), str(path), str(library), str(ROOT), str(ROOT / "tests")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            staged.add(len(stored(path)))
+            backup(path, tmp_path / f"backup{len(found)}")
+            found.append(contents(tmp_path / f"backup{len(found)}"))
+            time.sleep(0.1)
+    assert len(staged) > 2, "documents were staged between the backups"
+    assert all(one in (before, uninterrupted) for one in found)
+    assert found.count(before) > 2
+    backup(path, tmp_path / "last")
+    assert contents(tmp_path / "last") == contents(path) == uninterrupted

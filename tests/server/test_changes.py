@@ -70,6 +70,23 @@ def test_changes_made_together_are_one_generation_that_is_served(path: Path, she
     assert document.content_hash == hashlib.sha256(bytes([1])).hexdigest()
 
 
+def test_a_build_while_the_collection_is_served_leaves_the_answers_whole(path: Path, shelf: Shelf) -> None:
+    """The build writes the LMDB file anew and deletes the old one, which the server still reads."""
+    made(path, shelf, addition("a"), addition("b", seed=1))
+    with shelf.taken() as before:
+        with CollectionWriter(path, ENCODER.identity) as writer:
+            writer.remove("b")
+            writer.build()
+        assert not (path / "sequences.lmdb").exists()
+        assert len(before.collection.sequence("b")) == 4
+        before.collection.check()
+        assert shelf.reload()
+        assert len(before.collection.sequence("b")) == 4
+    assert (shelf.generation, ids(shelf)) == (2, ["a"])
+    made(path, shelf, addition("c", seed=2))
+    assert ids(shelf) == ["a", "c"]
+
+
 def test_what_is_there_already_is_not_added_again(path: Path, shelf: Shelf) -> None:
     made(path, shelf, addition("a"))
     (again,) = made(path, shelf, addition("a"))

@@ -1,0 +1,45 @@
+"""Backups: a copy of one generation of a collection, made while others read and write the collection."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine import files
+from engine.collection.manifest import Manifest
+from engine.collection.reader import Collection
+from engine.errors import CollectionError
+
+
+def backup(path: Path | str, target: Path | str) -> Manifest:
+    """Copies the current generation of the collection at `path` to the new folder `target`; returns its manifest.
+
+    The copy is a collection like any other. It appears under its name when it is complete, verified and on disk. A
+    killed process leaves `TARGET.unfinished`, which the next backup to this target replaces.
+
+    Raises CollectionError if `target` exists and is not an empty folder, or if the copy cannot be written; the errors
+    of `Collection.open`; and CollectionDamagedError if the collection is damaged.
+    """
+    target = Path(target).resolve()
+    try:
+        with _alone(target.parent):
+            if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+                raise CollectionError(target, "expected a new or an empty folder for the backup; it holds something")
+            with Collection.open(path) as collection, files.replacing(target, durable=True) as unfinished:
+                unfinished.mkdir()
+                collection.copy(unfinished)
+            return collection.manifest
+    except OSError as exc:
+        raise CollectionError(target, f"the backup cannot be written: {exc}") from exc
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits for other backups into this folder. Two backups to one target would write the same unfinished files."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
