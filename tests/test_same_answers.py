@@ -15,6 +15,7 @@ from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.finder import Engine
 from media import write_recording
 from running_server import score
+from server.access import Access
 from server.address import Address
 from server.client import AsyncClient
 from server.config import ServerSettings
@@ -39,7 +40,7 @@ def test_thirty_queries_in_batches_of_a_server_have_the_answers_of_the_command_l
     async def served() -> list[dict[str, Any]]:
         engine = Engine.load(encoder=encoder, backend="cpu")
         async with (
-            serving(tmp_path / "collection", engine, ServerSettings(), open_reads=True) as server,
+            serving(tmp_path / "collection", engine, ServerSettings(), Access()) as server,
             AsyncClient(await server.listen(Address(port=0))) as client,
         ):
             return await asyncio.gather(*(client.query(file) for file in files))

@@ -4,6 +4,7 @@ Other tests stand in for the network or set small numbers; only these notice a p
 front end that is not the one trained with, or a default that switches confidence off.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[files.Files]:
 
 
 @pytest.fixture(scope="module")
-def finder(made: list[files.Files]) -> Finder:
+def finder(made: list[files.Files]) -> Iterator[Finder]:
     out = made[0].score.parents[1]
     sources = discover((), None, out / "manifest.csv").sources
     summary = ingest.add(out / "collection", sources, Encoder.load, jobs=2)
     assert not summary.failed
-    return engine.open(out / "collection")
+    with engine.open(out / "collection") as finder:
+        yield finder
 
 
 def fragments(made: list[files.Files]) -> list[tuple[str, Path, float]]:

