@@ -111,6 +111,9 @@ class Acceptor:
             return
         self._short = False
         connection.setblocking(False)
+        if connection.family != socket.AF_UNIX:
+            # A reply may be several small packets. Without this, each after the first waits some 40 ms for the client.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._accepted(connection, f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix")
 
     def _wait_for_room(self, error: OSError) -> None:

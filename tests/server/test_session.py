@@ -336,8 +336,8 @@ def test_every_request_is_answered_whatever_its_fields_hold(collection: Path) ->
     push = {"op": "stream.push", "stream": 1, "samples": array(np.zeros(100, np.float32))}
     requests: list[Message] = [
         asking(0),
-        {"op": "query", "media": [{"name": "a.wav", "data": b"RIFF"}], "start_s": 1.0, "end_s": 2.0},
-        {"op": "add", "document": "d", "title": "t", "media": [{"name": "a.wav", "data": b"RIFF"}], "token": "x"},
+        {"op": "query", "media": [{"name": "a.png", "data": b"no page"}], "start_s": 1.0, "end_s": 2.0},
+        {"op": "add", "document": "d", "title": "t", "media": [{"name": "a.png", "data": b"no page"}], "token": "x"},
         {"op": "remove", "documents": ["d"], "token": "x"},
         {"op": "stream.open", "rate": 8000, "top": 1, "method": "refine"},
         push,

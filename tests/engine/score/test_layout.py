@@ -145,7 +145,9 @@ def test_noise_in_a_shadow_joins_no_systems() -> None:
 
 def test_text_on_its_side_has_no_systems() -> None:
     page = np.full((1400, 1000), 255, np.uint8)
-    for row in range(60, 1350, 24):
-        cv2.putText(page, "It is evident that, by giving each note its proper", (60, row), 3, 0.9, 0, 2)
+    words = "It is evident that, by giving each note its proper length, the player who hurries loses all grace".split()
+    for line, row in enumerate(range(60, 1350, 24)):
+        first = 7 * line % len(words)
+        cv2.putText(page, " ".join([*words[first:], *words][:9]), (60, row), 3, 0.9, 0, 2)
     for image in (page, lying.turned(page, 90).image):
         assert placed_systems(image) == []
