@@ -1,7 +1,7 @@
 """Does the search know when a query's document is absent? Queries in collections that lack half of the right documents.
 
-    python -m bench.open_set --data DIR [--set dev|joplin] [--corpus DIR [--made N]] [--plot FILE.png] [--quick]
-        [--json FILE]
+    python -m bench.open_set --data DIR [--set dev|joplin] [--sound NAME] [--corpus DIR [--made N]] [--plot FILE.png]
+        [--quick] [--json FILE]
 
 Recordings, whole and in fragments of 5, 10, 20 and 40 s, are searched among the scores (A2S). Scores, whole and one,
 two and four consecutive systems, are searched among the recordings (S2A). All documents are aligned. A random half of
@@ -33,7 +33,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.lib import made_documents, pieces, queries, report
+from bench.lib import made_documents, pieces, queries, report, sounds
 from bench.lib.detection import Numbers, Truths, auroc, bins, calibration_error, false_alarms
 from bench.lib.made_documents import DistractorSource
 from bench.lib.pieces import collect, collection_sizes
@@ -95,9 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "expected a calibration of this network and alignment, got none: make one with indexer.training.calibrate"
         )
     found = pieces.pieces(options.data, options.set)[: 12 if options.quick else None]
-    path, _ = collect(found, options.work / options.set, network, load, options.jobs, fresh=False)
+    sound = sounds.sound(options.sound, options.data)
+    path, _ = collect(found, options.work / options.set, network, load, options.jobs, fresh=False, sound=sound)
     environment = report.environment()
     print(report.heading(environment))
+    print(f"sound: {sound.name}, heard in training: {'yes' if sound.heard else 'no'}")
     sizes = {}
     judged: dict[tuple[Direction, str], Judged] = {}
     by_size: list[dict[str, Any]] = []
@@ -136,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report.save(
             options.json,
             environment=environment,
+            sound=sound.name,
             network={"name": network.name, "hash": network.hash},
             sizes=sizes,
             rows=rows,
@@ -148,6 +151,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the unpacked data sets")
     parser.add_argument("--set", choices=sorted(pieces.SETS), default="dev")
+    parser.add_argument(
+        "--sound", default=sounds.TIMGM6MB.name, help="what plays the performances (see bench.retrieval)"
+    )
     parser.add_argument("--corpus", type=Path, help="training corpus whose takes are the crowd (default: no crowd)")
     parser.add_argument("--made", type=int, default=0, metavar="N", help="documents of each kind made of the crowd")
     parser.add_argument("--plot", type=Path, help="draw the reliability to this file; needs matplotlib")
