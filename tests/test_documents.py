@@ -184,3 +184,12 @@ def test_the_protocol_names_every_operation_and_code() -> None:
     codes = re.search(r"^Error codes: (.+)$", text, re.MULTILINE)
     assert codes is not None
     assert set(re.findall(r"`([a-z_]+)`", codes[1])) == set(errors.BY_CODE) - CLIENTS_OWN
+
+
+def test_each_promise_has_its_test() -> None:
+    section = ARCHITECTURE.read_text().partition("## What is promised")[2].partition("\n## ")[0]
+    promises = re.findall(r"^\| .+ \| `([\w/]+\.py)(?:::(\w+))?` \|$", section, re.MULTILINE)
+    assert len(promises) >= 24
+    for file, name in promises:
+        text = (ROOT / "tests" / file).read_text()
+        assert f"def {name}(" in text if name else "def test_" in text
