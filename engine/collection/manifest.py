@@ -79,6 +79,8 @@ class Manifest:
         Raises CollectionMissingError, CollectionVersionError or CollectionDamagedError. The version is checked before
         the checksum, because a newer format may compute its checksum in another way.
         """
+        if (path / NAME).exists() and not (path / NAME).is_file():  # a pipe would be waited for
+            raise CollectionDamagedError(path, f"{NAME} is not a file")
         try:
             content = json.loads((path / NAME).read_bytes())
             file_format, version = content["format"], int(content["version"])

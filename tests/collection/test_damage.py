@@ -110,6 +110,16 @@ def test_a_manifest_that_is_none_is_told(path: Path, content: str) -> None:
         Collection.open(path)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_folder_in_the_place_of_the_manifest_is_told_and_not_waited_for(
+    path: Path, make: Callable[[Path], None]
+) -> None:
+    (path / "manifest.json").unlink()
+    make(path / "manifest.json")
+    with pytest.raises(CollectionDamagedError, match=r"manifest\.json is not a file"):
+        Collection.open(path)
+
+
 def test_a_manifest_with_a_field_missing_is_told(path: Path) -> None:
     content = json.loads((path / "manifest.json").read_text())
     del content["checksum"], content["kinds"]["recording"]
