@@ -34,6 +34,9 @@ MIN_MARGIN = 1.5
 MIN_TYPICAL_LENGTH = 0.6
 """Smallest median length of a page's systems, as a share of the usual length. A page with less shows examples, not the
 piece."""
+MIN_EXAMPLES = 3
+"""Smallest number of systems on a page of examples. A page with fewer may hold the end of a piece, whose last system is
+often not stretched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +104,8 @@ def _unrolled(pages: Iterable[tuple[int, Grey]], path: Path | str, front_end: Fr
     census.report(path, counts)
     kept = _without_examples(pieces)
     if left_out := sorted({piece.page for piece in pieces} - {piece.page for piece in kept}):
-        logger.warning("%s: left out, because most of their systems are short: pages %s", path, spans(left_out))
+        pages = "page" if len(left_out) == 1 else "pages"
+        logger.warning("%s: %s %s left out: most of the systems are short", path, pages, spans(left_out))
     systems = tuple(_numbered(piece, number) for number, piece in enumerate(kept, start=1))
     return Score(pages=counts[-1].page, systems=systems, strips=tuple(piece.strip for piece in kept))
 
@@ -133,8 +137,9 @@ def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
     for piece in pieces:
         lengths.setdefault(piece.page, []).append(piece.length)
     typical = {page: sorted(on_page)[len(on_page) // 2] for page, on_page in lengths.items()}
-    usual = float(np.median(list(typical.values())))
-    return [piece for piece in pieces if typical[piece.page] >= MIN_TYPICAL_LENGTH * usual]
+    least = MIN_TYPICAL_LENGTH * float(np.median(list(typical.values())))
+    examples = {page for page in lengths if typical[page] < least and len(lengths[page]) >= MIN_EXAMPLES}
+    return [piece for piece in pieces if piece.page not in examples]
 
 
 def _numbered(piece: _Piece, number: int) -> System:

@@ -116,13 +116,13 @@ def test_strips_that_wait_are_small(score_file: Path) -> None:
 
 
 def test_a_page_whose_systems_are_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    page = drawn_page([2, 2])[0]
+    page = drawn_page([1, 1, 1])[0]
     examples = page.copy()
     examples[:, 400:] = 255
     for name, image in [("1.png", page), ("2.png", page), ("3.png", examples)]:
         cv2.imwrite(str(tmp_path / name), image)
     read_score(tmp_path)
-    assert "left out, because most of their systems are short: pages 3" in caplog.text
+    assert "page 3 left out: most of the systems are short" in caplog.text
 
 
 def test_systems_keep_the_numbers_of_their_pages_if_a_page_is_passed_over(tmp_path: Path) -> None:
@@ -173,14 +173,24 @@ def test_a_file_without_systems_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_pages_of_short_examples_are_left_out(tmp_path: Path) -> None:
-    page = drawn_page([2, 2])[0]
+    page = drawn_page([1, 1, 1])[0]
     examples = page.copy()
     examples[:, 400:] = 255
     for name, image in [("1.png", page), ("2.png", page), ("3.png", examples)]:
         cv2.imwrite(str(tmp_path / name), image)
     score = read_score(tmp_path)
     assert score.pages == 3
-    assert [system.page for system in score.systems] == [1, 1, 2, 2]
+    assert [system.page for system in score.systems] == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("systems", [[2], [2, 2]])
+def test_a_last_page_of_one_or_two_short_systems_stays(tmp_path: Path, systems: list[int]) -> None:
+    """The last system of a piece is often not stretched; without such pages the end of the piece was not found."""
+    cv2.imwrite(str(tmp_path / "1.png"), drawn_page([2, 2])[0])
+    end = drawn_page(systems)[0]
+    end[:, 400:] = 255
+    cv2.imwrite(str(tmp_path / "2.png"), end)
+    assert [system.page for system in read_score(tmp_path).systems] == [1, 1] + [2] * len(systems)
 
 
 def test_a_last_page_that_ends_with_a_short_system_stays(tmp_path: Path) -> None:
