@@ -104,8 +104,8 @@ def _unrolled(pages: Iterable[tuple[int, Grey]], path: Path | str, front_end: Fr
     census.report(path, counts)
     kept = _without_examples(pieces)
     if left_out := sorted({piece.page for piece in pieces} - {piece.page for piece in kept}):
-        pages = "page" if len(left_out) == 1 else "pages"
-        logger.warning("%s: %s %s left out: most of the systems are short", path, pages, spans(left_out))
+        noun = "page" if len(left_out) == 1 else "pages"
+        logger.warning("%s: %s %s left out: most of the systems are short", path, noun, spans(left_out))
     systems = tuple(_numbered(piece, number) for number, piece in enumerate(kept, start=1))
     return Score(pages=counts[-1].page, systems=systems, strips=tuple(piece.strip for piece in kept))
 
