@@ -173,10 +173,12 @@ def sequences(media: Iterable[Medium], encoder: Encoder) -> list[SnippetSequence
     """The embedded snippets of each medium. Scores are embedded together, and so are recordings."""
     media, front_end = list(media), encoder.identity.front_end
     scores = [medium for medium in media if isinstance(medium, Score)]
+    recordings = [medium for medium in media if isinstance(medium, Recording)]
     windows = (block for medium in scores for block in score.windows(medium, front_end))
-    of_scores = _embedded_scores(windows, [score.places(medium, front_end) for medium in scores], encoder)
-    recordings = _embedded_recordings([medium for medium in media if isinstance(medium, Recording)], encoder)
-    return [next(of_scores if isinstance(medium, Score) else recordings) for medium in media]
+    excerpts = (block for medium in recordings for block in _excerpts(medium, front_end))
+    of_scores = _embedded(windows, [score.places(medium, front_end) for medium in scores], encoder, "score")
+    of_recordings = _embedded(excerpts, [_places(medium, front_end) for medium in recordings], encoder, "recording")
+    return [next(of_scores if isinstance(medium, Score) else of_recordings) for medium in media]
 
 
 def recording_sequence(embeddings: Embeddings, start_s: float, front_end: FrontEnd) -> SnippetSequence:
@@ -199,60 +201,51 @@ def recording_places(start_s: float, count: int, front_end: FrontEnd, speed: flo
     return places
 
 
-def _embedded_recordings(recordings: list[Recording], encoder: Encoder) -> Iterator[SnippetSequence]:
-    """The embedded excerpts of each recording.
+def _places(recording: Recording, front_end: FrontEnd) -> NDArray[Any]:
+    """The places of the excerpts of a recording."""
+    count = audio.excerpt_count(recording.spectrogram, front_end)
+    return recording_places(recording.start_s, count, front_end, recording.speed)
 
-    Excerpts overlap: those of a recording take eight times the memory of its spectrogram. So they are cut and embedded
-    in blocks, each of the excerpts of several short recordings, or of a part of a long one.
+
+def _excerpts(recording: Recording, front_end: FrontEnd) -> Iterator[NDArray[np.float32]]:
+    """The excerpts of a recording in blocks.
+
+    Excerpts overlap: all together take eight times the memory of the spectrogram.
     """
-    front_end = encoder.identity.front_end
-    counts = [audio.excerpt_count(recording.spectrogram, front_end) for recording in recordings]
-    parts: list[Embeddings] = []
-    block: list[NDArray[np.float32]] = []
-    for recording, count in zip(recordings, counts, strict=True):
-        for first in range(0, count, EXCERPTS_A_BLOCK):
-            block.append(audio.excerpts(recording.spectrogram, front_end, first, EXCERPTS_A_BLOCK))
-            if sum(map(len, block)) >= EXCERPTS_A_BLOCK:
-                parts.append(encoder.recording(_joined(block)))
-                block = []
-    if block:
-        parts.append(encoder.recording(_joined(block)))
-    embeddings = _joined(parts) if parts else np.empty((0, DIMENSION), np.float32)
-    ends = np.cumsum(counts[:-1], dtype=np.int64)
-    for recording, part in zip(recordings, np.split(embeddings, ends) if recordings else [], strict=True):
-        places = recording_places(recording.start_s, len(part), front_end, recording.speed)
-        yield SnippetSequence(kind="recording", embeddings=part, places=places, bias=encoder.bias(part, "recording"))
+    for first in range(0, audio.excerpt_count(recording.spectrogram, front_end), EXCERPTS_A_BLOCK):
+        yield audio.excerpts(recording.spectrogram, front_end, first, EXCERPTS_A_BLOCK)
 
 
-def _embedded_scores(
-    blocks: Iterable[NDArray[Any]], places: list[NDArray[Any]], encoder: Encoder
+def _embedded(
+    blocks: Iterable[NDArray[Any]], places: list[NDArray[Any]], encoder: Encoder, kind: Kind
 ) -> Iterator[SnippetSequence]:
-    """The embedded snippets of each score.
+    """The embedded snippets of each medium.
 
-    blocks: snippets of all scores one after the other, in blocks of any size. places: places of the snippets of each
-        score.
+    blocks: snippets or excerpts of all media one after the other, in blocks of any size.
+    places: places of the snippets of each medium.
     """
     if not places:
         return
+    embed, rows = (encoder.score, score.BLOCK) if kind == "score" else (encoder.recording, EXCERPTS_A_BLOCK)
     nothing = np.empty((0, DIMENSION), np.float32)
-    embeddings = np.concatenate([nothing, *(encoder.score(windows) for windows in _regrouped(blocks))])
-    ends = np.cumsum([len(of_score) for of_score in places])
-    for of_score, part in zip(places, np.split(embeddings, ends[:-1]), strict=True):
-        yield SnippetSequence(kind="score", embeddings=part, places=of_score, bias=encoder.bias(part, "score"))
+    embeddings = np.concatenate([nothing, *map(embed, _regrouped(blocks, rows))])
+    ends = np.cumsum([len(of_medium) for of_medium in places])
+    for of_medium, part in zip(places, np.split(embeddings, ends[:-1]), strict=True):
+        yield SnippetSequence(kind=kind, embeddings=part, places=of_medium, bias=encoder.bias(part, kind))
 
 
-def _regrouped(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-    """The rows of all blocks in blocks of BLOCK rows, so that batches of short media are full; the last is shorter."""
+def _regrouped(blocks: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
+    """The rows of all blocks in blocks of `rows`, so that batches of short media are full; the last is shorter."""
     waiting: list[NDArray[Any]] = []
-    rows = 0
+    held = 0
     for block in blocks:
         while len(block):
-            part, block = block[: score.BLOCK - rows], block[score.BLOCK - rows :]
+            part, block = block[: rows - held], block[rows - held :]
             waiting.append(part)
-            rows += len(part)
-            if rows == score.BLOCK:
+            held += len(part)
+            if held == rows:
                 yield _joined(waiting)
-                waiting, rows = [], 0
+                waiting, held = [], 0
     if waiting:
         yield _joined(waiting)
 
