@@ -26,11 +26,11 @@ class Memory:
     """The budgets that all connections share."""
 
     requests: Budget
-    """Of messages that are received or worked on."""
+    """Budget of the messages that are received or worked on."""
     strangers: Budget
-    """Of the messages of clients that have not shown their token yet."""
+    """Budget of the messages of clients that have not shown their token yet."""
     replies: Budget
-    """Of replies that are not sent yet."""
+    """Budget of the replies that are not sent yet."""
 
 
 class Session:
