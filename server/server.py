@@ -215,7 +215,11 @@ async def serving(
     service = Service(path, shelf, engine.encoder, settings, access or Access(), threads=threads)
     async with Server(service, settings.limits) as server:
         await service.warm()
-        yield server
+        tending = asyncio.create_task(service.tend())
+        try:
+            yield server
+        finally:
+            tending.cancel()
 
 
 def _cancel(task: "asyncio.Task[None]") -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 
 from engine.audio import BANDS
@@ -58,6 +59,8 @@ from server.streams import LiveRecording
 logger = logging.getLogger(__name__)
 
 WRITES = (Add, Remove, Reload)
+REAP_S = 3600.0
+"""Time between two looks for killed readers of the collection's file."""
 FULL_S = 10.0
 """A queue that is full for so long counts as degraded."""
 
@@ -156,12 +159,22 @@ class Service:
         self._record_generation()
         return changed
 
+    async def tend(self) -> None:
+        """Frees, every REAP_S seconds until it is cancelled, what killed readers hold of the collection's file."""
+        while True:
+            await asyncio.sleep(REAP_S)
+            try:
+                await asyncio.to_thread(self._shelf.clear_dead_readers)
+            except lmdb.Error as exc:
+                logger.error("%s: the table of readers cannot be cleared: %s", self._path, exc)
+
     def degraded(self) -> list[str]:
         """Returns what is wrong though the server answers, in words; empty if nothing is."""
         now, full = time.monotonic(), dict(self._full_since)
         found = [f"{queue} are refused: too many" for queue, since in full.items() if now - since >= FULL_S]
         if self._reload_failed:
             found.append("the last reload failed: an older generation answers")
+        found += [f"the GPU has failed: the CPU does the {part}" for part in self._shelf.fell_back()]
         if not self._decoders.alive:
             found.append("no process that reads media is alive")
         return found

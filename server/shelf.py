@@ -93,6 +93,16 @@ class Shelf:
         logger.info("%s: generation %d is in force", self._path, new.number)
         return True
 
+    def fell_back(self) -> tuple[str, ...]:
+        """Returns which parts of a search the CPU does because a GPU has failed (`Searcher.fell_back`)."""
+        with self.taken() as generation:
+            return generation.searcher.fell_back()
+
+    def clear_dead_readers(self) -> None:
+        """Frees what killed readers of the current generation's file still hold on disk."""
+        with self.taken() as generation:
+            generation.collection.clear_dead_readers()
+
     def close(self) -> None:
         """Leaves the current generation. Must be called once, after which the shelf cannot be used."""
         self._leave(self._held)

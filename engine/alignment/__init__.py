@@ -47,6 +47,8 @@ class Backend:
     align_many: AlignMany
     """Aligns several queries in one call, which takes less time than one call per query."""
     path: Callable[[Embeddings, NDArray[Any], NDArray[np.float32], Alignment], Path]
+    fell_back: Callable[[], bool] = lambda: False
+    """Tells whether a GPU that this backend was chosen for has failed, so that the CPU aligns."""
     max_resident: int = 4_000_000
     """Maximum number of document snippets kept in memory, 68 bytes each."""
     max_exhaustive_cells: int = 40_000_000
@@ -113,6 +115,7 @@ def _gpu(reason: str, threads: int) -> Backend:
         align=device.align,
         align_many=device.align_many,
         path=cpu.path,
+        fell_back=device.fell_back,
         max_resident=GPU_MAX_RESIDENT,
         max_exhaustive_cells=GPU_MAX_EXHAUSTIVE_CELLS,
     )

@@ -140,6 +140,10 @@ class Gpu:
         self._lock = threading.Lock()
         self._lost = False
 
+    def fell_back(self) -> bool:
+        """Tells whether the GPU has failed, so that the CPU aligns. A lack of memory is no failure: it may pass."""
+        return self._lost
+
     def align(self, query: Embeddings, documents: Packed, settings: Alignment) -> Alignments:
         """The cheapest alignment of the query with each document (`definition.align`)."""
         return self.align_many([query], documents, settings)[0]

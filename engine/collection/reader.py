@@ -73,9 +73,9 @@ class Collection:
             small = self._lmdb_size() + sum(self._index_size(kind) for kind in KINDS) <= MAX_VERIFIED_BYTES
             if small:
                 store.verify(self._lmdb, self._lmdb_file.fileno())
-            shared = Store.acquire(self._lmdb)
-            opened.callback(shared.release)
-            self._txn = shared.begin()
+            self._store = Store.acquire(self._lmdb)
+            opened.callback(self._store.release)
+            self._txn = self._store.begin()
             opened.callback(self._txn.abort)
             self._document = functools.lru_cache(MAX_CACHED_DOCUMENTS)(self._txn.document)
             self.entries: tuple[Entry, ...] = tuple(self._txn.entries(manifest.generation))
@@ -180,6 +180,14 @@ class Collection:
                 else:
                     self._indexes[kind] = self._amended(kind, index_file)
             return self._indexes[kind]
+
+    def indexes(self) -> tuple[Index, ...]:
+        """Returns the indexes that are built or loaded already, without waiting for one that is being loaded."""
+        return tuple(self._indexes.copy().values())
+
+    def clear_dead_readers(self) -> None:
+        """Frees the generations on disk that killed readers still hold, so that the LMDB file stops growing."""
+        self._store.clear_dead_readers()
 
     def check(self, between: Callable[[], None] = lambda: None) -> Checked:
         """Verifies every checksum and count of the collection, whatever its size, and returns what was verified.

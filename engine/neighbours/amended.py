@@ -45,6 +45,10 @@ class AmendedIndex:
         """The number of rows of all segments, including rows of removed documents."""
         return sum(segment.index.ntotal for segment in self._segments)
 
+    @property
+    def fell_back(self) -> bool:
+        return any(segment.index.fell_back for segment in self._segments)
+
     def search(self, query: Embeddings, k: int, probes: int = PROBES) -> Neighbours:
         """The k nearest rows of each query snippet in all segments; see `Index.search`."""
         return merged([segment.search(query, k, probes) for segment in self._segments], k)

@@ -32,6 +32,7 @@ class CellIndex:
     """An index that compares each query snippet with the rows of a few cells."""
 
     concurrent = True
+    fell_back = False
 
     def __init__(self, raw: Any) -> None:
         """raw: a FAISS inverted file over embeddings, on a CPU or a GPU."""

@@ -14,6 +14,7 @@ class FlatIndex:
     """An index that compares each query snippet with every row. A row takes 128 bytes."""
 
     concurrent = True
+    fell_back = False
 
     def __init__(self, raw: Any = None) -> None:
         """Wraps a FAISS index, by default a new and empty index over embeddings.

@@ -40,6 +40,10 @@ class GpuIndex:
     def ntotal(self) -> int:
         return self._original.ntotal
 
+    @property
+    def fell_back(self) -> bool:
+        return self._copy is None
+
     def search(self, query: Embeddings, k: int, probes: int = PROBES) -> Neighbours:
         """The k nearest rows of each query snippet; see `Index.search`. Above MAX_K, the CPU searches."""
         if max(k, probes) > MAX_K:

@@ -31,6 +31,10 @@ class Index(Protocol):
     def concurrent(self) -> bool:
         """Whether several threads that search at the same time are faster than one thread."""
 
+    @property
+    def fell_back(self) -> bool:
+        """Whether a GPU that held the index has failed, so that the CPU searches."""
+
     def search(self, query: Embeddings, k: int, probes: int) -> Neighbours:
         """The k nearest rows of each query snippet. Only the calling thread computes.
 

@@ -157,6 +157,12 @@ class Searcher:
             if cell_count(snippets) > 0:
                 self._collection.index(kind)
 
+    def fell_back(self) -> tuple[str, ...]:
+        """Returns which parts the CPU does because a GPU has failed: `alignment`, `neighbours`."""
+        indexes = any(index.fell_back for index in self._collection.indexes())
+        parts = {"alignment": self._backend.fell_back(), "neighbours": indexes}
+        return tuple(part for part, failed in parts.items() if failed)
+
     def plan(self, query: Query) -> Plan:
         """Returns the plan of a query, without searching."""
         candidates = self._candidates(query.among)

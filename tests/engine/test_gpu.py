@@ -215,6 +215,7 @@ def test_what_the_gpu_cannot_do_the_cpu_does(
                 device.align(asked, documents, Alignment()), cpu.align(asked, documents, Alignment()), exact=True
             )
     assert [record.message.endswith("it said so") for record in caplog.records] == [True] * (1 if lost else 2)
+    assert device.fell_back() is lost
 
 
 @emulated

@@ -269,9 +269,13 @@ def test_a_lost_gpu_leaves_the_search_to_the_cpu(
     emulated_gpu["copy"] = FailingCopy()
     built, query = neighbours.build(packed(embeddings(500)), threads=1), embeddings(3, 1)
     card = neighbours.on_gpu(built)
+    among_others = AmendedIndex((Segment(index=card, offsets=np.array([0, 500]), starts=np.array([0])),))
+    fell_back = [card.fell_back, among_others.fell_back]
     for _ in range(2):
         np.testing.assert_array_equal(neighbours.nearest(card, query, 5, threads=1)[1], built.search(query, 5)[1])
     assert caplog.text.count("the GPU is gone") == 1
+    assert fell_back == [False, False]
+    assert [card.fell_back, among_others.fell_back, built.fell_back] == [True, True, False]
 
 
 @pytest.mark.skipif(neighbours.gpus() == 0, reason="FAISS finds no GPU")

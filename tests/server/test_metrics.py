@@ -5,21 +5,25 @@ import io
 import json
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import scorefind
+from engine import alignment
 from engine.names import OneLine
+from engine.neighbours import FlatIndex, build
 from engine.search.answers import table
-from running_server import Gate, ask, fill, ping, running
+from running_server import ROOT, Gate, ask, fill, ping, running
 from server.address import Address
 from server.config import Limits
 from server.errors import AddressError, CollectionRefused
@@ -116,6 +120,68 @@ def test_health_tells_what_is_wrong_though_the_server_answers(tmp_path: Path, mo
             manifest.write_bytes(good)
             await client.reload()
             assert here.server._health()["degraded"] == []
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("part", ["alignment", "neighbours"])
+def test_health_tells_that_a_gpu_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    failed = False
+
+    class OnGpu(FlatIndex):
+        @property
+        def fell_back(self) -> bool:  # type: ignore[override]
+            return failed
+
+    backend = alignment.choose("cpu", threads=1)
+    if part == "alignment":
+        backend = replace(backend, fell_back=lambda: failed)
+    else:
+        monkeypatch.setattr(
+            "engine.collection.reader.build", lambda packed, threads: OnGpu(build(packed, threads=threads).raw)
+        )
+
+    async def test() -> None:
+        nonlocal failed
+        async with running(fill(tmp_path / "c", 0), backend=backend) as here, here.client() as client:
+            await ask(client, method="exhaustive")
+            here.server._service._shelf._held.collection.index("score")
+            assert here.server._health()["degraded"] == []
+            failed = True
+            assert here.server._health()["degraded"] == [f"the GPU has failed: the CPU does the {part}"]
+
+    asyncio.run(test())
+
+
+KILLED_READER = """
+import sys, time
+from engine.collection import Collection
+with Collection.open(sys.argv[1]):
+    print("open", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_reader_held_is_freed_while_the_server_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fill(tmp_path / "c", 0)
+    monkeypatch.setattr("server.service.REAP_S", 0.1)
+
+    async def test() -> None:
+        async with running(path) as here:
+            command = [sys.executable, "-c", KILLED_READER, str(path)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as reader:
+                assert reader.stdout is not None
+                assert await asyncio.to_thread(reader.stdout.readline) == b"open\n"
+                readers = here.server._service._shelf._held.collection._store._env.readers
+                assert f"{reader.pid} " in readers()
+                await asyncio.sleep(0.3)
+                assert f"{reader.pid} " in readers()  # a living reader keeps its place
+                reader.kill()
+            async with asyncio.timeout(20):
+                while f"{reader.pid} " in readers():
+                    await asyncio.sleep(0.05)
 
     asyncio.run(test())
 
