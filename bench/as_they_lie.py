@@ -63,7 +63,9 @@ def originals(folder: Path, pages: int) -> Iterator[Original]:
     """Yields pages of a set, evenly spread, with systems that are all found while the page lies straight."""
     for page in scans(folder, about=pages):
         found = find_systems(page.page)
-        if found and matches([(s.box.y0, s.box.y1) for s in found], page.systems) == len(found) == len(page.systems):
+        if found and len(matches([(s.box.y0, s.box.y1) for s in found], page.systems)) == len(found) == len(
+            page.systems
+        ):
             yield Original(
                 image=page.page,
                 ends=[np.stack([s.course.xs, s.course.ys], axis=1)[[0, -1]].astype(np.float64) for s in found],

@@ -1,5 +1,6 @@
 """Pages explained to people: lines of text, a picture, and both from one command."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from bench.lib import pictures
-from bench.systems import explain_file
+from bench.lib.engraved import Known
+from bench.systems import explain_file, measure
 from drawn_pages import Grey, drawn_page
-from engine.score import explain
+from engine.score import explain, normalise_grey, placed_systems
 
 
 @pytest.fixture
@@ -53,3 +55,21 @@ def test_labels_do_not_cover_each_other() -> None:
         pictures._label(canvas, "the same place", (10, 10), pictures.RED, labels)
     tops = [top for _, top, _, _ in labels]
     assert np.diff(tops).min() >= pictures.LABEL_HEIGHT_PX
+
+
+def test_boxes_are_measured_where_they_are_known(page: Grey) -> None:
+    boxes = [system.box for system in placed_systems(normalise_grey(page))]
+    rows = [(box.y0, box.y1) for box in boxes]
+    exact = Known(name="exact", page=page, systems=rows, ends=[(box.x0, box.x1) for box in boxes])
+    half = replace(exact, ends=[(box.x0, (box.x0 + box.x1) / 2) for box in boxes])
+    assert measure("set", [exact], None).summary().items() >= {"box": 1.0, "worst": 1.0, "boxes": 1.0}.items()
+    one_of_each = measure("set", [exact, half], None).summary()
+    assert one_of_each.items() >= {"recall": 1.0, "box": 0.75, "worst": 0.5, "boxes": 0.5}.items()
+    assert "box" not in measure("set", [replace(exact, ends=[])], None).summary()
+
+
+def test_a_system_that_is_not_found_has_no_right_box(page: Grey) -> None:
+    boxes = [system.box for system in placed_systems(normalise_grey(page))]
+    rows = [*((box.y0, box.y1) for box in boxes), (1.3, 1.35)]
+    known = Known(name="lost", page=page, systems=rows, ends=[*((box.x0, box.x1) for box in boxes), (0.1, 0.9)])
+    assert measure("set", [known], None).summary().items() >= {"box": 1.0, "boxes": 0.6667, "recall": 0.6667}.items()
