@@ -23,6 +23,9 @@ from engine.values import ScorePosition, System
 
 SMOOTHED = 3
 """Cells on each side over which the place of a cell is averaged: a path moves in whole snippets, music does not."""
+HEAD_SPACES = 7.0
+"""Room of clef and key signature at the left of a system, in staff spaces. Music passes it in no time, but an averaged
+path takes as long as for notes: at the end of a system the path is half a head ahead."""
 PACE_CELLS = 12
 """Cells at the end of a part from which the pace is taken at which the map goes on beyond it."""
 
@@ -169,9 +172,9 @@ def _pace(run: _Run) -> tuple[float, float]:
 def _stretches(run: _Run, score: Ruler) -> Iterator[Stretch]:
     """Yields the stretches of a run: it is cut where one system ends and the next begins."""
     borders = score.borders[1:-1]
-    crossed = np.flatnonzero((borders > run.along[0]) & (borders < run.along[-1]))
-    cuts = borders[crossed]
-    at_cuts = np.interp(cuts, *_rising(run))
+    cuts = borders[(borders > run.along[0]) & (borders < run.along[-1])]
+    past_heads = np.minimum(cuts + _half_heads(score, cuts), (cuts + run.along[-1]) / 2)
+    at_cuts = np.maximum.accumulate(np.interp(past_heads, *_rising(run)))
     edges = np.concatenate([[run.seconds[0]], at_cuts, [run.seconds[-1]]])
     first = int(np.searchsorted(borders, run.along[0], side="right"))
     for i, (start_s, end_s) in enumerate(itertools.pairwise(edges)):
@@ -182,6 +185,12 @@ def _stretches(run: _Run, score: Ruler) -> Iterator[Stretch]:
         system = score.systems[number]
         xs = system.box.x0 + (along - score.borders[number]) * system.staff_space
         yield Stretch(system=system, seconds=seconds, xs=xs, jump=run.jump and i == 0)
+
+
+def _half_heads(score: Ruler, cuts: Floats) -> Floats:
+    """Returns half the length of the head after each of these borders, and no more than a quarter of its system."""
+    lengths = np.diff(score.borders)[np.searchsorted(score.borders, cuts)]
+    return np.minimum(HEAD_SPACES / 2, lengths / 4)
 
 
 def _rising(run: _Run) -> tuple[Floats, Floats]:

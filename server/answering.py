@@ -15,7 +15,7 @@ from engine.embedding.documents import Encoder, Medium
 from engine.score import Score
 from engine.search.answers import as_dict
 from engine.search.searcher import Query
-from engine.values import Answer, Kind, Snippets
+from engine.values import Answer, Kind, Snippets, SnippetSequence, System
 from server.errors import RequestError
 from server.messages import Embedded, Wanted
 from server.shelf import Shelf
@@ -38,10 +38,19 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDocument:
+    """A document of the collection that is itself the query."""
+
+    sequence: SnippetSequence
+    systems: tuple[System, ...]
+    """The systems of a score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A query: what the client sent, and which results it wants."""
 
-    source: Medium | Embedded | Push
+    source: Medium | Embedded | Push | KnownDocument
     wanted: Wanted
     given_up: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits for the answer any more: its deadline is over, or its client is gone."""
@@ -98,8 +107,10 @@ class Answering:
             for question in questions
         ]
 
-    def _sequence(self, source: Embedded | Push) -> Snippets:
-        """Returns the snippets that a client has embedded, or those of a stream so far."""
+    def _sequence(self, source: Embedded | Push | KnownDocument) -> Snippets:
+        """Returns the snippets that a client has embedded, those of a document, or those of a stream so far."""
+        if isinstance(source, KnownDocument):
+            return source.sequence
         if isinstance(source, Push):
             if not source.heard:
                 source.stream.hear(source.samples)
@@ -120,7 +131,7 @@ def _is_due(question: Question, sequence: Snippets) -> bool:
 def _query(question: Question, sequence: Snippets) -> Query:
     """Makes the engine's query for a question."""
     wanted, source = question.wanted, question.source
-    systems = source.systems if isinstance(source, Score) else ()
+    systems = source.systems if isinstance(source, Score | KnownDocument) else ()
     return Query(
         sequence=sequence,
         among=wanted.among,

@@ -13,8 +13,10 @@ from engine.audio import RATES
 from engine.embedding import folders
 from engine.score import pages
 from engine.values import DIMENSION, OTHER, Embeddings, Kind, Method
+from server import browsing
+from server.browsing import Browsing
 from server.errors import RequestError, ServerError, VersionError
-from server.fields import MAX_TEXT, Fields, quoted, shown
+from server.fields import MAX_TEXT, Fields, TextFields, quoted, shown
 from server.frames import Message
 
 VERSION = 1
@@ -65,6 +67,15 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredQuery:
+    """The snippets of a document of the collection."""
+
+    document: str
+    """The document's id."""
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """The results that a query asks for."""
 
@@ -98,7 +109,7 @@ class Stats:
 class QueryRequest:
     """Asks which documents match."""
 
-    asked: Media | Embedded
+    asked: Media | Embedded | StoredQuery
     wanted: Wanted
     start_s: float | None
     """Start of the part of a recording to search for."""
@@ -165,7 +176,8 @@ class CloseStream:
     stream: int
 
 
-Body = Ping | Info | Stats | QueryRequest | Add | Remove | Reload | OpenStream | PushStream | GetStream | CloseStream
+Streaming = OpenStream | PushStream | GetStream | CloseStream
+Body = Ping | Info | Stats | QueryRequest | Browsing | Add | Remove | Reload | Streaming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,12 +220,13 @@ def request_id(message: Message) -> Id | None:
     return id if isinstance(id, int) and not isinstance(id, bool) else None
 
 
-def parse(message: Message) -> Request[Body]:
+def parse(message: Message, *, form: bool = False) -> Request[Body]:
     """Parses a message into a request.
 
+    form: whether numbers and truth values may be written as texts, as in a form or an address of HTTP.
     Raises VersionError, or RequestError, which names the field, what was expected and what was found.
     """
-    fields = Fields(message)
+    fields = TextFields(message) if form else Fields(message)
     version = fields.take("v", int)
     if version != VERSION:
         raise VersionError(f"expected protocol version {VERSION}, got {version}")
@@ -228,9 +241,12 @@ def parse(message: Message) -> Request[Body]:
 
 def _query(fields: Fields) -> QueryRequest:
     """Parses the body of `query`."""
-    asked: Media | Embedded
+    asked: Media | Embedded | StoredQuery
     if fields.has("embeddings"):
         asked = _embedded(fields)
+    elif fields.has("document"):
+        kind: Any = fields.choice("kind", get_args(Kind))
+        asked = StoredQuery(document=fields.text("document"), kind=kind)
     else:
         asked = _media(fields)
     wanted = _wanted(fields, asked.kind)
@@ -339,6 +355,7 @@ _BODIES: dict[str, Callable[[Fields], Body]] = {
     "info": lambda fields: Info(list=fields.take("list", bool, False), after=fields.text("after", "")),
     "stats": lambda fields: Stats(),
     "query": _query,
+    **browsing.BODIES,
     "add": _add,
     "remove": _remove,
     "reload": lambda fields: Reload(),
