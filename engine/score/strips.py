@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import PageError
 from engine.score import census
-from engine.score.census import PageCount, page_count, spans
+from engine.score.census import PageCount, named, page_count
 from engine.score.layout import PlacedSystem, placed_systems
 from engine.score.levels import Grey
 from engine.score.packed import PackedStrip, Spool
@@ -103,11 +103,11 @@ def _unrolled(pages: Iterable[tuple[int, Grey]], path: Path | str, front_end: Fr
         pieces += [_piece(number, system, front_end, spool) for system in found]
     if not pieces:
         raise PageError(path, f"expected staves of music, found none on {len(counts)} page(s)")
-    census.report(path, counts)
     kept = _without_examples(pieces)
-    if left_out := sorted({piece.page for piece in pieces} - {piece.page for piece in kept}):
-        noun = "page" if len(left_out) == 1 else "pages"
-        logger.warning("%s: %s %s left out: most of the systems are short", path, noun, spans(left_out))
+    left_out = sorted({piece.page for piece in pieces} - {piece.page for piece in kept})
+    census.report(path, counts, left_out)
+    if left_out:
+        logger.warning("%s: %s left out: most of the systems are short", path, named(left_out))
     systems = tuple(replace(piece.system, number=number) for number, piece in enumerate(kept, start=1))
     return Score(pages=counts[-1].page, systems=systems, strips=tuple(piece.strip for piece in kept))
 
