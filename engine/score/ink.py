@@ -156,8 +156,8 @@ def staff_space(pixels: Grey, reject: Reject = ignore) -> float | None:
     height, width = pixels.shape
     page = Box(x0=0.0, y0=0.0, x1=1.0, y1=height / width)
     black_runs = runs(pixels)
-    if len(black_runs.lengths) + 1 < MIN_RUNS:
-        reject(_rejection("black runs below MIN_RUNS", len(black_runs.lengths) + 1, MIN_RUNS, page))
+    if len(black_runs.lengths) < MIN_RUNS:
+        reject(_rejection("black runs below MIN_RUNS", len(black_runs.lengths), MIN_RUNS, page))
         return None
     black, pair = black_runs.lengths, black_runs.to_next
     smallest = max(MIN_LINE_DISTANCE_PX, round(page_width(pixels) / MAX_PAGE_WIDTH))
