@@ -55,7 +55,8 @@ class PageCount:
 
 def page_count(number: int, page: Grey, systems: Sequence[PlacedSystem]) -> PageCount:
     """Returns how many systems a page has, and how much ink. page: uint8 (h, w), grey levels normalised."""
-    ink, unread = page < INK_GREY, np.ones(page.shape, np.bool_)
+    ink = page < INK_GREY
+    unread: NDArray[np.bool_] = np.ones(page.shape, np.bool_)
     for system in systems:
         turned = np.rot90(unread, -system.turn // 90)  # a view, upright for this system
         width = turned.shape[1]
@@ -64,19 +65,23 @@ def page_count(number: int, page: Grey, systems: Sequence[PlacedSystem]) -> Page
         left, right = max(0, round((system.box.x0 - reach) * width)), round((system.box.x1 + reach) * width)
         turned[top:bottom, left:right] = False
     area = page.shape[1] ** 2
-    lines = _lines(page, systems[0]) if systems else np.zeros((2, 0), np.int64)
+    lines = unread_lines = 0
+    if systems:
+        rows, columns = _lines(page, systems[0])
+        lines = len(rows)
+        unread_lines = int(np.count_nonzero(np.rot90(unread, -systems[0].turn // 90)[rows, columns]))
     return PageCount(
         page=number,
         systems=len(systems),
         ink=np.count_nonzero(ink) / area,
         unread_ink=np.count_nonzero(ink & unread) / area,
-        lines=lines.shape[1],
-        unread_lines=int(np.count_nonzero(np.rot90(unread, -systems[0].turn // 90)[*lines])) if systems else 0,
+        lines=lines,
+        unread_lines=unread_lines,
     )
 
 
-def _lines(page: Grey, system: PlacedSystem) -> NDArray[np.int64]:
-    """Returns row and column, (2, n), of each place where two lines lie as far apart as the staff lines of a system.
+def _lines(page: Grey, system: PlacedSystem) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns rows and columns, (n,), of the places where two lines lie as far apart as the staff lines of a system.
 
     Such places are many in staves, even broken ones, and few in text, shadows and pictures. The page is taken upright
     for the system.
@@ -86,7 +91,7 @@ def _lines(page: Grey, system: PlacedSystem) -> NDArray[np.int64]:
     space = system.staff_space * upright.shape[1]
     apart = np.abs(found.to_next - space) <= max(1.0, MAX_DEVIATION * space)
     chosen = apart & (2 * found.lengths < found.to_next)
-    return np.stack([found.rows[chosen], found.columns[chosen]])
+    return found.rows[chosen], found.columns[chosen]
 
 
 def report(path: Path | str, counts: Sequence[PageCount], left_out: Sequence[int] = ()) -> None:
