@@ -228,6 +228,7 @@ def _answer_of_server(options: argparse.Namespace) -> dict[str, Any]:
             start_s=options.start,
             end_s=options.end,
             path=options.traced,
+            transpose=options.transpose,
         )
 
 

@@ -53,7 +53,7 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
     if options.command == "query":
         needed = {"--token-file": "--server", "--tls-ca": "--server", "--path": "--json"}
         searches = ("--weights", "--config", "--neighbours", "--shortlist", "--jump-penalty", "--threads")
-        barred = dict.fromkeys((*searches, "--transpose", "--speed"), "--server")  # the server chooses these
+        barred = dict.fromkeys((*searches, "--speed"), "--server")  # the server chooses these
     elif options.command == "serve":
         needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
         barred = {"--plain": "--tls-cert", "--host": "--unix", "--port": "--unix"}

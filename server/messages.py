@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.audio import RATES
+from engine.audio.transposition import MAX_SEMITONES
 from engine.embedding import folders
 from engine.score import pages
 from engine.values import DIMENSION, OTHER, Embeddings, Kind, Method
@@ -26,6 +27,8 @@ MAX_TOP = 1000
 MAX_IDS = 10_000
 MAX_SNIPPETS = 10_000
 """Snippets of a query that the client has embedded: more than the largest media have. All other queries wait for it."""
+MAX_TRANSPOSITIONS = 8
+"""Transpositions that a query may name. Each of them is embedded and searched for."""
 
 Id = int | str
 B = TypeVar("B")
@@ -104,6 +107,9 @@ class QueryRequest:
     """Start of the part of a recording to search for."""
     end_s: float | None
     """End of the part of a recording to search for."""
+    transpose: tuple[float, ...] | None = None
+    """Semitones by which a recording is transposed before the search; of several, the likeliest. None: not at all, but
+    a recording that is not found is tried at other pitches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +247,23 @@ def _query(fields: Fields) -> QueryRequest:
         raise RequestError(
             "path: where the snippets of a score lie is only known if its pages are sent; got embeddings"
         )
-    return QueryRequest(asked=asked, wanted=wanted, start_s=start_s, end_s=end_s)
+    return QueryRequest(
+        asked=asked, wanted=wanted, start_s=start_s, end_s=end_s, transpose=_transpositions(fields, asked)
+    )
+
+
+def _transpositions(fields: Fields, asked: Media | Embedded) -> tuple[float, ...] | None:
+    """Parses the transpositions of a query."""
+    shifts = fields.take("transpose", (list, type(None)), None)
+    if shifts is None:
+        return None
+    if not isinstance(asked, Media) or asked.kind != "recording":
+        raise RequestError("transpose: only a recording that is sent as a file is transposed")
+    numbers = [shift for shift in shifts if type(shift) in (int, float) and abs(shift) <= MAX_SEMITONES]
+    if not 0 < len(numbers) == len(shifts) <= MAX_TRANSPOSITIONS:
+        expected = f"1 to {MAX_TRANSPOSITIONS} numbers of semitones from -{MAX_SEMITONES:g} to {MAX_SEMITONES:g}"
+        raise RequestError(f"transpose: expected {expected}, got {shown(shifts)}")
+    return tuple(map(float, numbers))
 
 
 def _wanted(fields: Fields, kind: Kind) -> Wanted:
