@@ -32,8 +32,8 @@ from engine.audio import FRAME_RATE, decoding, spectrogram, spectrograms
 from engine.config import Bands, FrontEnd
 from engine.files import replacing
 from engine.score import read_score
+from engine.symbols.soundfont import default_soundfont
 from indexer.synthesis import engrave, perform, synthesise
-from indexer.synthesis.synthesise import default_soundfont
 from indexer.training.corpus import distinct_onsets
 
 SPACING_POWER = 0.6
