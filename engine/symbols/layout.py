@@ -1,10 +1,7 @@
-"""How a score is laid out and drawn: the settings of Verovio, and the drawing as a picture by resvg."""
+"""How a score is laid out and drawn: the settings of Verovio."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
-
-import resvg_py
 
 VIRTUAL_STAFF_SPACE = 180.0
 """Verovio's staff space in the units of its drawings; it does not depend on the page size."""
@@ -45,11 +42,3 @@ class Layout:
             "justifyVertically": False,
             "xmlIdSeed": 1,
         }
-
-
-def png(svg: str, width_px: int) -> bytes:
-    """The drawing as a PNG file with white paper."""
-    svg = re.sub(
-        r">\s+<", "><", svg
-    )  # resvg would take the blanks before a text for its start, and draw the text too far left
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width_px, background="#ffffff"))

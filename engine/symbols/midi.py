@@ -143,7 +143,9 @@ class _Keys:
             if self._struck > MAX_NOTES:
                 raise AudioError(self._path, f"more than {MAX_NOTES:,} notes, the largest number that is played")
             if second > MAX_S:
-                raise AudioError(self._path, f"a note {second:,.0f} s after the start; at most {MAX_S:,.0f} s are played")
+                raise AudioError(
+                    self._path, f"a note {second:,.0f} s after the start; at most {MAX_S:,.0f} s are played"
+                )
             self._held[channel, pitch].append((second, event.value))
         elif held := self._held[channel, pitch]:
             self._release(second, pitch, *held.pop(0))

@@ -29,7 +29,7 @@ class Playing:
 
 
 def to_midi(playing: Playing, program: int = 0, tail_s: float = 0.0) -> bytes:
-    """The notes and the pedal as a MIDI file for this General MIDI program, which ends `tail_s` after the last event."""
+    """The notes and the pedal as a MIDI file for this General MIDI program, that ends `tail_s` after its events."""
     events: list[tuple[float, int, mido.Message]] = []
     for onset, release, pitch, velocity in zip(
         playing.onset_s, playing.release_s, playing.pitch, playing.velocity, strict=True

@@ -15,7 +15,8 @@ import numpy as np
 import verovio
 from numpy.typing import NDArray
 
-from engine.symbols.layout import VIRTUAL_STAFF_SPACE, Layout, png
+from engine.symbols.layout import VIRTUAL_STAFF_SPACE, Layout
+from engine.symbols.verovio_process import png
 from engine.values import Box, System
 
 NOTEHEAD_WIDTH = 1.18 * VIRTUAL_STAFF_SPACE
