@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from engine.embedding.documents import Encoder
+    from engine.finder import Finder
+    from engine.values import Answer, Kind
 
 logger = logging.getLogger("scorefind")
 
@@ -173,9 +175,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _query(options: argparse.Namespace) -> int:
-    from engine.search.answers import table
+    from engine.search.answers import merged, table
 
-    answer = _answer_of_server(options) if options.server else _answer_here(options)
+    ask = _answers_of_server if options.server else _answers_here
+    answers = ask(options, _among(options))
+    answer = answers[0] if len(answers) == 1 else merged(answers, options.top)
     if options.json:
         print(_json({"query": str(options.path)} | answer))
     else:
@@ -183,8 +187,21 @@ def _query(options: argparse.Namespace) -> int:
     return 0
 
 
-def _answer_here(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the answer to a query of a collection that this process opens."""
+def _among(options: argparse.Namespace) -> "tuple[Kind | None, ...]":
+    """Returns the kinds of documents that a query is asked among, one after the other; None: the other kind.
+
+    Notation is searched for among recordings as it looks, and among scores as it sounds, unless the user says which.
+    """
+    from engine import symbols
+
+    if options.kind or options.among or not symbols.is_notation(options.path):
+        return (options.among,)
+    only_played = options.start is not None or options.end is not None or options.transpose
+    return ("score",) if only_played else ("score", "recording")
+
+
+def _answers_here(options: argparse.Namespace, among: "Sequence[Kind | None]") -> list[dict[str, Any]]:
+    """Returns the answers to a query of a collection that this process opens, one for each kind in `among`."""
     from engine.config import SearchSettings, load
     from engine.embedding import documents
     from engine.finder import Engine, Finder
@@ -192,44 +209,55 @@ def _answer_here(options: argparse.Namespace) -> dict[str, Any]:
     from engine.values import OTHER
 
     settings = load(SearchSettings(), section="search", path=options.config, flags=_search_flags(options))
-    kind = options.kind or documents.kind_of(options.path)
-    among = options.among or OTHER[kind]
+    kinds = [options.kind or documents.kind_of(options.path, one) for one in among]
     encoder = encoder_loader(options.weights, settings.threads)()
     engine = Engine.load(options.weights, settings=settings, encoder=encoder)
     with Finder(options.collection, engine) as finder:
-        answer = finder.query(
-            options.path,
-            kind=kind,
-            start_s=options.start,
-            end_s=options.end,
-            among=among,
-            method=options.method,
-            top=options.top,
-            path=options.traced,
-            transpose=options.transpose,
-            speed=options.speed or 1.0,
-        )
-        return as_dict(answer, kind, among, finder.collection)
+        return [
+            as_dict(_found(finder, options, kind, one or OTHER[kind]), kind, one or OTHER[kind], finder.collection)
+            for kind, one in zip(kinds, among, strict=True)
+        ]
 
 
-def _answer_of_server(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns a server's answer to a query."""
+def _found(finder: "Finder", options: argparse.Namespace, kind: "Kind", among: "Kind") -> "Answer":
+    """Returns what a finder finds of a query of this kind among documents of this kind."""
+    return finder.query(
+        options.path,
+        kind=kind,
+        start_s=options.start,
+        end_s=options.end,
+        among=among,
+        method=options.method,
+        top=options.top,
+        path=options.traced,
+        transpose=options.transpose,
+        speed=options.speed or 1.0,
+    )
+
+
+def _answers_of_server(options: argparse.Namespace, among: "Sequence[Kind | None]") -> list[dict[str, Any]]:
+    """Returns a server's answers to a query, one for each kind in `among`."""
+    from engine import symbols
     from engine.embedding import documents
     from server.client import Client
 
-    kind = options.kind or documents.kind_of(options.path)
+    in_symbols = symbols.is_symbolic(options.path)  # whether they can be read, and as what, the server says
+    kind = options.kind or (None if in_symbols else documents.kind_of(options.path))
     with Client(options.server, token=_token(options.token_file), tls=_trusted(options.tls_ca)) as client:
-        return client.query(
-            options.path,
-            kind=kind,
-            among=options.among,
-            method=options.method,
-            top=options.top,
-            start_s=options.start,
-            end_s=options.end,
-            path=options.traced,
-            transpose=options.transpose,
-        )
+        return [
+            client.query(
+                options.path,
+                kind=kind,
+                among=one,
+                method=options.method,
+                top=options.top,
+                start_s=options.start,
+                end_s=options.end,
+                path=options.traced,
+                transpose=options.transpose,
+            )
+            for one in among
+        ]
 
 
 def _serve(options: argparse.Namespace) -> int:

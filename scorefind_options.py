@@ -133,7 +133,11 @@ def _add_options(parser: _Parser) -> None:
     parser.add_argument(
         "paths", nargs="*", type=Path, metavar="PATH", help="a file, a folder of page images, or a folder of these"
     )
-    _kind(parser, "--kind", "kind of all PATHs (default: auto, by their names)")
+    _kind(
+        parser,
+        "--kind",
+        "kind of all PATHs (default: auto, by their names); notation is engraved as a score, played as a recording",
+    )
     parser.add_argument(
         "--manifest", type=Path, metavar="CSV", help="list of documents, columns path,id,title,composer,work,kind"
     )
@@ -149,7 +153,7 @@ def _query_options(parser: _Parser, *, remote: bool) -> None:
         _collection(parser)
     parser.add_argument("path", type=Path, metavar="PATH", help="a recording, a score file, or a folder of page images")
     _kind(parser, "--kind", "kind of PATH (default: auto, by its name)")
-    _kind(parser, "--among", "kind of documents to search (default: auto, the other kind)")
+    _kind(parser, "--among", "kind of documents to search (default: auto, the other kind; for notation, both)")
     parser.add_argument("--top", type=_positive, default=10, metavar="K", help="number of matches (default: 10)")
     parser.add_argument(
         "--start",

@@ -22,7 +22,7 @@ OPTIONAL = (
     *("cupy-cuda12x", "cupy-cuda13x"),
     *("verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib"),
 )
-"""Distributions for a GPU, for training, and for the demo."""
+"""Distributions for a GPU, for scores in symbols and training, and for the demo."""
 
 
 def report(load_encoder: Callable[[], Encoder], calibration: Path | None = None) -> dict[str, Any]:

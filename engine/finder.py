@@ -105,7 +105,8 @@ class Finder:
     ) -> Answer:
         """Returns the best matches of a recording, a score file or a folder of page images.
 
-        kind: the kind of `source`; by default judged by the file's name.
+        kind: the kind of `source`; by default judged by the file's name. A score in symbols that can be engraved is
+            played if it is searched for among scores.
         start_s, end_s: the part of a recording that is searched for, in seconds.
         among: the kind of documents searched; by default the other kind.
         top, path: see `engine.search.searcher.Query`.
@@ -115,7 +116,7 @@ class Finder:
         Raises MediaError if the file cannot be read, or has no music; QueryError if a score is to be transposed.
         """
         source, started = Path(source), time.perf_counter()
-        kind = kind or documents.kind_of(source)
+        kind = kind or documents.kind_of(source, among)
         medium = documents.read(source, kind, self._front_end, start_s, end_s, speed=speed)
         documents.warn_of_unread(source)
         return self._answer(medium, started, among, method, top, path, transpose)

@@ -83,7 +83,7 @@ class Fields:
             raise self._error(name, f"one of {', '.join(choices)}", value)
         return value
 
-    def kind(self, name: str, fallback: Callable[[], Kind]) -> Kind:
+    def kind(self, name: str, fallback: Callable[[], T]) -> Kind | T:
         """Takes `score` or `recording`. If the field is missing or nil, returns what `fallback` returns."""
         value = self.take(name, (str, type(None)), None)
         if value is not None and value not in get_args(Kind):

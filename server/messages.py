@@ -235,11 +235,12 @@ def parse(message: Message) -> Request[Body]:
 def _query(fields: Fields) -> QueryRequest:
     """Parses the body of `query`."""
     asked: Media | Embedded
+    among = fields.kind("among", lambda: None)
     if fields.has("embeddings"):
         asked = _embedded(fields)
     else:
-        asked = _media(fields)
-    wanted = _wanted(fields, asked.kind)
+        asked = _media(fields, among)
+    wanted = _wanted(fields, among or OTHER[asked.kind])
     start_s, end_s = fields.number("start_s", None, minimum=0.0), fields.number("end_s", None, minimum=0.0)
     if (start_s is not None or end_s is not None) and not (isinstance(asked, Media) and asked.kind == "recording"):
         raise RequestError("start_s, end_s: only a recording that is sent as a file has parts in seconds")
@@ -266,11 +267,11 @@ def _transpositions(fields: Fields, asked: Media | Embedded) -> tuple[float, ...
     return tuple(map(float, numbers))
 
 
-def _wanted(fields: Fields, kind: Kind) -> Wanted:
-    """Parses the fields of `query` and `stream.open` that say what to return. kind: of the query itself."""
+def _wanted(fields: Fields, among: Kind) -> Wanted:
+    """Parses the fields of `query` and `stream.open` that say what to return. among: the kind of document searched."""
     method: Any = fields.choice("method", get_args(Method), "refine")
     return Wanted(
-        among=fields.kind("among", lambda: OTHER[kind]),
+        among=among,
         method=method,
         top=fields.whole("top", 10, maximum=MAX_TOP),
         path=fields.take("path", bool, False),
@@ -292,13 +293,13 @@ def _embedded(fields: Fields) -> Embedded:
     return Embedded(kind=kind, network=fields.text("network"), embeddings=embeddings)
 
 
-def _media(fields: Fields) -> Media:
-    """Parses the files of a query or an addition."""
+def _media(fields: Fields, among: Kind | None = None) -> Media:
+    """Parses the files of a query or an addition. among: the kind of document that a query names, if it does."""
     given = fields.take("media", list)
     files = tuple(_file(Fields(part if isinstance(part, dict) else {}, f"media.{i}.")) for i, part in enumerate(given))
     if not files:
         raise RequestError("media: expected at least one file, got none")
-    kind = fields.kind("kind", lambda: _kind_of(files[0]))
+    kind = fields.kind("kind", lambda: _kind_of(files[0], among))
     if len(files) > 1 and (kind == "recording" or any(file.suffix not in pages.IMAGE_SUFFIXES for file in files)):
         raise RequestError("media: expected one file, or several images of pages by their names")
     return Media(kind=kind, files=files)
@@ -311,9 +312,9 @@ def _file(fields: Fields) -> File:
     return file
 
 
-def _kind_of(file: File) -> Kind:
+def _kind_of(file: File, among: Kind | None) -> Kind:
     """Returns the kind that the file's suffix tells. Raises RequestError if it tells none."""
-    kind = folders.kind_by_suffix(file.suffix)
+    kind = folders.kind_by_suffix(file.suffix, among)
     if kind is None:
         raise RequestError(
             f"kind: expected score or recording, because the name {quoted(file.name)} does not tell the kind"
@@ -365,7 +366,8 @@ _BODIES: dict[str, Callable[[Fields], Body]] = {
     "remove": _remove,
     "reload": lambda fields: Reload(),
     "stream.open": lambda fields: OpenStream(
-        rate=fields.whole("rate", maximum=RATES[-1]), wanted=_wanted(fields, "recording")
+        rate=fields.whole("rate", maximum=RATES[-1]),
+        wanted=_wanted(fields, fields.kind("among", lambda: OTHER["recording"])),
     ),
     "stream.push": _push,
     "stream.get": lambda fields: GetStream(stream=fields.take("stream", int)),

@@ -83,13 +83,15 @@ def read_score(
     return _unrolled(numbered_pages(path, limits, progress), path, front_end)
 
 
-def score_of(images: Iterable[NDArray[np.uint8]], front_end: FrontEnd = DEFAULT) -> Score:
+def score_of(
+    images: Iterable[NDArray[np.uint8]], front_end: FrontEnd = DEFAULT, name: Path | str = "page images"
+) -> Score:
     """Returns the score on page images in memory as one strip.
 
-    images: uint8 (height, width), or (height, width, 3) in RGB.
+    images: uint8 (height, width), or (height, width, 3) in RGB. name: named in errors and warnings.
     Raises PageError if an array is no page, or no page shows systems.
     """
-    return _unrolled(enumerate(pages_of(images), start=1), "page images", front_end)
+    return _unrolled(enumerate(pages_of(images), start=1), name, front_end)
 
 
 def _unrolled(pages: Iterable[tuple[int, Grey]], path: Path | str, front_end: FrontEnd) -> Score:
