@@ -280,7 +280,7 @@ def measured(found: Sequence[Piece], path: Path, work: Path, sound: Sound, encod
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     load = functools.partial(Network.load, None, threads=1)
     encoder = load()

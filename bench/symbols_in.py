@@ -72,7 +72,7 @@ class SymbolResult:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     encoder, sound = load(), sounds.sound(options.sound, options.data)

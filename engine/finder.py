@@ -6,6 +6,7 @@ A `Finder` is an engine with one collection: it reads a file, samples or page im
 """
 
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from engine.search.confidence import Calibration, beside
 from engine.search.searcher import Query, Searcher
 from engine.transposition import Transposer
 from engine.values import OTHER, Answer, Document, Kind, Method, SnippetSequence
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +64,10 @@ class Engine:
         """
         settings, weights = settings or SearchSettings(), None if weights is None else Path(weights)
         if encoder is None:
-            from engine.embedding import encoder as network  # imports torch
+            from engine.embedding import encoder as network  # imports ONNX Runtime
 
             encoder = network.Encoder.load(weights, threads=settings.threads)
+        logger.info("network %s on %s", encoder.identity.name, encoder.device)
         return cls(
             encoder=encoder,
             settings=settings,
