@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import gc
 import json
 import logging
 import sys
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
     from engine.embedding.documents import Encoder
+    from engine.finder import Finder
+    from engine.values import Answer, Kind
 
 logger = logging.getLogger("scorefind")
 
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parsed(arguments)
         _log_to_stderr(options.verbose)
-        prepare(embeds="weights" in options and not getattr(options, "server", None))
+        prepare()
         code = COMMANDS[options.command](options)
     except SystemExit as exc:  # argparse has printed the help (0) or the mistake (2)
         return int(exc.code or 0)
@@ -55,14 +58,16 @@ def entry() -> None:
     from engine.process import one_thread_each
 
     one_thread_each()
-    sys.exit(main())
+    code = main()
+    gc.freeze()  # else the interpreter searches all objects for garbage when it ends, which takes 0.3 s after a query
+    sys.exit(code)
 
 
-def encoder_loader(weights: Path | None, threads: int = 1) -> Callable[[], "Encoder"]:
-    """Returns a function that loads the encoder, in this process or in a worker."""
+def encoder_loader(options: argparse.Namespace, threads: int = 1) -> Callable[[], "Encoder"]:
+    """Returns a function that loads the encoder that the options name, in this process or in a worker."""
     from engine.embedding.encoder import Encoder
 
-    return functools.partial(Encoder.load, weights, threads=threads)
+    return functools.partial(Encoder.load, options.weights, threads=threads, precision=options.precision or "fp32")
 
 
 def _log_to_stderr(verbose: int, handler: logging.Handler | None = None) -> None:
@@ -86,7 +91,7 @@ def _add(options: argparse.Namespace) -> int:
     summary = add(
         options.collection,
         discovered.sources,
-        encoder_loader(options.weights),
+        encoder_loader(options),
         jobs=options.jobs,
         takeover=options.replace,
         keep_media=options.keep_media,
@@ -166,7 +171,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from engine.search.confidence import beside
     from server.sandbox import in_force
 
-    facts = report(encoder_loader(options.weights), beside(options.weights))
+    facts = report(encoder_loader(options), beside(options.weights))
     with tempfile.TemporaryDirectory() as folder:
         facts["decoders of the server"] = in_force(Path(folder))
     _print_facts(facts, options.json)
@@ -174,9 +179,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _query(options: argparse.Namespace) -> int:
-    from engine.search.answers import table
+    from engine.search.answers import merged, table
 
-    answer = _answer_of_server(options) if options.server else _answer_here(options)
+    ask = _answers_of_server if options.server else _answers_here
+    answers = ask(options, _among(options))
+    answer = answers[0] if len(answers) == 1 else merged(answers, options.top)
     if options.json:
         print(_json({"query": str(options.path)} | answer))
     else:
@@ -184,8 +191,21 @@ def _query(options: argparse.Namespace) -> int:
     return 0
 
 
-def _answer_here(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the answer to a query of a collection that this process opens."""
+def _among(options: argparse.Namespace) -> "tuple[Kind | None, ...]":
+    """Returns the kinds of documents that a query is asked among, one after the other; None: the other kind.
+
+    Notation is searched for among recordings as it looks, and among scores as it sounds, unless the user says which.
+    """
+    from engine import symbols
+
+    if options.kind or options.among or not symbols.is_notation(options.path):
+        return (options.among,)
+    only_played = options.start is not None or options.end is not None or options.transpose
+    return ("score",) if only_played else ("score", "recording")
+
+
+def _answers_here(options: argparse.Namespace, among: "Sequence[Kind | None]") -> list[dict[str, Any]]:
+    """Returns the answers to a query of a collection that this process opens, one for each kind in `among`."""
     from engine.config import SearchSettings, load
     from engine.embedding import documents
     from engine.finder import Engine, Finder
@@ -193,43 +213,55 @@ def _answer_here(options: argparse.Namespace) -> dict[str, Any]:
     from engine.values import OTHER
 
     settings = load(SearchSettings(), section="search", path=options.config, flags=_search_flags(options))
-    kind = options.kind or documents.kind_of(options.path)
-    among = options.among or OTHER[kind]
-    encoder = encoder_loader(options.weights, settings.threads)()
+    kinds = [options.kind or documents.kind_of(options.path, one) for one in among]
+    encoder = encoder_loader(options, settings.threads)()
     engine = Engine.load(options.weights, settings=settings, encoder=encoder)
     with Finder(options.collection, engine) as finder:
-        answer = finder.query(
-            options.path,
-            kind=kind,
-            start_s=options.start,
-            end_s=options.end,
-            among=among,
-            method=options.method,
-            top=options.top,
-            path=options.traced,
-            transpose=options.transpose,
-            speed=options.speed or 1.0,
-        )
-        return as_dict(answer, kind, among, finder.collection)
+        return [
+            as_dict(_found(finder, options, kind, one or OTHER[kind]), kind, one or OTHER[kind], finder.collection)
+            for kind, one in zip(kinds, among, strict=True)
+        ]
 
 
-def _answer_of_server(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns a server's answer to a query."""
+def _found(finder: "Finder", options: argparse.Namespace, kind: "Kind", among: "Kind") -> "Answer":
+    """Returns what a finder finds of a query of this kind among documents of this kind."""
+    return finder.query(
+        options.path,
+        kind=kind,
+        start_s=options.start,
+        end_s=options.end,
+        among=among,
+        method=options.method,
+        top=options.top,
+        path=options.traced,
+        transpose=options.transpose,
+        speed=options.speed or 1.0,
+    )
+
+
+def _answers_of_server(options: argparse.Namespace, among: "Sequence[Kind | None]") -> list[dict[str, Any]]:
+    """Returns a server's answers to a query, one for each kind in `among`."""
+    from engine import symbols
     from engine.embedding import documents
     from server.client import Client
 
-    kind = options.kind or documents.kind_of(options.path)
+    in_symbols = symbols.is_symbolic(options.path)  # whether they can be read, and as what, the server says
+    kind = options.kind or (None if in_symbols else documents.kind_of(options.path))
     with Client(options.server, token=_token(options.token_file), tls=_trusted(options.tls_ca)) as client:
-        return client.query(
-            options.path,
-            kind=kind,
-            among=options.among,
-            method=options.method,
-            top=options.top,
-            start_s=options.start,
-            end_s=options.end,
-            path=options.traced,
-        )
+        return [
+            client.query(
+                options.path,
+                kind=kind,
+                among=one,
+                method=options.method,
+                top=options.top,
+                start_s=options.start,
+                end_s=options.end,
+                path=options.traced,
+                transpose=options.transpose,
+            )
+            for one in among
+        ]
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -272,7 +304,7 @@ async def _serving(options: argparse.Namespace) -> None:
         plain=options.plain,
     )
     access = files.load()
-    encoder = encoder_loader(options.weights, search.threads)()
+    encoder = encoder_loader(options, search.threads)()
     engine = Engine.load(options.weights, settings=search, backend=options.backend, encoder=encoder)
     async with serving(options.collection, engine, settings, access) as server:
         if options.metrics_port is not None:
@@ -312,7 +344,7 @@ def _train(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from indexer import demo
 
-    demo.run(options.out, jobs=options.jobs, load_encoder=encoder_loader(options.weights))
+    demo.run(options.out, jobs=options.jobs, load_encoder=encoder_loader(options))
     return 0
 
 

@@ -61,7 +61,7 @@ QUICK_ROWS = ("as it is", "ranking loss")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     environment = report.environment()
     print(report.heading(environment))

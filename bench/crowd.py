@@ -15,7 +15,7 @@ from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 
 
 def main() -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="training corpus whose takes are used")
     parser.add_argument("--split", choices=("train", "val"), default="train")

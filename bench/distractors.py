@@ -43,7 +43,7 @@ DOUBLINGS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     found = pieces.pieces(options.data, options.set)[: 12 if options.quick else None]
     load = functools.partial(Encoder.load, options.weights, threads=1)

@@ -29,7 +29,7 @@ SNIPPETS, QUICK_SNIPPETS = 200_000, 20_000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     network = Encoder.load(None, threads=1).identity
     with tempfile.TemporaryDirectory() as folder:

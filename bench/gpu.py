@@ -261,7 +261,7 @@ SECTIONS = ("ceilings", "checks", "versions", "sweep", "latency", "batches", "pe
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     environment = report.environment()
     print(report.heading(environment))

@@ -68,7 +68,7 @@ class Errors:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     searched = SEARCHED[options.set]

@@ -83,7 +83,7 @@ class Judged:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     load = functools.partial(Encoder.load, options.weights, threads=1)
     encoder = load()

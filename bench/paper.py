@@ -66,7 +66,7 @@ SUFFIXES = {"baseline": "", "attention": "+Att", "default": " (default)"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     found = pieces.pieces(options.data, "dev")[: QUICK_PIECES if options.quick else None]
     fragments = QUICK_FRAGMENTS if options.quick else options.fragments

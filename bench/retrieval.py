@@ -22,7 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -35,7 +35,7 @@ from engine import config, process
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.embedding import documents
-from engine.embedding.encoder import Encoder
+from engine.embedding.encoder import Encoder, Precision
 from engine.metrics import ranks_of, summarise
 from engine.search.searcher import Searcher
 from engine.values import Kind, Method
@@ -59,9 +59,9 @@ class RetrievalResult:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
-    load = functools.partial(Encoder.load, options.weights, threads=1)
+    load = functools.partial(Encoder.load, options.weights, threads=1, precision=options.precision)
     first = QUICK_PIECES if options.quick else None
     found = pieces.pieces(options.data, options.set)[:first]
     others = pieces.crowd(options.data, options.set, found)[:first]
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     embed = functools.partial(collect, found, work, encoder.identity, load, options.jobs, others=others)
     environment = report.environment()
     print(report.heading(environment))
-    print(json.dumps({"network": encoder.identity.name, **asdict(settings)}))
+    print(json.dumps({"network": encoder.identity.name, "on": encoder.device, **asdict(settings)}))
     results, collections, quality = [], {}, []
     for number, sound in enumerate(options.sounds):
         path, added = embed(fresh=options.fresh and number == 0, sound=sound)
@@ -122,6 +122,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces, one fragment of each length")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default="fp32", help="of the network; give int8 a --work of its own"
+    )
     parser.add_argument("--config", type=Path, help="TOML file whose table [search] changes the default settings")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument(

@@ -31,12 +31,14 @@ from engine.embedding.documents import Encoder as AnyEncoder
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
 from engine.score import cut_strip, normalise_grey, straight_course
+from engine.symbols.layout import Layout
+from engine.symbols.playing import to_midi
+from engine.symbols.soundfont import default_soundfont, synthesise
 from engine.values import Embeddings, System
 from engine.workers import Failure, each
 from indexer.synthesis import degrade
-from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, Layout, ScoreNotes
-from indexer.synthesis.perform import perform, random_style, to_midi
-from indexer.synthesis.synthesise import default_soundfont, synthesise
+from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, ScoreNotes
+from indexer.synthesis.perform import perform, random_style
 from indexer.training import corpus
 
 PAIRS, QUICK_PAIRS = 1000, 200
@@ -94,7 +96,7 @@ class EngravedScore:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     encoders = [Encoder.load(path, threads=1) for path in options.weights]
     window = pairs.widest([encoder.identity.front_end for encoder in encoders])

@@ -53,7 +53,7 @@ DRAWS = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     encoder = Encoder.load(options.weights, threads=SearchSettings().threads)
     found = _pieces(options)

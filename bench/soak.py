@@ -61,7 +61,7 @@ Look = dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     encoder = Encoder.load(options.weights, threads=1)
     with tempfile.TemporaryDirectory(prefix="scorefind-soak-") as folder:

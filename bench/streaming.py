@@ -87,7 +87,7 @@ class Heard:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     found = pieces.pieces(options.data, "dev")
     load = functools.partial(Encoder.load, options.weights, threads=1)

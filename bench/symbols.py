@@ -65,7 +65,7 @@ class SymbolsResult:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     found = pieces.pieces(options.data, "mozart")
     load = functools.partial(Encoder.load, options.weights, threads=1)

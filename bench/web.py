@@ -45,7 +45,7 @@ SEEN = "document.querySelector('.sheet img')?.naturalWidth > 0"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     options = _options(arguments)
     environment = report.environment()
     print(report.heading(environment))

@@ -14,15 +14,15 @@ from engine.embedding.documents import Encoder
 from engine.errors import EngineError
 
 REQUIRED = (
-    *("numpy", "numba", "scipy", "torch", "safetensors", "lmdb", "msgpack", "soundfile", "soxr"),
+    *("numpy", "numba", "scipy", "onnxruntime", "safetensors", "lmdb", "msgpack", "soundfile", "soxr"),
     *("pypdfium2", "pillow", "opencv-python-headless", "tqdm", "prometheus-client"),
 )
 """Distributions that every installation needs."""
 OPTIONAL = (
-    *("cupy-cuda12x", "cupy-cuda13x"),
+    *("cupy-cuda12x", "cupy-cuda13x", "torch", "onnx", "onnxscript"),
     *("verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib"),
 )
-"""Distributions for a GPU, for training, and for the demo."""
+"""Distributions for a GPU, for scores in symbols and training, and for the demo."""
 
 
 def report(load_encoder: Callable[[], Encoder], calibration: Path | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A `Finder` is an engine with one collection: it reads a file, samples or page im
 """
 
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from engine.search.confidence import Calibration, beside
 from engine.search.searcher import Query, Searcher
 from engine.transposition import Transposer
 from engine.values import OTHER, Answer, Document, Kind, Method, SnippetSequence
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +64,10 @@ class Engine:
         """
         settings, weights = settings or SearchSettings(), None if weights is None else Path(weights)
         if encoder is None:
-            from engine.embedding import encoder as network  # imports torch
+            from engine.embedding import encoder as network  # imports ONNX Runtime
 
             encoder = network.Encoder.load(weights, threads=settings.threads)
+        logger.info("network %s on %s", encoder.identity.name, encoder.device)
         return cls(
             encoder=encoder,
             settings=settings,
@@ -105,7 +109,8 @@ class Finder:
     ) -> Answer:
         """Returns the best matches of a recording, a score file or a folder of page images.
 
-        kind: the kind of `source`; by default judged by the file's name.
+        kind: the kind of `source`; by default judged by the file's name. A score in symbols that can be engraved is
+            played if it is searched for among scores.
         start_s, end_s: the part of a recording that is searched for, in seconds.
         among: the kind of documents searched; by default the other kind.
         top, path: see `engine.search.searcher.Query`.
@@ -115,7 +120,7 @@ class Finder:
         Raises MediaError if the file cannot be read, or has no music; QueryError if a score is to be transposed.
         """
         source, started = Path(source), time.perf_counter()
-        kind = kind or documents.kind_of(source)
+        kind = kind or documents.kind_of(source, among)
         medium = documents.read(source, kind, self._front_end, start_s, end_s, speed=speed)
         documents.warn_of_unread(source)
         return self._answer(medium, started, among, method, top, path, transpose)

@@ -2,7 +2,7 @@
 
 A library must not change them behind a program's back, so neither importing nor calling `engine` does. The command
 line, each worker and each bench call `prepare` when they start. Other programs may call `prepare` too. Without it the
-results are the same, but embedding on a busy CPU and searching a small collection are slower, and Pillow refuses the
+results are the same, but searching a small collection, or anything on a busy CPU, is slower, and Pillow refuses the
 largest scans.
 """
 
@@ -27,11 +27,10 @@ def one_thread_each() -> None:
         os.environ.setdefault(name, "1")
 
 
-def prepare(*, searches: bool = True, embeds: bool = False) -> None:
+def prepare(*, searches: bool = True) -> None:
     """Sets up the numerical and image libraries of this process.
 
     searches: whether the process may search; imports and configures FAISS.
-    embeds: whether the process runs a network; imports torch and limits it to one thread (see `one_thread_each`).
     """
     one_thread_each()
     from PIL import Image
@@ -42,7 +41,3 @@ def prepare(*, searches: bool = True, embeds: bool = False) -> None:
             import faiss
 
             faiss.cvar.distance_compute_blas_threshold = MIN_BLAS_SNIPPETS
-    if embeds:
-        import torch
-
-        torch.set_num_threads(1)

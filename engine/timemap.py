@@ -38,10 +38,10 @@ class Stretch:
 
     system: System
     """The system, with its page and its box."""
-    seconds: Floats
-    """Seconds of the recording, rising, (n,), n >= 2."""
-    xs: Floats
-    """Place at each of these seconds, in page widths, never falling, (n,)."""
+    seconds: tuple[float, ...]
+    """Seconds of the recording, rising; two or more."""
+    xs: tuple[float, ...]
+    """Place at each of these seconds, in page widths, never falling."""
     jump: bool
     """Whether the music jumps to this stretch from elsewhere, as in a repeat."""
 
@@ -184,7 +184,7 @@ def _stretches(run: _Run, score: Ruler) -> Iterator[Stretch]:
         along = np.clip(np.interp(seconds, run.seconds, run.along), score.borders[number], score.borders[number + 1])
         system = score.systems[number]
         xs = system.box.x0 + (along - score.borders[number]) * system.staff_space
-        yield Stretch(system=system, seconds=seconds, xs=xs, jump=run.jump and i == 0)
+        yield Stretch(system=system, seconds=tuple(seconds.tolist()), xs=tuple(xs.tolist()), jump=run.jump and i == 0)
 
 
 def _half_heads(score: Ruler, cuts: Floats) -> Floats:

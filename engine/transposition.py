@@ -25,6 +25,8 @@ from engine.values import Answer, Match, SnippetSequence
 SHIFTS = (-3.0, -1.5, 1.5, 3.0)
 """Semitones that are tried. The network forgives about one and a half, so this reaches four semitones up and down: A =
 392 to 466 Hz, and neighbouring keys. Six tries of at most two semitones found less, because each try has its price."""
+ALL_TRIES = 1 + len(SHIFTS)
+"""Number of tries of a recording that is not found as it is."""
 PROBE_S = 120.0
 """Seconds in the middle of a recording that are tried, so that tries of a long recording cost little beside it."""
 
@@ -46,29 +48,38 @@ class Transposer:
             it finds the piece.
         Raises ValueError if a shift is not between -12 and 12.
         """
-        if shifts is not None and len(shifts) > 1:
-            return self._likeliest(recording, shifts, tries=len(shifts))
-        answer = self._transposed(recording, shifts[0] if shifts else 0.0)
-        if shifts or answer.in_collection is not False:
+        if shifts:
+            return self.likeliest(recording, shifts)
+        return self.retried(recording, self.likeliest(recording, (0.0,)))
+
+    def retried(self, recording: Recording, answer: Answer) -> Answer:
+        """Returns the answer to a recording that was searched for as it is, or to a try that finds what `answer` lacks.
+
+        A recording that seems to be in the collection, or of which nothing is known, is not tried again.
+        """
+        if answer.in_collection is not False:
             return answer
         started = time.perf_counter()
-        retried = self._likeliest(recording, SHIFTS, tries=1 + len(SHIFTS))
+        retried = self.likeliest(recording, SHIFTS, tries=ALL_TRIES)
         chosen = retried if retried.in_collection else answer
         took_ms = (time.perf_counter() - started) * 1000
         return dataclasses.replace(chosen, timings_ms=answer.timings_ms | {"transpose": took_ms})
 
-    def _likeliest(self, recording: Recording, shifts: Sequence[float], tries: int) -> Answer:
-        """Returns the answer to the likeliest transposition. Its confidences pay for the number of tries."""
-        queries = [
-            dataclasses.replace(query, top=1, locate=False, path=False)
-            for query in self._queries(_middle(recording), shifts)
-        ]
-        likelihoods = [_likelihood(answer) for answer in self.searcher.answers(queries)]
-        return priced(self._transposed(recording, shifts[int(np.argmax(likelihoods))]), tries)
+    def likeliest(self, recording: Recording, shifts: Sequence[float], tries: int | None = None) -> Answer:
+        """Returns the answer to the likeliest transposition of a recording. Its confidences pay for the tries.
 
-    def _transposed(self, recording: Recording, shift: float) -> Answer:
-        """Returns the answer to one transposition."""
-        return dataclasses.replace(*self.searcher.answers(self._queries(recording, [shift])), transposed=shift)
+        shifts: semitones, at least one number. tries: the number of tries; by default that of the shifts.
+        Raises ValueError if a shift is not between -12 and 12.
+        """
+        if len(shifts) == 1:
+            best, (query,) = 0, self._queries(recording, shifts)
+        else:
+            middle = _middle(recording)
+            queries = self._queries(middle, shifts)
+            best = int(np.argmax([_likelihood(answer) for answer in self.searcher.answers(map(_brief, queries))]))
+            query = queries[best] if middle is recording else self._queries(recording, [shifts[best]])[0]
+        (answer,) = self.searcher.answers([query])
+        return priced(dataclasses.replace(answer, transposed=shifts[best]), tries or len(shifts))
 
     def _queries(self, recording: Recording, shifts: Sequence[float]) -> list[Query]:
         """Returns the query of each transposition."""
@@ -77,8 +88,15 @@ class Transposer:
         return [self.query(sequence) for sequence in documents.sequences(media, self.encoder)]
 
 
+def _brief(query: Query) -> Query:
+    """Returns the query for its best match alone, and not for the place of that match."""
+    return dataclasses.replace(query, top=1, locate=False, path=False)
+
+
 def priced(answer: Answer, tries: int) -> Answer:
     """Returns the answer with confidences that pay for the number of tries."""
+    if tries == 1:
+        return answer
     matches = tuple(_priced(match, tries) for match in answer.matches)
     found = None if answer.in_collection is None else bool(matches and (matches[0].confidence or 0.0) >= IN_COLLECTION)
     return dataclasses.replace(answer, matches=matches, in_collection=found)
@@ -99,7 +117,9 @@ def _likelihood(answer: Answer) -> float:
 
 
 def _middle(recording: Recording) -> Recording:
-    """Returns the middle of a long recording, and the whole of a short one."""
+    """Returns the middle of a long recording; a short one is returned itself."""
     frames, count = round(PROBE_S * audio.FRAME_RATE), recording.spectrogram.shape[1]
-    first = max(0, count - frames) // 2
+    if count <= frames:
+        return recording
+    first = (count - frames) // 2
     return dataclasses.replace(recording, spectrogram=recording.spectrogram[:, first : first + frames])

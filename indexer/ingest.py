@@ -77,7 +77,9 @@ def add(
     """
     if not sources:
         return Summary()
-    with CollectionWriter(collection, load_encoder().identity, threads=jobs) as writer:
+    encoder = load_encoder()
+    logger.info("network %s on %s", encoder.identity.name, encoder.device)
+    with CollectionWriter(collection, encoder.identity, threads=jobs) as writer:
         try:
             assigned = identifiers.assign(sources, writer.ids_by_source())
             with logging_redirect_tqdm(), _progress(len(sources)) as progress:

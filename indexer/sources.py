@@ -155,13 +155,13 @@ class _Walk:
             return
         if contents.pages:
             self._pass_over(contents, listed=set())
-            yield path
+            yield from (path, *contents.symbols)
         elif real not in seen:
             seen.add(real)
             passed_over = (*contents.unread, *contents.pictures, *contents.others)
             listed = {file for file in passed_over if self._entries and _real(file) in self._entries}
             self._pass_over(contents, listed)
-            for child in sorted({*contents.folders, *contents.media, *listed}, key=_links_last):
+            for child in sorted({*contents.folders, *contents.media, *contents.symbols, *listed}, key=_links_last):
                 yield from self._below(child, seen)
 
     def _pass_over(self, contents: FolderContents, listed: set[Path]) -> None:

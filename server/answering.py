@@ -1,5 +1,6 @@
 """Answers batches of questions: embeds them together, aligns them together, and makes the replies."""
 
+import functools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -8,17 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import audio
 from engine.audio import Recording
-from engine.collection import Collection
 from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
 from engine.score import Score
 from engine.search.answers import as_dict
 from engine.search.searcher import Query
+from engine.transposition import Transposer
 from engine.values import Answer, Kind, Snippets, SnippetSequence, System
 from server.errors import RequestError
 from server.messages import Embedded, Wanted
-from server.shelf import Shelf
+from server.shelf import Generation, Shelf
 from server.streams import LiveRecording
 
 NOTHING = Answer(matches=())
@@ -52,6 +54,10 @@ class Question:
 
     source: Medium | Embedded | Push | KnownDocument
     wanted: Wanted
+    shifts: tuple[float, ...] = ()
+    """Semitones by which a recording is transposed; of several, the likeliest. Empty: it is searched for as it is."""
+    tries: int = 1
+    """Number of tries that the confidences pay for."""
     given_up: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits for the answer any more: its deadline is over, or its client is gone."""
 
@@ -75,28 +81,48 @@ class Answering:
 
     def __call__(self, questions: list[Question]) -> list[Reply | RequestError]:
         """Returns one reply per question, in order, or the error of a question that asks for too much."""
+        plain = [question for question in questions if not question.shifts]
+        replies = iter(self._together(plain) if plain else [])
+        return [self._transposed(question) if question.shifts else next(replies) for question in questions]
+
+    def _transposed(self, question: Question) -> Reply | RequestError:
+        """Returns the reply to a question about a recording that is transposed before the search."""
+        recording, started = question.source, time.perf_counter()
+        assert isinstance(recording, Recording)  # `messages` accepts nothing else
+        snippets = audio.excerpt_count(recording.spectrogram, self._encoder.identity.front_end)
+        if (refusal := self._refusal(question, snippets)) is not None:
+            return refusal
+        with self._shelf.taken() as generation:
+            query = functools.partial(_query, question)
+            transposer = Transposer(searcher=generation.searcher, encoder=self._encoder, query=query)
+            answer = transposer.likeliest(recording, question.shifts, question.tries)
+            embed_ms = (time.perf_counter() - started) * 1000 - answer.timings_ms["total"]
+            return _reply(question, "recording", answer, embed_ms, generation)
+
+    def _together(self, questions: list[Question]) -> list[Reply | RequestError]:
+        """Returns the replies to questions that are embedded together and aligned together."""
         started = time.perf_counter()
         sequences = self._sequences(questions)
         embed_ms = (time.perf_counter() - started) * 1000
         pairs = list(zip(questions, sequences, strict=True))
-        refused = {i: error for i, pair in enumerate(pairs) if (error := self._refusal(*pair)) is not None}
+        refusals = [self._refusal(question, len(sequence)) for question, sequence in pairs]
+        refused = {i: error for i, error in enumerate(refusals) if error is not None}
         queries = {i: _query(*pair) for i, pair in enumerate(pairs) if i not in refused and _is_due(*pair)}
         with self._shelf.taken() as generation:
             answers = dict(zip(queries, generation.searcher.answers(queries.values()), strict=True))
-            results = [
-                _result(question, sequence.kind, answers.get(i, NOTHING), embed_ms, generation.collection)
+            replies = [
+                _reply(question, sequence.kind, answers.get(i, NOTHING), embed_ms, generation)
                 for i, (question, sequence) in enumerate(pairs)
             ]
-        replies = [Reply(generation=generation.number, result=result) for result in results]
         return [refused.get(i, reply) for i, reply in enumerate(replies)]
 
-    def _refusal(self, question: Question, sequence: Snippets) -> RequestError | None:
+    def _refusal(self, question: Question, snippets: int) -> RequestError | None:
         """Returns the error of a question whose matches would take too long to locate, which cannot be interrupted."""
         top = question.wanted.top
-        if len(sequence) * top <= self._max_located:
+        if snippets * top <= self._max_located:
             return None
-        allowed = self._max_located // len(sequence)
-        return RequestError(f"top: expected at most {allowed} for a query of {len(sequence)} snippets, got {top}")
+        allowed = self._max_located // snippets
+        return RequestError(f"top: expected at most {allowed} for a query of {snippets} snippets, got {top}")
 
     def _sequences(self, questions: list[Question]) -> list[Snippets]:
         """Returns the snippets of each question; those of media are embedded in one batch."""
@@ -143,11 +169,11 @@ def _query(question: Question, sequence: Snippets) -> Query:
     )
 
 
-def _result(question: Question, kind: Kind, answer: Answer, embed_ms: float, collection: Collection) -> dict[str, Any]:
-    """Makes the map that the client gets from the engine's answer."""
+def _reply(question: Question, kind: Kind, answer: Answer, embed_ms: float, generation: Generation) -> Reply:
+    """Makes the reply that the client gets from the engine's answer. kind: of the query."""
     source = question.source
-    result = as_dict(answer, kind, question.wanted.among, collection)
+    result = as_dict(answer, kind, question.wanted.among, generation.collection)
     result["timings_ms"] = {"embed": embed_ms} | result["timings_ms"]
     if isinstance(source, Push):
         result["heard_s"] = source.heard_s
-    return result
+    return Reply(generation=generation.number, result=result)

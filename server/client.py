@@ -5,7 +5,7 @@ import functools
 import logging
 import random
 import ssl
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -118,6 +118,7 @@ class AsyncClient:
         start_s: float | None = None,
         end_s: float | None = None,
         path: bool = False,
+        transpose: Sequence[float] | None = None,
         deadline_s: float | None = None,
     ) -> dict[str, Any]:
         """Searches for the documents that match a recording or a score; returns what `scorefind query --json` prints.
@@ -127,6 +128,8 @@ class AsyncClient:
         among: the kind of documents to search; by default the other kind.
         start_s, end_s: search only for this part of a recording.
         path: also return the alignment path of each match.
+        transpose: semitones by which a recording is transposed; of several, the likeliest. By default none, and a
+            recording that is not found is tried at other pitches; (0,) forbids that.
         Raises MediaError if the file cannot be read.
         """
         return await self.request(
@@ -140,6 +143,7 @@ class AsyncClient:
             start_s=start_s,
             end_s=end_s,
             path=path,
+            transpose=None if transpose is None else [float(shift) for shift in transpose],
         )
 
     async def query_embeddings(

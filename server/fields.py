@@ -27,7 +27,6 @@ TYPE_NAMES = {
 }
 
 T = TypeVar("T")
-K = TypeVar("K", bound=Kind | None)
 
 
 class Fields:
@@ -85,7 +84,7 @@ class Fields:
             raise self._error(name, f"one of {', '.join(choices)}", value)
         return value
 
-    def kind(self, name: str, fallback: Callable[[], K]) -> Kind | K:
+    def kind(self, name: str, fallback: Callable[[], T]) -> Kind | T:
         """Takes `score` or `recording`. If the field is missing or nil, returns what `fallback` returns."""
         value = self.take(name, (str, type(None)), None)
         if value is not None and value not in get_args(Kind):
@@ -144,6 +143,9 @@ def _read(text: str, kinds: tuple[type, ...]) -> Any:
         if kind in kinds:
             with suppress(ValueError):
                 return kind(text)
+    if list in kinds:
+        with suppress(ValueError):
+            return [float(part) for part in text.split(",")]
     return text
 
 

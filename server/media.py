@@ -214,7 +214,7 @@ def _draw(memory_bytes: int, drawing: _Drawing) -> bytes | Failure:
     try:
         if isinstance(drawing.source, bytes):
             return facsimile.redrawn(drawing.source, **looks)
-        return facsimile.page_picture(drawing.source, drawing.page, limits=drawing.limits, **looks)
+        return media.page_picture(drawing.source, drawing.page, limits=drawing.limits, **looks)
     except MediaError as exc:
         return Failure(cause=exc.cause)
     except MemoryError:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.audio import RATES
+from engine.audio.transposition import MAX_SEMITONES
 from engine.embedding import folders
 from engine.score import pages
 from engine.values import DIMENSION, OTHER, Embeddings, Kind, Method
@@ -28,6 +29,8 @@ MAX_TOP = 1000
 MAX_IDS = 10_000
 MAX_SNIPPETS = 10_000
 """Snippets of a query that the client has embedded: more than the largest media have. All other queries wait for it."""
+MAX_TRANSPOSITIONS = 8
+"""Transpositions that a query may name. Each of them is embedded and searched for."""
 
 Id = int | str
 B = TypeVar("B")
@@ -115,6 +118,9 @@ class QueryRequest:
     """Start of the part of a recording to search for."""
     end_s: float | None
     """End of the part of a recording to search for."""
+    transpose: tuple[float, ...] | None = None
+    """Semitones by which a recording is transposed before the search; of several, the likeliest. None: not at all, but
+    a recording that is not found is tried at other pitches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,14 +248,15 @@ def parse(message: Message, *, form: bool = False) -> Request[Body]:
 def _query(fields: Fields) -> QueryRequest:
     """Parses the body of `query`."""
     asked: Media | Embedded | StoredQuery
+    among = fields.kind("among", lambda: None)
     if fields.has("embeddings"):
         asked = _embedded(fields)
     elif fields.has("document"):
         kind: Any = fields.choice("kind", get_args(Kind))
         asked = StoredQuery(document=fields.text("document"), kind=kind)
     else:
-        asked = _media(fields)
-    wanted = _wanted(fields, asked.kind)
+        asked = _media(fields, among)
+    wanted = _wanted(fields, among or OTHER[asked.kind])
     start_s, end_s = fields.number("start_s", None, minimum=0.0), fields.number("end_s", None, minimum=0.0)
     if (start_s is not None or end_s is not None) and not (isinstance(asked, Media) and asked.kind == "recording"):
         raise RequestError("start_s, end_s: only a recording that is sent as a file has parts in seconds")
@@ -257,14 +264,30 @@ def _query(fields: Fields) -> QueryRequest:
         raise RequestError(
             "path: where the snippets of a score lie is only known if its pages are sent; got embeddings"
         )
-    return QueryRequest(asked=asked, wanted=wanted, start_s=start_s, end_s=end_s)
+    return QueryRequest(
+        asked=asked, wanted=wanted, start_s=start_s, end_s=end_s, transpose=_transpositions(fields, asked)
+    )
 
 
-def _wanted(fields: Fields, kind: Kind) -> Wanted:
-    """Parses the fields of `query` and `stream.open` that say what to return. kind: of the query itself."""
+def _transpositions(fields: Fields, asked: Media | Embedded | StoredQuery) -> tuple[float, ...] | None:
+    """Parses the transpositions of a query."""
+    shifts = fields.take("transpose", (list, type(None)), None)
+    if shifts is None:
+        return None
+    if not isinstance(asked, Media) or asked.kind != "recording":
+        raise RequestError("transpose: only a recording that is sent as a file is transposed")
+    numbers = [shift for shift in shifts if type(shift) in (int, float) and abs(shift) <= MAX_SEMITONES]
+    if not 0 < len(numbers) == len(shifts) <= MAX_TRANSPOSITIONS:
+        expected = f"1 to {MAX_TRANSPOSITIONS} numbers of semitones from -{MAX_SEMITONES:g} to {MAX_SEMITONES:g}"
+        raise RequestError(f"transpose: expected {expected}, got {shown(shifts)}")
+    return tuple(map(float, numbers))
+
+
+def _wanted(fields: Fields, among: Kind) -> Wanted:
+    """Parses the fields of `query` and `stream.open` that say what to return. among: the kind of document searched."""
     method: Any = fields.choice("method", get_args(Method), "refine")
     return Wanted(
-        among=fields.kind("among", lambda: OTHER[kind]),
+        among=among,
         method=method,
         top=fields.whole("top", 10, maximum=MAX_TOP),
         path=fields.take("path", bool, False),
@@ -286,13 +309,13 @@ def _embedded(fields: Fields) -> Embedded:
     return Embedded(kind=kind, network=fields.text("network"), embeddings=embeddings)
 
 
-def _media(fields: Fields) -> Media:
-    """Parses the files of a query or an addition."""
+def _media(fields: Fields, among: Kind | None = None) -> Media:
+    """Parses the files of a query or an addition. among: the kind of document that a query names, if it does."""
     given = fields.take("media", list)
     files = tuple(_file(Fields(part if isinstance(part, dict) else {}, f"media.{i}.")) for i, part in enumerate(given))
     if not files:
         raise RequestError("media: expected at least one file, got none")
-    kind = fields.kind("kind", lambda: _kind_of(files[0]))
+    kind = fields.kind("kind", lambda: _kind_of(files[0], among))
     if len(files) > 1 and (kind == "recording" or any(file.suffix not in pages.IMAGE_SUFFIXES for file in files)):
         raise RequestError("media: expected one file, or several images of pages by their names")
     return Media(kind=kind, files=files)
@@ -305,9 +328,9 @@ def _file(fields: Fields) -> File:
     return file
 
 
-def _kind_of(file: File) -> Kind:
+def _kind_of(file: File, among: Kind | None) -> Kind:
     """Returns the kind that the file's suffix tells. Raises RequestError if it tells none."""
-    kind = folders.kind_by_suffix(file.suffix)
+    kind = folders.kind_by_suffix(file.suffix, among)
     if kind is None:
         raise RequestError(
             f"kind: expected score or recording, because the name {quoted(file.name)} does not tell the kind"
@@ -360,7 +383,8 @@ _BODIES: dict[str, Callable[[Fields], Body]] = {
     "remove": _remove,
     "reload": lambda fields: Reload(),
     "stream.open": lambda fields: OpenStream(
-        rate=fields.whole("rate", maximum=RATES[-1]), wanted=_wanted(fields, "recording")
+        rate=fields.whole("rate", maximum=RATES[-1]),
+        wanted=_wanted(fields, fields.kind("among", lambda: OTHER["recording"])),
     ),
     "stream.push": _push,
     "stream.get": lambda fields: GetStream(stream=fields.take("stream", int)),

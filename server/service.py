@@ -18,6 +18,7 @@ from engine.audio import BANDS
 from engine.embedding.documents import Encoder
 from engine.score import compile_kernels
 from engine.search.answers import contents
+from engine.transposition import ALL_TRIES, SHIFTS
 from engine.values import OTHER, Embeddings, Kind
 from server import changes
 from server.access import Access
@@ -65,6 +66,8 @@ logger = logging.getLogger(__name__)
 WRITES = (Add, Remove, Reload)
 REAP_S = 3600.0
 """Time between two looks for killed readers of the collection's file."""
+REPLY_S = 0.1
+"""Time before the deadline of a query at which tries of other pitches end, so that the reply is still in time."""
 FULL_S = 10.0
 """A queue that is full for so long counts as degraded."""
 
@@ -235,13 +238,13 @@ class Service:
         max_s = self._limits.write_deadline_s if isinstance(request.body, WRITES) else self._limits.deadline_s
         allowed_s = max_s if request.deadline_s is None else min(request.deadline_s, max_s)
         try:
-            async with asyncio.timeout(allowed_s):
-                return await self._do(request.body, client)
+            async with asyncio.timeout(allowed_s) as timeout:
+                return await self._do(request.body, client, timeout.when() or 0.0)
         except TimeoutError as exc:
             raise DeadlineExceeded(f"{request.op}: not done within {allowed_s:g} s") from exc
 
-    async def _do(self, body: Body, client: ClientState) -> Reply:
-        """Carries out a request, if its queue has room for it."""
+    async def _do(self, body: Body, client: ClientState, until: float) -> Reply:
+        """Carries out a request, if its queue has room for it. until: its deadline, on the clock of the event loop."""
         match body:
             case Ping():
                 return self._reply({})
@@ -252,7 +255,7 @@ class Service:
                     return await asyncio.to_thread(self._info, body)
             case QueryRequest():
                 with self._admitted("queries", self._limits.queue):
-                    return await self._query(body, client)
+                    return await self._query(body, client, until)
             case ListDocuments() | ShowDocument() | ShowPage() | PlaySound():
                 with self._admitted("queries", self._limits.queue):
                     return await self._library.answer(body)
@@ -296,8 +299,8 @@ class Service:
                 self._full_since.pop(queue, None)
             self.metrics.in_flight.labels(queue).dec()
 
-    async def _query(self, query: QueryRequest, client: ClientState) -> Reply:
-        """Answers a query for media or for embeddings."""
+    async def _query(self, query: QueryRequest, client: ClientState, until: float) -> Reply:
+        """Answers a query for media or for embeddings. until: see `_do`."""
         started = time.perf_counter()
         asked = query.asked
         if isinstance(asked, Embedded):
@@ -317,7 +320,33 @@ class Service:
         )
         medium = await self._decoders.read(asked, reading, client)
         decode_ms = (time.perf_counter() - started) * 1000
-        return await self._answered(Question(source=medium, wanted=query.wanted), client, started, decode=decode_ms)
+        shifts = () if query.transpose in (None, (0.0,)) else query.transpose
+        question = Question(source=medium, wanted=query.wanted, shifts=shifts or (), tries=len(shifts or (0,)))
+        reply = await self._answered(question, client, started, decode=decode_ms)
+        if query.transpose is not None or asked.kind != "recording" or reply.result["in_collection"] is not False:
+            return reply
+        tries = Question(source=medium, wanted=query.wanted, shifts=SHIFTS, tries=ALL_TRIES)
+        return await self._retried(reply, tries, client, until - REPLY_S)
+
+    async def _retried(self, reply: Reply, tries: Question, client: ClientState, until: float) -> Reply:
+        """Returns the reply to other pitches of a recording if they find it, else the reply that did not find it.
+
+        The first reply is good enough for a client whose deadline comes before the tries are done. until: when that is,
+        on the clock of the event loop.
+        """
+        started = time.perf_counter()
+        chosen = reply
+        try:
+            async with asyncio.timeout_at(until):
+                retried = await self._answered(tries, client, started)
+            if retried.result["in_collection"]:
+                chosen = retried
+        except TimeoutError:
+            logger.info("no time was left to try other pitches")
+        took_ms = (time.perf_counter() - started) * 1000
+        before_ms = reply.result["timings_ms"]
+        timings_ms = before_ms | {"transpose": took_ms, "total": before_ms["total"] + took_ms}
+        return Reply(generation=chosen.generation, result=chosen.result | {"timings_ms": timings_ms})
 
     async def _answered(self, question: Question, client: ClientState, started: float, **before_ms: float) -> Reply:
         """Answers a question and completes the timings of its reply.

@@ -9,7 +9,7 @@ from skips import pytest_addoption, pytest_sessionfinish, pytest_terminal_summar
 
 __all__ = ["pytest_addoption", "pytest_sessionfinish", "pytest_terminal_summary"]
 
-process.prepare(embeds=True)
+process.prepare()
 
 
 @pytest.fixture

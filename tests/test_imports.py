@@ -21,11 +21,10 @@ MAY_IMPORT = {
     "scorefind_options.py": {"engine", "server"},
 }
 TORCH = (
-    "engine/process.py",
-    "engine/embedding/encoder.py",
     "engine/embedding/network.py",
     "engine/embedding/projection.py",
     "engine/embedding/published.py",
+    "engine/embedding/torch_network.py",
     "indexer/training/",
     "bench/",
 )

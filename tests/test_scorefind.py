@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,21 @@ def printed_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict
     result = json.loads(capsys.readouterr().out)
     assert isinstance(result, dict)
     return result
+
+
+def test_the_interpreter_ends_without_a_search_for_garbage() -> None:
+    """The search through all objects of the libraries takes a third of the time of a query."""
+    code = "import atexit, gc, sys, scorefind; sys.argv[1:] = ['info', 'nothing']; "
+    code += "atexit.register(lambda: print(gc.get_freeze_count() > 1000, flush=True)); scorefind.entry()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "True\n")
+
+
+def test_help_imports_no_library() -> None:
+    code = "import sys, scorefind; scorefind.main(['--help']); "
+    code += "print([name for name in ('numpy', 'numba', 'faiss', 'onnxruntime') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

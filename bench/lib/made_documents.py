@@ -1,11 +1,14 @@
 """Made documents, which behave in a search as real documents do: they fill collections of millions of snippets.
 
-A made document consists of passages of real documents, each at another tempo, one after the other. All of them are
+A made document consists of passages of one real document, each at another tempo, one after the other. All of them are
 rotated in embedding space, so that no real piece contains them: x -> m + S^(1/2) R S^(-1/2) (x - m), scaled to unit
 length, where m and S are mean and covariance of the real snippets, and R is a rotation for this document alone. So the
 snippets of made documents are distributed as real ones are, and follow each other as real ones do, but belong to no
 real document. A document depends on nothing but its number and its source, so a smaller collection is always a prefix
 of a larger one.
+
+All passages are of one document because a real document has one style: some documents are like a query as a whole, most
+are not. Made of passages of many, all documents are alike, and a larger number of them holds few that are nearer.
 """
 
 from collections.abc import Sequence
@@ -79,9 +82,12 @@ def made(source: DistractorSource, number: int, encoder: AnyEncoder) -> tuple[Do
 def embeddings(source: DistractorSource, number: int) -> Embeddings:
     """The embeddings of made document `number`: float32 (n, 32)."""
     rng, wanted = _drawn(source, number)
+    real = int(rng.integers(len(source.packed)))
+    first, last = source.packed.offsets[real : real + 2].tolist()
+    snippets = source.packed.embeddings[first:last].astype(np.float32)
     passages: list[NDArray[np.float32]] = []
     while (missing := wanted - sum(map(len, passages))) > 0:
-        passages.append(_passage(source, rng)[:missing])
+        passages.append(_passage(snippets, rng)[:missing])
     rows = (np.concatenate(passages) - source.mean) @ (source.whiten @ _rotation(rng) @ source.colour) + source.mean
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
@@ -97,13 +103,11 @@ def _drawn(source: DistractorSource, number: int) -> tuple[Generator, int]:
     return rng, max(2, int(rng.choice(source.lengths)))
 
 
-def _passage(source: DistractorSource, rng: Generator) -> NDArray[np.float32]:
-    """A passage of a real document at another tempo. Between two snippets, embeddings are interpolated."""
-    number = int(rng.integers(len(source.packed)))
-    first, last = source.packed.offsets[number : number + 2].tolist()
-    length = min(int(rng.integers(*PASSAGE)), last - first)
-    start = first + int(rng.integers(last - first - length + 1))
-    rows = source.packed.embeddings[start : start + length].astype(np.float32)
+def _passage(snippets: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
+    """A passage of a document's snippets at another tempo. Between two snippets, embeddings are interpolated."""
+    length = min(int(rng.integers(*PASSAGE)), len(snippets))
+    start = int(rng.integers(len(snippets) - length + 1))
+    rows = snippets[start : start + length]
     at = np.arange(0, max(1, length - 1), TEMPO ** rng.uniform(-1, 1), dtype=np.float32)
     before = at.astype(np.int64)
     share = (at - before)[:, None]

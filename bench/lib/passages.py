@@ -32,8 +32,8 @@ from engine.audio import FRAME_RATE, decoding, spectrogram, spectrograms
 from engine.config import Bands, FrontEnd
 from engine.files import replacing
 from engine.score import read_score
-from indexer.synthesis import engrave, perform, synthesise
-from indexer.synthesis.synthesise import default_soundfont
+from engine.symbols import playing, soundfont
+from indexer.synthesis import engrave, perform
 from indexer.training.corpus import distinct_onsets
 
 SPACING_POWER = 0.6
@@ -43,7 +43,7 @@ HEAD_SPACES = 7.0
 """Room of clef and key signature at the left of a system, in staff spaces."""
 
 _SEEN_BY = sorted(Path(str(score.__file__)).parent.glob("*.py"))
-_HEARD_BY = [Path(str(module.__file__)) for module in (decoding, spectrograms, engrave, perform, synthesise)]
+_HEARD_BY = [Path(str(module.__file__)) for module in (decoding, spectrograms, engrave, perform, playing, soundfont)]
 """Files whose code decides what a spectrogram is. Work files made by another version of them are not used."""
 
 Place = tuple[int, float]
@@ -214,7 +214,9 @@ def _heard(
     """The spectrogram, and the onsets of each visit of a measure with their seconds."""
 
     def listen() -> dict[str, NDArray[Any]]:
-        return {"spectrogram": spectrogram(synthesise.synthesise(pieces.midi(piece), default_soundfont()), bands)}
+        return {
+            "spectrogram": spectrogram(soundfont.synthesise(pieces.midi(piece), soundfont.default_soundfont()), bands)
+        }
 
     held = kept(work / "spectrograms", [*_HEARD_BY, piece.notes], f"{piece.id} {bands}", listen)
     if piece.notes.suffix == ".krn":

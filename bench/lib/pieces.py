@@ -24,11 +24,12 @@ from bench.lib.sounds import TIMGM6MB, Sound
 from engine.audio import SAMPLE_RATE
 from engine.collection import Collection
 from engine.files import replacing
+from engine.symbols.playing import to_midi
 from engine.values import NetworkIdentity
 from indexer import ingest
 from indexer.sources import Source
 from indexer.synthesis.engrave import Engraver
-from indexer.synthesis.perform import Performance, perform, random_style, to_midi
+from indexer.synthesis.perform import Performance, perform, random_style
 
 SETS = {
     "dev": ("dev_scans_mozart", "dev_scans_bach_haydn"),

@@ -19,12 +19,12 @@ import numpy as np
 import scipy.signal
 
 from engine.audio import Samples
+from engine.symbols.soundfont import default_soundfont, limited
 from indexer.synthesis import instruments
 from indexer.synthesis.acoustics import acoustics, response
 from indexer.synthesis.degrade import mp3
 from indexer.synthesis.instruments import WELL_KEPT
 from indexer.synthesis.perform import Performance
-from indexer.synthesis.synthesise import default_soundfont, limited
 
 RESPONSES = "pianos/irs"
 """Folder of the impulse responses in the data folder."""

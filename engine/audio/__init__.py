@@ -2,7 +2,7 @@
 
 from engine.audio.decoding import RATES, SILENCE, read_audio
 from engine.audio.framing import Framer
-from engine.audio.recording import Recording, read_recording, recording_of
+from engine.audio.recording import Recording, read_recording, recording_of, recording_of_blocks
 from engine.audio.spectrograms import (
     BANDS,
     FRAME_RATE,
@@ -44,6 +44,7 @@ __all__ = [
     "read_audio",
     "read_recording",
     "recording_of",
+    "recording_of_blocks",
     "spectrogram",
     "transposed",
 ]

@@ -49,7 +49,7 @@ def read_recording(
     speed: see `engine.audio.decoding.decoded`.
     Raises AudioError if `decoded` does, or if the part is too short for an excerpt.
     """
-    return _recording(decoded(path, start_s, end_s, limits, speed), path, start_s or 0.0, front_end, speed)
+    return recording_of_blocks(decoded(path, start_s, end_s, limits, speed), path, start_s or 0.0, front_end, speed)
 
 
 def recording_of(samples: NDArray[Any], rate: int, front_end: FrontEnd, *, speed: float = 1.0) -> Recording:
@@ -64,7 +64,7 @@ def recording_of(samples: NDArray[Any], rate: int, front_end: FrontEnd, *, speed
         raise AudioError(path, f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {rate} Hz")
     if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(path, f"expected float (n,) or (n, channels), got {samples.dtype} {samples.shape}")
-    return _recording(_resampled(samples, rate, speed), path, 0.0, front_end, speed)
+    return recording_of_blocks(_resampled(samples, rate, speed), path, 0.0, front_end, speed)
 
 
 def _resampled(samples: NDArray[Any], rate: int, speed: float) -> Iterator[Samples]:
@@ -80,12 +80,13 @@ def _resampled(samples: NDArray[Any], rate: int, speed: float) -> Iterator[Sampl
     check.finish()
 
 
-def _recording(
-    blocks: Iterable[Samples], path: Path | str, start_s: float, front_end: FrontEnd, speed: float
+def recording_of_blocks(
+    blocks: Iterable[Samples], path: Path | str, start_s: float, front_end: FrontEnd, speed: float = 1.0
 ) -> Recording:
-    """The recording of blocks of samples at 22050 Hz.
+    """The recording of blocks of samples at 22050 Hz, which hold at least one excerpt.
 
-    path: name of the recording, for errors.
+    path: name of the recording, for errors. start_s: where the blocks start in it. speed: see `Recording.speed`.
+    Raises AudioError if the samples are too short.
     """
     growing, samples = GrowingSpectrogram(Framer(front_end.bands), BANDS[front_end.bands]), 0
     for block in blocks:

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import audio, names, score
+from engine import audio, names, score, symbols
 from engine.audio import Recording, read_recording
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.embedding import folders
-from engine.errors import MediaError, PageError
+from engine.errors import AudioError, MediaError, PageError
 from engine.score import Score, read_score
 from engine.score.pages import Progress
 from engine.values import DIMENSION, RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
@@ -39,10 +39,13 @@ class Encoder(Protocol):
     def bias(self, embeddings: Embeddings, kind: Kind, /) -> NDArray[np.float32]: ...
 
 
-def kind_of(path: Path) -> Kind:
-    """The kind of document that a file or folder holds, judged only by names.
+def kind_of(path: Path, among: Kind | None = None) -> Kind:
+    """The kind of document that a file or folder holds, judged by names.
 
-    Raises MediaError if the path does not exist, or if its names do not show the kind.
+    among: the kind of documents that are searched for it: notation is played for some, and engraved for others
+        (`engine.symbols.formats`).
+    Raises MediaError if the path does not exist, if its names do not show the kind, or if the file holds symbols that
+    cannot be read.
     """
     if os.path.isdir(path):
         if page_files(path):
@@ -50,7 +53,9 @@ def kind_of(path: Path) -> Kind:
         raise MediaError(path, "expected a folder of page images, got a folder that holds none")
     require_file_or_folder(path)
     suffix = path.suffix.lower()
-    kind = folders.kind_by_suffix(suffix)
+    kind = folders.kind_by_suffix(suffix, among)
+    if symbols.is_symbolic(path) and (cause := symbols.fault(path)):
+        raise MediaError(path, cause)
     if kind is None:
         cause = f"neither a score nor a recording by its name ({suffix or 'no suffix'})"
         raise MediaError(path, f"{cause}; give the kind with --kind")
@@ -138,13 +143,18 @@ def read(
     Raises MediaError if the path cannot be read, has nothing to embed, exceeds `limits`, or has no such part.
     """
     require_file_or_folder(path)
+    in_symbols = symbols.is_symbolic(path) and path.is_file()
+    if kind == "recording" and in_symbols:
+        if speed != 1:
+            raise AudioError(path, f"expected symbols at speed 1, got {speed:g}; only recordings have a speed")
+        return symbols.read_played(path, front_end, start_s, end_s, limits)
     if kind == "recording":
         return read_recording(path, front_end, start_s, end_s, limits, speed=speed)
     if start_s is not None or end_s is not None:
         raise PageError(path, "expected a whole score, got a part in seconds; only recordings have seconds")
     if speed != 1:
         raise PageError(path, f"expected a score at speed 1, got {speed:g}; only recordings have a speed")
-    return read_score(path, front_end, limits, progress)
+    return (symbols.read_engraved if in_symbols else read_score)(path, front_end, limits, progress)
 
 
 def embed(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine import symbols
 from engine.score import pages, pictures
 from engine.values import Kind
 
@@ -24,7 +25,7 @@ RECORDING_SUFFIXES = frozenset(
 UNREAD_SUFFIXES = frozenset(
     (
         ".djvu .djv .ps .eps .svg .psd .xcf .ai .jxl .jxr .jb2 .jbig2 .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf"
-        " .mid .midi .kar .mxl .musicxml .mei .krn .abc .ly .mscz .mscx .sib .mus .musx .gp .gp3 .gp4 .gp5 .gpx .cap"
+        " .ly .mscz .mscx .sib .mus .musx .gp .gp3 .gp4 .gp5 .gpx .cap"
         " .dff .awb .oma .aa .aax .m4p .mod .xm .it .s3m"
     ).split()
 )
@@ -47,7 +48,9 @@ class FolderContents:
 
     folders: tuple[Path, ...]
     media: tuple[Path, ...]
-    """Scores and recordings, in natural order."""
+    """Scans and recordings, in natural order."""
+    symbols: tuple[Path, ...]
+    """Scores in symbols, in natural order."""
     unread: dict[Path, str]
     """Files that a person may miss and that are passed over, each with the reason."""
     pictures: tuple[Path, ...]
@@ -57,7 +60,10 @@ class FolderContents:
 
     @property
     def pages(self) -> tuple[Path, ...]:
-        """Returns the pages in order if the folder is a score, which holds page images and no other media or folder."""
+        """Returns the pages in order if the folder is a score, which holds page images and no other media or folder.
+
+        Symbols beside the pages are documents of their own.
+        """
         images = all(path.suffix.lower() in pages.IMAGE_SUFFIXES for path in self.media)
         return self.media if images and not self.folders else ()
 
@@ -69,23 +75,30 @@ def contents(folder: Path) -> FolderContents:
     sound = [path for path in visible if path not in unread]
     folders = tuple(path for path in sound if path.is_dir())
     files = [path for path in sound if path not in set(folders)]
-    media = [path for path in files if kind_by_suffix(path.suffix.lower())]
+    in_symbols = {path: symbols.fault(path) for path in files if symbols.is_symbolic(path)}
+    media = [path for path in files if kind_by_suffix(path.suffix.lower()) and path not in in_symbols]
     no_pages = pictures.among(path for path in media if path.suffix.lower() in pages.IMAGE_SUFFIXES)
     foreign = {path for path in files if path.suffix.lower() in UNREAD_SUFFIXES}
     return FolderContents(
         folders=folders,
         media=tuple(path for path in media if path not in no_pages),
-        unread=unread | dict.fromkeys(sorted(foreign), "a format that is not read"),
+        symbols=tuple(path for path, cause in in_symbols.items() if not cause),
+        unread=unread
+        | dict.fromkeys(sorted(foreign), "a format that is not read")
+        | {path: cause for path, cause in in_symbols.items() if cause},
         pictures=tuple(sorted(no_pages)),
-        others=tuple(path for path in files if path not in media and path not in foreign),
+        others=tuple(path for path in files if path not in {*media, *foreign, *in_symbols}),
     )
 
 
-def kind_by_suffix(suffix: str) -> Kind | None:
-    """Returns the kind of document in files with this suffix (lower case); None if the suffix shows no kind."""
+def kind_by_suffix(suffix: str, among: Kind | None = None) -> Kind | None:
+    """Returns the kind of document in files with this suffix (lower case); None if the suffix shows no kind.
+
+    among: see `engine.embedding.documents.kind_of`.
+    """
     if suffix in pages.SUFFIXES:
         return "score"
-    return "recording" if suffix in RECORDING_SUFFIXES else None
+    return "recording" if suffix in RECORDING_SUFFIXES else symbols.kind_by_suffix(suffix, among)
 
 
 def is_litter(path: Path) -> bool:

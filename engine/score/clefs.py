@@ -5,6 +5,7 @@ from importlib.resources import files
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.score.levels import Grey
 from engine.score.staves import Staff
@@ -17,9 +18,10 @@ middle line."""
 CLEFS = "clefs.png"
 """The mean bass clef and the mean treble clef at the left ends of 373 staves of printed rags, side by side: grey
 levels, PX a staff space, four staff spaces on both sides of the middle line."""
-MIN_LEAD = 0.05
-"""Smallest mean lead of the right end, in correlation, with which staves stand on their heads. On the scans of the
-validation set, staves that stand upright have -0.10 at most, and turned ones as much with the other sign."""
+MIN_LEAD = 0.18
+"""Smallest mean lead of the right end, in correlation, with which staves stand on their heads. On 151 scans of the
+validation set, turned staves have 0.27 at least. Pages whose left edge is cut off have no clefs at either end, and 0.12
+at most: they stay as they lie."""
 
 
 def upside_down(page: Grey, staves: list[Staff]) -> bool:
@@ -64,8 +66,24 @@ def _end(page: Grey, staff: Staff, way: int) -> Grey:
 
 
 def _clef_likeness(end: Grey) -> float:
-    """Returns the largest correlation of a staff's end with a clef."""
-    return max(float(cv2.matchTemplate(end, clef, cv2.TM_CCOEFF_NORMED).max()) for clef in _clefs())
+    """Returns the largest correlation of a staff's end with a clef.
+
+    The mean of each row and of each column is taken away first. Otherwise the staff lines, which both have, correlate:
+    any end would look like a clef at 0.6, where clefs do at 0.8. So it is 0.3 and 0.6.
+    """
+    clefs = _centred(np.stack(_clefs()))
+    windows = _centred(np.lib.stride_tricks.sliding_window_view(end, clefs.shape[1:]))
+    products = np.einsum("yxij,kij->yxk", windows, clefs)
+    lengths = np.linalg.norm(windows, axis=(2, 3))[..., None] * np.linalg.norm(clefs, axis=(1, 2))
+    return float((products / np.maximum(lengths, 1.0)).max())
+
+
+def _centred(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns images, (..., rows, columns), without the mean of each row and of each column."""
+    values = images.astype(np.float32)
+    values -= values.mean(axis=-1, keepdims=True)
+    values -= values.mean(axis=-2, keepdims=True)
+    return values
 
 
 @cache

@@ -46,6 +46,8 @@ MIN_SOLID = 0.9
 """Smallest dark share of such a square. Four beams with the notes between them have 0.7."""
 SOLID_MARGIN = 0.5
 """Margin round such squares that is left out too, in staff spaces: their edges are ragged."""
+STEP = 3
+"""Distance of the columns down which runs of ink are measured, in px."""
 COARSE = 4
 """Number of pixels to a side that are taken together where such squares are sought."""
 
@@ -62,6 +64,17 @@ class Ink:
     """Commonest staff space, in px of `pixels`."""
     scale: float
     """Size of `pixels`, relative to the page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """Runs of ink down the columns of a page. All arrays are int64 (n,), in px."""
+
+    lengths: NDArray[np.int64]
+    to_next: NDArray[np.int64]
+    """Distance from the start of a run to that of the next run, which may lie in the next column."""
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
 
 
 def page_ink(page: Grey, reject: Reject = ignore, *, fine: bool = False) -> Ink | None:
@@ -142,13 +155,11 @@ def staff_space(pixels: Grey, reject: Reject = ignore) -> float | None:
     """
     height, width = pixels.shape
     page = Box(x0=0.0, y0=0.0, x1=1.0, y1=height / width)
-    columns = np.pad(pixels[:, ::3].T, ((0, 0), (1, 1)))
-    edges = np.flatnonzero(np.diff(columns.ravel().view(np.int8)))
-    starts, ends = edges[::2], edges[1::2]
-    if len(starts) < MIN_RUNS:
-        reject(_rejection("black runs below MIN_RUNS", len(starts), MIN_RUNS, page))
+    black_runs = runs(pixels)
+    if len(black_runs.lengths) < MIN_RUNS:
+        reject(_rejection("black runs below MIN_RUNS", len(black_runs.lengths), MIN_RUNS, page))
         return None
-    black, pair = (ends - starts)[:-1], np.diff(starts)
+    black, pair = black_runs.lengths, black_runs.to_next
     smallest = max(MIN_LINE_DISTANCE_PX, round(page_width(pixels) / MAX_PAGE_WIDTH))
     largest = max(MIN_LARGEST_DISTANCE_PX, width // MIN_PAGE_WIDTH)
     counts = np.bincount(pair[(2 * black < pair) & (pair < largest)], minlength=largest).astype(float)
@@ -160,6 +171,19 @@ def staff_space(pixels: Grey, reject: Reject = ignore) -> float | None:
         return None
     near = slice(max(mode - 1, 0), mode + 2)
     return float(np.average(np.arange(largest)[near], weights=counts[near] + 1e-9))
+
+
+def runs(pixels: Grey) -> Runs:
+    """Returns the runs of ink down every third column of a page, but for the last run."""
+    columns = np.pad(pixels[:, ::STEP].T, ((0, 0), (1, 1)))
+    edges = np.flatnonzero(np.diff(columns.ravel().view(np.int8)))
+    starts, ends = edges[::2], edges[1::2]
+    return Runs(
+        lengths=(ends - starts)[:-1],
+        to_next=np.diff(starts),
+        rows=starts[:-1] % columns.shape[1],
+        columns=starts[:-1] // columns.shape[1] * STEP,
+    )
 
 
 def bar(width: float, height: float) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import PageError
 from engine.score import census
-from engine.score.census import PageCount, page_count, spans
+from engine.score.census import PageCount, named, page_count
 from engine.score.layout import PlacedSystem, placed_systems
 from engine.score.levels import Grey
-from engine.score.packed import PackedStrip
+from engine.score.packed import PackedStrip, Spool
 from engine.score.pages import Progress, numbered_pages, pages_of
 from engine.score.systems import SystemCourse
 from engine.values import SCORE_PLACE, System
@@ -74,7 +74,8 @@ def read_score(
 ) -> Score:
     """Reads a PDF, an image file or a folder of page images, and returns the score as one strip.
 
-    One page is in memory at a time, and the strips of the pages before, compressed.
+    One page is in memory at a time. The strips of the pages before wait compressed, most of them in a temporary file,
+    because the last page decides which pages belong to the score.
 
     progress: is called after each page.
     Raises PageError if no page can be decoded or shows systems, or the file is over a limit.
@@ -82,53 +83,68 @@ def read_score(
     return _unrolled(numbered_pages(path, limits, progress), path, front_end)
 
 
-def score_of(images: Iterable[NDArray[np.uint8]], front_end: FrontEnd = DEFAULT) -> Score:
+def score_of(
+    images: Iterable[NDArray[np.uint8]], front_end: FrontEnd = DEFAULT, name: Path | str = "page images"
+) -> Score:
     """Returns the score on page images in memory as one strip.
 
-    images: uint8 (height, width), or (height, width, 3) in RGB.
+    images: uint8 (height, width), or (height, width, 3) in RGB. name: named in errors and warnings.
     Raises PageError if an array is no page, or no page shows systems.
     """
-    return _unrolled(enumerate(pages_of(images), start=1), "page images", front_end)
+    return _unrolled(enumerate(pages_of(images), start=1), name, front_end)
 
 
 def _unrolled(pages: Iterable[tuple[int, Grey]], path: Path | str, front_end: FrontEnd) -> Score:
     """Returns the score on these pages, each with its number, as one strip. path: named in errors and warnings."""
     pieces: list[_Piece] = []
     counts: list[PageCount] = []
+    spool = Spool()
     for number, page in pages:
         found = placed_systems(page)
         counts.append(page_count(number, page, found))
-        pieces += [_piece(number, system, front_end) for system in found]
+        pieces += [_piece(number, system, front_end, spool) for system in found]
     if not pieces:
         raise PageError(path, f"expected staves of music, found none on {len(counts)} page(s)")
-    census.report(path, counts)
     kept = _without_examples(pieces)
-    if left_out := sorted({piece.page for piece in pieces} - {piece.page for piece in kept}):
-        noun = "page" if len(left_out) == 1 else "pages"
-        logger.warning("%s: %s %s left out: most of the systems are short", path, noun, spans(left_out))
-    systems = tuple(_numbered(piece, number) for number, piece in enumerate(kept, start=1))
+    left_out = sorted({piece.page for piece in pieces} - {piece.page for piece in kept})
+    census.report(path, counts, left_out)
+    if left_out:
+        logger.warning("%s: %s left out: most of the systems are short", path, named(left_out))
+    systems = tuple(replace(piece.system, number=number) for number, piece in enumerate(kept, start=1))
     return Score(pages=counts[-1].page, systems=systems, strips=tuple(piece.strip for piece in kept))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Piece:
-    """A system and its part of the strip."""
+    """A system and its part of the strip. It does not refer to the image of the page, which would stay in memory."""
 
-    page: int
-    """Number of the page, from 1."""
-    system: PlacedSystem
+    system: System
+    """The system; its number is not known yet."""
+    length: float
+    """Length of the system in staff spaces: a page may lie on a larger sheet."""
     strip: PackedStrip
     """The system cut out."""
 
     @property
-    def length(self) -> float:
-        """Returns the length of the system in staff spaces: a page may lie on a larger sheet."""
-        return self.system.found.course.length / self.system.found.course.staff_space
+    def page(self) -> int:
+        """Returns the number of the page, from 1."""
+        return self.system.page
 
 
-def _piece(page: int, system: PlacedSystem, front_end: FrontEnd) -> _Piece:
+def _piece(page: int, placed: PlacedSystem, front_end: FrontEnd, spool: Spool) -> _Piece:
     """Returns the piece of a system. page: number of its page."""
-    return _Piece(page, system, PackedStrip.of(cut_strip(system.image, system.found.course, front_end)))
+    course = placed.found.course
+    system = System(
+        page=page,
+        number=0,
+        box=placed.box,
+        staves=placed.staves,
+        staff_space=placed.staff_space,
+        confidence=placed.found.confidence,
+        turn=placed.turn,
+    )
+    strip = PackedStrip.of(cut_strip(placed.image, course, front_end), spool)
+    return _Piece(system=system, length=course.length / course.staff_space, strip=strip)
 
 
 def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
@@ -140,20 +156,6 @@ def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
     least = MIN_TYPICAL_LENGTH * float(np.median(list(typical.values())))
     examples = {page for page in lengths if typical[page] < least and len(lengths[page]) >= MIN_EXAMPLES}
     return [piece for piece in pieces if piece.page not in examples]
-
-
-def _numbered(piece: _Piece, number: int) -> System:
-    """Returns the system of a piece, with its number in the document."""
-    system = piece.system
-    return System(
-        page=piece.page,
-        number=number,
-        box=system.box,
-        staves=system.staves,
-        staff_space=system.staff_space,
-        confidence=system.found.confidence,
-        turn=system.turn,
-    )
 
 
 def straight_course(system: System, page_width_px: int) -> SystemCourse:

@@ -40,6 +40,29 @@ def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> 
     }
 
 
+def merged(parts: Sequence[dict[str, Any]], top: int) -> dict[str, Any]:
+    """Returns the answers to one query, asked as it looks and as it sounds, as one: its `direction` is `both`.
+
+    The likeliest matches come first; those without a confidence, or with the same, by their ranks. There is no plan.
+
+    parts: answers as `as_dict` returns them.
+    """
+    matches = [match for part in parts for match in part["matches"]]
+    matches.sort(key=lambda match: (-(match["confidence"] or 0.0), match["rank"]))
+    verdicts = [part["in_collection"] for part in parts if part["in_collection"] is not None]
+    stages = dict.fromkeys(stage for part in parts for stage in part["timings_ms"])
+    return {
+        "direction": "both",
+        "in_collection": any(verdicts) if verdicts else None,
+        "partial": any(part["partial"] for part in parts),
+        "transposed": next((part["transposed"] for part in parts if part["transposed"]), 0.0),
+        "matches": [match | {"rank": rank} for rank, match in enumerate(matches[:top], start=1)],
+        "plan": None,
+        "timings_ms": {stage: sum(part["timings_ms"].get(stage, 0.0) for part in parts) for stage in stages},
+        "collection": parts[-1]["collection"],
+    }
+
+
 def counts(collection: Collection) -> dict[str, int]:
     """Returns the generation of a collection, and its numbers of documents and snippets."""
     return {"generation": collection.generation, "documents": collection.count, "snippets": collection.snippets}

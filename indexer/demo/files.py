@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from engine.audio import SAMPLE_RATE
 from engine.files import replacing
+from engine.symbols.playing import to_midi
+from engine.symbols.soundfont import PIANOS, default_soundfont, synthesise
 from engine.workers import Failure, each
 from indexer.demo.pieces import DemoError, DemoPiece
 from indexer.demo.two_staves import two_staves
 from indexer.synthesis.degrade import degrade_audio, degrade_page
 from indexer.synthesis.engrave import Engraver, EngravingError, ScoreNotes, random_layout
-from indexer.synthesis.perform import perform, random_style, to_midi
-from indexer.synthesis.synthesise import PIANOS, default_soundfont, synthesise
+from indexer.synthesis.perform import perform, random_style
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ Verovio lays the score out and draws it as SVG; resvg turns the SVG into grey pi
 odd input, so callers with many files run this module in child processes.
 """
 
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import resvg_py
 import verovio
 from numpy.typing import NDArray
 
+from engine.symbols.layout import VIRTUAL_STAFF_SPACE, Layout
+from engine.symbols.verovio_process import png
 from engine.values import Box, System
-
-VIRTUAL_STAFF_SPACE = 180.0
-"""Verovio's staff space in the units of its drawings; it does not depend on the page size."""
 
 NOTEHEAD_WIDTH = 1.18 * VIRTUAL_STAFF_SPACE
 """Width of a notehead in the units of Verovio's drawings."""
@@ -65,43 +62,6 @@ class EngravedPage:
     """(n,): x of each notehead's centre, in page widths."""
     note_quarter: NDArray[np.float64]
     """(n,): onset of each notehead in quarters, the first time that it is played."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Settings of layout and drawing; lengths in units of Verovio (a staff space is 18)."""
-
-    font: str = "Leipzig"
-    page_width: int = 2100
-    page_height: int = 2970
-    spacing_linear: float = 0.25
-    spacing_system: int = 8
-    spacing_staff: int = 12
-    staff_line_width: float = 0.15
-    staff_space_px: float = 10.0
-    """Staff space of the picture, in pixels."""
-
-    @property
-    def width_px(self) -> int:
-        """Width of the picture, in pixels."""
-        return round(self.page_width * 10 / VIRTUAL_STAFF_SPACE * self.staff_space_px)
-
-    def options(self) -> dict[str, Any]:
-        """The layout as options of Verovio."""
-        return {
-            "font": self.font,
-            "pageWidth": self.page_width,
-            "pageHeight": self.page_height,
-            "spacingLinear": self.spacing_linear,
-            "spacingSystem": self.spacing_system,
-            "spacingStaff": self.spacing_staff,
-            "staffLineWidth": self.staff_line_width,
-            "breaks": "auto",
-            "header": "auto",
-            "footer": "none",
-            "justifyVertically": False,
-            "xmlIdSeed": 1,
-        }
 
 
 def random_layout(rng: np.random.Generator) -> Layout:
@@ -190,11 +150,7 @@ class Engraver:
 
 def rasterise(svg: str, width_px: int) -> NDArray[np.uint8]:
     """The drawing as grey levels, uint8 (height, width_px), white = 255."""
-    svg = re.sub(
-        r">\s+<", "><", svg
-    )  # resvg would take the blanks before a text for its start, and draw the text too far left
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=width_px, background="#ffffff")
-    return np.asarray(cv2.imdecode(np.frombuffer(bytes(png), np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
+    return np.asarray(cv2.imdecode(np.frombuffer(png(svg, width_px), np.uint8), cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
 def _groups(element: ET.Element, name: str) -> Iterator[ET.Element]:

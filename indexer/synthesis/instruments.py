@@ -15,8 +15,9 @@ import soxr
 from numpy.typing import NDArray
 
 from engine.audio import SAMPLE_RATE, Samples
-from indexer.synthesis.perform import Performance, to_midi
-from indexer.synthesis.synthesise import synthesise
+from engine.symbols.playing import to_midi
+from engine.symbols.soundfont import synthesise
+from indexer.synthesis.perform import Performance
 
 HALF_PEDAL = 0.6
 """Depth of the pedal, 0..1, below which the dampers touch the strings."""

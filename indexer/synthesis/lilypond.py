@@ -20,8 +20,9 @@ import numpy as np
 import pypdfium2
 import pypdfium2.raw as pdfium
 
+from engine.symbols.layout import Layout
 from engine.values import Box, System
-from indexer.synthesis.engrave import EngravedPage, EngravingError, Layout, ScoreNotes
+from indexer.synthesis.engrave import EngravedPage, EngravingError, ScoreNotes
 
 SUFFIXES = (".ly", ".ily")
 

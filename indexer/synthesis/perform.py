@@ -1,17 +1,13 @@
 """Plays the notes of a score as a pianist might: with changing tempo, touch and pedal."""
 
-import io
 from dataclasses import dataclass, replace
 
-import mido
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from engine.symbols.playing import Playing
 from indexer.synthesis.engrave import ScoreNotes
-
-TICKS_PER_S = 960
-"""Resolution of the MIDI files: 480 ticks a quarter at 120 quarters a minute."""
 
 _GRID_QUARTER = 0.25
 """Distance of the points between which the tempo is constant."""
@@ -62,20 +58,9 @@ class Style:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Performance:
-    """A performance: its notes, each array (n,) in the order of the score's notes, its pedalling and its tempo map."""
+class Performance(Playing):
+    """A performance: its notes in the order of the score's notes, its pedalling and its tempo map."""
 
-    onset_s: NDArray[np.float64]
-    release_s: NDArray[np.float64]
-    """When each key is released; the pedal may let the note sound longer."""
-    pitch: NDArray[np.int64]
-    """MIDI pitch of each note."""
-    velocity: NDArray[np.int64]
-    """MIDI velocity of each note."""
-    pedal_s: NDArray[np.float64]
-    """(p, 2): the seconds when the pedal goes down and up."""
-    pedal_depth: NDArray[np.float64]
-    """(p,): how deep the pedal is pressed, 0..1."""
     beat_quarter: NDArray[np.float64]
     """(g,): points of the score, in quarters from the start of the piece."""
     beat_s: NDArray[np.float64]
@@ -149,32 +134,6 @@ def perform(notes: ScoreNotes, style: Style, rng: np.random.Generator) -> Perfor
         beat_quarter=beat_quarter,
         beat_s=beat_s,
     )
-
-
-def to_midi(performance: Performance, program: int = 0) -> bytes:
-    """The performance as a MIDI file for this General MIDI program."""
-    events: list[tuple[float, int, mido.Message]] = []
-    for onset, release, pitch, velocity in zip(
-        performance.onset_s, performance.release_s, performance.pitch, performance.velocity, strict=True
-    ):
-        events.append((onset, 1, mido.Message("note_on", note=int(pitch), velocity=int(velocity))))
-        events.append((release, 0, mido.Message("note_off", note=int(pitch), velocity=0)))
-    for (down, up), depth in zip(performance.pedal_s, performance.pedal_depth, strict=True):
-        events.append((down, 2, mido.Message("control_change", control=64, value=round(127 * depth))))
-        events.append((up, 0, mido.Message("control_change", control=64, value=0)))
-    events.sort(key=lambda event: event[:2])
-    track = mido.MidiTrack(
-        [mido.MetaMessage("set_tempo", tempo=500_000), mido.Message("program_change", program=program)]
-    )
-    ticks = 0
-    for seconds, _, message in events:
-        now = max(ticks, round(seconds * TICKS_PER_S))
-        track.append(message.copy(time=now - ticks))
-        ticks = now
-    file = mido.MidiFile(ticks_per_beat=TICKS_PER_S // 2, tracks=[track])
-    buffer = io.BytesIO()
-    file.save(file=buffer)
-    return buffer.getvalue()
 
 
 def _tempo_map(

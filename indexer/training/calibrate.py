@@ -132,7 +132,7 @@ class DocumentPool:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    process.prepare(embeds=True)
+    process.prepare()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pieces", type=Path, nargs="+", required=True, help="collections of validation pieces")
     parser.add_argument("--crowd", type=Path, required=True, help="collection of other music")

@@ -25,6 +25,7 @@ from engine.audio import BANDS, FRAME_RATE, spectrogram
 from engine.config import Bands, FrontEnd
 from engine.errors import SettingsError
 from engine.score import SystemCourse, cut_strip, normalise_grey, strip_scale
+from engine.symbols.soundfont import default_soundfont, limited
 from engine.values import System
 from engine.workers import Failure, each
 from indexer.synthesis import instruments, lilypond
@@ -34,7 +35,6 @@ from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, Sc
 from indexer.synthesis.instruments import random_condition
 from indexer.synthesis.lilypond import LilyPondEngraver
 from indexer.synthesis.perform import perform, random_style
-from indexer.synthesis.synthesise import default_soundfont, limited
 from indexer.training.material import Print, Rendition, encoded, save
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@
 # SOUNDFONT: files named as in instruments.csv.
 #
 # The wheels are for Python 3.12 on x86-64 Linux. The machine must have torch, numpy, SciPy, OpenCV, Pillow, safetensors
-# and tqdm. To go on from the checkpoints of an earlier run, join the parts of its runs.tar in .carry/:
+# and tqdm. It makes no graphs of the weights: `python -m indexer.training.export` makes them elsewhere. To go on from the checkpoints of an earlier run, join the parts of its runs.tar in .carry/:
 # `cat runs.tar.* > .carry/runs.tar`.
 set -euo pipefail
 archives=${1:?expected a folder with splits.csv and train_*.tar.xz}

@@ -1,8 +1,9 @@
 """Trains an embedding network: `python -m indexer.training.train CONFIG.toml`, or `scorefind train CONFIG.toml`.
 
 Makes the missing files of the corpus, trains, and evaluates on the validation pieces at intervals. Writes the weights
-(NAME.safetensors), their model card (NAME.md) and log.jsonl to the run's folder. After an interruption, the same
-command goes on from the last checkpoint. A trial that takes a minute: `--set training.steps=20 --no-corpus`.
+(NAME.safetensors), their model card (NAME.md), their graphs (NAME.*.onnx) and log.jsonl to the run's folder. After an
+interruption, the same command goes on from the last checkpoint. A trial that takes a minute:
+`--set training.steps=20 --no-corpus`.
 """
 
 import argparse
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.embedding.encoder import Background, save_weights
+from engine.embedding.torch_network import save_weights
+from engine.embedding.weights import Background
 from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, corpus, material
@@ -140,7 +142,7 @@ def _refit(trainer: Trainer, pieces: list[TrainingPiece], validation: list[Batch
 
 
 def _finish(trainer: Trainer, pieces: list[TrainingPiece]) -> Path:
-    """Writes the weights, their background and the model card; returns the weights file."""
+    """Writes the weights, their background, the model card and the graphs; returns the weights file."""
     configuration, settings = trainer.configuration, trainer.configuration.training
     source = PairSource(pieces, configuration.front_end, NO_AUGMENTATION)
     rng = np.random.default_rng(settings.seed)
@@ -159,7 +161,18 @@ def _finish(trainer: Trainer, pieces: list[TrainingPiece]) -> Path:
     save_weights(target, trainer.network, background, settings.name, record)
     target.with_suffix(".md").write_text(card.text(settings.name, record))
     logger.info("wrote %s and its card", target)
+    _export(target, configuration.corpus.folder)
     return target
+
+
+def _export(weights: Path, corpus: Path) -> None:
+    """Writes the graphs of the weights. A machine that only trains may lack the packages; then the log says so."""
+    try:
+        from indexer.training.export import export
+    except ModuleNotFoundError as exc:
+        logger.warning("%s has no graphs (%s); `python -m indexer.training.export` makes them", weights, exc)
+    else:
+        logger.info("wrote %s", ", ".join(path.name for path in export(weights, corpus)))
 
 
 def recorded(configuration: Configuration) -> dict[str, Any]:

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from engine.embedding.encoder import DEFAULT_WEIGHTS, Background, build, load_network
+from engine.embedding import weights
 from engine.embedding.network import Network
+from engine.embedding.torch_network import build, network_of
+from engine.embedding.weights import Background
 from engine.errors import SettingsError
 from engine.files import replacing
 from indexer.training.configuration import Configuration
@@ -57,7 +59,8 @@ def _initial_network(configuration: Configuration) -> Network:
     start, architecture, front_end = configuration.training.start, configuration.architecture, configuration.front_end
     if not start:
         return build(architecture, front_end)
-    network, _, name = load_network(DEFAULT_WEIGHTS if start == "shipped" else Path(start))
+    read = weights.read(None if start == "shipped" else Path(start))
+    network, name = network_of(read), read.identity.name
     for setting, actual, expected in (
         ("architecture", network.architecture, architecture),
         ("front_end", network.front_end, front_end),

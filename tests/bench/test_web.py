@@ -16,7 +16,7 @@ SYSTEMS = [
 
 
 def stretch(number: int, start_s: float, end_s: float) -> Stretch:
-    return Stretch(system=SYSTEMS[number - 1], seconds=np.array([start_s, end_s]), xs=np.array([0.0, 1.0]), jump=False)
+    return Stretch(system=SYSTEMS[number - 1], seconds=(start_s, end_s), xs=(0.0, 1.0), jump=False)
 
 
 def test_a_cursor_that_turns_a_second_late_is_wrong_for_that_second() -> None:

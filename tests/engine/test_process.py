@@ -8,10 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SWITCHES = """
-import faiss, torch
+import faiss
 from PIL import Image
-def switches(): return Image.MAX_IMAGE_PIXELS, faiss.cvar.distance_compute_blas_threshold, torch.get_num_threads()
-torch.set_num_threads(2)
+def switches(): return Image.MAX_IMAGE_PIXELS, faiss.cvar.distance_compute_blas_threshold
 before = switches()
 import engine.collection, engine.embedding.documents, engine.embedding.encoder, engine.search
 engine.embedding.encoder.Encoder.load()
@@ -28,10 +27,10 @@ def run(code: str) -> str:
     ("code", "printed"),
     [
         ("print(switches() == before)", "True"),
-        ("from engine import process; process.prepare(embeds=True); print(switches())", "(None, 2, 1)"),
+        ("from engine import process; process.prepare(); print(switches())", "(None, 2)"),
         ("from engine import process; process.prepare(searches=False); print(switches()[1:] == before[1:])", "True"),
     ],
-    ids=["a library alone", "a program that searches and embeds", "a worker"],
+    ids=["a library alone", "a program that searches", "a worker"],
 )
 def test_the_switches_of_a_process_are_set_by_its_program_alone(code: str, printed: str) -> None:
     assert run(SWITCHES + code) == printed

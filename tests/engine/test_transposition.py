@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from engine.audio import SAMPLE_RATE, recording_of
+from engine.embedding import documents
+from engine.embedding.documents import Encoder, Medium
 from engine.search.searcher import Query
 from engine.transposition import SHIFTS, Transposer, priced
 from engine.values import Answer, Document, Match, SnippetSequence
@@ -35,9 +37,9 @@ def query(sequence: SnippetSequence) -> Query:
     return Query(sequence=sequence, among="score")
 
 
-def answer(searcher: Likely, shifts: tuple[float, ...] | None = None) -> Answer:
+def answer(searcher: Likely, shifts: tuple[float, ...] | None = None, seconds: int = 6) -> Answer:
     encoder = FakeEncoder()
-    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 6 * SAMPLE_RATE).astype(np.float32)
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, seconds * SAMPLE_RATE).astype(np.float32)
     recording = recording_of(sound, SAMPLE_RATE, encoder.identity.front_end)
     return Transposer(searcher=cast(Any, searcher), encoder=encoder, query=query).answer(recording, shifts)
 
@@ -61,6 +63,23 @@ def test_tries_are_paid_for_and_do_not_count_if_they_are_not_worth_it() -> None:
     unsure = answer(Likely(right=1.5, confidence=0.8))
     assert (unsure.transposed, unsure.in_collection) == (0.0, False)
     assert unsure.matches[0].confidence == 0.1
+
+
+@pytest.mark.parametrize(("seconds", "transposed"), [(6, 5), (130, 6)])
+def test_only_of_a_long_recording_the_likeliest_transposition_is_embedded_again(
+    seconds: int, transposed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is, at the four pitches and, if only its middle was tried, as a whole."""
+    embedded: list[int] = []
+    real = documents.sequences
+
+    def sequences(media: list[Medium], encoder: Encoder) -> list[SnippetSequence]:
+        embedded.extend(range(len(media)))
+        return real(media, encoder)
+
+    monkeypatch.setattr(documents, "sequences", sequences)
+    found = answer(Likely(right=1.5, confidence=0.99), seconds=seconds)
+    assert (found.transposed, len(embedded)) == (1.5, transposed)
 
 
 def test_a_given_transposition_is_the_only_one() -> None:

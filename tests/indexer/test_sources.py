@@ -196,13 +196,33 @@ def test_icons_and_thumbnails_do_not_keep_a_folder_from_being_a_score(library: P
 def test_formats_that_are_not_read_are_named_and_other_files_counted(
     library: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("scans/one/p3.djvu", "scans/one/notes.txt", "takes/a.mid", "takes/a.xml", "takes/b.xml"):
+    for name in ("scans/one/p3.djvu", "scans/one/notes.txt", "takes/a.gp5", "takes/a.nfo", "takes/b.nfo"):
         (library / name).touch()
     found = discover([library / "takes", library / "scans"], manifest=manifest(library / "takes", "path"))
     assert names(found) == ["a.flac", "b.flac", "one", "two.pdf"]
-    assert found.ignored == {".xml": 2, ".txt": 1}
-    files = f"{library / 'takes' / 'a.mid'}, {library / 'scans' / 'one' / 'p3.djvu'}"
+    assert found.ignored == {".nfo": 2, ".txt": 1}
+    files = f"{library / 'takes' / 'a.gp5'}, {library / 'scans' / 'one' / 'p3.djvu'}"
     assert f"passed over (a format that is not read): {files}" in caplog.text
+
+
+def test_symbols_beside_pages_are_documents_of_their_own_and_pages_stay_together(library: Path) -> None:
+    for number in (1, 2):
+        Image.new("L", (900, 1200), 255).save(library / "scans" / "one" / f"p{number}.png")
+    (library / "scans" / "one" / "played.mid").touch()
+    (library / "scans" / "one" / "letter.xml").write_text("<TEI/>")
+    (library / "takes" / "a.mxl").touch()
+    Image.new("L", (900, 1200), 255).save(library / "takes" / "page.png")
+    found = {source.path.name: source for source in discover([library]).sources}
+    assert {name: source.kind for name, source in found.items()} == {
+        "one": "score",
+        "played.mid": "recording",
+        "two.pdf": "score",
+        "a.flac": "recording",
+        "b.flac": "recording",
+        "a.mxl": "score",
+        "page.png": "score",
+    }
+    assert [name for name, source in found.items() if source.presumed] == ["page.png"]
 
 
 def test_a_picture_that_a_manifest_lists_is_a_score(library: Path) -> None:

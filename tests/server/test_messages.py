@@ -89,6 +89,15 @@ def test_a_query_may_be_pages_or_embeddings() -> None:
     np.testing.assert_array_equal(embedded.asked.embeddings, ROWS)
 
 
+def test_a_query_may_say_by_what_to_transpose() -> None:
+    asked = body("query", media=AUDIO, transpose=[0, -1.5])
+    assert isinstance(asked, QueryRequest)
+    assert asked.transpose == (0.0, -1.5)
+    left_open = body("query", media=AUDIO, transpose=None)
+    assert isinstance(left_open, QueryRequest)
+    assert left_open.transpose is None
+
+
 def test_arrays_are_sent_as_little_endian_bytes() -> None:
     assert messages.array(np.array([[1, 2]], ">u2")) == {"dtype": "<u2", "shape": [1, 2], "data": b"\1\0\2\0"}
 
@@ -122,6 +131,14 @@ def test_arrays_are_sent_as_little_endian_bytes() -> None:
         (HEAD | {"op": "query", "media": AUDIO, "top": 2.5}, "top: expected a number, got 2.5"),
         (HEAD | {"op": "query", "media": AUDIO, "method": "guess"}, "method: expected one of refine"),
         (HEAD | {"op": "query", "media": PAGES, "start_s": 1.0}, "start_s, end_s: only a recording"),
+        (HEAD | {"op": "query", "media": PAGES, "transpose": [1]}, "transpose: only a recording"),
+        (HEAD | {"op": "query", "media": AUDIO, "transpose": 1}, "transpose: expected a list or nil, got 1"),
+        (HEAD | {"op": "query", "media": AUDIO, "transpose": []}, "transpose: expected 1 to 8 numbers"),
+        (HEAD | {"op": "query", "media": AUDIO, "transpose": [1] * 9}, "transpose: expected 1 to 8 numbers"),
+        (HEAD | {"op": "query", "media": AUDIO, "transpose": [0, 12.5]}, "numbers of semitones from -12 to 12"),
+        (HEAD | {"op": "query", "media": AUDIO, "transpose": [float("nan")]}, "transpose: expected 1 to 8 numbers"),
+        (HEAD | {"op": "query", "media": AUDIO, "transpose": ["1"]}, "transpose: expected 1 to 8 numbers"),
+        (HEAD | {"op": "query", "media": AUDIO, "transpose": [True]}, "transpose: expected 1 to 8 numbers"),
         (HEAD | {"op": "add", "media": AUDIO}, "document: expected a text, got nothing"),
         (HEAD | {"op": "add", "media": AUDIO, "document": "x" * 2000}, "document: expected a text of at most 1000"),
         (HEAD | {"op": "remove", "documents": []}, "documents: expected 1 to 10000 ids"),

@@ -10,7 +10,6 @@ const SURE = 0.5;
 /** Returns the view of an answer: {element, close}. files: what was asked about. */
 export function answerView(answer, files) {
   const pair = new Pair();
-  const asksForScores = answer.direction.endsWith("S");
   const cards = new Map(answer.matches.map((match) => [match, card(match, () => choose(match))]));
   const groups = works(answer.matches);
   const found = answer.in_collection !== false && groups.length > 0;
@@ -31,9 +30,10 @@ export function answerView(answer, files) {
     shown.querySelector(".error")?.remove();
     announce(`${sureness(match.confidence)}: ${name(match)}, ${where(match)}`);
     try {
-      if (asksForScores) await pair.showScore(match.id, match.systems);
+      const isScore = match.kind === "score";
+      if (isScore) await pair.showScore(match.id, match.systems);
       else pair.showOwnPages(files, match.query_boxes);
-      const [source, start, end] = asksForScores
+      const [source, start, end] = isScore
         ? [files[0], match.query_start_s, match.query_end_s]
         : [match.id, match.start_s, match.end_s];
       await pair.play(source, { map: match.time_map ?? [], stretch: start === null ? null : [start, end] });
@@ -59,7 +59,8 @@ function told(match) {
 
 function absent(answer) {
   announce("This is not in this collection.");
-  const total = count(answer.plan?.documents ?? 0, answer.direction.endsWith("S") ? "score" : "recording");
+  const kinds = { S: "score", A: "recording" };
+  const total = count(answer.plan?.documents ?? answer.collection.documents, kinds[answer.direction.at(-1)] ?? "document");
   return h(
     "div",
     { class: "notice" },

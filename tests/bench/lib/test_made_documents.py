@@ -48,12 +48,25 @@ def test_a_made_document_is_always_the_same_and_of_a_real_length(source: Distrac
 
 def test_made_documents_are_spread_and_go_on_as_real_ones(source: DistractorSource) -> None:
     real = source.packed.embeddings.astype(np.float32)
-    made = [made_documents.embeddings(source, number) for number in range(60)]
+    made = [made_documents.embeddings(source, number) for number in range(600)]
     joined = np.concatenate(made)
     np.testing.assert_allclose(joined.mean(axis=0), real.mean(axis=0), atol=0.02)
     spread, expected = np.cov(joined, rowvar=False), np.cov(real, rowvar=False)
     assert np.abs(spread - expected).max() < 0.25 * np.abs(expected).max()
     assert np.mean([neighbours_alike(rows) for rows in made]) == pytest.approx(neighbours_alike(real), abs=0.01)
+
+
+def test_a_made_document_has_the_style_of_one_real_one(
+    source: DistractorSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made_documents, "ANGLE", 0.0)
+    real = source.packed.embeddings.astype(np.float32)
+    sources = []
+    for number in range(12):
+        nearest = np.argmax(made_documents.embeddings(source, number) @ real.T, axis=1) // LENGTH
+        assert len(set(nearest.tolist())) == 1
+        sources.append(int(nearest[0]))
+    assert len(set(sources)) > 6
 
 
 def test_no_made_document_is_a_copy_of_a_real_one(source: DistractorSource) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench.lib.midi import read_performance
+from engine.errors import AudioError
 
 TICKS = 480
 """A second: a quarter at 60 quarters a minute."""
@@ -73,5 +74,5 @@ def test_a_performance_without_pedal_has_no_spans() -> None:
 
 
 def test_a_file_without_notes_is_refused() -> None:
-    with pytest.raises(ValueError, match="with notes"):
+    with pytest.raises(AudioError, match="with notes"):
         read_performance(midi([pedal(1, 127)]))

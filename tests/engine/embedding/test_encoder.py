@@ -1,20 +1,23 @@
 import itertools
-import json
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from engine.audio import BANDS
 from engine.config import FrontEnd
-from engine.embedding.encoder import DEFAULT_WEIGHTS, Background, Encoder, save_weights
+from engine.embedding import encoder as encoders
+from engine.embedding import torch_network
+from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
+from engine.embedding.graphs import Precision
 from engine.embedding.network import Architecture, TwoPathways
+from engine.embedding.torch_network import save_weights
+from engine.embedding.weights import Background
 from engine.errors import DeviceError, WeightsError
 from engine.values import Embeddings
+from indexer.training.export import export
 
 
 def unit(count: int, seed: int) -> Embeddings:
@@ -24,11 +27,12 @@ def unit(count: int, seed: int) -> Embeddings:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small untrained network."""
+    """A small untrained network with its graphs."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     network = TwoPathways(Architecture(channels=(4, 8), head_channels=4), FrontEnd())
     save_weights(path, network, Background(score=unit(50, 0), recording=unit(60, 1)), "small", {})
+    export(path)
     return path
 
 
@@ -48,11 +52,12 @@ def test_embeddings_are_unit_vectors_whatever_the_batch(encoder: Encoder) -> Non
 
 
 @pytest.mark.skipif(not DEFAULT_WEIGHTS.exists(), reason="the network is not trained yet")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("kind", ["score", "recording"])
-def test_an_embedding_has_the_same_bits_alone_and_in_company(kind: str) -> None:
+def test_an_embedding_has_the_same_bits_alone_and_in_company(kind: str, precision: Precision) -> None:
     """In any order, and with any number of threads: the shipped network, 30 queries of 1 to 20 inputs."""
-    encoders = [Encoder.load(threads=threads, device="cpu") for threads in (1, 2)]
-    front_end, rng = encoders[0].identity.front_end, np.random.default_rng(0)
+    loaded = [Encoder.load(threads=threads, device="cpu", precision=precision) for threads in (1, 2)]
+    front_end, rng = loaded[0].identity.front_end, np.random.default_rng(0)
     counts = rng.integers(1, 21, 30)
     if kind == "score":
         shape = (int(counts.sum()), front_end.strip_rows, front_end.snippet_px)
@@ -61,9 +66,9 @@ def test_an_embedding_has_the_same_bits_alone_and_in_company(kind: str) -> None:
         shape = (int(counts.sum()), BANDS[front_end.bands], front_end.excerpt_frames)
         inputs = rng.random(shape, np.float32)
     starts = np.cumsum([0, *counts])
-    together = getattr(encoders[0], kind)(inputs)
+    together = getattr(loaded[0], kind)(inputs)
     order = rng.permutation(len(inputs))
-    for encoder in encoders:
+    for encoder in loaded:
         embed = getattr(encoder, kind)
         for start, stop in itertools.pairwise(starts.tolist()):
             assert np.array_equal(embed(inputs[start:stop]), together[start:stop])
@@ -74,29 +79,39 @@ def test_threads_share_the_work_and_keep_its_order(weights: Path) -> None:
     snippets = np.random.default_rng(0).integers(0, 256, (70, 160, 200), np.uint8)
     alone, shared = (Encoder.load(weights, threads=threads).score(snippets) for threads in (1, 3))
     assert np.array_equal(shared, alone)
-    assert torch.get_num_threads() == 1
 
 
-def test_a_full_gpu_gets_smaller_batches_and_a_lost_one_is_told_of(
-    weights: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_machine_without_a_cuda_driver_computes_on_its_cpu(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(encoders.ctypes, "CDLL", missing)
+    assert Encoder.load(weights).device.endswith("fp32; no CUDA driver")
+
+
+@pytest.mark.parametrize(("found", "device"), [(True, "cuda: "), (False, "cpu: ONNX Runtime")])
+def test_a_machine_with_a_cuda_driver_asks_torch_whether_there_is_a_device(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, found: bool, device: str
 ) -> None:
-    encoder, snippets = Encoder.load(weights, threads=1), np.full((100, 160, 200), 255, np.uint8)
-    encoder._batch = 32
-    expected, embed, sizes = encoder.score(snippets), encoder._embed_batch, []
+    class OnGpu:
+        description, batch = "cuda: a stand-in", 8
 
-    def with_room_for_thirty(inputs: torch.Tensor, forward: Callable[[torch.Tensor], torch.Tensor]) -> Embeddings:
-        sizes.append(len(inputs))
-        if len(inputs) > 30:
-            raise torch.cuda.OutOfMemoryError("full")
-        return embed(inputs, forward)
+        def __init__(self, network: object, device: str) -> None:
+            assert device == "cuda"
 
-    monkeypatch.setattr(encoder, "_embed_batch", with_room_for_thirty)
-    np.testing.assert_allclose(encoder.score(snippets), expected, atol=1e-5)
-    assert sizes == [32, 16, 16, 16, 16, 16, 16, 4]
-    encoder._device = torch.device("cuda")
-    monkeypatch.setattr(encoder, "_embed_batch", lambda *_: (_ for _ in ()).throw(RuntimeError("gone")))
-    with pytest.raises(DeviceError, match="the GPU failed while it embedded: gone"):
-        encoder.score(snippets)
+    monkeypatch.setattr(encoders.ctypes, "CDLL", lambda name: None)
+    monkeypatch.setattr(torch_network, "finds_cuda", lambda: found)
+    monkeypatch.setattr(torch_network, "TorchRuntime", OnGpu)
+    assert Encoder.load(weights).device.startswith(device)
+
+
+def test_a_gpu_without_torch_names_the_extra(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "engine.embedding.torch_network", None)
+    monkeypatch.delattr("engine.embedding.torch_network")
+    with pytest.raises(DeviceError, match=r"device cuda needs torch .*install scorefind\[gpu\]"):
+        Encoder.load(weights, device="cuda")
+    monkeypatch.setattr(encoders.ctypes, "CDLL", lambda name: None)
+    assert "no torch to use it; scorefind[gpu]" in Encoder.load(weights).device
 
 
 def test_nothing_embeds_to_nothing(encoder: Encoder) -> None:
@@ -130,19 +145,6 @@ def test_the_bias_is_the_soft_maximum_of_the_similarities(weights: Path) -> None
     assert encoder.bias(row, "recording")[0] == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_file_from_before_there_were_families_holds_a_default_network(
-    weights: Path, encoder: Encoder, tmp_path: Path
-) -> None:
-    with safe_open(weights, framework="pt") as file:
-        settings = json.loads(file.metadata()["settings"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    settings["architecture"] = {name: settings["architecture"][name] for name in ("channels", "head_channels")}
-    metadata = {"format": "scorefind-network", "version": "1", "settings": json.dumps(settings)}
-    save_file(tensors, tmp_path / "old.safetensors", metadata)
-    excerpts = np.random.default_rng(0).random((3, 92, 84), np.float32)
-    assert np.array_equal(Encoder.load(tmp_path / "old.safetensors").recording(excerpts), encoder.recording(excerpts))
-
-
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
@@ -150,10 +152,9 @@ def test_a_file_from_before_there_were_families_holds_a_default_network(
         (lambda data: b"nonsense" * 10, "damaged"),
         (lambda data: data.replace(b"scorefind-network", b"another-networks!"), "expected format"),
         (lambda data: data.replace(b'"version":"1"', b'"version":"9"'), "expected format version 1, got 9"),
-        (lambda data: data.replace(b"head_channels", b"head_channel_"), "do not fit together"),
-        (lambda data: data.replace(b'\\"default\\"', b'\\"defunct\\"'), "do not fit together: 'defunct'"),
+        (lambda data: data.replace(b"snippet_px", b"snippet_py"), "do not fit together"),
     ],
-    ids=["truncated", "no safetensors", "another format", "newer", "unknown setting", "unknown family"],
+    ids=["truncated", "no safetensors", "another format", "newer", "unknown setting"],
 )
 def test_a_spoilt_weights_file_is_refused(weights: Path, tmp_path: Path, spoil, match: str) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "spoilt.safetensors"

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from engine.config import FrontEnd
-from engine.embedding.encoder import Background, Encoder, build, save_weights
+from engine.embedding.encoder import Encoder
 from engine.embedding.network import Architecture, Network
+from engine.embedding.torch_network import build, save_weights
+from engine.embedding.weights import Background
+from indexer.training.export import export
 
 CHANNELS = (24, 48, 96, 96)
 SMALL = (2, 3, 4, 4)
@@ -69,7 +72,8 @@ def test_it_comes_back_from_its_weights_file(frames: int, attention: bool, tmp_p
     made.refit([(snippets, excerpts)])
     rows = np.eye(32, dtype=np.float32)
     save_weights(tmp_path / "published.safetensors", made, Background(score=rows, recording=rows), "published", {})
-    encoder = Encoder.load(tmp_path / "published.safetensors", threads=1)
+    export(tmp_path / "published.safetensors")
+    encoder = Encoder.load(tmp_path / "published.safetensors", device="cpu")
     assert encoder.recording(excerpts[:, 0].numpy()) == pytest.approx(
         made.recording(excerpts).numpy(force=True), abs=0.01
     )

@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from bench.lib import lying
 from drawn_pages import Grey, drawn_page
 from engine.score import placed_systems
 from engine.score.census import PageCount, page_count, report, spans
+from engine.score.pages import pages_of
 
 MUSIC = drawn_page([2, 2, 2])[0]
 
@@ -56,14 +58,40 @@ def test_titles_blank_pages_and_the_end_of_a_piece_are_no_warning(caplog: pytest
     assert told(pages, caplog, logging.INFO) == ["score.pdf: pages 1-2, 4-5: no staves found"]
 
 
-def test_a_single_page_has_no_neighbours(caplog: pytest.LogCaptureFixture) -> None:
-    assert told([with_broken_lines(1)], caplog) == []
+def test_a_single_page_that_lost_most_of_its_staves_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert told([with_broken_lines(1)], caplog) == [
+        "score.pdf: page 1: 1 system found, but many lines like staff lines lie outside: staves may be missing"
+    ]
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_page_that_lost_nothing_is_not_told_however_it_lies(degrees: int, caplog: pytest.LogCaptureFixture) -> None:
+    assert told([lying.turned(MUSIC, degrees).image], caplog) == []
+
+
+def test_a_photograph_on_a_table_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    photograph = lying.photograph([MUSIC], np.random.default_rng(0)).image
+    assert told(list(pages_of([photograph])), caplog) == []
+
+
+def test_a_document_that_lost_staves_on_each_page_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    pages = [with_broken_lines(1), title(), with_broken_lines(1), with_broken_lines(1)]
+    assert told(pages, caplog) == [
+        "score.pdf: pages 1, 3-4: 3 systems found, but many lines like staff lines lie outside: staves may be missing"
+    ]
+
+
+def test_a_page_that_does_not_count_to_the_score_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    page = with_broken_lines(1)
+    report("score.pdf", [page_count(1, page, placed_systems(page))], left_out=[1])
+    assert caplog.messages == []
 
 
 def test_ink_near_a_system_belongs_to_it() -> None:
     count = page_count(1, MUSIC, placed_systems(MUSIC))
     assert count.unread_ink < 0.02 * count.ink
     assert page_count(1, MUSIC, []) == PageCount(page=1, systems=0, ink=count.ink, unread_ink=count.ink)
+    assert count.unread_lines < 0.02 * count.lines
 
 
 def test_spans_put_consecutive_numbers_together() -> None:

@@ -1,5 +1,7 @@
 """How an answer is told."""
 
+from typing import Any
+
 import pytest
 
 from engine.search import answers
@@ -71,3 +73,25 @@ def test_confidence_has_a_column_only_if_it_is_known_and_doubt_is_told() -> None
     doubt = answers.table({"matches": [IN_SCORE], "in_collection": False})
     assert doubt.endswith("likely not in this collection: no match has a confidence of 0.5")
     assert answers.table({"matches": [], "in_collection": None}) == "no matches"
+
+
+def test_answers_to_a_query_as_it_looks_and_as_it_sounds_are_one_the_likeliest_first() -> None:
+    def part(*confidences: float | None, kind: str, in_collection: bool | None) -> dict[str, Any]:
+        matches = [{"rank": rank, "kind": kind, "confidence": one} for rank, one in enumerate(confidences, start=1)]
+        answer = {"direction": "?", "in_collection": in_collection, "partial": False, "transposed": 0.0, "plan": {}}
+        return answer | {"matches": matches, "timings_ms": {"embed": 1.0, kind: 2.0}, "collection": {"generation": 1}}
+
+    scores = part(0.2, 0.0, kind="score", in_collection=False)
+    recordings = part(0.9, 0.5, kind="recording", in_collection=True)
+    both = answers.merged([scores, recordings], top=3)
+    assert [(match["rank"], match["kind"], match["confidence"]) for match in both["matches"]] == [
+        (1, "recording", 0.9),
+        (2, "recording", 0.5),
+        (3, "score", 0.2),
+    ]
+    assert (both["direction"], both["in_collection"], both["plan"]) == ("both", True, None)
+    assert both["timings_ms"] == {"embed": 2.0, "score": 2.0, "recording": 2.0}
+    unsure = [part(None, None, kind=kind, in_collection=None) for kind in ("score", "recording")]
+    ranked = answers.merged(unsure, top=4)
+    assert [match["kind"] for match in ranked["matches"]] == ["score", "recording"] * 2  # by their ranks
+    assert ranked["in_collection"] is None

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, Layout, random_layout
+from engine.symbols.layout import Layout
+from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, random_layout
 from small_scores import write_kern
 
 

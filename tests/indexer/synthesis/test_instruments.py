@@ -6,10 +6,10 @@ import soundfile
 from numpy.typing import NDArray
 
 from engine.audio import SAMPLE_RATE
+from engine.symbols.soundfont import default_soundfont
 from indexer.synthesis import instruments
 from indexer.synthesis.instruments import WELL_KEPT, Condition, SampledInstrument, damper_falls, read_sfz
 from indexer.synthesis.perform import Performance
-from indexer.synthesis.synthesise import default_soundfont
 
 LOW, HIGH = 48, 69
 """The keys that were sampled."""

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.synthesis.engrave import EngravedPage, EngravingError, Layout
+from engine.symbols.layout import Layout
+from indexer.synthesis.engrave import EngravedPage, EngravingError
 from indexer.synthesis.lilypond import LilyPondEngraver
 from indexer.training.corpus import engraver
 

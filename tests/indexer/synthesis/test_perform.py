@@ -5,8 +5,9 @@ import mido
 import numpy as np
 import pytest
 
+from engine.symbols.playing import to_midi
 from indexer.synthesis.engrave import ScoreNotes
-from indexer.synthesis.perform import Style, perform, random_style, to_midi
+from indexer.synthesis.perform import Style, perform, random_style
 
 NOTES = ScoreNotes(
     onset_quarter=np.repeat(np.arange(40.0), 3),

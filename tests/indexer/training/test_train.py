@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,16 @@ def test_neighbouring_onsets_are_no_negatives(pieces: list[TrainingPiece]) -> No
     assert not batch.ignored.diagonal().any()
 
 
+def test_a_training_without_the_packages_of_the_export_says_how_to_make_the_graphs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "indexer.training.export", raising=False)
+    train._export(tmp_path / "made.safetensors", tmp_path)
+    assert "made.safetensors has no graphs" in caplog.text
+    assert "`python -m indexer.training.export` makes them" in caplog.text
+
+
 def test_a_training_leaves_weights_their_card_and_its_log(settings: CorpusSettings, tmp_path: Path) -> None:
     training = TrainingSettings(run=tmp_path, steps=2, batch=16, evaluate_every=2, validation_pairs=250)
     weights = train.train(
@@ -138,7 +149,7 @@ def test_a_training_leaves_weights_their_card_and_its_log(settings: CorpusSettin
             training=training,
         )
     )
-    assert Encoder.load(weights).identity.name == "default"
+    assert Encoder.load(weights, device="cpu").identity.name == "default"
     assert "Licence" in weights.with_suffix(".md").read_text()
     (line,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert (line["step"], line["pairs_seen"], line["pieces"]) == (2, 32, 2)

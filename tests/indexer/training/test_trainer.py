@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from engine.config import FrontEnd
-from engine.embedding.encoder import Encoder, load_network
+from engine.embedding import weights as weights_files
 from engine.embedding.network import Architecture
+from engine.embedding.torch_network import network_of
 from engine.errors import SettingsError
 from indexer.training.configuration import Configuration, TrainingSettings
 from indexer.training.corpus import CorpusSettings
@@ -27,6 +28,12 @@ ARCHITECTURES = (Architecture(channels=(2, 4), head_channels=2), RESIDUAL, PUBLI
 @pytest.fixture(autouse=True)
 def few_background_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexer.training.train.BACKGROUND_PAIRS", 256)
+
+
+@pytest.fixture(autouse=True)
+def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their export takes seconds; `test_export.py` tests it, and `test_train.py` that a training has them."""
+    monkeypatch.setattr("indexer.training.train._export", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +96,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     straight = train(configuration(corpus, tmp_path / "straight", architecture, steps=3))
     losses = [[line["loss"] for line in log(weights) if "loss" in line] for weights in (stopped, straight)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    assert Encoder.load(straight).identity.front_end.excerpt_frames == 32
+    assert weights_files.read(straight).identity.front_end.excerpt_frames == 32
 
 
 def test_the_projection_is_fitted_anew_after_training(corpus: CorpusSettings, tmp_path: Path) -> None:
@@ -134,10 +141,10 @@ def test_a_training_starts_from_a_weights_file_and_leaves_the_pathway_alone_that
     training = dataclasses.replace(first.training, run=tmp_path / "second", start=str(weights), learns=("recording",))
     trainer = Trainer(dataclasses.replace(first, training=training))
     before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
-    saved = load_network(weights)[0].state_dict()
+    saved = network_of(weights_files.read(weights)).state_dict()
     assert all(torch.equal(before[name], saved[name]) for name in before)
     train(dataclasses.replace(first, training=training))
-    after = load_network(tmp_path / "second" / "default.safetensors")[0].state_dict()
+    after = network_of(weights_files.read(tmp_path / "second" / "default.safetensors")).state_dict()
     moved = [name for name, tensor in after.items() if not torch.allclose(tensor, before[name], atol=1e-6)]
     assert {name.split(".")[0] for name in moved} == {"recording_pathway"}
 
@@ -257,7 +264,7 @@ def test_the_command_line_sets_the_averaging(corpus: CorpusSettings, tmp_path: P
         settings = [f"--set=training.averaging={share}", f"--set=training.run={run}"]
         assert main([str(config), "--no-corpus", *settings]) == 0
         state = torch.load(run / "checkpoint.pt", weights_only=True)
-        average = load_network(run / "default.safetensors")[0].state_dict()
+        average = network_of(weights_files.read(run / "default.safetensors")).state_dict()
         differences[share] = max(float((average[name] - state["network"][name]).abs().max()) for name in average)
         assert f"averaging {float(share)}" in (run / "default.md").read_text()
     assert differences["0"] < 1e-3  # what rounding to the file's float16 takes

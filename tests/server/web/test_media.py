@@ -17,8 +17,10 @@ from engine.errors import PageError
 from engine.score import numbered_pages
 from engine.score.facsimile import page_picture
 from engine.values import Document
-from fake_encoder import FakeEncoder
+from fake_encoder import FakeEncoder, fake_loader
 from http_client import Web, serving_web
+from indexer import ingest
+from indexer.sources import discover
 from media import draw_page, write_page, write_recording
 from running_server import NETWORK, TOKEN, score
 from server.browsing import ListDocuments
@@ -186,3 +188,19 @@ def test_documents_are_found_by_any_words_in_any_case_and_without_accents(tmp_pa
     assert found("", skip=1, most=1) == (3, ["s1"])
     assert found("", kind="recording") == (0, [])
     assert found("verdi") == (0, [])
+
+
+def test_what_is_kept_is_shown_without_the_files(tmp_path: Path) -> None:
+    async def test() -> None:
+        page, take = write_page(tmp_path / "page.png", 1), write_recording(tmp_path / "take.wav", 1, 20)
+        ingest.add(tmp_path / "c", discover([page, take]).sources, fake_loader(), keep_media=True)
+        page.unlink()
+        take.unlink()
+        async with serving_web(tmp_path / "c") as web:
+            assert (await picture(web, "/documents/page/pages/1?width=1800")).size == (1200, 1160)
+            assert (await picture(web, "/documents/page/pages/1?width=600&turn=90")).size == (600, 621)
+            part = await web.get("/documents/take/sound", headers={"Range": "bytes=0-99"})
+            assert (part.status, part.headers["content-type"], len(part.body)) == (206, "audio/mpeg", 100)
+            assert (await web.get("/documents/take")).json["media"]
+
+    run(test())
