@@ -233,11 +233,12 @@ def _total(stages: Sequence[Measured], medium: Kind) -> Measured:
     return Measured(medium=medium, stage="all", ms=sum(stage.ms for stage in stages if stage.medium == medium))
 
 
-def _transforms(samples: NDArray[np.float32]) -> None:
-    """The Fourier transforms of the published spectrogram, on frames that are cut and not windowed."""
+def _transforms(samples: NDArray[np.float32]) -> int:
+    """Computes the Fourier transforms of the published spectrogram, without the window; returns how many."""
     frames = np.lib.stride_tricks.sliding_window_view(samples, audio.FRAME_SAMPLES)[:: int(audio.HOP_SAMPLES)]
     for first in range(0, len(frames), 512):
         cv2.dft(np.ascontiguousarray(frames[first : first + 512]), flags=cv2.DFT_ROWS)
+    return len(frames)
 
 
 def made_pages(folder: Path, every: int) -> list[Path]:
