@@ -67,7 +67,7 @@ def encoder_loader(options: argparse.Namespace, threads: int = 1) -> Callable[[]
     """Returns a function that loads the encoder that the options name, in this process or in a worker."""
     from engine.embedding.encoder import Encoder
 
-    return functools.partial(Encoder.load, options.weights, threads=threads, precision=options.precision or "fp32")
+    return functools.partial(Encoder.load, options.weights, threads=threads, precision=options.precision)
 
 
 def _log_to_stderr(verbose: int, handler: logging.Handler | None = None) -> None:

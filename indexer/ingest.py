@@ -50,6 +50,10 @@ class Summary:
     """Paths of the images beside recordings that are no scores, each with the reason."""
     snippets: int = 0
     """Number of snippets that were embedded."""
+    pages: int = 0
+    """Number of pages of the scores that were embedded."""
+    sound_s: float = 0.0
+    """Seconds of the recordings that were embedded."""
 
     def ids(self, status: Status) -> list[str]:
         """The list of the ids with this status."""
@@ -86,15 +90,27 @@ def add(
                 run = _Run(writer, progress, takeover, keep_media)
                 for path, cause in assigned.failed.items():
                     run.fail(path, cause)
-                run.embed(assigned.sources, load_encoder, min(jobs, len(sources)))
+                ordered = costliest_first(assigned.sources) if jobs > 1 else assigned.sources
+                run.embed(ordered, load_encoder, min(jobs, len(sources)))
             generation = writer.commit()
         except KeyboardInterrupt:
             logger.error(
                 "%s: stopped; the collection is unchanged, and the next run uses what was embedded", collection
             )
             raise
-    logger.info("%s: generation %d, %d snippets embedded", collection, generation, run.summary.snippets)
+    logger.info(
+        "%s: generation %d, %d snippets embedded: %s", collection, generation, run.summary.snippets, run.rates()
+    )
     return run.summary
+
+
+def costliest_first(sources: Iterable[Source]) -> list[Source]:
+    """The sources in the order in which several processes finish at about the same time.
+
+    The last document to begin should be a short one. Scores come before recordings, because a page takes some ten
+    times the processor time of as many bytes of sound; of each kind, the largest comes first.
+    """
+    return sorted(sources, key=lambda source: (source.kind == "recording", -documents.size_of(source.path)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +139,8 @@ class _Run:
         self._progress = progress
         self._takeover = takeover
         self._keep_media = keep_media
-        self._shown_s = time.monotonic()
-        """Time at which the pages of a document at work were last shown."""
+        self._started_s = self._shown_s = time.monotonic()
+        """Times at which the run started, and at which the pages of a document at work were last shown."""
 
     def fail(self, path: Path, cause: str) -> None:
         """Records a path that cannot be added."""
@@ -163,15 +179,23 @@ class _Run:
         """Shows how many pages of a score are done, and of how many. Another document may be at work, too."""
         now_s = time.monotonic()
         if now_s - self._shown_s >= self._progress.mininterval:
-            self._progress.set_postfix_str(f"{task.document.id}: page {pages[0]} of {pages[1]}")
+            self._progress.set_postfix_str(f"{task.document.id}: page {pages[0]} of {pages[1]}; {self.rates()}")
             self._shown_s = now_s
+
+    def rates(self) -> str:
+        """Pages, and minutes of sound, of the documents that are embedded, and how many of them a second."""
+        pages, minutes, passed_s = self.summary.pages, self.summary.sound_s / 60, time.monotonic() - self._started_s
+        return f"{pages} pages ({pages / passed_s:.1f}/s), {minutes:.0f} min of sound ({minutes / passed_s:.2f}/s)"
 
     def _put(self, source: Source, document: Document, embedded: _Embedded | None) -> None:
         sequence, kept = (embedded.sequence, embedded.media) if embedded else (None, None)
         name = documents.name_of(source.path)
         status = self._writer.put(document, sequence, replace=self._takeover, default_title=name, media=kept)
         self.summary.ids(status).append(document.id)
-        self.summary.snippets += 0 if sequence is None else len(sequence)
+        if sequence is not None:
+            self.summary.snippets += len(sequence)
+            self.summary.pages += document.pages
+            self.summary.sound_s += document.duration_s
         self._progress.update()
 
     def _failed(self, source: Source, cause: str) -> None:
