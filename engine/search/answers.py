@@ -116,6 +116,7 @@ def _match(match: Match) -> dict[str, Any]:
         "id": document.id,
         "title": document.title,
         "composer": document.composer,
+        "work": document.work,
         "kind": document.kind,
         "cost": match.cost,
         "confidence": match.confidence,
@@ -124,12 +125,15 @@ def _match(match: Match) -> dict[str, Any]:
         **_place(match.place),
         "query_pages": list(match.query_place.pages),
         "query_systems": [system.number for system in match.query_place.systems],
+        "query_boxes": [_box(system) for system in match.query_place.systems],
         "query_start_s": match.query_place.start_s,
         "query_end_s": match.query_place.end_s,
         "parts": [{"share": part.share, **_place(part.place)} for part in match.parts],
     }
     if match.path:
         fields["path"] = [dataclasses.asdict(point) for point in match.path]
+    if match.time_map is not None:
+        fields["time_map"] = match.time_map.as_list()
     return fields
 
 
