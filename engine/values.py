@@ -1,12 +1,15 @@
 """The values that cross module borders."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import FrontEnd
+
+if TYPE_CHECKING:
+    from engine.timemap import TimeMap
 
 DIMENSION = 32
 """Length of an embedding."""
@@ -266,6 +269,9 @@ class Match:
     """Stretch of the query that the match explains: all of it, unless the answer is `Answer.partial`."""
     path: tuple[PathPoint, ...] = ()
     """Points of the alignment path; empty unless the query asks for the path."""
+    time_map: "TimeMap | None" = None
+    """Where in the score the recording is at each second; None unless the query asks for the path, and one of query and
+    document is a score and the other a recording."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

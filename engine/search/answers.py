@@ -130,6 +130,8 @@ def _match(match: Match) -> dict[str, Any]:
     }
     if match.path:
         fields["path"] = [dataclasses.asdict(point) for point in match.path]
+    if match.time_map is not None:
+        fields["time_map"] = match.time_map.as_list()
     return fields
 
 

@@ -162,11 +162,11 @@ def points(path: Path, query: Ruler, document: Ruler) -> tuple[PathPoint, ...]:
     """
     queries = query.positions(query.middles[path[:, 0]])
     documents = document.positions(document.middles[path[:, 1]])
-    jumped = _jumped(path).tolist()
+    jumped = jumps(path).tolist()
     return tuple(PathPoint(query=q, document=d, jump=j) for q, d, j in zip(queries, documents, jumped, strict=True))
 
 
-def _jumped(path: Path) -> NDArray[np.bool_]:
+def jumps(path: Path) -> NDArray[np.bool_]:
     """Returns whether the path jumps to each cell, (L,)."""
     moves = np.diff(path[:, 1], prepend=path[0, 1])
     return (moves < 0) | (moves > MAX_STEP)
@@ -177,7 +177,7 @@ def _runs(path: Path, ruler: Ruler, reach: float) -> list[_Run]:
 
     The query reaches beyond the middles of its first and last snippet. A jump lies half-way between two query snippets.
     """
-    cut = np.split(path, np.flatnonzero(_jumped(path)))
+    cut = np.split(path, np.flatnonzero(jumps(path)))
     return [
         _Run(
             snippets=cells[:, 1],

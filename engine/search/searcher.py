@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import alignment
+from engine import alignment, timemap
 from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettings
@@ -353,7 +353,10 @@ class Searcher:
             return match
         asked = location.Ruler.of(sequence, query.systems)
         match = replace(match, query_place=location.stretch(path, asked))
-        return replace(match, path=location.points(path, asked, ruler)) if query.path else match
+        if not query.path:
+            return match
+        mapped = None if _same_kind(query) else timemap.time_map(path, asked, ruler)
+        return replace(match, path=location.points(path, asked, ruler), time_map=mapped)
 
     def _candidates(self, kind: Kind) -> _Candidates:
         """Returns the documents of one kind, listed once and kept."""

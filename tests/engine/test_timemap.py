@@ -1,0 +1,119 @@
+"""Time maps of paths through a score of eight systems, ten snippets each, and a recording of an excerpt each half
+second."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from engine.search.location import Ruler
+from engine.timemap import TimeMap, time_map
+from engine.values import RECORDING_PLACE, SCORE_PLACE, Box, ScorePosition, SnippetSequence, System
+
+SYSTEMS = tuple(
+    System(
+        page=1 + number // 4,
+        number=number,
+        box=Box(x0=0.1, y0=0, x1=1.1, y1=0.1),
+        staves=(),
+        staff_space=0.01,
+        confidence=1,
+    )
+    for number in range(1, 9)
+)
+
+
+def ruler(places: np.ndarray, systems: tuple[System, ...] = ()) -> Ruler:
+    count = len(places)
+    sequence = SnippetSequence(
+        kind="score" if systems else "recording",
+        embeddings=np.zeros((count, 32), np.float32),
+        places=places,
+        bias=np.zeros(count, np.float32),
+    )
+    return Ruler.of(sequence, systems)
+
+
+def score() -> Ruler:
+    places = np.zeros(80, SCORE_PLACE)
+    numbers = np.arange(80)
+    places["system"], places["x"] = numbers // 10 + 1, 0.1 + numbers % 10 / 10
+    places["end_system"], places["end_x"] = (numbers + 2) // 10 + 1, 0.1 + (numbers + 2) % 10 / 10
+    places["end_system"][-2:], places["end_x"][-2:] = 8, 1.1
+    return ruler(places, SYSTEMS)
+
+
+def recording(count: int = 200) -> Ruler:
+    places = np.zeros(count, RECORDING_PLACE)
+    places["start_s"] = np.arange(count) / 2
+    places["end_s"] = places["start_s"] + 4
+    return ruler(places)
+
+
+def played(*runs: range) -> TimeMap:
+    """The map of a recording that plays these snippets of the score, one each half second."""
+    snippets = [snippet for run in runs for snippet in run]
+    return time_map(np.array([range(len(snippets)), snippets], np.int32).T, recording(), score())
+
+
+def test_a_cursor_runs_through_the_systems_with_the_music() -> None:
+    """The middle of excerpt i is at i / 2 + 2 s, that of snippet i a tenth of a width to the right of its start."""
+    found = played(range(40))
+    for second, system, x in ((2.0, 1, 0.2), (4.5, 1, 0.7), (6.75, 2, 0.15), (20.0, 4, 0.8)):
+        place = found.at(second)
+        assert place is not None
+        assert (place.system, place.page) == (system, 1 + system // 4)
+        assert place.x == pytest.approx(x, abs=0.02)
+
+
+def test_the_map_goes_on_to_the_ends_of_the_first_and_last_snippet() -> None:
+    found = played(range(5, 40))
+    first = found.at(0.0)
+    assert first is not None
+    assert (first.system, first.x) == (1, pytest.approx(0.3, abs=0.02))  # four snippets before the first middle
+    assert found.at(34 / 2 + 2 + 1.9) is not None
+    assert found.at(34 / 2 + 2 + 2.1) is None
+
+
+def test_a_stretch_is_one_system_and_rises() -> None:
+    found = played(range(25), range(10, 60))
+    for stretch in found.stretches:
+        assert (np.diff(stretch.seconds) > 0).all()
+        assert (np.diff(stretch.xs) >= 0).all()
+        assert stretch.system.box.x0 - 1e-6 <= stretch.xs.min() <= stretch.xs.max() <= stretch.system.box.x1 + 1e-6
+    for before, after in itertools.pairwise(found.stretches):
+        assert before.seconds[-1] == pytest.approx(after.seconds[0])
+
+
+def test_a_repeat_is_played_twice() -> None:
+    found = played(range(20), range(20))
+    assert [stretch.system.number for stretch in found.stretches] == [1, 2, 3, 1, 2, 3]
+    assert [stretch.jump for stretch in found.stretches] == [False, False, False, True, False, False]
+    times = found.seconds_of(2, 0.5)
+    assert len(times) == 2
+    assert times[1] - times[0] == pytest.approx(10, abs=0.3)
+    assert found.at(times[1]) == ScorePosition(page=1, system=2, x=pytest.approx(0.5))
+
+
+def test_a_score_as_the_query_has_the_same_map() -> None:
+    cells = np.array([range(10, 50), range(40)], np.int32).T
+    asked = time_map(cells, score(), recording())
+    answered = time_map(np.ascontiguousarray(cells[:, ::-1]), recording(), score())
+    assert asked.as_list() == answered.as_list()
+
+
+def test_seconds_that_two_parts_of_a_score_claim_belong_to_the_longer_part() -> None:
+    cells = np.array([range(30), [*range(20), *range(5, 15)]], np.int32).T  # snippets 20 to 29 fall back to excerpt 5
+    found = time_map(cells, score(), recording())
+    assert [stretch.system.number for stretch in found.stretches] == [1, 2, 3][: len(found.stretches)]
+
+
+def test_two_of_a_kind_have_no_map() -> None:
+    with pytest.raises(ValueError, match="two of a kind"):
+        time_map(np.zeros((1, 2), np.int32), recording(), recording())
+
+
+def test_the_map_as_plain_values_has_a_stretch_a_system() -> None:
+    (first, *_) = played(range(40)).as_list()
+    assert (first["page"], first["system"], first["jump"]) == (1, 1, False)
+    assert len(first["s"]) == len(first["x"])
