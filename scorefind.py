@@ -263,6 +263,27 @@ def _answers_of_server(options: argparse.Namespace, among: "Sequence[Kind | None
         ]
 
 
+def _align(options: argparse.Namespace) -> int:
+    from engine.alignment import choose
+    from engine.config import SearchSettings, load
+    from engine.files import replacing
+    from engine.pairing import align_files
+
+    settings = load(SearchSettings(), section="search", path=options.config, flags={})
+    encoder = encoder_loader(options, settings.threads)()
+    backend = choose(threads=settings.threads)
+    pair = align_files(options.score, options.recording, encoder, backend, settings.alignment)
+    if pair.is_doubtful:
+        logger.warning("%s: probably not the music of %s (cost %.3f)", options.recording, options.score, pair.cost)
+    text = _json(pair.as_dict()) if options.json else pair.table()
+    if options.out is None:
+        print(text)
+    else:
+        with replacing(options.out) as unfinished:
+            unfinished.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
 def _serve(options: argparse.Namespace) -> int:
     import asyncio
 
@@ -358,6 +379,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "build": _build,
     "backup": _backup,
     "query": _query,
+    "align": _align,
     "serve": _serve,
     "doctor": _doctor,
     "train": _train,

@@ -122,6 +122,17 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
         ),
         remote=remote,
     )
+    align = command(
+        "align",
+        "Show where in a score a recording is at each second.",
+        "align op10-3.pdf take.flac --json --out map.json",
+    )
+    align.add_argument("score", type=Path, metavar="SCORE", help="a score file, or a folder of page images")
+    align.add_argument("recording", type=Path, metavar="RECORDING", help="a recording of the score")
+    align.add_argument("--json", action="store_true", help="print one JSON object, with the place at each half second")
+    align.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of stdout")
+    align.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
+    _weights(align)
     _serve_options(command("serve", "Serve queries of a collection over a socket.", "serve music.sf"))
     doctor = command("doctor", "Report what is installed, which backends are in use, and why.", "doctor")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")

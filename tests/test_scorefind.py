@@ -20,7 +20,7 @@ from media import write_page, write_recording
 from running_server import serving_process
 from scorefind_options import parsed
 
-COMMANDS = ("add", "remove", "info", "check", "build", "backup", "query", "serve", "doctor", "train", "demo")
+COMMANDS = ("add", "remove", "info", "check", "build", "backup", "query", "align", "serve", "doctor", "train", "demo")
 
 
 @pytest.fixture(autouse=True)
@@ -297,6 +297,21 @@ def test_a_query_searches_the_other_kind_by_default(
     result = printed_json(capsys, "query", filled, library / "etude.png", "--json")
     assert result["direction"] == "S2A"
     assert {match["kind"] for match in result["matches"]} == {"recording"}
+
+
+def test_a_score_and_a_recording_are_aligned_without_a_collection(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = (library / "etude.png", library / "take_etude.flac")
+    assert scorefind.main(["align", *map(str, files), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["time_map"][0]["page"] == 1
+    assert facts["measures"][0]["start_s"] == facts["time_map"][0]["s"][0]
+    assert scorefind.main(["align", *map(str, files), "--json", "--out", str(tmp_path / "map.json")]) == 0
+    assert json.loads((tmp_path / "map.json").read_text()) == facts
+    assert scorefind.main(["align", *map(str, files)]) == 0
+    assert "p. 1, system" in capsys.readouterr().out
+    assert scorefind.main(["align", str(files[0]), str(library / "none.flac")]) == 1
 
 
 def test_matches_are_printed_as_a_table_for_people(
