@@ -266,7 +266,6 @@ def _answers_of_server(options: argparse.Namespace, among: "Sequence[Kind | None
 def _align(options: argparse.Namespace) -> int:
     from engine.alignment import choose
     from engine.config import SearchSettings, load
-    from engine.files import replacing
     from engine.pairing import align_files
 
     settings = load(SearchSettings(), section="search", path=options.config, flags={})
@@ -275,12 +274,31 @@ def _align(options: argparse.Namespace) -> int:
     pair = align_files(options.score, options.recording, encoder, backend, settings.alignment)
     if pair.is_doubtful:
         logger.warning("%s: probably not the music of %s (cost %.3f)", options.recording, options.score, pair.cost)
-    text = _json(pair.as_dict()) if options.json else pair.table()
-    if options.out is None:
-        print(text)
-    else:
-        with replacing(options.out) as unfinished:
-            unfinished.write_text(text + "\n", encoding="utf-8")
+    _write((_json(pair.as_dict()) if options.json else pair.table()) + "\n", options.out)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from engine.alignment import choose
+    from engine.collection import Collection
+    from engine.config import SearchSettings, load
+    from indexer import export
+
+    settings = load(SearchSettings(), section="search", path=options.config, flags={})
+    needs = export.FORMATS[options.format]
+    with Collection.open(options.collection) as collection:
+        made_of = export.material(
+            collection,
+            options.id,
+            options.recording,
+            choose(threads=settings.threads),
+            settings.alignment,
+            sized=needs.pages,
+            base=options.base,
+        )
+    if made_of.pair is not None and made_of.pair.is_doubtful:
+        logger.warning("%s: probably not the music of %s", options.recording, options.id)
+    _write(export.exported(made_of, options.format), options.out)
     return 0
 
 
@@ -380,6 +398,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "backup": _backup,
     "query": _query,
     "align": _align,
+    "export": _export,
     "serve": _serve,
     "doctor": _doctor,
     "train": _train,
@@ -388,6 +407,17 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 # --- output -----------------------------------------------------------------------------------------------------------
+
+
+def _write(text: str, path: Path | None) -> None:
+    """Writes a text to a file, or prints it."""
+    from engine.files import replacing
+
+    if path is None:
+        print(text, end="")
+        return
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:

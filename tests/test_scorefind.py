@@ -20,7 +20,21 @@ from media import write_page, write_recording
 from running_server import serving_process
 from scorefind_options import parsed
 
-COMMANDS = ("add", "remove", "info", "check", "build", "backup", "query", "align", "serve", "doctor", "train", "demo")
+COMMANDS = (
+    "add",
+    "remove",
+    "info",
+    "check",
+    "build",
+    "backup",
+    "query",
+    "align",
+    "export",
+    "serve",
+    "doctor",
+    "train",
+    "demo",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -312,6 +326,18 @@ def test_a_score_and_a_recording_are_aligned_without_a_collection(
     assert scorefind.main(["align", *map(str, files)]) == 0
     assert "p. 1, system" in capsys.readouterr().out
     assert scorefind.main(["align", str(files[0]), str(library / "none.flac")]) == 1
+
+
+def test_a_score_is_exported_alone_and_with_a_recording(
+    filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = printed_json(capsys, "export", filled, "etude", "--format", "iiif")
+    assert manifest["items"][0]["type"] == "Canvas"
+    words = ["export", str(filled), "etude", "--recording", "take_etude", "--format", "csv"]
+    assert scorefind.main([*words, "--out", str(tmp_path / "map.csv")]) == 0
+    assert (tmp_path / "map.csv").read_text().startswith("start_s,end_s,page")
+    assert scorefind.main(["export", str(filled), "none", "--format", "iiif"]) == 1
+    assert scorefind.main(["export", str(filled), "etude", "--format", "csv"]) == 2
 
 
 def test_matches_are_printed_as_a_table_for_people(
