@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.embedding.documents import Encoder
     from engine.finder import Finder
     from engine.values import Answer, Kind
+    from indexer.sources import Source
 
 logger = logging.getLogger("scorefind")
 
@@ -85,12 +86,15 @@ def _log_to_stderr(verbose: int, handler: logging.Handler | None = None) -> None
 
 def _add(options: argparse.Namespace) -> int:
     from indexer.ingest import add
-    from indexer.sources import discover
+    from indexer.sources import Discovery, discover
 
-    discovered = discover(options.paths, options.kind, options.manifest)
+    manifested, failures = _manifested(options)
+    paths = [path for path in options.paths if isinstance(path, Path) and str(path) not in manifested]
+    given = paths or (options.manifest and not manifested)  # without paths, all that the list has is added
+    discovered = discover(paths, options.kind, options.manifest) if given else Discovery.nothing()
     summary = add(
         options.collection,
-        discovered.sources,
+        (*discovered.sources, *(source for source in manifested.values() if source is not None)),
         encoder_loader(options),
         jobs=options.jobs,
         takeover=options.replace,
@@ -103,9 +107,30 @@ def _add(options: argparse.Namespace) -> int:
     others = ", ".join(f"{count} {printable(name)}" for name, count in discovered.ignored.items())
     print(
         f"{len(summary.added)} added, {len(summary.changed)} changed, {len(summary.unchanged)} unchanged, "
-        f"{len(failed)} failed; {summary.snippets} new snippets" + (f"; passed over: {others}" if others else "")
+        f"{len(failed) + failures} failed; {summary.snippets} new snippets"
+        + (f"; passed over: {others}" if others else "")
     )
-    return 1 if failed else 0
+    return 1 if failed or failures else 0
+
+
+def _manifested(options: argparse.Namespace) -> "tuple[dict[str, Source | None], int]":
+    """Returns the source of each IIIF manifest among the paths, None if it cannot be had, and how many cannot.
+
+    Their images are fetched.
+    """
+    from indexer import iiif
+    from indexer.errors import IIIFError
+
+    images = options.images or options.collection.with_name(f"{options.collection.name}-images")
+    fetcher = iiif.Fetcher(private=options.private)
+    found: dict[str, Source | None] = {}
+    for path in filter(iiif.is_manifest, map(str, options.paths)):
+        found[path] = None
+        try:
+            found[path] = iiif.fetched(path, images, fetcher)
+        except IIIFError as exc:
+            logger.error("%s", exc)
+    return found, sum(source is None for source in found.values())
 
 
 def _remove(options: argparse.Namespace) -> int:

@@ -161,7 +161,11 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
 def _add_options(parser: _Parser) -> None:
     _collection(parser)
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="a file, a folder of page images, or a folder of these"
+        "paths",
+        nargs="*",
+        type=_source,
+        metavar="PATH",
+        help="a file, a folder of page images, a folder of these, or a IIIF manifest: its file or its URL",
     )
     _kind(
         parser,
@@ -170,6 +174,15 @@ def _add_options(parser: _Parser) -> None:
     )
     parser.add_argument(
         "--manifest", type=Path, metavar="CSV", help="list of documents, columns path,id,title,composer,work,kind"
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder for the images of IIIF manifests (default: COLLECTION-images)",
+    )
+    parser.add_argument(
+        "--private", action="store_true", help="let a IIIF manifest name images in this machine's own network"
     )
     _jobs(parser)
     parser.add_argument(
@@ -335,6 +348,11 @@ class _Kind(argparse.Action):
 
 def _kind(parser: _Parser, flag: str, help: str) -> None:
     parser.add_argument(flag, action=_Kind, choices=("auto", "score", "recording"), help=help)
+
+
+def _source(text: str) -> Path | str:
+    """Returns the path in an argument, or the argument itself if it is a URL: a path has no two slashes in a row."""
+    return text if text.lower().startswith(("http://", "https://")) else Path(text)
 
 
 def _positive(text: str) -> int:

@@ -19,6 +19,7 @@ from fake_encoder import fake_loader
 from media import write_page, write_recording
 from running_server import serving_process
 from scorefind_options import parsed
+from web_host import Page, web_host
 
 COMMANDS = (
     "add",
@@ -326,6 +327,27 @@ def test_a_score_and_a_recording_are_aligned_without_a_collection(
     assert scorefind.main(["align", *map(str, files)]) == 0
     assert "p. 1, system" in capsys.readouterr().out
     assert scorefind.main(["align", str(files[0]), str(library / "none.flac")]) == 1
+
+
+def test_a_manifest_is_added_with_its_images_beside_the_collection(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = {"type": "Image", "id": ""}
+    canvas = {"items": [{"items": [{"motivation": "painting", "body": image}]}]}
+    fields = {"@context": "http://iiif.io/api/presentation/3/context.json", "type": "Manifest", "label": "Etude"}
+    with web_host() as host:
+        image["id"] = host.at("/page")
+        host.pages["/page"] = Page(body=(library / "etude.png").read_bytes(), type="image/png")
+        host.pages["/m"] = Page(body=json.dumps(fields | {"items": [canvas]}).encode())
+        words = ["add", str(tmp_path / "music.sf"), host.at("/m"), str(library / "waltz.png")]
+        assert scorefind.main(words) == 0
+        assert capsys.readouterr().out.startswith("2 added")
+        assert scorefind.main([*words, host.at("/none")]) == 1
+        told = capsys.readouterr()
+    assert told.out.startswith("0 added, 0 changed, 2 unchanged, 1 failed")
+    assert "/none: the server answers 404" in told.err
+    (folder,) = (tmp_path / "music.sf-images").iterdir()
+    assert folder.name.startswith("Etude-")
 
 
 def test_a_score_is_exported_alone_and_with_a_recording(
