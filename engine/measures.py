@@ -33,6 +33,11 @@ class PrintedMeasure:
     x1: float
     """Right end of the measure, in page widths."""
 
+    @property
+    def first_note(self) -> float:
+        """Returns where the first note of the measure is expected, in page widths."""
+        return self.x0 + FIRST_NOTE * self.system.staff_space
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayedMeasure:
@@ -67,7 +72,7 @@ def played_measures(time_map: TimeMap, measures: Iterable[PrintedMeasure]) -> tu
 
 def _played(stretch: Stretch, measures: list[PrintedMeasure]) -> Iterator[PlayedMeasure]:
     """Yields the measures of a system that a stretch passes, from left to right."""
-    starts = np.array([measure.x0 + FIRST_NOTE * stretch.system.staff_space for measure in measures])
+    starts = np.array([measure.first_note for measure in measures])
     rising, first = np.unique(stretch.xs, return_index=True)
     at_s = np.interp(starts, rising, stretch.seconds[first])
     for i, measure in enumerate(measures):
