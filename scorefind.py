@@ -68,7 +68,7 @@ def encoder_loader(options: argparse.Namespace, threads: int = 1) -> Callable[[]
     """Returns a function that loads the encoder that the options name, in this process or in a worker."""
     from engine.embedding.encoder import Encoder
 
-    return functools.partial(Encoder.load, options.weights, threads=threads, precision=options.precision or "fp32")
+    return functools.partial(Encoder.load, options.weights, threads=threads, precision=options.precision)
 
 
 def _log_to_stderr(verbose: int, handler: logging.Handler | None = None) -> None:
@@ -98,6 +98,7 @@ def _add(options: argparse.Namespace) -> int:
         encoder_loader(options),
         jobs=options.jobs,
         takeover=options.replace,
+        keep_media=options.keep_media,
     )
     failed = discovered.failed | summary.failed
     for path, cause in failed.items():
@@ -354,8 +355,12 @@ async def _serving(options: argparse.Namespace) -> None:
     settings = load(ServerSettings(), section="server", path=options.config, flags=flags)
     search = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
     given = {name: getattr(options, name) for name in ("host", "port", "unix") if getattr(options, name) is not None}
+    address, pages = Address(**given), None
+    if options.http_port is not None:
+        pages = Address(host=options.http_host or address.host, port=options.http_port)
+    exposed = next((place for place in (address, pages) if place is not None and not place.is_local), address)
     files = AccessFiles(
-        address=Address(**given),
+        address=exposed,
         token_file=options.token_file,
         read_token_file=options.read_token_file,
         cert=options.tls_cert,
@@ -370,7 +375,10 @@ async def _serving(options: argparse.Namespace) -> None:
             monitor = server.monitor(Address(host=options.metrics_host or LOCAL_HOST, port=options.metrics_port))
             print(f"metrics and health on http://{monitor}", flush=True)
         with server.signals(files.load) as stop:
-            listening = await server.listen(files.address)
+            if pages is not None:
+                opened = await server.web(pages, settings.hosts)
+                print(f"the page is at {'http' if access.tls is None else 'https'}://{opened}", flush=True)
+            listening = await server.listen(address)
             print(printable(f"serving {options.collection} on {listening}"), flush=True)
             await stop.wait()
     print("stopped", flush=True)

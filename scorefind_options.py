@@ -67,7 +67,7 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
         )
         barred = dict.fromkeys((*searches, "--speed"), "--server")  # the server chooses these
     elif options.command == "serve":
-        needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
+        needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port", "--http-host": "--http-port"}
         barred = {"--plain": "--tls-cert", "--host": "--unix", "--port": "--unix"}
     else:
         return
@@ -187,6 +187,11 @@ def _add_options(parser: _Parser) -> None:
     _jobs(parser)
     parser.add_argument(
         "--replace", action="store_true", help="let a file replace another file's document of the same id"
+    )
+    parser.add_argument(
+        "--keep-media",
+        action="store_true",
+        help="keep pictures of the pages and compressed sound, so that the page shows them without the files",
     )
     _weights(parser)
 
@@ -309,6 +314,10 @@ def _serve_options(parser: _Parser) -> None:
         "--metrics-port", type=int, metavar="PORT", help="port for /metrics and /healthz over HTTP (default: none)"
     )
     parser.add_argument("--metrics-host", metavar="HOST", help=f"address for --metrics-port (default: {LOCAL_HOST})")
+    parser.add_argument(
+        "--http-port", type=int, metavar="PORT", help="port for the page and for HTTP with JSON (default: none)"
+    )
+    parser.add_argument("--http-host", metavar="HOST", help="address for --http-port (default: that of the socket)")
     parser.add_argument("--log", choices=("json", "text"), default="json", help="format of the log (default: json)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, tables [server] and [search]")
     _weights(parser)
@@ -334,8 +343,8 @@ def _weights(parser: _Parser) -> None:
     parser.add_argument(
         "--precision",
         choices=("fp32", "int8"),
-        help="numbers that the network computes with on a CPU (default: fp32; int8 takes half the time on CPUs with "
-        "VNNI, and changes costs a little)",
+        help="numbers that the network computes with on a CPU (default: int8 on CPUs with VNNI, where it takes half "
+        "the time, and fp32 elsewhere; both find the same)",
     )
 
 

@@ -31,7 +31,6 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-import scipy.fft
 import soundfile
 import soxr
 from numpy.typing import NDArray
@@ -99,7 +98,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--recordings", type=Path, nargs="+", metavar="FILE", help="WAV, FLAC, OGG or MP3 (default: made)"
     )
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="of the network")
+    parser.add_argument("--precision", choices=("fp32", "int8"), help="of the network")
     parser.add_argument("--quick", action="store_true", help="few pages, and 20 s of sound")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args(arguments)
@@ -115,7 +114,7 @@ def row(measured: Measured, units: float) -> dict[str, Any]:
 
 
 def page_stages(
-    pages: dict[Path, list[Grey]], encoder: Encoder, path: Path | None, precision: Precision
+    pages: dict[Path, list[Grey]], encoder: Encoder, path: Path | None, precision: Precision | None
 ) -> Iterator[Measured]:
     """Yields the stages from files of pages to embeddings."""
     front_end = encoder.identity.front_end
@@ -140,7 +139,7 @@ def page_stages(
 
 
 def recording_stages(
-    files: Sequence[Path], encoder: Encoder, path: Path | None, precision: Precision
+    files: Sequence[Path], encoder: Encoder, path: Path | None, precision: Precision | None
 ) -> Iterator[Measured]:
     """Yields the stages from files of sound to embeddings."""
     front_end = encoder.identity.front_end
@@ -217,7 +216,9 @@ def timed(work: Callable[[], Result]) -> tuple[Result, float]:
     return result, float(least_ns) / 1e6
 
 
-def _network(medium: Kind, inputs: NDArray[Any], encoder: Encoder, path: Path | None, precision: Precision) -> Measured:
+def _network(
+    medium: Kind, inputs: NDArray[Any], encoder: Encoder, path: Path | None, precision: Precision | None
+) -> Measured:
     """The stage of the network."""
     embed: Callable[[NDArray[Any]], object] = encoder.score if medium == "score" else encoder.recording
     _, embed_ms = timed(lambda: embed(inputs))
@@ -232,11 +233,12 @@ def _total(stages: Sequence[Measured], medium: Kind) -> Measured:
     return Measured(medium=medium, stage="all", ms=sum(stage.ms for stage in stages if stage.medium == medium))
 
 
-def _transforms(samples: NDArray[np.float32]) -> None:
-    """The Fourier transforms of the published spectrogram, on frames that are cut and not windowed."""
+def _transforms(samples: NDArray[np.float32]) -> int:
+    """Computes the Fourier transforms of the published spectrogram, without the window; returns how many."""
     frames = np.lib.stride_tricks.sliding_window_view(samples, audio.FRAME_SAMPLES)[:: int(audio.HOP_SAMPLES)]
     for first in range(0, len(frames), 512):
-        scipy.fft.rfft(frames[first : first + 512])
+        cv2.dft(np.ascontiguousarray(frames[first : first + 512]), flags=cv2.DFT_ROWS)
+    return len(frames)
 
 
 def made_pages(folder: Path, every: int) -> list[Path]:

@@ -7,7 +7,7 @@ alone), digital silence, applause, talk, or another piece. Applause and talk are
 (`indexer.synthesis.interruptions`), with other random numbers than those of the calibration. The queries are joined as
 samples, embedded, and searched among the scores of the whole set (A2S).
 
-- MRR: of the piece after the minute.
+- MRR: of the piece after the minute; the piece before it is right, too, and counts in no rank.
 - found: share of the queries whose piece has a confidence of 0.5 or more.
 - overlap: intersection over union of the stretch that the answer tells and the 30 s, mean where the piece is first.
 - false alarms: share of the queries that are said to be in a collection which lacks their pieces. The pieces asked for
@@ -68,6 +68,8 @@ class MixedQuery:
     before: str
     """What lies before the part: a key of `BEFORE`, or `clean`."""
     piece: Piece
+    other: str
+    """Id of the piece that lies before it; empty if none does. It is right, too, so it counts in no rank."""
     half: int
     """The half of the set, 0 or 1, that the piece belongs to."""
     recording: Recording
@@ -102,8 +104,10 @@ FORMS = ("clean", *BEFORE, "another piece")
 WAYS = ("no rests", "rests", "rests, pitches")
 
 
-def mixed(found: Sequence[Piece], files: dict[str, Path]) -> Iterator[tuple[str, Piece, int, Samples, float]]:
-    """Yields form, piece, half, samples at 22,050 Hz, and start of the part, of each query; the same each time.
+def mixed(found: Sequence[Piece], files: dict[str, Path]) -> Iterator[tuple[str, Piece, str, int, Samples, float]]:
+    """Yields form, piece, id of the other piece, half, samples at 22,050 Hz and start of the part of each query.
+
+    The queries are the same each time.
 
     files: the recording of each piece, by the id of the piece.
     """
@@ -113,13 +117,15 @@ def mixed(found: Sequence[Piece], files: dict[str, Path]) -> Iterator[tuple[str,
         part = _part(files[piece.id], MUSIC_S, rng)
         own_half = [other for other in found if halves[other.id] == halves[piece.id] and other.id != piece.id]
         for form in FORMS:
+            other = ""
             if form == "clean":
                 before = np.empty(0, np.float32)
             elif form in BEFORE:
                 before = _levelled(BEFORE[form](BEFORE_S * SAMPLE_RATE, rng))
             else:
-                before = _part(files[own_half[int(rng.integers(len(own_half)))].id], BEFORE_S, rng)
-            yield form, piece, halves[piece.id], np.concatenate([before, part]), len(before) / SAMPLE_RATE
+                other = own_half[int(rng.integers(len(own_half)))].id
+                before = _part(files[other], BEFORE_S, rng)
+            yield form, piece, other, halves[piece.id], np.concatenate([before, part]), len(before) / SAMPLE_RATE
 
 
 def halved(found: Sequence[Piece], rng: Generator) -> dict[str, int]:
@@ -166,7 +172,7 @@ class Judge:
         (sequence,) = documents.sequences([query.recording], self._encoder)
         for way in WAYS:
             known = self._answer(self._whole[way], query, sequence, way, top=self._everything, locate=False)
-            ids = [match.document.id for match in known.matches]
+            ids = [match.document.id for match in known.matches if match.document.id != query.other]
             rank = ids.index(query.piece.id) + 1 if query.piece.id in ids else float("inf")
             sure = next((match.confidence or 0.0 for match in known.matches if match.document.id == query.piece.id), 0)
             absent = self._answer(self._lacking[query.half][way], query, sequence, way, top=1, locate=False)
@@ -181,8 +187,9 @@ class Judge:
             )
 
     def _overlap(self, query: MixedQuery, sequence: SnippetSequence, way: str) -> float:
-        """Returns the overlap of the stretch that the best match explains with the part of the piece."""
-        told = self._answer(self._whole[way], query, sequence, way, top=1, locate=True).matches[0].query_place
+        """Returns the overlap of the stretch that the match of the piece, one of the first two, has with its part."""
+        best = self._answer(self._whole[way], query, sequence, way, top=2, locate=True).matches
+        told = next(match for match in best if match.document.id == query.piece.id).query_place
         start_s, end_s = told.start_s or 0.0, told.end_s or 0.0
         true_end_s = query.recording.duration_s
         common = max(0.0, min(end_s, true_end_s) - max(start_s, query.start_s))
@@ -270,11 +277,11 @@ def measured(found: Sequence[Piece], path: Path, work: Path, sound: Sound, encod
         parts = [lacking(path, work / "lacking" / f"{half}", ids[half], encoder) for half in (0, 1)]
         whole, *others = (opened.enter_context(Collection.open(one, encoder.identity)) for one in (path, *parts))
         judge = Judge(whole, others, encoder, settings)
-        for form, piece, half, samples, start_s in tqdm(
+        for form, piece, other, half, samples, start_s in tqdm(
             mixed(found, files), total=len(found) * len(FORMS), unit="query", disable=None
         ):
             recording = audio.recording_of(samples, SAMPLE_RATE, encoder.identity.front_end)
-            query = MixedQuery(before=form, piece=piece, half=half, recording=recording, start_s=start_s)
+            query = MixedQuery(before=form, piece=piece, other=other, half=half, recording=recording, start_s=start_s)
             results += judge.results(query)
     return results
 

@@ -123,7 +123,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
     parser.add_argument(
-        "--precision", choices=get_args(Precision), default="fp32", help="of the network; give int8 a --work of its own"
+        "--precision", choices=get_args(Precision), help="of the network; give each precision a --work of its own"
     )
     parser.add_argument("--config", type=Path, help="TOML file whose table [search] changes the default settings")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)

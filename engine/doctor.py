@@ -14,12 +14,12 @@ from engine.embedding.documents import Encoder
 from engine.errors import EngineError
 
 REQUIRED = (
-    *("numpy", "numba", "scipy", "onnxruntime", "safetensors", "lmdb", "msgpack", "soundfile", "soxr"),
+    *("numpy", "numba", "onnxruntime", "safetensors", "lmdb", "msgpack", "soundfile", "soxr"),
     *("pypdfium2", "pillow", "opencv-python-headless", "tqdm", "prometheus-client"),
 )
 """Distributions that every installation needs."""
 OPTIONAL = (
-    *("cupy-cuda12x", "cupy-cuda13x", "torch", "onnx", "onnxscript"),
+    *("cupy-cuda12x", "cupy-cuda13x", "torch", "onnx", "onnxscript", "scipy"),
     *("verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib"),
 )
 """Distributions for a GPU, for scores in symbols and training, and for the demo."""

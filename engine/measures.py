@@ -74,12 +74,12 @@ def _played(stretch: Stretch, measures: list[PrintedMeasure]) -> Iterator[Played
     """Yields the measures of a system that a stretch passes, from left to right."""
     starts = np.array([measure.first_note for measure in measures])
     rising, first = np.unique(stretch.xs, return_index=True)
-    at_s = np.interp(starts, rising, stretch.seconds[first])
+    at_s = np.interp(starts, rising, np.array(stretch.seconds)[first])
     for i, measure in enumerate(measures):
         passed_before = i == 0 or starts[i] <= rising[0]
-        start_s = float(stretch.seconds[0] if passed_before else at_s[i])
+        start_s = stretch.seconds[0] if passed_before else float(at_s[i])
         is_last = i + 1 == len(measures) or starts[i + 1] > rising[-1]
-        end_s = float(stretch.seconds[-1] if is_last else at_s[i + 1])
+        end_s = stretch.seconds[-1] if is_last else float(at_s[i + 1])
         reached = i == 0 or starts[i] <= rising[-1]
         if reached and end_s > start_s:
             yield PlayedMeasure(measure=measure, start_s=start_s, end_s=end_s)

@@ -81,7 +81,7 @@ class AlignedPair:
         """Returns the systems and measures in the order of the recording, one line a stretch, for people."""
         lines = []
         for stretch in self.time_map.stretches:
-            start_s, end_s = float(stretch.seconds[0]), float(stretch.seconds[-1])
+            start_s, end_s = stretch.seconds[0], stretch.seconds[-1]
             numbers = [
                 one.measure.number
                 for one in self.played

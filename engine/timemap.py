@@ -27,7 +27,7 @@ from engine.values import ScorePosition, System
 SMOOTHED = 1
 """Cells on each side over which the place of a cell is averaged: a path moves in whole snippets, music does not. With
 three cells, one per cent less of the time is in the right measure."""
-HEAD = 8.0
+HEAD_SPACES = 8.0
 """Room of clef and key at the left end of a system, in staff spaces. Without it, the map is in the next system 0.2 s
 too soon, two per cent of the time."""
 PACE_CELLS = 12
@@ -42,10 +42,10 @@ class Stretch:
 
     system: System
     """The system, with its page and its box."""
-    seconds: Floats
-    """Seconds of the recording, rising, (n,), n >= 2."""
-    xs: Floats
-    """Place at each of these seconds, in page widths, never falling, (n,)."""
+    seconds: tuple[float, ...]
+    """Seconds of the recording, rising; two or more."""
+    xs: tuple[float, ...]
+    """Place at each of these seconds, in page widths, never falling."""
     jump: bool
     """Whether the music jumps to this stretch from elsewhere, as in a repeat."""
 
@@ -175,7 +175,7 @@ def _pace(run: _Run) -> tuple[float, float]:
 
 def _stretches(run: _Run, score: Ruler) -> Iterator[Stretch]:
     """Yields the stretches of a run: it is cut where one system ends and the next begins."""
-    heads = np.minimum(HEAD, np.diff(score.borders) / 2)
+    heads = np.minimum(HEAD_SPACES, np.diff(score.borders) / 2)
     borders = score.borders[1:-1] + heads[1:] / 2
     crossed = np.flatnonzero((borders > run.along[0]) & (borders < run.along[-1]))
     cuts = borders[crossed]
@@ -190,7 +190,7 @@ def _stretches(run: _Run, score: Ruler) -> Iterator[Stretch]:
         along = np.clip(np.interp(seconds, run.seconds, run.along), first_note, score.borders[number + 1])
         system = score.systems[number]
         xs = system.box.x0 + (along - score.borders[number]) * system.staff_space
-        yield Stretch(system=system, seconds=seconds, xs=xs, jump=run.jump and i == 0)
+        yield Stretch(system=system, seconds=tuple(seconds.tolist()), xs=tuple(xs.tolist()), jump=run.jump and i == 0)
 
 
 def _rising(run: _Run) -> tuple[Floats, Floats]:

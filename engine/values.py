@@ -183,6 +183,9 @@ class Document:
     """Score: the systems, in order."""
     duration_s: float = 0.0
     """Recording: length in seconds."""
+    media: str = ""
+    """SHA-256 (hex) over the checksums of the pictures and the sound that the collection keeps of the document; empty
+    if it keeps none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

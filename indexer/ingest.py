@@ -17,6 +17,7 @@ from typing import Never
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from engine import media
 from engine.collection import CollectionWriter
 from engine.collection.identity import Status
 from engine.embedding import documents
@@ -49,6 +50,10 @@ class Summary:
     """Paths of the images beside recordings that are no scores, each with the reason."""
     snippets: int = 0
     """Number of snippets that were embedded."""
+    pages: int = 0
+    """Number of pages of the scores that were embedded."""
+    sound_s: float = 0.0
+    """Seconds of the recordings that were embedded."""
 
     def ids(self, status: Status) -> list[str]:
         """The list of the ids with this status."""
@@ -62,6 +67,7 @@ def add(
     *,
     jobs: int = 1,
     takeover: bool = False,
+    keep_media: bool = False,
 ) -> Summary:
     """Brings a collection up to date with `sources`, commits once at the end, and returns the outcome for each source.
 
@@ -70,6 +76,7 @@ def add(
     embedded so far, and the next run uses them instead of embedding those sources again.
 
     takeover: let a file replace another document of the same id (`engine.collection.identity`); otherwise it fails.
+    keep_media: keep pictures of the pages and the sound in the collection, also of documents that are there without.
     Raises CollectionError and WeightsError.
     """
     if not sources:
@@ -80,18 +87,30 @@ def add(
         try:
             assigned = identifiers.assign(sources, writer.ids_by_source())
             with logging_redirect_tqdm(), _progress(len(sources)) as progress:
-                run = _Run(writer, progress, takeover)
+                run = _Run(writer, progress, takeover, keep_media)
                 for path, cause in assigned.failed.items():
                     run.fail(path, cause)
-                run.embed(assigned.sources, load_encoder, min(jobs, len(sources)))
+                ordered = costliest_first(assigned.sources) if jobs > 1 else assigned.sources
+                run.embed(ordered, load_encoder, min(jobs, len(sources)))
             generation = writer.commit()
         except KeyboardInterrupt:
             logger.error(
                 "%s: stopped; the collection is unchanged, and the next run uses what was embedded", collection
             )
             raise
-    logger.info("%s: generation %d, %d snippets embedded", collection, generation, run.summary.snippets)
+    logger.info(
+        "%s: generation %d, %d snippets embedded: %s", collection, generation, run.summary.snippets, run.rates()
+    )
     return run.summary
+
+
+def costliest_first(sources: Iterable[Source]) -> list[Source]:
+    """The sources in the order in which several processes finish at about the same time.
+
+    The last document to begin should be a short one. Scores come before recordings, because a page takes some ten
+    times the processor time of as many bytes of sound; of each kind, the largest comes first.
+    """
+    return sorted(sources, key=lambda source: (source.kind == "recording", -documents.size_of(source.path)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,18 +118,29 @@ class _Task:
     source: Source
     document: Document
     """The document before embedding: without snippets, systems and duration."""
+    keep_media: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Embedded:
+    """What a worker has made of a source."""
+
+    document: Document
+    sequence: SnippetSequence
+    media: dict[int, bytes]
 
 
 class _Run:
     """One run of `add`: decides which sources are embedded, and records the outcome for each."""
 
-    def __init__(self, writer: CollectionWriter, progress: "tqdm[Never]", takeover: bool) -> None:
+    def __init__(self, writer: CollectionWriter, progress: "tqdm[Never]", takeover: bool, keep_media: bool) -> None:
         self.summary = Summary()
         self._writer = writer
         self._progress = progress
         self._takeover = takeover
-        self._shown_s = time.monotonic()
-        """Time at which the pages of a document at work were last shown."""
+        self._keep_media = keep_media
+        self._started_s = self._shown_s = time.monotonic()
+        """Times at which the run started, and at which the pages of a document at work were last shown."""
 
     def fail(self, path: Path, cause: str) -> None:
         """Records a path that cannot be added."""
@@ -127,21 +157,21 @@ class _Run:
                 if isinstance(outcome, Failure):
                     self._failed(task.source, outcome.cause)
                 else:
-                    self._put(task.source, *outcome)
+                    self._put(task.source, outcome.document, outcome)
 
     def _tasks(self, sources: Iterable[Source]) -> Iterator[_Task]:
         """Yields the sources that must be embedded; puts or fails the other sources on the way."""
         for source in sources:
             try:
                 document = _document(source)
-                needs_embedding = self._writer.needs_embedding(document, replace=self._takeover)
+                needs_embedding = self._writer.needs_embedding(document, replace=self._takeover, media=self._keep_media)
             except MediaError as exc:
                 self.fail(source.path, exc.cause)
             except DocumentExistsError as exc:
                 self.fail(source.path, f"{exc.cause}; give this file its own id in a manifest, or use --replace")
             else:
                 if needs_embedding:
-                    yield _Task(source=source, document=document)
+                    yield _Task(source=source, document=document, keep_media=self._keep_media)
                 else:
                     self._put(source, document, None)
 
@@ -149,14 +179,23 @@ class _Run:
         """Shows how many pages of a score are done, and of how many. Another document may be at work, too."""
         now_s = time.monotonic()
         if now_s - self._shown_s >= self._progress.mininterval:
-            self._progress.set_postfix_str(f"{task.document.id}: page {pages[0]} of {pages[1]}")
+            self._progress.set_postfix_str(f"{task.document.id}: page {pages[0]} of {pages[1]}; {self.rates()}")
             self._shown_s = now_s
 
-    def _put(self, source: Source, document: Document, sequence: SnippetSequence | None) -> None:
+    def rates(self) -> str:
+        """Pages, and minutes of sound, of the documents that are embedded, and how many of them a second."""
+        pages, minutes, passed_s = self.summary.pages, self.summary.sound_s / 60, time.monotonic() - self._started_s
+        return f"{pages} pages ({pages / passed_s:.1f}/s), {minutes:.0f} min of sound ({minutes / passed_s:.2f}/s)"
+
+    def _put(self, source: Source, document: Document, embedded: _Embedded | None) -> None:
+        sequence, kept = (embedded.sequence, embedded.media) if embedded else (None, None)
         name = documents.name_of(source.path)
-        status = self._writer.put(document, sequence, replace=self._takeover, default_title=name)
+        status = self._writer.put(document, sequence, replace=self._takeover, default_title=name, media=kept)
         self.summary.ids(status).append(document.id)
-        self.summary.snippets += 0 if sequence is None else len(sequence)
+        if sequence is not None:
+            self.summary.snippets += len(sequence)
+            self.summary.pages += document.pages
+            self.summary.sound_s += document.duration_s
         self._progress.update()
 
     def _failed(self, source: Source, cause: str) -> None:
@@ -181,16 +220,17 @@ def _document(source: Source) -> Document:
     )
 
 
-def _embed(load_encoder: LoadEncoder, task: _Task) -> tuple[Document, SnippetSequence] | Failure:
-    """The document and its snippets, or a Failure if the source cannot be read; runs in a worker process."""
+def _embed(load_encoder: LoadEncoder, task: _Task) -> _Embedded | Failure:
+    """The document, its snippets and what is kept of its file, or a Failure if it cannot be read; runs in a worker."""
     encoder = worker_encoder(load_encoder)
     try:
         front_end = encoder.identity.front_end
         medium = documents.read(task.source.path, task.source.kind, front_end, progress=_tell_pages)
+        kept = media.of_file(task.source.path, task.source.kind) if task.keep_media else {}
     except MediaError as exc:
         return Failure(cause=exc.cause)
     (sequence,) = documents.sequences([medium], encoder)
-    return documents.described(task.document, medium, sequence), sequence
+    return _Embedded(document=documents.described(task.document, medium, sequence), sequence=sequence, media=kept)
 
 
 def _tell_pages(done: int, total: int) -> None:

@@ -17,7 +17,7 @@ from engine.score import Score
 from engine.search.answers import as_dict
 from engine.search.searcher import Query
 from engine.transposition import Transposer
-from engine.values import Answer, Kind, Snippets
+from engine.values import Answer, Kind, Snippets, SnippetSequence, System
 from server.errors import RequestError
 from server.messages import Embedded, Wanted
 from server.shelf import Generation, Shelf
@@ -40,10 +40,19 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDocument:
+    """A document of the collection that is itself the query."""
+
+    sequence: SnippetSequence
+    systems: tuple[System, ...]
+    """The systems of a score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """A query: what the client sent, and which results it wants."""
 
-    source: Medium | Embedded | Push
+    source: Medium | Embedded | Push | KnownDocument
     wanted: Wanted
     shifts: tuple[float, ...] = ()
     """Semitones by which a recording is transposed; of several, the likeliest. Empty: it is searched for as it is."""
@@ -124,8 +133,10 @@ class Answering:
             for question in questions
         ]
 
-    def _sequence(self, source: Embedded | Push) -> Snippets:
-        """Returns the snippets that a client has embedded, or those of a stream so far."""
+    def _sequence(self, source: Embedded | Push | KnownDocument) -> Snippets:
+        """Returns the snippets that a client has embedded, those of a document, or those of a stream so far."""
+        if isinstance(source, KnownDocument):
+            return source.sequence
         if isinstance(source, Push):
             if not source.heard:
                 source.stream.hear(source.samples)
@@ -146,7 +157,7 @@ def _is_due(question: Question, sequence: Snippets) -> bool:
 def _query(question: Question, sequence: Snippets) -> Query:
     """Makes the engine's query for a question."""
     wanted, source = question.wanted, question.source
-    systems = source.systems if isinstance(source, Score) else ()
+    systems = source.systems if isinstance(source, Score | KnownDocument) else ()
     return Query(
         sequence=sequence,
         among=wanted.among,

@@ -93,6 +93,16 @@ class AsyncClient:
             facts |= {"ids": facts["ids"] | page["ids"], "next": page["next"]}
         return facts
 
+    async def documents(
+        self, search: str = "", *, kind: Kind | None = None, skip: int = 0, most: int = 1000
+    ) -> dict[str, Any]:
+        """Returns the documents that have these words, and how many there are: `most` of them after `skip`."""
+        return await self.request("documents", search=search, kind=kind, skip=skip, most=most)
+
+    async def document(self, id: str) -> dict[str, Any]:
+        """Returns the facts about a document, with the systems of a score. Raises DocumentMissing."""
+        return await self.request("document", document=id)
+
     async def stats(self) -> dict[str, Any]:
         """Returns the server's counters: requests by outcome, batches, connections, memory and open files."""
         return await self.request("stats")
@@ -328,6 +338,8 @@ class Client:
 
     ping = _blocking(AsyncClient.ping)
     info = _blocking(AsyncClient.info)
+    documents = _blocking(AsyncClient.documents)
+    document = _blocking(AsyncClient.document)
     stats = _blocking(AsyncClient.stats)
     query = _blocking(AsyncClient.query)
     query_embeddings = _blocking(AsyncClient.query_embeddings)

@@ -80,4 +80,6 @@ class ServerSettings:
     """Processes that decode media."""
     batch: int = 16
     """Maximum number of queries that are embedded and aligned together; 1: one by one."""
+    hosts: tuple[str, ...] = ()
+    """Names by which browsers reach the HTTP address besides those of this machine, such as that of a proxy."""
     limits: Limits = Limits()

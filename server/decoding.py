@@ -169,7 +169,7 @@ def _written(media: Media, folder: Path) -> Path:
 
 def _read(memory_bytes: int, task: _ReadTask) -> Medium | Failure:
     """Reads a file; runs in a worker."""
-    _limit_memory(memory_bytes)
+    limit_memory(memory_bytes)
     reading = task.reading
     _limit_time(reading.timeout_s)
     try:
@@ -181,7 +181,7 @@ def _read(memory_bytes: int, task: _ReadTask) -> Medium | Failure:
 
 
 @functools.cache
-def _limit_memory(memory_bytes: int) -> None:
+def limit_memory(memory_bytes: int) -> None:
     """Limits this process to so much more memory than it has now, and keeps it from our log."""
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stderr.fileno())  # where libraries complain about damaged media

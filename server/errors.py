@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from engine.errors import CollectionError, CollectionLockedError, EngineError, QueryError
+from engine.errors import CollectionError, CollectionLockedError, DocumentMissingError, EngineError, QueryError
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +156,8 @@ def translated(work: str) -> Iterator[None]:
 
 def _counterpart(error: EngineError) -> ServerError:
     """Returns the ServerError that tells a client the same as an EngineError."""
+    if isinstance(error, DocumentMissingError):
+        return DocumentMissing(error.cause)
     if isinstance(error, CollectionLockedError):
         return CollectionLocked(error.cause)
     if isinstance(error, CollectionError):

@@ -1,6 +1,7 @@
 """The fields of a message, checked one by one. This module knows no operation."""
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -69,11 +70,11 @@ class Fields:
             raise self._error(name, f"a finite number of at least {minimum:g}", value)
         return value
 
-    def whole(self, name: str, *default: int, maximum: int) -> int:
-        """Takes an integer from 1 to the maximum."""
+    def whole(self, name: str, *default: int, minimum: int = 1, maximum: int) -> int:
+        """Takes an integer from the minimum to the maximum."""
         value = self.take(name, int, *default)
-        if not 0 < value <= maximum:
-            raise self._error(name, f"a number from 1 to {maximum}", value)
+        if not minimum <= value <= maximum:
+            raise self._error(name, f"a number from {minimum} to {maximum}", value)
         return value
 
     def choice(self, name: str, choices: Collection[str], *default: str) -> str:
@@ -119,6 +120,33 @@ class Fields:
     def _error(self, name: str, expected: str, got: Any) -> RequestError:
         """Makes the error that names the field, what was expected and what was found."""
         return RequestError(f"{self._where}{name}: expected {expected}, got {shown(got)}")
+
+
+class TextFields(Fields):
+    """The fields of a form, in which numbers and truth values are written as texts."""
+
+    def take(self, name: str, types: type[T] | tuple[type[T], ...], *default: T) -> T:
+        """Takes a field of one of these types, as `Fields.take`; reads a text as the type that is wanted."""
+        text = self._left.get(name)
+        if isinstance(text, str):
+            self._left[name] = _read(text, types if isinstance(types, tuple) else (types,))
+        return super().take(name, types, *default)
+
+
+def _read(text: str, kinds: tuple[type, ...]) -> Any:
+    """Returns what a text says, as the first of these types that it can be; the text itself if it can be none."""
+    if str in kinds:
+        return text
+    if bool in kinds and text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        if kind in kinds:
+            with suppress(ValueError):
+                return kind(text)
+    if list in kinds:
+        with suppress(ValueError):
+            return [float(part) for part in text.split(",")]
+    return text
 
 
 def shown(value: Any) -> str:

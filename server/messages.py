@@ -14,8 +14,10 @@ from engine.audio.transposition import MAX_SEMITONES
 from engine.embedding import folders
 from engine.score import pages
 from engine.values import DIMENSION, OTHER, Embeddings, Kind, Method
+from server import browsing
+from server.browsing import Browsing
 from server.errors import RequestError, ServerError, VersionError
-from server.fields import MAX_TEXT, Fields, quoted, shown
+from server.fields import MAX_TEXT, Fields, TextFields, quoted, shown
 from server.frames import Message
 
 VERSION = 1
@@ -68,6 +70,15 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredQuery:
+    """The snippets of a document of the collection."""
+
+    document: str
+    """The document's id."""
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """The results that a query asks for."""
 
@@ -101,7 +112,7 @@ class Stats:
 class QueryRequest:
     """Asks which documents match."""
 
-    asked: Media | Embedded
+    asked: Media | Embedded | StoredQuery
     wanted: Wanted
     start_s: float | None
     """Start of the part of a recording to search for."""
@@ -171,7 +182,8 @@ class CloseStream:
     stream: int
 
 
-Body = Ping | Info | Stats | QueryRequest | Add | Remove | Reload | OpenStream | PushStream | GetStream | CloseStream
+Streaming = OpenStream | PushStream | GetStream | CloseStream
+Body = Ping | Info | Stats | QueryRequest | Browsing | Add | Remove | Reload | Streaming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,12 +226,13 @@ def request_id(message: Message) -> Id | None:
     return id if isinstance(id, int) and not isinstance(id, bool) else None
 
 
-def parse(message: Message) -> Request[Body]:
+def parse(message: Message, *, form: bool = False) -> Request[Body]:
     """Parses a message into a request.
 
+    form: whether numbers and truth values may be written as texts, as in a form or an address of HTTP.
     Raises VersionError, or RequestError, which names the field, what was expected and what was found.
     """
-    fields = Fields(message)
+    fields = TextFields(message) if form else Fields(message)
     version = fields.take("v", int)
     if version != VERSION:
         raise VersionError(f"expected protocol version {VERSION}, got {version}")
@@ -234,10 +247,13 @@ def parse(message: Message) -> Request[Body]:
 
 def _query(fields: Fields) -> QueryRequest:
     """Parses the body of `query`."""
-    asked: Media | Embedded
+    asked: Media | Embedded | StoredQuery
     among = fields.kind("among", lambda: None)
     if fields.has("embeddings"):
         asked = _embedded(fields)
+    elif fields.has("document"):
+        kind: Any = fields.choice("kind", get_args(Kind))
+        asked = StoredQuery(document=fields.text("document"), kind=kind)
     else:
         asked = _media(fields, among)
     wanted = _wanted(fields, among or OTHER[asked.kind])
@@ -253,7 +269,7 @@ def _query(fields: Fields) -> QueryRequest:
     )
 
 
-def _transpositions(fields: Fields, asked: Media | Embedded) -> tuple[float, ...] | None:
+def _transpositions(fields: Fields, asked: Media | Embedded | StoredQuery) -> tuple[float, ...] | None:
     """Parses the transpositions of a query."""
     shifts = fields.take("transpose", (list, type(None)), None)
     if shifts is None:
@@ -362,6 +378,7 @@ _BODIES: dict[str, Callable[[Fields], Body]] = {
     "info": lambda fields: Info(list=fields.take("list", bool, False), after=fields.text("after", "")),
     "stats": lambda fields: Stats(),
     "query": _query,
+    **browsing.BODIES,
     "add": _add,
     "remove": _remove,
     "reload": lambda fields: Reload(),

@@ -6,6 +6,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -101,28 +102,35 @@ def _open_files() -> int | None:
         return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitored:
+    """What operators see at /metrics and /healthz."""
+
+    metrics: Metrics
+    health: Callable[[], dict[str, Any]]
+    """Returns the body of /healthz; the status is 200 if its `ok` is true, else 503."""
+
+    def at(self, path: str) -> tuple[int, str, bytes]:
+        """Returns the status, the media type and the content of the reply to GET for a path."""
+        if path == "/metrics":
+            return 200, "text/plain; version=0.0.4; charset=utf-8", generate_latest(self.metrics.registry)
+        if path == "/healthz":
+            facts = self.health()
+            return 200 if facts["ok"] else 503, "application/json", json.dumps(facts).encode()
+        return 404, "text/plain", b"expected /metrics or /healthz\n"
+
+
 class Monitor:
     """Answers GET /metrics and GET /healthz over HTTP, in a thread of its own."""
 
-    def __init__(self, host: str, port: int, metrics: Metrics, health: Callable[[], dict[str, Any]]) -> None:
-        """Starts to listen.
-
-        port: 0 chooses a free port.
-        health: returns the body of /healthz; the status is 200 if its `ok` is true, else 503.
-        Raises OSError if the port cannot be used.
-        """
+    def __init__(self, host: str, port: int, monitored: Monitored) -> None:
+        """Starts to listen. port: 0 chooses a free port. Raises OSError if the port cannot be used."""
 
         class Handler(BaseHTTPRequestHandler):
             timeout = 10.0
 
             def do_GET(self) -> None:
-                if self.path == "/metrics":
-                    self._send(200, "text/plain; version=0.0.4; charset=utf-8", generate_latest(metrics.registry))
-                elif self.path == "/healthz":
-                    facts = health()
-                    self._send(200 if facts["ok"] else 503, "application/json", json.dumps(facts).encode())
-                else:
-                    self._send(404, "text/plain", b"expected /metrics or /healthz\n")
+                self._send(*monitored.at(self.path))
 
             def _send(self, status: int, content_type: str, content: bytes) -> None:
                 self.send_response(status)

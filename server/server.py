@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.finder import Engine
 from server import messages
@@ -19,10 +19,13 @@ from server.budget import Budget
 from server.config import Limits, ServerSettings
 from server.door import Door, Guest
 from server.errors import AddressError, ServerError, Stopping, translated
-from server.metrics import Monitor
+from server.metrics import Monitor, Monitored
 from server.service import Service
 from server.session import Memory, Session, dismiss
 from server.shelf import Shelf
+
+if TYPE_CHECKING:
+    from server.web.gateway import Gateway
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ class Server:
         self._acceptors: list[Acceptor] = []
         self._unix: Path | None = None
         self._monitor: Monitor | None = None
+        self._gateway: Gateway | None = None
+        self._monitored = Monitored(metrics=service.metrics, health=self._health)
         self._stopping = False
 
     async def listen(self, address: Address) -> Address:
@@ -62,10 +67,20 @@ class Server:
     def monitor(self, address: Address) -> Address:
         """Starts to answer /metrics and /healthz over HTTP and returns the address. Raises AddressError."""
         try:
-            self._monitor = Monitor(address.host, address.port, self._service.metrics, self._health)
+            self._monitor = Monitor(address.host, address.port, self._monitored)
         except OSError as exc:
             raise AddressError(f"cannot listen on {address}: {exc.strerror or exc}") from exc
         return Address(host=address.host, port=self._monitor.port)
+
+    async def web(self, address: Address, hosts: tuple[str, ...] = ()) -> Address:
+        """Starts to serve HTTP and the page, and returns the address. Raises AddressError.
+
+        hosts: names by which browsers may reach a server that answers without a token, besides those of this machine.
+        """
+        from server.web.gateway import Gateway  # of the extra `web`
+
+        self._gateway = Gateway(self._service, self._limits, self._memory, self._door, self._monitored, hosts)
+        return await self._gateway.listen(address)
 
     @contextmanager
     def signals(self, reread: Callable[[], Access] | None = None) -> Iterator[asyncio.Event]:
@@ -103,6 +118,7 @@ class Server:
         for arriving in self._tasks - set(self._sessions.values()):
             arriving.cancel()
         tasks = list(self._tasks)
+        leaving = [asyncio.ensure_future(self._gateway.stop())] if self._gateway is not None else []
         draining = [asyncio.ensure_future(session.drain()) for session in self._sessions]
         if tasks:
             await asyncio.wait([*draining, *tasks], timeout=self._limits.drain_s)
@@ -110,7 +126,7 @@ class Server:
             session.cut_off()
         for task in [*draining, *tasks]:
             task.cancel()
-        await asyncio.gather(*draining, *tasks, return_exceptions=True)
+        await asyncio.gather(*draining, *tasks, *leaving, return_exceptions=True)
         await self._service.close()
         if self._monitor is not None:
             await asyncio.to_thread(self._monitor.close)

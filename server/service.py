@@ -16,6 +16,7 @@ import numpy as np
 
 from engine.audio import BANDS
 from engine.embedding.documents import Encoder
+from engine.score import compile_kernels
 from engine.search.answers import contents
 from engine.transposition import ALL_TRIES, SHIFTS
 from engine.values import OTHER, Embeddings, Kind
@@ -23,6 +24,7 @@ from server import changes
 from server.access import Access
 from server.answering import Answering, Push, Question, Reply
 from server.batcher import Batcher
+from server.browsing import ListDocuments, PlaySound, ShowDocument, ShowPage
 from server.changes import Addition, Change, Outcome
 from server.config import ServerSettings
 from server.decoding import Decoders, Reading
@@ -36,6 +38,7 @@ from server.errors import (
     TooMany,
     translated,
 )
+from server.library import Library
 from server.messages import (
     Add,
     Body,
@@ -51,6 +54,7 @@ from server.messages import (
     Remove,
     Request,
     Stats,
+    StoredQuery,
     Wanted,
 )
 from server.metrics import Metrics
@@ -124,6 +128,7 @@ class Service:
             return changes.make(path, wanted, encoder, shelf, threads)
 
         self._changes: Batcher[Change, dict[str, Any]] = Batcher(make, self._writing, max_size=settings.batch)
+        self._library = Library(shelf, limits)
         self._record_generation()
 
     @property
@@ -138,10 +143,12 @@ class Service:
         self._asking.shutdown()
         self._writing.shutdown()
         await self._decoders.close()
+        await self._library.close()
         self._shelf.close()
 
     async def warm(self) -> None:
-        """Loads and compiles all that the first query would have to wait for."""
+        """Loads and compiles all that the first query would have to wait for, or that decoders may not write."""
+        await asyncio.to_thread(compile_kernels)
         network, front_end = self._encoder.identity.hash, self._encoder.identity.front_end
         page = np.full((1, front_end.strip_rows, front_end.snippet_px), 255, dtype=np.uint8)
         silence = np.zeros((1, BANDS[front_end.bands], front_end.excerpt_frames), dtype=np.float32)
@@ -153,6 +160,10 @@ class Service:
             wanted = Wanted(among=OTHER[kind], method="refine", top=1, path=False)
             asked = Embedded(kind=kind, network=network, embeddings=embeddings)
             await self._answers(Question(source=asked, wanted=wanted))
+
+    async def prepare_to_show(self) -> None:
+        """Starts what shows pages of documents; it starts by itself when the first page is asked for."""
+        await self._library.prepare()
 
     async def reload(self) -> bool:
         """Opens the newest generation on disk and returns whether it is a newer one. Raises CollectionError."""
@@ -245,6 +256,9 @@ class Service:
             case QueryRequest():
                 with self._admitted("queries", self._limits.queue):
                     return await self._query(body, client, until)
+            case ListDocuments() | ShowDocument() | ShowPage() | PlaySound():
+                with self._admitted("queries", self._limits.queue):
+                    return await self._library.answer(body)
             case Add():
                 with self._admitted("changes", self._limits.changes):
                     return await self._add(body, client)
@@ -294,6 +308,9 @@ class Service:
             if asked.network != ours:
                 raise QueryRefused(f"network: the collection is embedded by {ours}, the query by {asked.network}")
             return await self._answered(Question(source=asked, wanted=query.wanted), client, started)
+        if isinstance(asked, StoredQuery):
+            known = await self._library.known(asked)
+            return await self._answered(Question(source=known, wanted=query.wanted), client, started)
         reading = Reading(
             front_end=self._encoder.identity.front_end,
             limits=self._limits.query_media,

@@ -12,6 +12,7 @@ from engine.collection import Collection
 from engine.collection.manifest import Manifest
 from engine.finder import Engine
 from engine.search.searcher import Searcher
+from server.catalogue import Catalogue
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,11 @@ class Generation:
         documents = (self.collection.document(id) for id in ids)
         page = {document.id: f"{document.kind}, {document.title}" for document in documents}
         return page, ids[-1] if first + count < len(self._ids) else None
+
+    @functools.cached_property
+    def catalogue(self) -> Catalogue:
+        """The documents by composer, work and title."""
+        return Catalogue(self.collection)
 
     @functools.cached_property
     def _ids(self) -> list[str]:

@@ -14,9 +14,11 @@ ALLOWED = (
     r"LilyPond is not installed",
     r"the ffmpeg program is not installed",
     r"this kernel has no Landlock",
+    r"Chromium is not (installed|on the PATH)",
+    r"the package playwright is not installed",
     r"[Nn]ode(\.js)? is not (installed|on the PATH)",
 )
-"""Regular expressions: a GPU, the packages of rivals, validators, LilyPond, ffmpeg, Node.js and Landlock may be
+"""Regular expressions: a GPU, packages of rivals, validators, LilyPond, ffmpeg, Chromium, Node.js and Landlock may be
 absent."""
 
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of processes that cannot import what only training needs."""
-    for name in ("torch", "onnx", "onnxscript"):
+    for name in ("torch", "onnx", "onnxscript", "scipy"):
         (tmp_path / "blocked" / name).mkdir(parents=True)
         (tmp_path / "blocked" / name / "__init__.py").write_text(
             f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')\n"

@@ -84,7 +84,9 @@ class Traffic:
             await asyncio.gather(*(self._next_client().close() for _ in range(3)))
 
     async def _work(self, name: str, actor: Actor) -> None:
-        while True:
+        task = asyncio.current_task()
+        assert task is not None
+        while not task.cancelling():  # an actor that clears up may meet an error, which takes the cancellation's place
             await asyncio.sleep(self._rng.exponential(actor.pause_s) * self.pace)
             try:
                 result = await actor.act()

@@ -9,8 +9,8 @@ section 4. `quarter_tone` separates neighbouring keys in the low octaves. The pu
 from dataclasses import dataclass
 from functools import cache
 
+import cv2
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from engine.config import Bands, FrontEnd
@@ -131,9 +131,22 @@ def frames(samples: Samples, count: int, bands: Bands, first: int = 0) -> Spectr
             starts = middles[begin : begin + _BLOCK_FRAMES] - length // 2
             part = _padded(samples, int(starts[0]), int(starts[-1]) + length)
             framed = np.lib.stride_tricks.sliding_window_view(part, length)[starts - starts[0]] * transform.window
-            magnitude = np.abs(scipy.fft.rfft(framed)[:, : length // 2])  # NumPy's transforms take twice as long
-            result[rows, begin : begin + len(starts)] = np.log10(1 + magnitude @ transform.bank).T
+            result[rows, begin : begin + len(starts)] = np.log10(1 + _magnitude(framed) @ transform.bank).T
     return result
+
+
+def _magnitude(framed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The magnitudes of the Fourier transforms of frames, float32 (n, samples / 2), without the highest bin.
+
+    OpenCV transforms 400 frames in 1.4 ms, as SciPy does, and NumPy in 6 ms. SciPy would be 143 MB of an installation.
+    framed: float32 (n, samples).
+    """
+    # A row is Re 0, Re 1, Im 1, Re 2, Im 2, ..., and last Re of the highest bin.
+    packed: NDArray[np.float32] = np.asarray(cv2.dft(framed, flags=cv2.DFT_ROWS), np.float32)
+    magnitude = np.empty((len(packed), packed.shape[1] // 2), np.float32)
+    np.abs(packed[:, 0], out=magnitude[:, 0])
+    np.abs(packed[:, 1:-1].copy().view(np.complex64), out=magnitude[:, 1:])
+    return magnitude
 
 
 def reach(bands: Bands) -> tuple[int, int]:

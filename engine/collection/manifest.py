@@ -17,7 +17,9 @@ from engine.errors import (
 from engine.values import Kind, NetworkIdentity
 
 FORMAT = "scorefind collection"
-VERSION = 3
+VERSION = 4
+WITHOUT_MEDIA = 3
+"""Version of a collection that keeps no media: programs of that version read it, and may write to it."""
 NAME = "manifest.json"
 LMDB_NAME = "sequences.lmdb"
 """Name of a new collection's LMDB file. `build` writes the file anew, under a name with the generation's number."""
@@ -71,6 +73,8 @@ class Manifest:
     """Size of the LMDB file at the commit, in bytes. The file never gets smaller."""
     lmdb: str = LMDB_NAME
     """Name of the LMDB file."""
+    media: bool = False
+    """Whether the LMDB file holds pictures or sound of documents."""
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
@@ -107,7 +111,10 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Writes the manifest, which makes this generation the current one of the collection at `path`."""
-        content: dict[str, Any] = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        version = VERSION if self.media else WITHOUT_MEDIA
+        content: dict[str, Any] = {"format": FORMAT, "version": version, **asdict(self)}
+        if not self.media:
+            del content["media"]
         content["checksum"] = _checksum(content)
         files.sync(path)  # the names of the index files, to which the manifest refers
         with files.replacing(path / NAME, durable=True) as new:
@@ -152,4 +159,5 @@ def _decoded(content: dict[str, Any]) -> Manifest:
         next_number=content["next_number"],
         lmdb_size=content["lmdb_size"],
         lmdb=lmdb,
+        media=content.get("media", False),
     )

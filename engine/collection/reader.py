@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 MAX_CACHED_DOCUMENTS = 1000
 """Number of decoded documents in the cache: decoding a score of forty systems takes half a millisecond."""
+MAX_CACHED_MEDIA = 4
+"""Number of pictures and sounds in the cache: a browser asks for a sound in many parts."""
 CHUNK_BYTES = 8 << 20
 """Bytes of an index file that are copied at a time."""
 MAX_VERIFIED_BYTES = 256 << 20
@@ -78,6 +80,7 @@ class Collection:
             self._txn = self._store.begin()
             opened.callback(self._txn.abort)
             self._document = functools.lru_cache(MAX_CACHED_DOCUMENTS)(self._txn.document)
+            self._media = functools.lru_cache(MAX_CACHED_MEDIA)(self._txn.media)
             self.entries: tuple[Entry, ...] = tuple(self._txn.entries(manifest.generation))
             """Entries of the documents, in the order of addition; no document is read for them."""
             if small:
@@ -131,6 +134,15 @@ class Collection:
         with self._lock:
             return tuple(self._txn.document(entry.number) for entry in self.entries)
 
+    def summaries(self) -> tuple[Document, ...]:
+        """Returns all documents without their systems, in the order of addition: a tenth of the time of `documents`."""
+        return tuple(map(self._summary, self.entries))
+
+    def _summary(self, entry: Entry) -> Document:
+        """Returns a document without its systems. Other threads may read between two documents."""
+        with self._lock:
+            return self._txn.summary(entry.number)
+
     def of_kind(self, kind: Kind) -> tuple[Document, ...]:
         """Returns the documents of one kind, in the order of `packed(kind)`."""
         return tuple(document for document in self.documents if document.kind == kind)
@@ -151,6 +163,15 @@ class Collection:
         """
         with self._lock:
             return self._txn.sequence(self._entry(id))
+
+    def media(self, id: str, item: int) -> bytes | None:
+        """Returns a picture or the sound of a document, as it is kept; None if it is not kept.
+
+        item: the page of a score, or 0 for the sound of a recording.
+        Raises DocumentMissingError if there is no document with this id, CollectionDamagedError if it is damaged.
+        """
+        with self._lock:
+            return self._media(self._entry(id).number, item)
 
     def packed(self, kind: Kind) -> Packed:
         """Returns the snippets of all documents of a kind, embeddings as float16. They are read once and kept."""

@@ -6,6 +6,7 @@ The databases, with their keys and values:
 - `embeddings`: number -> float16 (n, 32).
 - `places`: number -> SCORE_PLACE or RECORDING_PLACE (n,).
 - `bias`: number -> float32 (n,).
+- `media`: number and, in four more bytes, a page or 0 for the sound -> SHA-256 of the rest, then a picture or sound.
 - `generations`: generation -> the numbers of its documents, rising.
 - `tables`: generation -> the columns of its `Entry` list in msgpack. With the table, opening a collection of a hundred
   thousand documents reads none of them.
@@ -22,8 +23,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,13 @@ COPY_BATCH_BYTES = 64 << 20
 """Size of the documents from which `Store.copy` ends a transaction."""
 MAP_SIZE = 1 << 40
 """Address space reserved for the file, in bytes. The file itself is only as large as its content."""
-DATABASES = ("documents", "embeddings", "places", "bias", "generations", "tables")
+DATABASES = ("documents", "embeddings", "places", "bias", "generations", "tables", "media")
+YOUNGER = ("tables", "media")
+"""Databases that a file of an older format version lacks."""
 ARRAYS = ("embeddings", "places", "bias")
 """Databases with the arrays of a document, in the order of its checksum."""
+UNKEPT = "media"
+"""Field of a document that is stored only if it is not empty: older versions read a collection without media."""
 STORED_NAMES = {"content_hash": "fingerprint"}
 """Fields of a document that have another name on disk. A name on disk never changes."""
 
@@ -74,11 +79,27 @@ class Encoded:
     document: Document
     values: dict[str, bytes]
     """Value of the document in each database, by the database's name."""
+    media: dict[int, bytes]
+    """Pictures and sound, each after its checksum, by the page, or 0 for the sound."""
+
+    @property
+    def size(self) -> int:
+        """Returns the size of all values in bytes."""
+        return sum(map(len, [*self.values.values(), *self.media.values()]))
 
 
-def encode(number: int, document: Document, sequence: SnippetSequence) -> Encoded:
-    """Returns a document and its snippets in stored form, under this number."""
+def encode(
+    number: int, document: Document, sequence: SnippetSequence, media: Mapping[int, bytes] | None = None
+) -> Encoded:
+    """Returns a document, its snippets and its media in stored form, under this number.
+
+    media: pictures by their pages, or the sound under 0.
+    """
+    kept = {item: hashlib.sha256(data).digest() + data for item, data in sorted((media or {}).items())}
+    document = replace(document, media=_media_digest(value[:32] for value in kept.values()))
     content = {_stored(field.name): getattr(document, field.name) for field in fields(document)}
+    if not document.media:
+        del content[UNKEPT]
     content["systems"] = [_flat(system) for system in document.systems]
     packed = msgpack.packb(content, default=lambda value: value.item())  # NumPy scalars
     arrays = {
@@ -88,7 +109,7 @@ def encode(number: int, document: Document, sequence: SnippetSequence) -> Encode
     }
     checksum = hashlib.sha256(b"".join([packed, *arrays.values()])).digest()
     entry, values = _entry(number, document, checksum), {"documents": checksum + packed, **arrays}
-    return Encoded(entry=entry, document=document, values=values)
+    return Encoded(entry=entry, document=document, values=values, media=kept)
 
 
 class Transaction:
@@ -137,9 +158,27 @@ class Transaction:
         """Returns a stored document. Raises CollectionDamagedError if the document is missing or cannot be decoded."""
         try:
             content = msgpack.unpackb(self._get("documents", number)[32:])
-            values = {field.name: content[_stored(field.name)] for field in fields(Document)}
+            values = {field.name: content[_stored(field.name)] for field in fields(Document) if field.name != UNKEPT}
+            values[UNKEPT] = content.get(UNKEPT, "")
             return Document(**values | {"systems": tuple(map(_system, values["systems"]))})
         except (ValueError, TypeError, KeyError, msgpack.UnpackException) as exc:
+            raise self._damaged(number, f"cannot be decoded: {exc!r}") from exc
+
+    def summary(self, number: int) -> Document:
+        """Returns a stored document without its systems, which take nine tenths of the time to decode."""
+        unpacker = msgpack.Unpacker()
+        unpacker.feed(self._get("documents", number)[32:])
+        names = {_stored(field.name): field.name for field in fields(Document)}
+        values: dict[str, Any] = {}
+        try:
+            for _ in range(unpacker.read_map_header()):
+                name = names.get(unpacker.unpack())
+                if name is None or name == "systems":
+                    unpacker.skip()
+                else:
+                    values[name] = unpacker.unpack()
+            return Document(**values)
+        except (ValueError, TypeError, msgpack.UnpackException) as exc:
             raise self._damaged(number, f"cannot be decoded: {exc!r}") from exc
 
     def source(self, number: int) -> str:
@@ -176,19 +215,57 @@ class Transaction:
             bias[start:stop] = self._array("bias", entry, np.dtype("<f4"))
         return Packed(embeddings=embeddings, bias=bias, offsets=offsets)
 
+    def media(self, number: int, item: int) -> bytes | None:
+        """Returns a picture or the sound of a document; None if it is not kept. item: the page, or 0 for the sound.
+
+        Raises CollectionDamagedError if it does not match its checksum.
+        """
+        if "media" not in self._databases:
+            return None
+        value: bytes | None = self._txn.get(_media_key(number, item), db=self._databases["media"])
+        if value is None:
+            return None
+        if hashlib.sha256(value[32:]).digest() != value[:32]:
+            raise self._damaged(number, f"has damaged media: item {item} does not match its checksum")
+        return value[32:]
+
+    def media_items(self, number: int) -> list[int]:
+        """Returns which media of a document are kept: pages, or 0 for the sound."""
+        if "media" not in self._databases:
+            return []
+        found: list[int] = []
+        with self._txn.cursor(db=self._databases["media"]) as cursor:
+            here = cursor.set_range(_key(number))
+            while here and cursor.key()[:8] == _key(number):
+                found.append(int.from_bytes(cursor.key()[8:], "big"))
+                here = cursor.next()
+        return found
+
+    def keeps_media(self) -> bool:
+        """Returns whether the file holds any media."""
+        if "media" not in self._databases:
+            return False
+        with self._txn.cursor(db=self._databases["media"]) as cursor:
+            return bool(cursor.first())
+
     def verify(self, entry: Entry) -> None:
-        """Raises CollectionDamagedError if a stored document does not match its checksum or its entry."""
+        """Raises CollectionDamagedError if a stored document does not match its checksum, its entry or its media."""
         value = self._get("documents", entry.number)
         arrays = [self._get(name, entry.number) for name in ARRAYS]
         if hashlib.sha256(b"".join([value[32:], *arrays])).digest() != value[:32]:
             raise self._damaged(entry.number, "does not match its checksum")
         if self.entry(entry.number) != entry:
             raise self._damaged(entry.number, "differs from the entry of its generation")
+        kept = [self.media(entry.number, item) or b"" for item in self.media_items(entry.number)]
+        if _media_digest(hashlib.sha256(data).digest() for data in kept) != self.document(entry.number).media:
+            raise self._damaged(entry.number, "does not have the media that it should have")
 
     def put(self, encoded: "Encoded") -> None:
         """Stores a document. Its number must be higher than all stored numbers."""
         for name, value in encoded.values.items():
             self._txn.put(_key(encoded.entry.number), value, db=self._databases[name], append=True)
+        for item, value in encoded.media.items():
+            self._txn.put(_media_key(encoded.entry.number, item), value, db=self._databases["media"])
 
     def put_copy(self, source: "Transaction", entry: Entry) -> int:
         """Stores a document of another file, after verifying it there, and returns its size in bytes.
@@ -199,12 +276,20 @@ class Transaction:
         values = {name: source._get(name, entry.number) for name in ("documents", *ARRAYS)}
         for name, value in values.items():
             self._txn.put(_key(entry.number), value, db=self._databases[name], append=True)
-        return sum(map(len, values.values()))
+        size = sum(map(len, values.values()))
+        for item in source.media_items(entry.number):
+            data = source.media(entry.number, item) or b""
+            key, value = _media_key(entry.number, item), hashlib.sha256(data).digest() + data
+            self._txn.put(key, value, db=self._databases["media"])
+            size += len(value)
+        return size
 
     def delete(self, number: int) -> None:
-        """Deletes a document and its arrays."""
+        """Deletes a document, its arrays and its media."""
         for name in ("documents", *ARRAYS):
             self._txn.delete(_key(number), db=self._databases[name])
+        for item in self.media_items(number):
+            self._txn.delete(_media_key(number, item), db=self._databases["media"])
 
     def put_generation(self, generation: int, entries: list[Entry]) -> None:
         """Stores the list of a generation's documents. entries: by rising number."""
@@ -298,9 +383,12 @@ class Store:
             create=create,
         )
         try:
-            self._databases = {name: self._env.open_db(name.encode(), create=create) for name in DATABASES[:-1]}
-            with contextlib.suppress(lmdb.NotFoundError, lmdb.ReadonlyError):  # format version 1 has no tables
+            older = [name for name in DATABASES if name not in YOUNGER]
+            self._databases = {name: self._env.open_db(name.encode(), create=create) for name in older}
+            with contextlib.suppress(lmdb.NotFoundError, lmdb.ReadonlyError):
                 self._databases["tables"] = self._env.open_db(b"tables", create=self.writable)
+            with contextlib.suppress(lmdb.NotFoundError):  # only a writer makes it: a reader changes no file
+                self._databases["media"] = self._env.open_db(b"media", create=create)
         except lmdb.Error:
             self._env.close()
             raise
@@ -339,7 +427,7 @@ class Store:
 
     def begin(self) -> Transaction:
         """Returns a transaction that reads one snapshot of the file. `abort` ends the transaction."""
-        return Transaction(self.path, self._env.begin(), self._databases)
+        return Transaction(self.path, self._env.begin(), dict(self._databases))  # those that the snapshot has
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -357,6 +445,8 @@ class Store:
         Raises CollectionError if the file cannot be written.
         """
         try:
+            if "media" not in self._databases:
+                self._databases["media"] = self._env.open_db(b"media", create=True)
             with self._env.begin(write=True) as txn:
                 yield Transaction(self.path, txn, self._databases)
         except lmdb.Error as exc:
@@ -473,6 +563,17 @@ def _stored(name: str) -> str:
 def _key(number: int) -> bytes:
     """Returns the LMDB key of a number."""
     return number.to_bytes(8, "big")
+
+
+def _media_key(number: int, item: int) -> bytes:
+    """Returns the LMDB key of a picture or of the sound of a document."""
+    return _key(number) + item.to_bytes(4, "big")
+
+
+def _media_digest(checksums: Iterable[bytes]) -> str:
+    """Returns the SHA-256 (hex) over the checksums of a document's media; empty if there are none."""
+    joined = b"".join(checksums)
+    return hashlib.sha256(joined).hexdigest() if joined else ""
 
 
 def _flat(system: System) -> list[Any]:

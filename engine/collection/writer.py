@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -99,17 +99,25 @@ class CollectionWriter:
                 found.setdefault((entry.kind, txn.source(entry.number)), []).append(entry.id)
         return found
 
-    def needs_embedding(self, document: Document, *, replace: bool = False) -> bool:
+    def needs_embedding(self, document: Document, *, replace: bool = False, media: bool = False) -> bool:
         """Returns whether `put` needs the snippets of this document, because its content is not stored under its id.
 
+        media: whether its media are wanted, so that content that is stored without media is needed again.
         The call changes nothing. Raises DocumentExistsError if `put` would.
         """
         document = self._named(document)
         self._require_room(document, replace)
-        return self._same_content(document) is None
+        same = self._same_content(document)
+        return same is None or (media and not self._read(same).media)
 
     def put(
-        self, document: Document, sequence: SnippetSequence | None, *, replace: bool = False, default_title: str = ""
+        self,
+        document: Document,
+        sequence: SnippetSequence | None,
+        *,
+        replace: bool = False,
+        default_title: str = "",
+        media: Mapping[int, bytes] | None = None,
     ) -> Status:
         """Stages a document for the next commit, and returns whether its id is new or its content or fields changed.
 
@@ -118,6 +126,7 @@ class CollectionWriter:
         sequence: the snippets of the document; None if the document needs no embedding.
         replace: whether the document may replace another document of the same id.
         default_title: title of a new document that has no title.
+        media: pictures of the pages by their numbers, or the sound under 0, to keep with the document.
         Raises DocumentExistsError, which names both documents, if another document has this id and `replace` is False;
         ValueError if the sequence is missing, empty, or not as its dataclass says.
         """
@@ -125,15 +134,15 @@ class CollectionWriter:
         self._require_room(document, replace)
         current, same = self.document(document.id), self._same_content(document)
         document = identity.described(document, current, default_title)
-        if same is None:
-            self._write(document, sequence)
+        if same is None or (media and not self._read(same).media):
+            self._write(document, sequence, media or {})
             return "added" if current is None else "changed"
         stored = self._read(same)
         document = _measured(document, stored)
         if document == stored:
             self._stage(same)
         else:
-            self._write(document, self._sequence(same))
+            self._write(document, self._sequence(same), self._media(same))
         return "added" if current is None else "unchanged" if document == current else "changed"
 
     def remove(self, id: str) -> None:
@@ -244,18 +253,24 @@ class CollectionWriter:
         with self._store.reading() as txn:
             return txn.sequence(entry)
 
-    def _write(self, document: Document, sequence: SnippetSequence | None) -> None:
+    def _media(self, entry: Entry) -> dict[int, bytes]:
+        """Returns the media of an entry."""
+        self.flush()
+        with self._store.reading() as txn:
+            return {item: txn.media(entry.number, item) or b"" for item in txn.media_items(entry.number)}
+
+    def _write(self, document: Document, sequence: SnippetSequence | None, media: Mapping[int, bytes]) -> None:
         """Stages a document under a new number, and flushes the batch if it is large or old enough."""
         if sequence is None:
             raise ValueError(f"{document.id}: expected the snippets of content that is not stored yet, got None")
         _check(document, sequence)
-        encoded = encode(self._next_number, replace(document, snippets=len(sequence)), sequence)
+        encoded = encode(self._next_number, replace(document, snippets=len(sequence)), sequence, media)
         self._next_number += 1
         if not self._pending:
             self._pending_since = time.monotonic()
         self._pending[encoded.entry.number] = encoded
         self._stage(encoded.entry)
-        size = sum(len(value) for pending in self._pending.values() for value in pending.values.values())
+        size = sum(pending.size for pending in self._pending.values())
         if size >= MAX_BATCH_BYTES or time.monotonic() - self._pending_since >= MAX_BATCH_S:
             self.flush()
 
@@ -296,6 +311,7 @@ class CollectionWriter:
                 next_number=self._next_number,
                 lmdb=store.path.name,
                 lmdb_size=store.path.stat().st_size,
+                media=_keeps_media(store),
             )
             manifest.write(self.path)
             self._manifest = manifest
@@ -447,6 +463,12 @@ def _make(path: Path, network: NetworkIdentity) -> None:
         store.release()
 
 
+def _keeps_media(store: Store) -> bool:
+    """Returns whether an LMDB file holds media, which older versions of the format do not know."""
+    with store.reading() as txn:
+        return txn.keeps_media()
+
+
 def _sound(txn: Transaction, number: int) -> Entry | None:
     """Returns the entry of a document of no generation; None, with a warning, if the document is damaged."""
     try:
@@ -473,6 +495,7 @@ def _measured(document: Document, stored: Document) -> Document:
         pages=stored.pages,
         systems=stored.systems,
         duration_s=stored.duration_s,
+        media=stored.media,
     )
 
 

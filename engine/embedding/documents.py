@@ -93,6 +93,14 @@ def source_of(path: Path) -> str:
     return names.encodable(str(path.absolute()))
 
 
+def size_of(path: Path) -> int:
+    """The number of bytes of a file, or of the page files of a folder; 0 if a file cannot be read."""
+    try:
+        return sum(file.stat().st_size for file in (page_files(path) if path.is_dir() else [path]))
+    except OSError:
+        return 0
+
+
 def content_hash(path: Path) -> str:
     """The SHA-256 (hex) of the bytes of a file, or of the page files of a folder in page order.
 

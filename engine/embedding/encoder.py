@@ -67,13 +67,14 @@ class Encoder:
         *,
         threads: int = 1,
         device: str | None = None,
-        precision: Precision = "fp32",
+        precision: Precision | None = None,
     ) -> "Encoder":
         """The encoder of a weights file; by default, of the shipped weights file.
 
         threads: number of threads that embed on a CPU.
         device: `cpu`, or torch's name of a GPU; None takes a CUDA device if there is one, and the CPU otherwise.
-        precision: of the numbers on a CPU (`engine.embedding.graphs`); a CUDA device computes in bfloat16.
+        precision: of the numbers on a CPU; None takes the quickest that the CPU computes exactly
+            (`engine.embedding.graphs.suitable_precision`). A CUDA device computes in bfloat16.
         Raises WeightsError if the weights or, on a CPU, their graphs are missing, damaged, or in another format;
         DeviceError if a GPU is asked for and torch is not installed.
         """

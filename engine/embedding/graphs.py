@@ -8,6 +8,7 @@ refused.
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import llvmlite.binding
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -35,13 +36,14 @@ class Graphs:
 
     batch = BATCH
 
-    def __init__(self, weights: Weights, precision: Precision = "fp32") -> None:
-        """Loads the graphs of these weights.
+    def __init__(self, weights: Weights, precision: Precision | None = None) -> None:
+        """Loads the graphs of these weights. precision: None takes that of `suitable_precision`.
 
         Raises WeightsError if a graph is missing, damaged, or of other weights.
         """
+        precision, reason = (precision, "as asked for") if precision else suitable_precision(weights.path)
         self._sessions = {kind: _session(weights, kind, precision) for kind in get_args(Kind)}
-        self.description = f"cpu: ONNX Runtime {onnxruntime.__version__}, {precision}"
+        self.description = f"cpu: ONNX Runtime {onnxruntime.__version__}, {precision} ({reason})"
 
     def embed(self, kind: Kind, inputs: NDArray[Any]) -> Embeddings:
         """The embeddings of snippets (kind `score`) or of excerpts (kind `recording`), float32 (n, 32)."""
@@ -56,6 +58,24 @@ class Graphs:
             (computed,) = self._sessions[kind].run([OUTPUT], {INPUT: batch})
             embeddings[start : start + count] = computed[:count]
         return embeddings
+
+
+def suitable_precision(weights: Path) -> tuple[Precision, str]:
+    """The precision for these weights on this CPU, and why: int8 where that is exact and quick, else fp32.
+
+    Without VNNI, sums of products of bytes are slow, and the library lets some of them overflow.
+    """
+    if not all(path_of(weights, kind, "int8").is_file() for kind in get_args(Kind)):
+        return "fp32", "the weights have no int8 graphs"
+    if not multiplies_bytes():
+        return "fp32", "the CPU does not multiply bytes"
+    return "int8", "the CPU multiplies bytes"
+
+
+def multiplies_bytes() -> bool:
+    """Whether the CPU has an instruction that sums products of bytes (VNNI)."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return any(features.get(name, False) for name in ("avx512vnni", "avxvnni"))
 
 
 def path_of(weights: Path, kind: Kind, precision: Precision) -> Path:

@@ -6,7 +6,7 @@ page image until it is upright and level, and divides it if it shows several pag
 one after the other. `strips` cuts the systems into one strip, and the strip into snippets.
 """
 
-from engine.score.detection import Explanation, explain, find_systems
+from engine.score.detection import Explanation, compile_kernels, explain, find_systems
 from engine.score.layout import PlacedSystem, placed_systems
 from engine.score.levels import Grey, normalise_grey
 from engine.score.pages import numbered_pages, read_pages
@@ -34,6 +34,7 @@ __all__ = [
     "Rejection",
     "Score",
     "SystemCourse",
+    "compile_kernels",
     "cut_strip",
     "explain",
     "find_systems",

@@ -26,7 +26,7 @@ class Spool:
         self._room = resident_bytes
         self._file: _NamelessFile | None = None
 
-    def put(self, data: bytes) -> "bytes | Stored":
+    def put(self, data: bytes) -> "bytes | Spooled":
         """Returns the data, or where they lie in the file if memory has no room for them."""
         if len(data) > self._room:
             try:
@@ -46,11 +46,11 @@ class _NamelessFile:
         weakref.finalize(self, self._file.close)
         self._size = 0
 
-    def append(self, data: bytes) -> "Stored":
+    def append(self, data: bytes) -> "Spooled":
         """Writes data behind what the file holds. Raises OSError if the file takes only a part of them, or nothing."""
         if os.pwrite(self._file.fileno(), data, self._size) < len(data):
             raise OSError("the file is full")
-        stored = Stored(file=self, start=self._size, size=len(data))
+        stored = Spooled(file=self, start=self._size, size=len(data))
         self._size += len(data)
         return stored
 
@@ -60,7 +60,7 @@ class _NamelessFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class Spooled:
     """The place of data in a temporary file."""
 
     file: _NamelessFile
@@ -78,7 +78,7 @@ class PackedStrip:
 
     rows: int
     width: int
-    data: bytes | Stored
+    data: bytes | Spooled
     """Grey levels, row by row, compressed by zlib."""
 
     @classmethod

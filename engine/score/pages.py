@@ -64,7 +64,7 @@ def numbered_pages(
         if leaf.fault:
             logger.warning("%s: page %d: %s", file, number, leaf.fault)
         readable += 1
-        yield number, _levelled(leaf.image)
+        yield number, levelled(leaf.image)
         if progress is not None:
             progress(number, total)
     if not readable:
@@ -82,7 +82,7 @@ def pages_of(images: Iterable[NDArray[np.uint8]]) -> Iterator[Grey]:
         if image.dtype != np.uint8 or not is_page or min(image.shape[:2]) < MIN_SIDE_PX:
             expected = f"uint8 (height, width) or (height, width, 3) of at least {MIN_SIDE_PX} px a side"
             raise PageError("page image", f"expected {expected}, got {image.dtype} {image.shape}")
-        yield _levelled(grey(Image.fromarray(image)))
+        yield levelled(grey(Image.fromarray(image)))
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:
@@ -91,7 +91,7 @@ def natural_order(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _levelled(page: Grey) -> Grey:
+def levelled(page: Grey) -> Grey:
     """Returns a page with dark ink on white paper."""
     return normalise_grey(dark_on_light(page))
 
@@ -119,10 +119,10 @@ def _leaves(path: Path, max_pixels: int) -> Iterator[tuple[int, Path, Leaf]]:
 
     Raises PageError if the only file cannot be read. A file of a folder that cannot be read is a leaf without image.
     """
-    files = _files(path)
+    files = page_files(path)
     for file in files:
         try:
-            for total, leaf in pdf_pages(file) if _is_pdf(file) else image_pages(file, max_pixels):
+            for total, leaf in pdf_pages(file) if is_pdf(file) else image_pages(file, max_pixels):
                 yield max(total, len(files)), file, leaf
         except PageError as exc:
             if len(files) == 1:
@@ -130,7 +130,7 @@ def _leaves(path: Path, max_pixels: int) -> Iterator[tuple[int, Path, Leaf]]:
             yield len(files), file, Leaf(fault=exc.cause)
 
 
-def _files(path: Path) -> list[Path]:
+def page_files(path: Path) -> list[Path]:
     """Returns the file `path`, or the image files of the folder `path` in natural order."""
     if not path.is_dir():
         return [path]
@@ -142,7 +142,7 @@ def _files(path: Path) -> list[Path]:
     return sorted(files, key=natural_order)
 
 
-def _is_pdf(file: Path) -> bool:
+def is_pdf(file: Path) -> bool:
     """Returns whether a file is a PDF, judged by its content. Raises PageError if the file is empty or unreadable."""
     try:
         with file.open("rb") as stream:

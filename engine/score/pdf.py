@@ -23,16 +23,28 @@ def pdf_pages(file: Path) -> Iterator[tuple[int, Leaf]]:
 
     Raises PageError if the file is no readable PDF.
     """
+    with closing(_opened(file)) as document:
+        for index in range(len(document)):
+            yield len(document), _leaf(document, index)
+
+
+def pdf_page(file: Path, index: int) -> Leaf:
+    """Returns a page of a PDF by its index, from 0. Raises PageError if the file is no readable PDF."""
+    with closing(_opened(file)) as document:
+        if not 0 <= index < len(document):
+            return Leaf(fault=f"has {len(document)} pages, and no page {index + 1}")
+        return _leaf(document, index)
+
+
+def _opened(file: Path) -> "PdfDocument":
+    """Returns an open PDF. Raises PageError if the file is no readable PDF."""
     import pypdfium2
 
     try:
-        document = pypdfium2.PdfDocument(file)
+        return pypdfium2.PdfDocument(file)
     except pypdfium2.PdfiumError as exc:
         cause = "protected by a password" if "password" in str(exc).lower() else f"not a readable PDF ({exc})"
         raise PageError(file, cause) from exc
-    with closing(document):
-        for index in range(len(document)):
-            yield len(document), _leaf(document, index)
 
 
 def _leaf(document: "PdfDocument", index: int) -> Leaf:

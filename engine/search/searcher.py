@@ -19,6 +19,7 @@ from engine.search import fingerprint, location, voting
 from engine.search.confidence import IN_COLLECTION, Calibration, Probabilities
 from engine.search.fingerprint import FingerprintSettings
 from engine.search.plan import fits_in_memory, plan
+from engine.search.stillness import without_still
 from engine.stopwatch import Stopwatch
 from engine.values import Answer, Document, Documents, Kind, Match, Method, Plan, Snippets, SnippetSequence, System
 
@@ -216,8 +217,11 @@ class Searcher:
         return Ranking(ids=ranked_ids, keys=ranked.keys, timings_ms=stopwatch.times_ms)
 
     def _planned(self, query: Query) -> _Planned:
-        """Returns the query with its plan, and logs the plan. Raises the errors of `answers`."""
+        """Returns the query without what holds no music, with its plan, and logs the plan. Errors: see `answers`."""
         _check(query)
+        if query.method not in PUBLISHED:
+            heard = replace(query.sequence, embeddings=without_still(query.sequence.embeddings))
+            query = replace(query, sequence=heard)
         plan = self.plan(query)
         logger.info(
             "%s aligns %d of %d documents on %s and searches %d neighbours in %d cells for each query snippet: %s",

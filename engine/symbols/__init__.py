@@ -6,6 +6,15 @@ import packages of the extra `symbols` are imported when a file is read.
 """
 
 from engine.symbols.formats import fault, is_notation, is_symbolic, kind_by_suffix
-from engine.symbols.reading import read_engraved, read_played
+from engine.symbols.reading import engraved_pages, played_sound, read_engraved, read_played
 
-__all__ = ["fault", "is_notation", "is_symbolic", "kind_by_suffix", "read_engraved", "read_played"]
+__all__ = [
+    "engraved_pages",
+    "fault",
+    "is_notation",
+    "is_symbolic",
+    "kind_by_suffix",
+    "played_sound",
+    "read_engraved",
+    "read_played",
+]

@@ -27,8 +27,7 @@ def read_engraved(
     """
     if path.suffix.lower() in formats.MIDI_SUFFIXES:
         raise PageError(path, "a MIDI file holds no notation to engrave; it can only be played, as a recording")
-    _require_packages(path)
-    return score_of(_pages(path, limits, progress), front_end, name=path)
+    return score_of(engraved_pages(path, limits, progress), front_end, name=path)
 
 
 def read_played(
@@ -55,8 +54,17 @@ def _require_packages(path: Path) -> None:
         raise MediaError(path, cause)
 
 
-def _pages(path: Path, limits: MediaLimits, progress: Progress | None) -> Iterator[NDArray[np.uint8]]:
-    """Yields the engraved pages in order."""
+def played_sound(path: Path, limits: MediaLimits = GENEROUS) -> Iterator[Samples]:
+    """Yields the sound of a piano that plays a file of notation or MIDI, as `read_played` hears it."""
+    _require_packages(path)
+    return _sound(path, _played(path), 0.0, None, limits)
+
+
+def engraved_pages(
+    path: Path, limits: MediaLimits = GENEROUS, progress: Progress | None = None
+) -> Iterator[NDArray[np.uint8]]:
+    """Yields the engraved pages of a file of notation in order, uint8 (h, w)."""
+    _require_packages(path)
     from engine.symbols.verovio import page_count_and_pages
 
     pages = page_count_and_pages(read_notation(path), limits.pages)

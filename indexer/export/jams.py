@@ -16,16 +16,14 @@ def jams(pair: AlignedPair) -> str:
     """Returns a pair as JAMS: two annotations `segment_open` (measures and systems), and one `blob` of points."""
     stretches = pair.time_map.stretches
     systems = [
-        _observation(
-            float(one.seconds[0]), float(one.seconds[-1]), f"page {one.system.page} system {one.system.number}"
-        )
+        _observation(one.seconds[0], one.seconds[-1], f"page {one.system.page} system {one.system.number}")
         for one in stretches
     ]
     measures = [_observation(one.start_s, one.end_s, str(one.measure.number)) for one in pair.played]
     points = [
         _observation(second, second, {"page": one.system.page, "system": one.system.number, "x": round(x, 5)})
         for one in stretches
-        for second, x in zip(one.seconds.tolist(), one.xs.tolist(), strict=True)
+        for second, x in zip(one.seconds, one.xs, strict=True)
     ]
     annotations = [
         _annotation(pair, "segment_open", "measures, numbered from 1 through the score", measures),

@@ -47,13 +47,13 @@ def timed_labels(pair: AlignedPair) -> Iterator[TimedLabel]:
         return
     for stretch in pair.time_map.stretches:
         yield TimedLabel(
-            start_s=float(stretch.seconds[0]),
-            end_s=float(stretch.seconds[-1]),
+            start_s=stretch.seconds[0],
+            end_s=stretch.seconds[-1],
             page=stretch.system.page,
             system=stretch.system.number,
             measure=None,
-            x0=float(stretch.xs[0]),
-            x1=float(stretch.xs[-1]),
+            x0=stretch.xs[0],
+            x1=stretch.xs[-1],
         )
 
 

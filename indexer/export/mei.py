@@ -63,7 +63,7 @@ def _performance(music: ET.Element, pair: AlignedPair) -> None:
         {_XML_ID: "recording", "begin": _clock(0.0), "end": _clock(pair.recording.duration_s), "betype": "time"},
     )
     moments: list[tuple[float, str]] = [
-        (float(stretch.seconds[0]), f"system-{stretch.system.number}") for stretch in pair.time_map.stretches
+        (stretch.seconds[0], f"system-{stretch.system.number}") for stretch in pair.time_map.stretches
     ]
     moments += [(one.start_s, f"measure-{one.measure.number}") for one in pair.played]
     times: defaultdict[str, int] = defaultdict(int)

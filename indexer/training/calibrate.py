@@ -37,6 +37,7 @@ from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.search.confidence import Calibration, Costs, Scale, background_costs, beside, features, gains, rest_features
+from engine.search.stillness import without_still
 from engine.values import OTHER, Embeddings, Kind, Packed
 from indexer.training.mixtures import Mixture, cut, made_noises, mixtures, piece_of
 
@@ -111,6 +112,7 @@ class DocumentPool:
 
     def costs(self, part: Embeddings, piece: str, truth: int) -> QueryCosts:
         """The costs of a part of `piece`, whose right document is number `truth` of the pieces' collection."""
+        part = without_still(part)  # as a search does
         costs = [self.backend.align(part, documents, self.settings).costs for documents in (self.own, self.crowd)]
         return QueryCosts(
             piece=piece,

@@ -23,7 +23,9 @@ PURE_SHARE = 0.5
 """Share of the sides of a part on which a mixture has nothing."""
 MAX_ADDED_SNIPPETS = 300
 """Length of the longest stretch laid on one side of a part."""
-INTERRUPTION_S = 150
+INTERRUPTIONS = 6
+"""Made sounds of each kind."""
+INTERRUPTION_S = 60
 """Length of each made sound that stretches are cut from."""
 
 
@@ -71,9 +73,9 @@ def mixtures(collection: Collection, noises: Sequence[Embeddings], among: Kind, 
 
 
 def made_noises(encoder: Encoder) -> list[Embeddings]:
-    """The embeddings of sounds that are no music, two of each kind."""
+    """The embeddings of sounds that are no music, INTERRUPTIONS of each kind."""
     rng, front_end = np.random.default_rng(3), encoder.identity.front_end
-    sounds = [sound for _ in range(2) for sound in interruptions(INTERRUPTION_S, rng)]
+    sounds = [sound for _ in range(INTERRUPTIONS) for sound in interruptions(INTERRUPTION_S, rng)]
     recordings = [audio.recording_of(sound, audio.SAMPLE_RATE, front_end) for sound in sounds]
     return [sequence.embeddings for sequence in sequences(recordings, encoder)]
 

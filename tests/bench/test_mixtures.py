@@ -31,7 +31,7 @@ def pitch(samples: np.ndarray) -> float:
 def test_each_query_ends_with_its_piece_and_begins_with_something_else(files: dict[str, Path]) -> None:
     asked = list(mixtures.mixed([piece(number) for number in range(6)], files))
     assert [form for form, *_ in asked] == list(FORMS) * 6
-    for form, one, _, samples, start_s in asked:
+    for form, one, _, _, samples, start_s in asked:
         first = round(start_s * SAMPLE_RATE)
         own = 110 * (int(one.id.removeprefix("piece")) + 1)
         assert len(samples) - first == 30 * SAMPLE_RATE
@@ -46,12 +46,15 @@ def test_each_query_ends_with_its_piece_and_begins_with_something_else(files: di
 
 def test_the_other_piece_of_a_query_is_of_its_own_half(files: dict[str, Path]) -> None:
     asked = list(mixtures.mixed([piece(number) for number in range(6)], files))
-    halves = {one.id: half for _, one, half, _, _ in asked}
+    halves = {one.id: half for _, one, _, half, _, _ in asked}
     assert sorted(halves.values()) == [0, 0, 0, 1, 1, 1]
-    for form, one, half, samples, start_s in asked:
+    for form, one, other, half, samples, start_s in asked:
         if form == "another piece":
             number = round(pitch(samples[: round(start_s * SAMPLE_RATE)]) / 110) - 1
-            assert halves[piece(number).id] == half == halves[one.id]
+            assert piece(number).id == other
+            assert halves[other] == half == halves[one.id]
+        else:
+            assert other == ""
 
 
 def test_rows_count_what_was_found_and_what_was_a_false_alarm() -> None:

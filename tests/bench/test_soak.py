@@ -15,6 +15,7 @@ from fake_encoder import FakeEncoder, engine_of
 from server.access import Access
 from server.address import Address
 from server.config import ServerSettings
+from server.errors import ConnectionLost
 from server.server import serving
 
 
@@ -78,3 +79,22 @@ def test_the_measures_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="draws the picture")
     soak.draw([look(0.1 * i, 1.0) for i in range(5)], tmp_path / "new" / "plot.png")
     assert (tmp_path / "new" / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_actor_that_meets_an_error_while_it_clears_up_ends_when_it_is_told_to() -> None:
+    async def clear_up() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ConnectionLost("while a stream was closed")
+
+    async def test() -> None:
+        traffic = Traffic(Served(address=Address(port=1), pid=os.getpid(), monitor=""), "t", {})
+        traffic.actors = {"clears up": Actor(pause_s=0.0, expected=frozenset(["ok"]), act=clear_up)}
+        running = asyncio.create_task(traffic.run())
+        await asyncio.sleep(0.05)
+        running.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(test())

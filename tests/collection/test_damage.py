@@ -98,8 +98,8 @@ def test_a_writer_does_not_start_anew_where_the_manifest_was_lost(path: Path) ->
 
 def test_a_newer_format_is_told_from_damage(path: Path) -> None:
     content = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({"format": content["format"], "version": 4, "other": "things"}))
-    with pytest.raises(CollectionVersionError, match="format version 4, this program reads up to 3"):
+    (path / "manifest.json").write_text(json.dumps({"format": content["format"], "version": 5, "other": "things"}))
+    with pytest.raises(CollectionVersionError, match="format version 5, this program reads up to 4"):
         Collection.open(path)
 
 

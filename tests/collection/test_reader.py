@@ -157,6 +157,13 @@ def test_a_collection_of_the_third_format_names_the_file_that_a_build_wrote(tmp_
         assert (collection.ids("score"), collection.ids("recording")) == (("a", "d"), ("r",))
 
 
+def test_a_collection_of_the_fourth_format_keeps_pictures(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parent / "version4", tmp_path / "old")
+    with Collection.open(tmp_path / "old", NETWORK) as collection:
+        collection.check()
+        assert (collection.media("a", 1), collection.media("a", 2)) == (b"a picture", None)
+
+
 @pytest.mark.parametrize("name", ["../other.lmdb", "/etc/passwd", "a/b.lmdb"])
 def test_a_manifest_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
     fill(tmp_path / "c", "a")

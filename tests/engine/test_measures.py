@@ -1,6 +1,5 @@
 """Measures of drawn pages, and the seconds at which a map plays them."""
 
-import numpy as np
 import pytest
 
 from drawn_pages import drawn_page
@@ -22,8 +21,7 @@ MEASURES = tuple(
 
 
 def stretch(system: int, start_s: float, end_s: float, x0: float, x1: float, *, jump: bool = False) -> Stretch:
-    seconds, xs = np.array([start_s, end_s]), np.array([x0, x1])
-    return Stretch(system=SYSTEMS[system - 1], seconds=seconds, xs=xs, jump=jump)
+    return Stretch(system=SYSTEMS[system - 1], seconds=(start_s, end_s), xs=(x0, x1), jump=jump)
 
 
 def played(*stretches: Stretch) -> list[tuple[int, float, float]]:

@@ -1,4 +1,6 @@
+import logging
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -12,8 +14,8 @@ from engine.collection import Collection
 from engine.errors import CollectionMissingError
 from engine.values import Document, Embeddings
 from fake_encoder import FakeEncoder
-from indexer.ingest import LoadEncoder, Summary, add
-from indexer.sources import discover
+from indexer.ingest import LoadEncoder, Summary, add, costliest_first
+from indexer.sources import Source, discover
 from media import write_page, write_recording
 
 
@@ -216,3 +218,26 @@ def test_a_page_that_cannot_be_read_is_told_and_the_others_are_added(
     write_page(folder / "3.png", seed=2)
     assert run(collection, folder.parent).added == ["etude"]
     assert "2.png: page 2 is passed over: not a PDF or an image" in caplog.text
+
+
+def test_documents_that_take_long_begin_before_short_ones(library: Path) -> None:
+    """Otherwise one process would still be at work when the others have nothing left to do."""
+    (library / "sonata").mkdir()
+    for number in (1, 2, 3):
+        write_page(library / "sonata" / f"{number}.png", seed=number)
+    write_recording(library / "takes" / "long.wav", 0, seconds=30)
+    order = [source.path.name for source in costliest_first(discover([library]).sources)]
+    assert order == ["sonata", "etude.png", "long.wav", "take.flac"]
+    gone = Source(path=library / "gone.pdf", kind="score")
+    assert costliest_first([gone, *discover([library]).sources])[2] == gone
+
+
+def test_pages_and_seconds_of_sound_are_counted_once(
+    collection: Path, library: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        first = run(collection, library)
+    assert (first.pages, round(first.sound_s)) == (1, 12)
+    assert re.search(r"snippets embedded: 1 pages \(\d+\.\d/s\), 0 min of sound \(\d\.\d\d/s\)", caplog.text)
+    again = run(collection, library)
+    assert (again.pages, again.sound_s) == (0, 0.0)

@@ -23,6 +23,7 @@ from server.errors import (
     AddressError,
     ConnectionLost,
     DeadlineExceeded,
+    DocumentMissing,
     QueryRefused,
     RequestError,
     TooMany,
@@ -265,3 +266,19 @@ def test_it_is_known_which_addresses_only_this_machine_reaches(address: str, loc
 
 def test_an_unknown_code_of_a_newer_server_is_told() -> None:
     assert str(from_code("too_new", "why")) == "too_new: why"
+
+
+async def _browsed(client: AsyncClient) -> None:
+    found = await client.documents("s1")
+    assert (found["total"], [one["id"] for one in found["documents"]]) == (1, ["s1"])
+    assert (await client.document("s1"))["systems"][0]["system"] == 1
+    with pytest.raises(DocumentMissing):
+        await client.document("s9")
+
+
+def test_documents_are_browsed(tmp_path: Path) -> None:
+    async def go() -> None:
+        async with running(fill(tmp_path / "c", 0, 1)) as here, here.client() as client:
+            await _browsed(client)
+
+    asyncio.run(go())

@@ -91,3 +91,21 @@ def test_weights_without_a_graph_name_the_command_that_makes_it(copied: Path) ->
     )
     with pytest.raises(WeightsError, match=expected):
         Graphs(weights.read(copied))
+
+
+@pytest.mark.parametrize(
+    ("multiplies", "has_int8", "expected"),
+    [
+        (True, True, "int8 (the CPU multiplies bytes)"),
+        (False, True, "fp32 (the CPU does not multiply bytes)"),
+        (True, False, "fp32 (the weights have no int8 graphs)"),
+    ],
+)
+def test_int8_is_taken_where_the_cpu_multiplies_bytes_and_there_are_graphs_for_it(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, multiplies: bool, has_int8: bool, expected: str
+) -> None:
+    monkeypatch.setattr(graphs, "multiplies_bytes", lambda: multiplies)
+    for kind in get_args(Kind) if has_int8 else ():
+        graphs.path_of(copied, kind, "int8").write_bytes(graphs.path_of(DEFAULT_WEIGHTS, kind, "int8").read_bytes())
+    assert Graphs(weights.read(copied)).description.endswith(expected)
+    assert Graphs(weights.read(copied), "fp32").description.endswith("fp32 (as asked for)")

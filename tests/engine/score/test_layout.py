@@ -10,7 +10,7 @@ from bench.as_they_lie import Original, found_spots, right_in_order, true_spots
 from bench.lib import lying
 from drawn_pages import draw_staff, drawn_page, rotated
 from engine.config import FrontEnd
-from engine.score import cut_strip, find_systems, placed_systems, read_score
+from engine.score import clefs, cut_strip, find_systems, placed_systems, read_score
 from engine.score.clefs import lead_of_right_ends
 from engine.score.detection import detect
 from engine.score.grain import line_direction
@@ -88,6 +88,15 @@ def test_ends_of_staves_without_their_left_edge_look_equally_unlike_clefs(share:
         cut = np.ascontiguousarray(page.image[:, round(share * page.image.shape[1]) :])
         assert abs(lead_of_right_ends(cut, detect(cut).staves)) < 0.15
         assert {system.turn for system in placed_systems(cut)} == {0}
+
+
+def test_staff_lines_alone_are_no_likeness_to_a_clef() -> None:
+    lines = np.full((36, 30), 255, np.uint8)
+    lines[10:30:4] = 80  # four pixels are a staff space
+    assert clefs._clef_likeness(lines) < 0.1
+    with_clef = lines.copy()
+    with_clef[2:34, 4:16] = clefs._clefs()[1]
+    assert clefs._clef_likeness(with_clef) > 0.95
 
 
 def test_a_page_without_clefs_is_not_turned() -> None:

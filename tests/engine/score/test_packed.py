@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from drawn_pages import drawn_page
 from engine.score import packed, score_of
-from engine.score.packed import PackedStrip, Spool, Stored
+from engine.score.packed import PackedStrip, Spool, Spooled
 
 
 def strips(count: int) -> list[NDArray[np.uint8]]:
@@ -56,7 +56,7 @@ def test_where_no_file_can_be_written_strips_wait_in_memory(fault: str, monkeypa
     waiting = [PackedStrip.of(strip, spool) for strip in given]
 
     for strip, one in zip(given, waiting, strict=True):
-        assert not isinstance(one.data, Stored)
+        assert not isinstance(one.data, Spooled)
         np.testing.assert_array_equal(one.unpacked(), strip)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from drawn_pages import LEFT, RIGHT, Grey, bent, drawn_page, rotated, shaded
-from engine.score import find_systems, normalise_grey
+from engine.score import compile_kernels, find_systems, kernels, normalise_grey
 
 
 def _places(page: Grey) -> list[tuple[float, float]]:
@@ -127,3 +127,11 @@ def test_a_last_system_of_one_bar_is_found() -> None:
     page, true = drawn_page([2, 2, 2])
     page[round(true[2][0] * 1000) - 30 :, 80 + 150 :] = 255
     np.testing.assert_allclose(_places(page), true, atol=0.002)
+
+
+def test_compiling_the_kernels_compiles_them_all() -> None:
+    """A decoder that may not write beside the code finds each of them on disk."""
+    compile_kernels()
+    compiled = [value for value in vars(kernels).values() if hasattr(value, "signatures")]
+    assert len(compiled) >= 2
+    assert all(kernel.signatures for kernel in compiled)

@@ -284,3 +284,23 @@ def test_the_path_of_embeddings_alone_is_refused(collection: Collection) -> None
     assert Searcher(collection).query(bare, "score").matches[0].document.id == "s03"
     with pytest.raises(ValueError, match="expected a query whose snippets have places"):
         Searcher(collection).query(bare, "score", path=True)
+
+
+@pytest.mark.parametrize("method", ["refine", "fingerprint", "sdtw"])
+def test_noise_resembles_no_document_and_the_music_in_the_query_is_found(tmp_path: Path, method: Method) -> None:
+    still = np.repeat(embeddings(1, 77), SNIPPETS, axis=0)
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.put(document("still", "score"), replace(sequence("score", 0), embeddings=still))
+        for number in range(1, 6):
+            writer.put(document(f"s{number}", "score"), sequence("score", number))
+        writer.commit()
+    query = noisy(3, range(5, 30), "recording")
+    rows = np.concatenate([still, query.embeddings])
+    mixed = SnippetSequence(
+        kind="recording", embeddings=rows, places=places("recording", len(rows)), bias=np.zeros(len(rows), np.float32)
+    )
+    with Collection.open(tmp_path) as opened:
+        first = Searcher(opened, FEW).query(mixed, "score", method, locate=False).matches[0]
+        assert first.document.id == ("still" if method == "sdtw" else "s3")  # published methods hear all of a query
+        alone = Searcher(opened, FEW).query(Snippets(kind="recording", embeddings=still), "score", locate=False)
+        assert all(match.cost is not None and match.cost > 0.9 for match in alone.matches)

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
 from engine import alignment
@@ -53,8 +52,8 @@ def made(*, measures: bool = True, recording: bool = True, title: str = "Étude"
     stretches = tuple(
         Stretch(
             system=SYSTEMS[number - 1],
-            seconds=np.array([10.0 * i, 10.0 * (i + 1)]),
-            xs=np.array([0.1, 0.9]),
+            seconds=(10.0 * i, 10.0 * (i + 1)),
+            xs=(0.1, 0.9),
             jump=i == 2,
         )
         for i, number in enumerate(ORDER)

@@ -1,0 +1,85 @@
+/** A score and a recording side by side: what the answer and the page of a document show. */
+
+import { get, media, pagePath, soundPath } from "./api.js";
+import { h } from "./dom.js";
+import { Player } from "./player.js";
+import { ScoreView } from "./score.js";
+import { TimeMap } from "./timemap.js";
+
+/** Width of a picture of a page in px, by the width of the window. */
+const width = () => (Math.min(innerWidth, 1400) * (devicePixelRatio || 1) > 1300 ? 1800 : 1200);
+
+/** Kinds of images that browsers show. */
+const SHOWN = /\.(png|jpe?g|jpe|jfif|webp|gif|bmp|avif|svg)$/i;
+
+export class Pair {
+  /** moved: is called with the second when somebody seeks or pauses. */
+  constructor({ moved } = {}) {
+    this.player = new Player({ score: null, moved });
+    this.place = h("div", { class: "score-place" });
+    this.element = h("div", { class: "pair" }, this.place, this.player.element);
+    this.player.element.hidden = true;
+  }
+
+  /** Shows a score of the collection with the systems that match. */
+  async showScore(id, matched = []) {
+    if (this.scoreId === id) return this.score?.mark(matched);
+    [this.scoreId, this.score] = [id, null];
+    const facts = await get(`/documents/${encodeURIComponent(id)}`);
+    if (this.scoreId !== id) return;
+    this.#place({
+      title: facts.title,
+      pages: facts.pages,
+      systems: facts.systems,
+      picture: (page, turn) => media(pagePath(id, page, turn, width())),
+    }, matched);
+  }
+
+  /** Shows the pages that were asked about, as far as a browser can. boxes: of their systems. */
+  showOwnPages(files, boxes) {
+    this.scoreId = null;
+    const shown = files.map((file) => (SHOWN.test(file.name) ? URL.createObjectURL(file) : null));
+    this.#place({
+      title: "your pages",
+      pages: Math.max(files.length, ...boxes.map(({ page }) => page)),
+      systems: boxes,
+      picture: (page, turn) => {
+        if (shown[page - 1]) return turn ? turned(shown[page - 1], turn) : shown[page - 1];
+        throw new Error("A browser cannot show this kind of file; the recording is still marked below.");
+      },
+    }, boxes.map(({ system }) => system));
+  }
+
+  /** Plays a recording. source: a File, or the id of a document. match: what joins it to the score. */
+  async play(source, { map, stretch, start = null }) {
+    const address = source instanceof Blob ? source : await media(soundPath(source));
+    this.player.element.hidden = false;
+    const time = new TimeMap(map);
+    await this.player.load(address, { map: time, stretch, start: start ?? stretch?.[0] ?? 0 });
+  }
+
+  close() {
+    this.player.close();
+  }
+
+  #place(facts, matched) {
+    this.score = new ScoreView({ ...facts, picked: (system, x) => this.player.seekTo(system, x) });
+    this.player.score = this.score;
+    this.place.replaceChildren(this.score.element);
+    this.score.mark(matched);
+    const first = facts.systems.find(({ system }) => matched.includes(system)) ?? facts.systems[0];
+    this.score.show(first?.page ?? 1, first?.turn);
+  }
+}
+
+/** Returns the address of a picture turned clockwise by 90, 180 or 270 degrees. */
+async function turned(address, turn) {
+  const image = await createImageBitmap(await (await fetch(address)).blob());
+  const [wide, high] = turn === 180 ? [image.width, image.height] : [image.height, image.width];
+  const canvas = h("canvas", { width: wide, height: high });
+  const pen = canvas.getContext("2d");
+  pen.translate(wide / 2, high / 2);
+  pen.rotate((turn * Math.PI) / 180);
+  pen.drawImage(image, -image.width / 2, -image.height / 2);
+  return new Promise((resolve) => canvas.toBlob((blob) => resolve(URL.createObjectURL(blob))));
+}

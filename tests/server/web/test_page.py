@@ -1,0 +1,264 @@
+"""The page in a real Chromium: what a librarian does with it, and what she sees."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from browser import SECONDS, TITLE, Shown, browsing, cut, filled, system_at, until
+from running_server import TOKEN
+from server.web.static import assets
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+
+def run(test: Any) -> Any:
+    return asyncio.run(test)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return filled(tmp_path_factory.mktemp("library"))
+
+
+async def asked(shown: Shown, file: Path, **size: Any) -> "Page":
+    """A tab that shows the answer to a file."""
+    page = await shown.open(**size)
+    await page.set_input_files("#file", str(file))
+    await page.wait_for_selector(".verdict h2")
+    await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
+    return page
+
+
+async def seek(page: "Page", second: float) -> None:
+    """Goes to a second of the recording by a click on the waveform."""
+    box = await page.locator(".wave").bounding_box()
+    duration = await page.evaluate("document.querySelector('audio')?.duration")
+    assert box
+    await page.mouse.click(box["x"] + box["width"] * second / duration, box["y"] + 20)
+
+
+async def now(page: "Page") -> tuple[float, str]:
+    """The second that is heard, and the system in which the cursor is."""
+    script = "[document.querySelector('audio').currentTime, document.querySelector('.stage')?.dataset.system]"
+    second, system = await page.evaluate(script)
+    return float(second), str(system)
+
+
+def test_the_cursor_keeps_to_the_right_system_while_a_minute_is_played(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await asked(shown, shown.take)
+            assert await page.inner_text(".verdict h2") == TITLE  # the markup in it is text
+            assert await page.locator(".system.matched").count() == 3
+            await page.evaluate("document.querySelector('audio').playbackRate = 3")
+            await page.click(".play")
+            right, seen, pages = 0, 0, set()
+            while (found := await now(page))[0] < SECONDS - 4:
+                second, system = found
+                seen, right = seen + 1, right + (system == str(system_at(second)) or _near_border(second))
+                pages.add(await page.inner_text(".page-number"))
+                await asyncio.sleep(0.05)
+            assert seen >= 12
+            assert right / seen >= 0.95
+            assert pages == {"1 / 2", "2 / 2"}  # it turned the page
+            assert shown.problems == []
+
+    run(test())
+
+
+def _near_border(second: float) -> bool:
+    """Whether a system ends or begins within half a second, which the browser may show a frame later."""
+    return system_at(second - 0.5) != system_at(second + 0.5)
+
+
+def test_a_click_in_the_score_is_heard_and_a_click_in_the_sound_is_seen(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await asked(shown, shown.take)
+            await seek(page, 50)
+            await until(page, "document.querySelector('.page-number').textContent === '2 / 2'")
+            assert (await now(page))[1] == str(system_at(50))
+            await page.click("[aria-label='Previous page']")
+            await until(page, "document.querySelectorAll('[data-system]').length === 4")
+            box = await page.locator("rect[data-system='2']").bounding_box()
+            assert box
+            await page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            second, system = await now(page)
+            assert system == "2"
+            assert second == pytest.approx(2.1 + (SECONDS - 4.2) / 4, abs=1.5)
+            await page.focus(".wave")
+            await page.keyboard.press("ArrowRight")
+            assert (await now(page))[0] == pytest.approx(second + 2, abs=0.1)
+            assert shown.problems == []
+
+    run(test())
+
+
+def test_a_page_finds_its_recording_and_is_followed(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await shown.open()
+            answer = await (await page.request.post(f"{shown.root}/query", data=_stored("sonata"))).json()
+            await page.route("**/query", lambda route: route.fulfill(body=json.dumps(answer | {"query": "1.png"})))
+            await page.set_input_files("#file", str(shown.page_file))
+            await page.wait_for_selector(".verdict h2")
+            await until(page, "document.querySelector('audio')?.duration > 60")
+            assert await page.inner_text(".verdict a") == "Open this recording"
+            await seek(page, 15)
+            assert (await now(page))[1] == str(system_at(15))
+            assert shown.problems == []
+
+    run(test())
+
+
+def _stored(id: str) -> dict[str, Any]:
+    return {"document": id, "kind": "score", "path": True}
+
+
+def test_what_is_not_there_is_said_plainly(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await shown.open()
+            answer = await (await page.request.post(f"{shown.root}/query", data=_stored("sonata"))).json()
+            matches = [match | {"confidence": 0.01} for match in answer["matches"]]
+            absent = json.dumps(answer | {"in_collection": False, "matches": matches})
+            await page.route("**/query", lambda route: route.fulfill(body=absent))
+            await page.set_input_files("#file", str(shown.take))
+            assert await page.inner_text(".notice h2") == "Not in this collection"
+            assert await page.locator(".work").first.is_hidden()
+            await page.click("summary")
+            assert await page.locator(".work").first.is_visible()
+            assert await page.inner_text("#status") == "This is not in this collection."
+            assert shown.problems == []
+
+    run(test())
+
+
+def test_a_microphone_is_heard_and_the_score_follows(library: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        microphone = cut(library / "sonata_played.wav", tmp_path / "microphone.wav", 20, 40)
+        async with browsing(library, microphone=microphone) as shown:
+            page = await shown.open()
+            await page.get_by_role("button", name="Listen").click()
+            await until(page, "document.querySelector('.live h2').textContent.includes('Sonata')")
+            await until(page, "document.querySelector('.stage')?.dataset.system !== ''")
+            await page.get_by_role("button", name="Stop").click()
+            await page.wait_for_selector(".player .play")
+            assert await page.inner_text(".verdict h2") == TITLE
+            assert shown.problems == []
+
+    run(test())
+
+
+def test_the_collection_is_searched_and_a_passage_shared(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await shown.open("/#/browse")
+            await until(page, "document.querySelectorAll('.documents a').length === 4")
+            await page.fill("#search", "WALTZ")
+            await until(page, "document.querySelectorAll('.documents a').length === 2")
+            await page.get_by_label("Scores").check()
+            await until(page, "document.querySelectorAll('.documents a').length === 1")
+            await page.click(".documents a")
+            await until(page, "document.querySelector('audio')?.duration > 60")
+            await seek(page, 40)
+            await until(page, "location.hash.includes('s=')")
+            link = await page.evaluate("location.href")
+            other = await shown.context.new_page()
+            await other.goto(link)
+            await until(other, "document.querySelector('audio')?.currentTime > 39")
+            await until(other, f"document.querySelector('.stage')?.dataset.system === '{system_at(40)}'")
+            assert shown.problems == []
+
+    run(test())
+
+
+def test_the_page_fits_every_screen(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            for width, height in ((320, 568), (390, 844), (1024, 768), (1920, 1080), (3840, 2160)):
+                page = await asked(shown, shown.take, width=width, height=height)
+                for path in ("", "#/browse", "#/document/sonata"):
+                    if path:
+                        await page.goto(f"{shown.root}/{path}")
+                        await page.wait_for_selector("h1")
+                    wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                    assert wide <= 0, (width, path)
+                await page.close()
+            assert shown.problems == []
+
+    run(test())
+
+
+def test_everything_has_a_name_and_is_reached_by_keys(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await asked(shown, shown.take)
+            unnamed = await page.evaluate(
+                """[...document.querySelectorAll('button, a, input, [role=slider], [role=group], section')]
+                .filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length
+                || e.querySelector?.('img[alt]'))).map(e => e.outerHTML)"""
+            )
+            assert unnamed == []
+            assert await page.evaluate("[...document.images].every(image => image.hasAttribute('alt'))")
+            assert await page.locator("h1, h2").count() >= 1
+            reached = set()
+            for _ in range(25):
+                await page.keyboard.press("Tab")
+                reached.add(await page.evaluate("document.activeElement.className || document.activeElement.id"))
+            assert {"stage", "wave", "play primary", "file"} <= {
+                name.replace("visually-hidden", "file") for name in reached
+            }
+            await page.evaluate("document.activeElement.blur()")
+            await page.keyboard.press(" ")
+            await until(page, "!document.querySelector('audio').paused")
+            assert shown.problems == []
+
+    run(test())
+
+
+def test_a_token_is_asked_for_once(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library, open_reads=False) as shown:
+            page = await shown.open()
+            await page.fill("#token input", TOKEN)
+            await page.get_by_role("button", name="Continue").click()
+            await page.set_input_files("#file", str(shown.take))
+            await page.wait_for_selector(".verdict h2")
+            await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
+
+    run(test())
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_texts_stand_out_from_what_is_behind_them(scheme: int) -> None:
+    """Contrasts of WCAG AA, 4.5 for texts and 3 for signs, of the colours for light (0) and for dark screens (1)."""
+    blocks = re.findall(r":root \{([^}]*--paper[^}]*)\}", assets()["/page/style.css"].content.decode())
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[scheme]))
+    texts = [(text, ground) for text in ("ink", "quiet", "accent") for ground in ("paper", "raised")]
+    texts += [("ink", "mark-soft"), ("ink", "accent-soft"), ("accent", "accent-soft"), ("on-accent", "accent")]
+    texts += [("quiet", "accent-soft"), ("bad", "paper")]
+    assert {
+        pair: contrast(*(colours[name] for name in pair))
+        for pair in texts
+        if contrast(*(colours[name] for name in pair)) < 4.5
+    } == {}
+    for sign in ("cursor", "mark", "accent"):
+        assert contrast(colours[sign], colours["raised"]) >= 3
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours by WCAG 2.2."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    levels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4 for level in levels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
