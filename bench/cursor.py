@@ -1,6 +1,9 @@
-"""How long is a moving cursor in the right place? Whole recordings aligned with their scans, as `scorefind align` does.
+"""How long is a moving cursor in the right place? Whole recordings aligned with their scans.
 
-    python -m bench.cursor --data DIR [--set mozart|joplin] [--sound NAME ...] [--quick] [--json FILE]
+    python -m bench.cursor --data DIR [--set mozart|joplin] [--sound NAME ...] [--files] [--quick] [--json FILE]
+
+The snippets are those of a collection, as for `scorefind export`; with `--files` the files are read and embedded as for
+`scorefind align`, whose snippets lie closer.
 
 A cursor is where the time map says that the music is. It is asked for ten times a second, wherever the measure that
 sounds is known (`bench.lib.visits`), which includes repeats. The systems of pages, with the measures that each holds,
@@ -29,13 +32,14 @@ from bench import localisation, retrieval
 from bench.lib import passages, pieces, report, visits
 from bench.lib.pieces import Piece
 from bench.lib.printed import MIN_IOU, PrintedSystem, iou, printed_systems
+from bench.lib.sounds import Sound
 from bench.lib.visits import Visit
 from engine import alignment, process
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
 from engine.embedding.encoder import Encoder
 from engine.measures import PrintedMeasure, printed_measures
-from engine.pairing import EmbeddedDocument, align
+from engine.pairing import EmbeddedDocument, align, align_files
 from engine.score import read_score
 from engine.timemap import TimeMap
 from engine.values import System
@@ -167,6 +171,19 @@ def measure(
     return found
 
 
+def measure_files(
+    known: Iterable[ReadPiece], played: Mapping[str, Sequence[Visit]], encoder: Encoder, work: Path, sound: Sound
+) -> list[Moment]:
+    """Returns the moments of all recordings, which are aligned as files."""
+    backend = alignment.choose(threads=1)
+    found: list[Moment] = []
+    for one in tqdm(list(known), desc="align", unit="piece", disable=None):
+        files = (pieces.score(one.piece, work).path, pieces.recording(one.piece, work, sound).path)
+        pair = align_files(*files, encoder, backend, SearchSettings().alignment)
+        found += moments(one, pair.time_map, played[one.piece.id])
+    return found
+
+
 def visits_of(data: Path, folder: str, known: Iterable[ReadPiece]) -> dict[str, list[Visit]]:
     """Returns the visits of each piece's recording, by piece."""
     times = data / folder / "measure_times.csv"
@@ -198,8 +215,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for sound in retrieval.sounds_of(searched, options.sound, options.data):
         path, _ = pieces.collect(found, work, identity, load, options.jobs, fresh=False, sound=sound)
         with Collection.open(path, identity) as collection:
-            moments_found = measure(collection, known, played, SearchSettings().alignment)
-        rows.append({"sound": sound.name, "heard": "yes" if sound.heard else "no"} | figures(moments_found, known))
+            if options.files:
+                moments_found = measure_files(known, played, load(), work, sound)
+            else:
+                moments_found = measure(collection, known, played, SearchSettings().alignment)
+        snippets = "files" if options.files else "collection"
+        rows.append(
+            {"snippets": snippets, "sound": sound.name, "heard": "yes" if sound.heard else "no"}
+            | figures(moments_found, known)
+        )
     print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
     if options.json:
         report.save(options.json, environment=environment, set=options.set, network=report.label(identity), rows=rows)
@@ -212,6 +236,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sound", nargs="+", metavar="NAME", help="sounds that play (default: those of bench.retrieval)"
     )
+    parser.add_argument("--files", action="store_true", help="align files, as `scorefind align` does")
     parser.add_argument("--quick", action="store_true", help="the first four pieces only")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +13,17 @@ from indexer.export.material import ExportMaterial
 
 CONTEXT = "http://iiif.io/api/presentation/3/context.json"
 PICTURE_TYPE = "image/webp"
+SERVED_PX = 2400
+"""Width of the widest picture that a server draws."""
 SOUND_TYPE = "audio/mpeg"
+"""Media type of sound that a collection keeps, and of files with other suffixes than these."""
+SOUND_TYPES = {
+    ".flac": "audio/flac",
+    ".wav": "audio/wav",
+    ".ogg": "audio/ogg",
+    ".oga": "audio/ogg",
+    ".m4a": "audio/mp4",
+}
 SMALLEST_S = 0.001
 """Shortest stretch of sound that an annotation names, in seconds."""
 
@@ -51,12 +62,13 @@ def annotation_pages(material: ExportMaterial, pair: AlignedPair) -> str:
 def _canvas(material: ExportMaterial, number: int) -> Resource:
     """Returns the canvas of a page, with its picture, its systems and what is played of it."""
     size, name = material.pages[number], _canvas_name(material, number)
+    width = min(size.width, SERVED_PX)
     picture = {
-        "id": f"{_address(material, material.score)}/pages/{number}?width={size.width}",
+        "id": f"{_address(material, material.score)}/pages/{number}?width={width}",
         "type": "Image",
         "format": PICTURE_TYPE,
-        "width": size.width,
-        "height": size.height,
+        "width": width,
+        "height": max(1, round(size.height * width / size.width)),
     }
     painting = _annotation(f"{name}/picture", "painting", picture, name)
     systems = [system for system in material.score.systems if system.page == number]
@@ -103,7 +115,9 @@ def _played(material: ExportMaterial, pair: AlignedPair, name: str, page: int | 
 
 def _sound(material: ExportMaterial, recording: Document) -> Resource:
     address = f"{_address(material, recording)}/sound"
-    return {"id": address, "type": "Sound", "format": SOUND_TYPE, "duration": round(recording.duration_s, 3)}
+    suffix = "" if recording.media else Path(recording.source).suffix.lower()
+    kind = SOUND_TYPES.get(suffix, SOUND_TYPE)
+    return {"id": address, "type": "Sound", "format": kind, "duration": round(recording.duration_s, 3)}
 
 
 def _annotation(name: str, motivation: str, body: Resource, target: str) -> Resource:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from engine import alignment
-from engine.config import Alignment
+from engine.config import Alignment, FrontEnd
+from engine.embedding import documents
 from engine.errors import MediaError
-from engine.pairing import AlignedPair, EmbeddedDocument, align, align_files
+from engine.pairing import AlignedPair, EmbeddedDocument, FinerEncoder, align, align_files
 from engine.values import RECORDING_PLACE, SCORE_PLACE, Box, Document, SnippetSequence, System
 from fake_encoder import FakeEncoder
 from media import write_page, write_recording
@@ -77,6 +78,18 @@ def test_two_files_are_aligned_with_their_measures(tmp_path: Path) -> None:
     assert facts["duration_s"] == pytest.approx(20, abs=0.1)
     assert {one["measure"] for one in facts["measures"]} <= set(range(1, 13))
     assert all(one["start_s"] < one["end_s"] for one in facts["measures"])
+
+
+def test_snippets_of_files_lie_twice_as_close_as_in_a_collection(tmp_path: Path) -> None:
+    encoder = FakeEncoder()
+    recording = documents.read(write_recording(tmp_path / "a.flac", seed=1), "recording", FrontEnd())
+    coarse, fine = (
+        documents.sequences([recording], encoder)[0],
+        documents.sequences([recording], FinerEncoder(encoder))[0],
+    )
+    assert np.diff(coarse.places["start_s"][:2]) == pytest.approx(0.5)
+    assert np.diff(fine.places["start_s"][:2]) == pytest.approx(0.25)
+    assert np.array_equal(fine.embeddings[::2][: len(coarse)], coarse.embeddings)
 
 
 def test_a_file_that_is_no_score_is_an_error(tmp_path: Path) -> None:

@@ -127,6 +127,22 @@ def test_a_manifest_with_a_recording_has_timed_annotations() -> None:
     assert len(second["annotations"][1]["items"]) == 2
 
 
+def test_a_manifest_names_pictures_and_sound_as_a_server_has_them() -> None:
+    made_of = made()
+    large = replace(made_of, pages=PAGES | {1: PageSize(width=4800, height=6000)})
+    picture = as_json(large, "iiif")["items"][0]["items"][0]["items"][0]["body"]
+    assert (picture["id"][-11:], picture["width"], picture["height"]) == ("?width=2400", 2400, 3000)
+    assert made_of.pair is not None
+    for source, media, kind in (
+        ("/a.FLAC", "", "audio/flac"),
+        ("/a.flac", "kept", "audio/mpeg"),
+        ("/a", "", "audio/mpeg"),
+    ):
+        recording = replace(made_of.pair.recording, source=source, media=media)
+        found = as_json(replace(made_of, pair=replace(made_of.pair, recording=recording)), "iiif")
+        assert found["rendering"][0]["format"] == kind
+
+
 def test_annotations_alone_name_the_canvases_of_the_manifest() -> None:
     page, manifest = as_json(made(), "annotations"), as_json(made(), "iiif")
     assert page["type"] == "AnnotationPage"
