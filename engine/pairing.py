@@ -23,8 +23,8 @@ from engine.timemap import TimeMap, time_map
 from engine.values import Document, Packed, SnippetSequence
 
 DOUBTFUL_COST = 0.5
-"""Cost above which a whole recording and a score are probably not the same music. Of 46 rags of validation, the right
-pairs cost 0.43 at most, and pairs of two rags 0.55 at least."""
+"""Cost above which a whole recording and a score are probably not the same music. Of 16 recordings of rags and 46
+scores, the right pairs cost 0.43 at most, and the wrong ones 0.55 at least, with the snippets of a collection."""
 
 
 FINER = 2
