@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.embedding.documents import Encoder
     from engine.finder import Finder
     from engine.values import Answer, Kind
+    from indexer.sources import Source
 
 logger = logging.getLogger("scorefind")
 
@@ -85,12 +86,15 @@ def _log_to_stderr(verbose: int, handler: logging.Handler | None = None) -> None
 
 def _add(options: argparse.Namespace) -> int:
     from indexer.ingest import add
-    from indexer.sources import discover
+    from indexer.sources import Discovery, discover
 
-    discovered = discover(options.paths, options.kind, options.manifest)
+    manifested, failures = _manifested(options)
+    paths = [path for path in options.paths if isinstance(path, Path) and str(path) not in manifested]
+    given = paths or (options.manifest and not manifested)  # without paths, all that the list has is added
+    discovered = discover(paths, options.kind, options.manifest) if given else Discovery.nothing()
     summary = add(
         options.collection,
-        discovered.sources,
+        (*discovered.sources, *(source for source in manifested.values() if source is not None)),
         encoder_loader(options),
         jobs=options.jobs,
         takeover=options.replace,
@@ -104,9 +108,30 @@ def _add(options: argparse.Namespace) -> int:
     others = ", ".join(f"{count} {printable(name)}" for name, count in discovered.ignored.items())
     print(
         f"{len(summary.added)} added, {len(summary.changed)} changed, {len(summary.unchanged)} unchanged, "
-        f"{len(failed)} failed; {summary.snippets} new snippets" + (f"; passed over: {others}" if others else "")
+        f"{len(failed) + failures} failed; {summary.snippets} new snippets"
+        + (f"; passed over: {others}" if others else "")
     )
-    return 1 if failed else 0
+    return 1 if failed or failures else 0
+
+
+def _manifested(options: argparse.Namespace) -> "tuple[dict[str, Source | None], int]":
+    """Returns the source of each IIIF manifest among the paths, None if it cannot be had, and how many cannot.
+
+    Their images are fetched.
+    """
+    from indexer import iiif
+    from indexer.errors import IIIFError
+
+    images = options.images or options.collection.with_name(f"{options.collection.name}-images")
+    fetcher = iiif.Fetcher(private=options.private)
+    found: dict[str, Source | None] = {}
+    for path in filter(iiif.is_manifest, map(str, options.paths)):
+        found[path] = None
+        try:
+            found[path] = iiif.fetched(path, images, fetcher)
+        except IIIFError as exc:
+            logger.error("%s", exc)
+    return found, sum(source is None for source in found.values())
 
 
 def _remove(options: argparse.Namespace) -> int:
@@ -264,6 +289,45 @@ def _answers_of_server(options: argparse.Namespace, among: "Sequence[Kind | None
         ]
 
 
+def _align(options: argparse.Namespace) -> int:
+    from engine.alignment import choose
+    from engine.config import SearchSettings, load
+    from engine.pairing import align_files
+
+    settings = load(SearchSettings(), section="search", path=options.config, flags={})
+    encoder = encoder_loader(options, settings.threads)()
+    backend = choose(threads=settings.threads)
+    pair = align_files(options.score, options.recording, encoder, backend, settings.alignment)
+    if pair.is_doubtful:
+        logger.warning("%s: probably not the music of %s (cost %.3f)", options.recording, options.score, pair.cost)
+    _write((_json(pair.as_dict()) if options.json else pair.table()) + "\n", options.out)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from engine.alignment import choose
+    from engine.collection import Collection
+    from engine.config import SearchSettings, load
+    from indexer import export
+
+    settings = load(SearchSettings(), section="search", path=options.config, flags={})
+    needs = export.FORMATS[options.format]
+    with Collection.open(options.collection) as collection:
+        made_of = export.material(
+            collection,
+            options.id,
+            options.recording,
+            choose(threads=settings.threads),
+            settings.alignment,
+            sized=needs.pages,
+            base=options.base,
+        )
+    if made_of.pair is not None and made_of.pair.is_doubtful:
+        logger.warning("%s: probably not the music of %s", options.recording, options.id)
+    _write(export.exported(made_of, options.format), options.out)
+    return 0
+
+
 def _serve(options: argparse.Namespace) -> int:
     import asyncio
 
@@ -366,6 +430,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "build": _build,
     "backup": _backup,
     "query": _query,
+    "align": _align,
+    "export": _export,
     "serve": _serve,
     "doctor": _doctor,
     "train": _train,
@@ -374,6 +440,17 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 # --- output -----------------------------------------------------------------------------------------------------------
+
+
+def _write(text: str, path: Path | None) -> None:
+    """Writes a text to a file, or prints it."""
+    from engine.files import replacing
+
+    if path is None:
+        print(text, end="")
+        return
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:

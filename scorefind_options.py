@@ -50,6 +50,10 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
         value = getattr(options, "traced" if flag == "--path" else flag[2:].replace("-", "_"))
         return value is not None and value is not False
 
+    if options.command == "export" and not options.recording:
+        if options.format not in ("iiif", "mei"):
+            yield f"--format {options.format} needs --recording"
+        return
     if options.command == "query":
         needed = {"--token-file": "--server", "--tls-ca": "--server", "--path": "--json"}
         searches = (
@@ -122,6 +126,24 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
         ),
         remote=remote,
     )
+    align = command(
+        "align",
+        "Show where in a score a recording is at each second.",
+        "align op10-3.pdf take.flac --json --out map.json",
+    )
+    align.add_argument("score", type=Path, metavar="SCORE", help="a score file, or a folder of page images")
+    align.add_argument("recording", type=Path, metavar="RECORDING", help="a recording of the score")
+    align.add_argument("--json", action="store_true", help="print one JSON object, with the place at each half second")
+    align.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of stdout")
+    align.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
+    _weights(align)
+    _export_options(
+        command(
+            "export",
+            "Write a score, and a recording of it, as a file that other programs read.",
+            "export music.sf op10-3 --recording take --format iiif --out op10-3.json",
+        )
+    )
     _serve_options(command("serve", "Serve queries of a collection over a socket.", "serve music.sf"))
     doctor = command("doctor", "Report what is installed, which backends are in use, and why.", "doctor")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
@@ -139,7 +161,11 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
 def _add_options(parser: _Parser) -> None:
     _collection(parser)
     parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="a file, a folder of page images, or a folder of these"
+        "paths",
+        nargs="*",
+        type=_source,
+        metavar="PATH",
+        help="a file, a folder of page images, a folder of these, or a IIIF manifest: its file or its URL",
     )
     _kind(
         parser,
@@ -148,6 +174,15 @@ def _add_options(parser: _Parser) -> None:
     )
     parser.add_argument(
         "--manifest", type=Path, metavar="CSV", help="list of documents, columns path,id,title,composer,work,kind"
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder for the images of IIIF manifests (default: COLLECTION-images)",
+    )
+    parser.add_argument(
+        "--private", action="store_true", help="let a IIIF manifest name images in this machine's own network"
     )
     _jobs(parser)
     parser.add_argument(
@@ -221,6 +256,27 @@ def _query_options(parser: _Parser, *, remote: bool) -> None:
     parser.add_argument(
         "--tls-ca", type=Path, metavar="PEM", help="use TLS; the certificate by which the server is trusted"
     )
+
+
+def _export_options(parser: _Parser) -> None:
+    _collection(parser)
+    parser.add_argument("id", metavar="DOC", help="id of a score in the collection")
+    parser.add_argument("--recording", metavar="DOC2", help="id of a recording of the score in the collection")
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=("iiif", "annotations", "audacity", "csv", "sonic-visualiser", "jams", "mei"),
+        help="iiif: a manifest with the systems as regions; annotations: the places of the recording alone; audacity, "
+        "csv, sonic-visualiser, jams: when each measure is played; mei: zones of the pages, with moments",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of stdout")
+    parser.add_argument(
+        "--base",
+        default="http://127.0.0.1:8080",
+        metavar="URL",
+        help="address under which a server shows the documents, for iiif and annotations (default: %(default)s)",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
 
 
 def _serve_options(parser: _Parser) -> None:
@@ -301,6 +357,11 @@ class _Kind(argparse.Action):
 
 def _kind(parser: _Parser, flag: str, help: str) -> None:
     parser.add_argument(flag, action=_Kind, choices=("auto", "score", "recording"), help=help)
+
+
+def _source(text: str) -> Path | str:
+    """Returns the path in an argument, or the argument itself if it is a URL: a path has no two slashes in a row."""
+    return text if text.lower().startswith(("http://", "https://")) else Path(text)
 
 
 def _positive(text: str) -> int:

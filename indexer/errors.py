@@ -14,3 +14,16 @@ class ManifestError(IndexerError):
         super().__init__(f"{path}: {cause}")
         self.path = path
         self.cause = cause
+
+
+class ExportError(IndexerError):
+    """A document cannot be written in the format that is asked for."""
+
+
+class IIIFError(IndexerError):
+    """A IIIF manifest, or an image that it names, cannot be had."""
+
+    def __init__(self, address: str, cause: str) -> None:
+        super().__init__(f"{address}: {cause}")
+        self.address = address
+        self.cause = cause

@@ -55,6 +55,11 @@ class Discovery:
     ignored: dict[str, int]
     """Number of files in folders that are neither scores nor recordings, by suffix, or as `picture`."""
 
+    @classmethod
+    def nothing(cls) -> "Discovery":
+        """The result where no paths are given."""
+        return cls(sources=(), failed={}, ignored={})
+
 
 def discover(paths: Iterable[Path], kind: Kind | None = None, manifest: Path | None = None) -> Discovery:
     """The sources under `paths`; if no paths are given, all sources that the manifest lists.

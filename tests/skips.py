@@ -10,6 +10,7 @@ ALLOWED = (
     r"CuPy cannot be imported|CuPy \S+ finds no GPU",
     r"neither NVRTC nor nvcc is installed",
     r"the package for [\w, ]+ is not installed \(extra `peers`\)",
+    r"the validator [\w-]+ is not installed \(extra `standards`\)",
     r"LilyPond is not installed",
     r"the ffmpeg program is not installed",
     r"this kernel has no Landlock",
@@ -17,7 +18,8 @@ ALLOWED = (
     r"the package playwright is not installed",
     r"[Nn]ode(\.js)? is not (installed|on the PATH)",
 )
-"""Regular expressions: a GPU, packages of rivals, LilyPond, ffmpeg, Chromium, Node.js and Landlock may be absent."""
+"""Regular expressions: a GPU, packages of rivals, validators, LilyPond, ffmpeg, Chromium, Node.js and Landlock may be
+absent."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

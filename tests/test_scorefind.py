@@ -19,8 +19,23 @@ from fake_encoder import fake_loader
 from media import write_page, write_recording
 from running_server import serving_process
 from scorefind_options import parsed
+from web_host import Page, web_host
 
-COMMANDS = ("add", "remove", "info", "check", "build", "backup", "query", "serve", "doctor", "train", "demo")
+COMMANDS = (
+    "add",
+    "remove",
+    "info",
+    "check",
+    "build",
+    "backup",
+    "query",
+    "align",
+    "export",
+    "serve",
+    "doctor",
+    "train",
+    "demo",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -297,6 +312,54 @@ def test_a_query_searches_the_other_kind_by_default(
     result = printed_json(capsys, "query", filled, library / "etude.png", "--json")
     assert result["direction"] == "S2A"
     assert {match["kind"] for match in result["matches"]} == {"recording"}
+
+
+def test_a_score_and_a_recording_are_aligned_without_a_collection(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = (library / "etude.png", library / "take_etude.flac")
+    assert scorefind.main(["align", *map(str, files), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["time_map"][0]["page"] == 1
+    assert facts["measures"][0]["start_s"] == facts["time_map"][0]["s"][0]
+    assert scorefind.main(["align", *map(str, files), "--json", "--out", str(tmp_path / "map.json")]) == 0
+    assert json.loads((tmp_path / "map.json").read_text()) == facts
+    assert scorefind.main(["align", *map(str, files)]) == 0
+    assert "p. 1, system" in capsys.readouterr().out
+    assert scorefind.main(["align", str(files[0]), str(library / "none.flac")]) == 1
+
+
+def test_a_manifest_is_added_with_its_images_beside_the_collection(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = {"type": "Image", "id": ""}
+    canvas = {"items": [{"items": [{"motivation": "painting", "body": image}]}]}
+    fields = {"@context": "http://iiif.io/api/presentation/3/context.json", "type": "Manifest", "label": "Etude"}
+    with web_host() as host:
+        image["id"] = host.at("/page")
+        host.pages["/page"] = Page(body=(library / "etude.png").read_bytes(), type="image/png")
+        host.pages["/m"] = Page(body=json.dumps(fields | {"items": [canvas]}).encode())
+        words = ["add", str(tmp_path / "music.sf"), host.at("/m"), str(library / "waltz.png")]
+        assert scorefind.main(words) == 0
+        assert capsys.readouterr().out.startswith("2 added")
+        assert scorefind.main([*words, host.at("/none")]) == 1
+        told = capsys.readouterr()
+    assert told.out.startswith("0 added, 0 changed, 2 unchanged, 1 failed")
+    assert "/none: the server answers 404" in told.err
+    (folder,) = (tmp_path / "music.sf-images").iterdir()
+    assert folder.name.startswith("Etude-")
+
+
+def test_a_score_is_exported_alone_and_with_a_recording(
+    filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = printed_json(capsys, "export", filled, "etude", "--format", "iiif")
+    assert manifest["items"][0]["type"] == "Canvas"
+    words = ["export", str(filled), "etude", "--recording", "take_etude", "--format", "csv"]
+    assert scorefind.main([*words, "--out", str(tmp_path / "map.csv")]) == 0
+    assert (tmp_path / "map.csv").read_text().startswith("start_s,end_s,page")
+    assert scorefind.main(["export", str(filled), "none", "--format", "iiif"]) == 1
+    assert scorefind.main(["export", str(filled), "etude", "--format", "csv"]) == 2
 
 
 def test_matches_are_printed_as_a_table_for_people(

@@ -180,13 +180,13 @@ def _where(match: dict[str, Any], prefix: str) -> str:
     """
     pages, systems, start_s, end_s = (match[prefix + name] for name in ("pages", "systems", "start_s", "end_s"))
     if start_s is not None:
-        return f"{_clock(start_s)}-{_clock(end_s)}"
+        return f"{clock(start_s)}-{clock(end_s)}"
     if not systems:
         return ""
     return f"p. {_ranges(pages)}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Returns a time as `M:SS` or `H:MM:SS`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

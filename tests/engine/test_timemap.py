@@ -59,11 +59,19 @@ def played(*runs: range) -> TimeMap:
 def test_a_cursor_runs_through_the_systems_with_the_music() -> None:
     """The middle of excerpt i is at i / 2 + 2 s, that of snippet i a tenth of a width to the right of its start."""
     found = played(range(40))
-    for second, system, x in ((2.0, 1, 0.2), (4.5, 1, 0.7), (6.75, 2, 0.15), (20.0, 4, 0.8)):
+    for second, system, x in ((2.0, 1, 0.2), (4.5, 1, 0.7), (7.5, 2, 0.3), (20.0, 4, 0.8)):
         place = found.at(second)
         assert place is not None
         assert (place.system, place.page) == (system, 1 + system // 4)
         assert place.x == pytest.approx(x, abs=0.02)
+
+
+def test_the_room_of_clef_and_key_is_passed_in_no_time() -> None:
+    """The path reaches the border of systems 1 and 2 at 6.5 s, and runs through the room of 8 spaces in 0.4 s."""
+    found = played(range(40))
+    before, after = found.at(6.65), found.at(6.75)
+    assert before == ScorePosition(page=1, system=1, x=pytest.approx(1.1, abs=1e-6))
+    assert after == ScorePosition(page=1, system=2, x=pytest.approx(0.1 + 0.08, abs=0.005))
 
 
 def test_the_map_goes_on_to_the_ends_of_the_first_and_last_snippet() -> None:

@@ -1,0 +1,155 @@
+"""IIIF manifests of Presentation 2 and 3 -> a title, and the address of each page's image. Nothing is fetched here."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from indexer.errors import IIIFError
+
+CONTEXT = "iiif.io/api/presentation/"
+COMPOSERS = ("composer", "creator", "author", "komponist", "compositeur", "compositore")
+"""Labels of metadata whose value is the composer."""
+WIDTH_PX = 2000
+"""Width in which an image is asked for if it is wider: A4 has a staff space of 12 to 18 px then, and 7 are enough."""
+
+Resource = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageImage:
+    """The image of a page."""
+
+    addresses: tuple[str, ...]
+    """Addresses of the image: the best first, then what to ask for where a server does not have it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestedScore:
+    """What a manifest says of a score."""
+
+    id: str
+    """The id of the manifest: an address, but not always one that answers."""
+    title: str
+    composer: str
+    pages: tuple[PageImage, ...]
+
+
+def is_manifest(text: str) -> bool:
+    """Returns whether a text is JSON that names IIIF Presentation as its context."""
+    try:
+        return _is_presentation(json.loads(text))
+    except ValueError:
+        return False
+
+
+def parsed_manifest(text: str, address: str) -> ManifestedScore:
+    """Returns what a manifest says.
+
+    address: named in errors. Raises IIIFError if the text is no manifest, or names no images.
+    """
+    try:
+        resource = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise IIIFError(address, "expected a IIIF manifest, got no JSON") from exc
+    if not isinstance(resource, dict) or not _is_presentation(resource):
+        raise IIIFError(address, "expected a IIIF manifest (Presentation 2 or 3), got other JSON")
+    kind = str(resource.get("type") or resource.get("@type", ""))
+    if not kind.endswith("Manifest"):
+        raise IIIFError(address, f"expected a manifest, got a {kind or 'resource without a type'}: add its manifests")
+    pages = tuple(_pages_2(resource) if "sequences" in resource else _pages_3(resource))
+    if not pages:
+        raise IIIFError(address, "the manifest names no images")
+    return ManifestedScore(
+        id=_id(resource) or address, title=_text(resource.get("label")), composer=_composer(resource), pages=pages
+    )
+
+
+def _is_presentation(resource: Any) -> bool:
+    contexts = resource.get("@context", "") if isinstance(resource, dict) else ""
+    return any(isinstance(one, str) and CONTEXT in one for one in _listed(contexts))
+
+
+def _pages_2(manifest: Resource) -> Iterator[PageImage]:
+    """Yields the images of a manifest of Presentation 2, that of the first sequence."""
+    for sequence in _resources(manifest.get("sequences"))[:1]:
+        for canvas in _resources(sequence.get("canvases")):
+            for image in _resources(canvas.get("images"))[:1]:
+                for body in _resources(image.get("resource"))[:1]:
+                    chosen = _resources(body.get("default"))[:1] or [body]  # an oa:Choice
+                    yield from _image(chosen[0], canvas)
+
+
+def _pages_3(manifest: Resource) -> Iterator[PageImage]:
+    """Yields the images of a manifest of Presentation 3: the first that is painted on each canvas."""
+    for canvas in _resources(manifest.get("items")):
+        painted = (
+            image
+            for page in _resources(canvas.get("items"))
+            for annotation in _resources(page.get("items"))
+            if "painting" in _listed(annotation.get("motivation"))
+            for body in _resources(annotation.get("body"))[:1]
+            for image in _image(_chosen(body), canvas)
+        )
+        yield from [image for image, _ in zip(painted, range(1), strict=False)]
+
+
+def _chosen(body: Resource) -> Resource:
+    """Returns the first of several images to choose from, or the image that a part of it is taken from."""
+    if body.get("type") == "Choice":
+        return next(iter(_resources(body.get("items"))), {})
+    return body
+
+
+def _image(body: Resource, canvas: Resource) -> Iterator[PageImage]:
+    """Yields the image of a canvas; nothing if it is sound or film."""
+    kind, address = str(body.get("type") or body.get("@type", "")), _id(body)
+    if not address or not kind.endswith("Image"):
+        return
+    width = body.get("width") or canvas.get("width")
+    sized = []
+    if isinstance(width, int) and width > WIDTH_PX:
+        sized = [
+            f"{_id(service).rstrip('/')}/full/{WIDTH_PX},/0/default.jpg"
+            for service in _resources(body.get("service"))[:1]
+            if _id(service) and _scales(service)
+        ]
+    yield PageImage(addresses=(*sized, address))
+
+
+def _scales(service: Resource) -> bool:
+    """Returns whether an image service makes images of any size."""
+    profiles = [str(one) for one in _listed(service.get("profile")) if isinstance(one, str)]
+    return any("level1" in one or "level2" in one for one in profiles)
+
+
+def _composer(manifest: Resource) -> str:
+    for entry in _resources(manifest.get("metadata")):
+        if _text(entry.get("label")).strip().casefold() in COMPOSERS:
+            return _text(entry.get("value"))
+    return ""
+
+
+def _text(value: Any) -> str:
+    """Returns the text of a label: of any language, English first."""
+    if isinstance(value, list):
+        return next((text for one in value if (text := _text(one))), "")
+    if isinstance(value, dict):
+        if "@value" in value:
+            return _text(value["@value"])
+        return next((text for one in (value.get("en"), *value.values()) if (text := _text(one))), "")
+    return " ".join(value.split()) if isinstance(value, str) else ""
+
+
+def _id(resource: Resource) -> str:
+    value = resource.get("id") or resource.get("@id")
+    return value if isinstance(value, str) else ""
+
+
+def _resources(value: Any) -> list[Resource]:
+    """Returns the resources in a value that should be a resource or a list of them."""
+    return [one for one in _listed(value) if isinstance(one, dict)]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
