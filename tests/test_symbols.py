@@ -38,11 +38,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def filled(library: Path) -> Path:
+def filled(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collection of the library."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scorefind, "encoder_loader", fake_loader)
-        collection = library.parent / "filled"
+        collection = tmp_path_factory.mktemp("collection") / "c"
         assert scorefind.main(["add", str(collection), str(library), "--jobs", "1"]) == 1  # bad.musicxml
     return collection
 

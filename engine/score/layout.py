@@ -80,8 +80,11 @@ def _systems(part: _Part, *, divided: bool) -> Iterator[PlacedSystem]:
     """Yields the systems of a levelled part in reading order. divided: whether the part is known to be one page."""
     detected = _detected(part.image)
     if upside_down(part.image, detected.staves):
-        part = _turned(part, 180)
-        detected = _detected(part.image)
+        turned = _turned(part, 180)
+        again = _detected(turned.image)
+        # Music without clefs has nothing to be told by, but a line joins the staves of a system at its left end.
+        if _joined(again) >= _joined(detected):
+            part, detected = turned, again
     pages = [] if divided else pages_on_sheet(detected.staves, part.image)
     if len(pages) > 1:
         for page in pages:
@@ -89,6 +92,11 @@ def _systems(part: _Part, *, divided: bool) -> Iterator[PlacedSystem]:
     else:
         for system in detected.systems:
             yield _placed(part, system)
+
+
+def _joined(detected: Detected) -> int:
+    """Returns how many staves are joined to the one above them."""
+    return len(detected.staves) - len(detected.systems)
 
 
 def _detected(image: Grey) -> Detected:

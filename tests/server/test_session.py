@@ -77,7 +77,7 @@ def test_announced_frames_that_never_come_do_not_keep_others_from_being_served(c
                 raw = await connection.__aenter__()
                 await raw.send(HEADER.pack(MIB) + b"x")
             await here.until(sessions=8)
-            large = np.repeat(score(1).embeddings, 200, axis=0)  # half a mebibyte
+            large = np.tile(score(1).embeddings, (200, 1))  # half a mebibyte
             found = await client.query_embeddings(large, "score", NETWORK.hash, among="score", top=1)
             assert found["matches"][0]["id"] == "s1"
             for connection in connections:

@@ -121,7 +121,7 @@ def test_a_list_that_is_nested_deep_is_a_bad_request(collection: Path) -> None:
 
 # --- before the token -------------------------------------------------------------------------------------------------
 
-LARGE = np.repeat(score(1).embeddings, 50, axis=0)  # 128 kB
+LARGE = np.tile(score(1).embeddings, (50, 1))  # 128 kB
 
 
 def test_a_message_is_small_until_the_token_is_shown(collection: Path) -> None:

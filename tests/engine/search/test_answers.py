@@ -50,7 +50,7 @@ def test_a_transposition_is_told(shift: float, text: str) -> None:
 
 @pytest.mark.parametrize(("seconds", "text"), [(31.4, "0:31"), (59.7, "1:00"), (3723.0, "1:02:03")])
 def test_seconds_are_told_as_a_clock_does(seconds: float, text: str) -> None:
-    assert answers._clock(seconds) == text
+    assert answers.clock(seconds) == text
 
 
 def test_matches_stand_in_columns_numbers_to_the_right() -> None:
