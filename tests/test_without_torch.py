@@ -1,4 +1,4 @@
-"""Whoever installs the extra `cpu` has no torch: adding and querying work without it."""
+"""Whoever installs the extra `cpu` alone has no package of the others: adding, asking and serving work without them."""
 
 import os
 import subprocess
@@ -10,12 +10,18 @@ import pytest
 from media import write_page, write_recording
 
 ROOT = Path(__file__).parent.parent
+OTHERS = (
+    *("torch", "onnx", "onnxscript", "scipy", "music21", "matplotlib", "librosa"),
+    *("verovio", "resvg_py", "mido", "midirenderer", "pretty_midi"),
+    *("starlette", "uvicorn", "websockets", "python_multipart", "playwright", "iiif_prezi3", "jams"),
+)
+"""Modules of other extras than `cpu`."""
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """The environment of processes that cannot import what only training needs."""
-    for name in ("torch", "onnx", "onnxscript", "scipy"):
+    """The environment of processes that cannot import what only other extras have."""
+    for name in OTHERS:
         (tmp_path / "blocked" / name).mkdir(parents=True)
         (tmp_path / "blocked" / name / "__init__.py").write_text(
             f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')\n"
@@ -38,7 +44,13 @@ def test_a_score_and_a_recording_are_added_and_found_without_torch(tmp_path: Pat
     assert scorefind("add", collection, take, sheet, "--jobs", 1).startswith("2 added")
     assert " sheet " in scorefind("query", collection, take)
     assert " take " in scorefind("query", collection, sheet)
+    assert "p. 1" in scorefind("align", sheet, take)
     assert "ONNX Runtime" in scorefind("doctor")
+
+
+def test_the_server_needs_no_other_extra(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-c", "import server.server, server.client, server.decoding"]
+    subprocess.run(command, env=environment, check=True)
 
 
 def test_training_without_torch_says_what_is_missing(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -2,8 +2,8 @@
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
-import mido
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +30,9 @@ class Playing:
 
 def to_midi(playing: Playing, program: int = 0, tail_s: float = 0.0) -> bytes:
     """The notes and the pedal as a MIDI file for this General MIDI program, that ends `tail_s` after its events."""
-    events: list[tuple[float, int, mido.Message]] = []
+    import mido  # a package of the extra `symbols`, which reading other files does without
+
+    events: list[tuple[float, int, Any]] = []
     for onset, release, pitch, velocity in zip(
         playing.onset_s, playing.release_s, playing.pitch, playing.velocity, strict=True
     ):
