@@ -193,7 +193,7 @@ def _decoded(data: bytes) -> bytes | Failure:
 
 
 _CODEC = Codec(encode=_encoded, decode=_decoded)
-"""Of the worker. It has read a file that may be hostile, so what it sends is not unpickled."""
+"""What the worker sends and gets. It has read a file that may be hostile, so what it sends is not unpickled."""
 
 
 def _path(document: Document) -> Path:

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import scorefind
+from command_line import printed_json
 from engine.embedding.encoder import DEFAULT_WEIGHTS
 from fake_encoder import fake_loader
 from media import write_page, write_recording
@@ -65,15 +65,6 @@ def filled(library: Path) -> Path:
         collection = library.parent / "filled"
         assert scorefind.main(["add", str(collection), str(library), "--manifest", str(library / "manifest.csv")]) == 0
     return collection
-
-
-def printed_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    """What a command that succeeds prints, which has to be one JSON object and nothing else."""
-    capsys.readouterr()
-    assert scorefind.main([str(argument) for argument in arguments]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert isinstance(result, dict)
-    return result
 
 
 def test_the_interpreter_ends_without_a_search_for_garbage() -> None:

@@ -1,13 +1,12 @@
 """Scores in symbols from the command line and by a server; the network is a stand-in."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import scorefind
+from command_line import printed_json
 from engine.symbols import formats, verovio
 from engine.symbols.notation import read_notation
 from fake_encoder import fake_loader
@@ -45,14 +44,6 @@ def filled(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         collection = tmp_path_factory.mktemp("collection") / "c"
         assert scorefind.main(["add", str(collection), str(library), "--jobs", "1"]) == 1  # bad.musicxml
     return collection
-
-
-def printed_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    """What a command that succeeds prints."""
-    capsys.readouterr()
-    assert scorefind.main([str(argument) for argument in arguments]) == 0
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return result
 
 
 def kinds(capsys: pytest.CaptureFixture[str], collection: Path) -> dict[str, str]:

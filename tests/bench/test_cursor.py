@@ -61,10 +61,11 @@ def test_a_cursor_that_is_right_is_right_all_the_time() -> None:
     assert shares(known(), time_map(), VISITS) == (1, 1, 1)
 
 
-def test_a_cursor_that_is_late_is_in_the_measure_before() -> None:
-    in_system, in_measure, _ = shares(known(), time_map(late_s=0.2), VISITS)
-    assert in_system == pytest.approx(1 - 4 / 60)  # at the start of both systems
-    assert in_measure == pytest.approx(1 - 12 / 60)
+@pytest.mark.parametrize("late_s", [0.2, 1.0])
+def test_a_cursor_that_is_late_is_in_the_measure_before(late_s: float) -> None:
+    in_system, in_measure, _ = shares(known(), time_map(late_s), VISITS)
+    assert in_system == pytest.approx(1 - 2 * late_s / 6)  # at the start of both systems
+    assert in_measure == pytest.approx(1 - late_s)
 
 
 def test_numbers_are_wrong_behind_a_barline_that_is_missed() -> None:
