@@ -43,7 +43,7 @@ from server.client import AsyncClient
 from server.config import Limits, ServerSettings
 from server.messages import Embedded
 
-CLIENTS = (1, 2, 4, 8, 16, 32, 64)
+CLIENTS = (1, 2, 4, 8, 16, 32, 64, 128)
 QUICK_CLIENTS = (1, 8)
 TIMES = 3
 """Rate of requests under overload, as a multiple of the rate that the server can answer."""

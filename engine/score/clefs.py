@@ -71,11 +71,11 @@ def _clef_likeness(end: Grey) -> float:
     The mean of each row and of each column is taken away first. Otherwise the staff lines, which both have, correlate:
     any end would look like a clef at 0.6, where clefs do at 0.8. So it is 0.3 and 0.6.
     """
-    clefs = _centred(np.stack(_clefs()))
-    windows = _centred(np.lib.stride_tricks.sliding_window_view(end, clefs.shape[1:]))
-    products = np.einsum("yxij,kij->yxk", windows, clefs)
-    lengths = np.linalg.norm(windows, axis=(2, 3))[..., None] * np.linalg.norm(clefs, axis=(1, 2))
-    return float((products / np.maximum(lengths, 1.0)).max())
+    clefs = np.stack(_clefs())
+    windows = np.lib.stride_tricks.sliding_window_view(end, clefs.shape[1:])
+    centred, wanted = (_centred(images).reshape(-1, clefs[0].size) for images in (windows, clefs))
+    lengths = np.linalg.norm(centred, axis=1)[:, None] * np.linalg.norm(wanted, axis=1)
+    return float((centred @ wanted.T / np.maximum(lengths, 1.0)).max())
 
 
 def _centred(images: NDArray[np.uint8]) -> NDArray[np.float32]:

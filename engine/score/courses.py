@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.score.kernels import best_path
+from engine.score.kernels import best_path, staff_evidence
+from engine.score.levels import Grey
 from engine.score.lines import Floats, Lines
 from engine.score.rejection import Reject, Rejection, ignore
 from engine.values import Box
@@ -23,6 +24,11 @@ SIZES = (0.7, 0.8, 0.9, 1.0, 1.1)
 """Staff spaces searched for, relative to the page's commonest: a singer's staff is often printed smaller."""
 BEYOND_WEIGHT = 0.2
 """Weight of a line just above or below as evidence against a staff. Ledger lines may lie there too."""
+PLACE_WEIGHTS = np.repeat(
+    np.array([1 / len(LINES), -1 / len(BETWEEN), -BEYOND_WEIGHT / len(BEYOND)], np.float32),
+    [len(LINES), len(BETWEEN), len(BEYOND)],
+)
+"""Weights of a line at LINES, BETWEEN and BEYOND, in this order, as evidence for a staff."""
 MOVE_COST = 0.02
 """Cost, in evidence, of moving a path up or down by one row. A level path costs nothing."""
 MIN_EVIDENCE = 0.3
@@ -80,8 +86,9 @@ class Course:
 
     def rows(self, columns: Floats | NDArray[np.float64]) -> Floats:
         """Returns the curve's row at each column, float32 (columns,). Beyond its ends the curve continues straight."""
+        rows = np.interp(columns, self.xs, self.ys)
         beyond = columns - np.clip(columns, self.xs[0], self.xs[-1])
-        return np.asarray(np.interp(columns, self.xs, self.ys) + self.slope * beyond, dtype=np.float32)
+        return np.asarray(rows + self.slope * beyond if beyond.any() else rows, dtype=np.float32)
 
 
 def find_courses(lines: Lines, reject: Reject = ignore) -> Iterator[Course]:
@@ -107,11 +114,12 @@ def find_courses(lines: Lines, reject: Reject = ignore) -> Iterator[Course]:
             ys = np.interp(strips, sure, path[sure])
             yield Course(xs=((strips + 0.5) * strip).astype(np.float32), ys=smooth(ys))
         for start, stop in runs or [(0, len(path))]:
-            for number in range(max(start - END_STRIPS, 0), min(stop + END_STRIPS, len(path))):
-                evidence[number, max(path[number] - reach, 0) : path[number] + reach + 1] = 0
+            strips = np.arange(max(start - END_STRIPS, 0), min(stop + END_STRIPS, len(path)))
+            near = np.clip(path[strips, None] + np.arange(-reach, reach + 1), 0, evidence.shape[1] - 1)
+            evidence[strips[:, None], near] = 0
 
 
-def _staff_evidence(seen: Floats, space: float) -> Floats:
+def _staff_evidence(seen: Grey, space: float) -> Floats:
     """Returns the evidence for a staff with its middle line at each row of each strip, float32 (strips, h), up to 1.
 
     A strip is a column of the page, one staff space wide.
@@ -119,18 +127,12 @@ def _staff_evidence(seen: Floats, space: float) -> Floats:
     height, width = seen.shape
     strips = max(1, round(width / space))
     shares = cv2.resize(seen, (strips, height), interpolation=cv2.INTER_AREA)
-    shares = np.asarray(cv2.blur(shares, (3, 1)).T, dtype=np.float32)
     margin = round(4 * space * max(SIZES))
-    padded = np.pad(shares, ((0, 0), (margin, margin)))
-
-    def mean(places: Floats, size: float) -> Floats:
-        starts = [margin + round(float(place) * size) for place in places]
-        return np.asarray(sum(padded[:, start : start + height] for start in starts) / len(starts), dtype=np.float32)
-
-    best = np.zeros(shares.shape, np.float32)
-    for size in (space * scale for scale in SIZES):
-        best = np.maximum(best, mean(LINES, size) - mean(BETWEEN, size) - BEYOND_WEIGHT * mean(BEYOND, size))
-    return np.asarray(best, dtype=np.float32)
+    shares = np.pad(cv2.blur(shares, (3, 1)).T.astype(np.float32) / 255, ((0, 0), (margin, margin)))
+    places = np.rint(np.outer(np.multiply(SIZES, space), np.concatenate([LINES, BETWEEN, BEYOND]))).astype(np.intp)
+    evidence = np.zeros((strips, height), np.float32)
+    staff_evidence(shares, margin + places, PLACE_WEIGHTS, evidence)
+    return evidence
 
 
 def _best_path(evidence: Floats) -> tuple[NDArray[np.intp], float]:

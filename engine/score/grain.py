@@ -22,14 +22,16 @@ def line_direction(page: Grey) -> float:
     Each edge of a thin stroke votes for its direction with its steepness. Staff lines are so long that they win over
     stems, beams and letters: on 500 scans, the direction across has 0.4 of their votes at most.
 
-    page: uint8 (h, w), white 255, grey levels normalised. A page without lines has any direction.
+    page: uint8 (h, w), white 255, grey levels normalised. A page without lines has any direction; a blank one 0.
     """
     thin = cv2.morphologyEx(page, cv2.MORPH_BLACKHAT, bar(LINE_PX, LINE_PX))
     smooth = cv2.GaussianBlur(thin, (0, 0), 1.5)
-    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)[::2, ::2]
-    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)[::2, ::2]
-    steepness, angles = cv2.cartToPolar(across, down, angleInDegrees=True)
-    bins = np.rint(angles.ravel() * (BINS / 180)).astype(np.int64) % BINS
+    across, down = (changes[::2, ::2].ravel() for changes in cv2.spatialGradient(smooth))
+    edges = np.flatnonzero(across | down)  # two fifths of a page
+    if not len(edges):
+        return 0.0
+    steepness, angles = cv2.cartToPolar(*(changes[edges].astype(np.float32) for changes in (across, down)))
+    bins = np.rint(angles.ravel() * (BINS / np.pi)).astype(np.int64) % BINS
     votes = np.bincount(bins, weights=steepness.ravel(), minlength=BINS)
     wrapped = np.pad(votes, REACH, mode="wrap")
     smoothed = np.convolve(wrapped, np.ones(SMOOTHED), "same")[REACH:-REACH]

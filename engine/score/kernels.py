@@ -10,12 +10,38 @@ import numba
 import numpy as np
 
 ZERO = np.float32(0)
+PARTS = 8
+"""Number of parts of a row at which `profile` measures."""
 
 
 def _entry(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles a kernel that Python calls, and caches the machine code on disk."""
     compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     return compiled
+
+
+@_entry
+def staff_evidence(shares, starts, weights, evidence):
+    """Writes the largest weighted sum of the shares of ink at the places of a staff, over sizes of staves; 0 at least.
+
+    shares: float32 (strips, h + margins). starts: int64 (sizes, places), where the shares at a place begin. weights:
+    float32 (places,). evidence: float32 (strips, h).
+    """
+    strips, height = evidence.shape
+    sizes, places = starts.shape
+    total = np.empty(height, np.float32)
+    for strip in range(strips):
+        best = evidence[strip]
+        best[:] = ZERO
+        for size in range(sizes):
+            total[:] = ZERO
+            for place in range(places):
+                given = shares[strip, starts[size, place] : starts[size, place] + height]
+                weight = weights[place]
+                for row in range(height):
+                    total[row] += weight * given[row]
+            for row in range(height):
+                best[row] = max(best[row], total[row])
 
 
 @_entry
@@ -50,23 +76,50 @@ def best_path(evidence, cost, total, before, moves, path):
 
 
 @_entry
-def profile(band, rows, offsets, sums):
+def profile(band, rows, first, sums):
     """Writes the mean of an image at each offset from a curve into `sums`, interpolated between two rows.
 
     band: float32 (k, h), a column of the image for each point of the curve, 0 beyond its edges. rows: float32 (k,).
-    offsets, sums: float32 (n,).
+    first: the first offset; the others follow in steps of 1 / PARTS. sums: float32 (n,).
+
+    All points whose first place lies in the same part of a row meet the same shares of two rows at all offsets, but for
+    the rest of that place. So their columns are added up, once as they are and once for the rest.
     """
     points, height = band.shape
-    for number in range(len(offsets)):
-        sums[number] = ZERO
+    length = (PARTS - 1 + len(sums)) // PARTS + 2
+    whole, rest = np.zeros((PARTS, length), np.float32), np.zeros((PARTS, length), np.float32)
     for point in range(points):
-        for number in range(len(offsets)):
-            place = rows[point] + offsets[number]
-            row = int(np.floor(place))
-            if -1 <= row < height:
-                share = np.float32(place - row)
-                above = band[point, row] if row >= 0 else ZERO
-                below = band[point, row + 1] if row + 1 < height else ZERO
-                sums[number] += above + share * (below - above)
-    for number in range(len(offsets)):
-        sums[number] /= np.float32(points)
+        place = rows[point] + first
+        parts = int(np.floor(place * PARTS))
+        row, part = parts // PARTS, parts % PARTS
+        left = np.float32(place - parts / PARTS)
+        for number in range(max(0, -1 - row), min(length, height - row)):
+            above = band[point, row + number] if row + number >= 0 else ZERO
+            below = band[point, row + number + 1] if row + number + 1 < height else ZERO
+            whole[part, number] += above
+            rest[part, number] += left * (below - above)
+    for number in range(len(sums)):
+        total = ZERO
+        for part in range(PARTS):
+            row, share = (part + number) // PARTS, np.float32((part + number) % PARTS) / np.float32(PARTS)
+            above, below = whole[part, row], whole[part, row + 1]
+            total += above + share * (below - above) + rest[part, row]
+        sums[number] = total / np.float32(points)
+
+
+@_entry
+def best_fit(profile, first, shifts, spaces, steps, weights):
+    """Returns the largest sum of a profile at the places of a staff's lines, times weights, and its shift and space.
+
+    Shift and space are numbers of `shifts` and `spaces`. profile: float32 (n,), from the offset `first` in steps of
+    1 / PARTS. shifts, spaces: float64, in px. steps: float32, places in staff spaces. weights: float64.
+    """
+    best, best_shift, best_space = -np.inf, 0, 0
+    for i in range(len(shifts)):
+        for j in range(len(spaces)):
+            fit = 0.0
+            for k in range(len(steps)):
+                fit += weights[k] * profile[int(np.rint((shifts[i] + spaces[j] * steps[k] - first) * PARTS))]
+            if fit > best:
+                best, best_shift, best_space = fit, i, j
+    return best, best_shift, best_space

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.score.ink import Ink, bar
+from engine.score.levels import Grey
 
 Floats = NDArray[np.float32]
 """Array of float32."""
@@ -28,13 +29,13 @@ LETTER_MARGIN = 0.08
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lines:
-    """The staff lines of a page, as float32 images (h, w) of 0 and 1."""
+    """The staff lines of a page, as images, uint8 (h, w), of 0 and 255."""
 
-    seen: Floats
+    seen: Grey
     """Parts of thin horizontal lines, one pixel thicker above and below than printed."""
-    visible: Floats
+    visible: Grey
     """Places where a line could be seen, because no note or beam covers it."""
-    sharp: Floats
+    sharp: Grey
     """All ink at the page's own resolution, a little thicker above and below."""
     finer: float
     """Size of `sharp`, relative to `seen`."""
@@ -54,17 +55,18 @@ def staff_lines(ink: Ink, max_hole: float = MAX_HOLE) -> Lines:
     too.
     """
     space, finer = ink.space, ink.sharp.shape[1] / ink.pixels.shape[1]
-    thick = cv2.morphologyEx(ink.pixels, cv2.MORPH_OPEN, bar(1, max(MIN_THICK_PX, MAX_THICKNESS * space)))
-    thin = cv2.dilate(cv2.subtract(ink.pixels, thick), bar(1, 3))
+    black = ink.pixels * np.uint8(255)
+    thick = cv2.morphologyEx(black, cv2.MORPH_OPEN, bar(1, max(MIN_THICK_PX, MAX_THICKNESS * space)))
+    thin = cv2.dilate(cv2.subtract(black, thick), bar(1, 3))
     thin = cv2.morphologyEx(thin, cv2.MORPH_CLOSE, bar(max_hole * space, 1))
     seen = cv2.morphologyEx(thin, cv2.MORPH_OPEN, bar(MIN_PART * space, 1))
-    sharp = cv2.dilate(ink.sharp, bar(1, 1 + 2 * max(1.0, LETTER_MARGIN * space * finer)))
+    sharp = cv2.dilate(ink.sharp * np.uint8(255), bar(1, 1 + 2 * max(1.0, LETTER_MARGIN * space * finer)))
     if max_hole > MAX_HOLE:
         sharp = cv2.morphologyEx(sharp, cv2.MORPH_CLOSE, bar(max_hole * space * finer, 1))
     return Lines(
-        seen=np.asarray(seen, dtype=np.float32),
-        visible=np.asarray((thick == 0) | (seen > 0), dtype=np.float32),
-        sharp=np.asarray(sharp, dtype=np.float32),
+        seen=np.asarray(seen, dtype=np.uint8),
+        visible=np.asarray(cv2.bitwise_or(cv2.bitwise_not(thick), seen), dtype=np.uint8),
+        sharp=np.asarray(sharp, dtype=np.uint8),
         finer=finer,
         space=space,
     )

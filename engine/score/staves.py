@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.score import kernels
 from engine.score.courses import BETWEEN, BEYOND, LINES, MAX_BREAK, MIN_LENGTH, Course, smooth
+from engine.score.levels import Grey
 from engine.score.lines import Floats, Lines
 from engine.score.rejection import Reject, Rejection, ignore
 from engine.values import Box
@@ -177,27 +178,29 @@ def _fit(lines: Lines, columns: Floats, rows: Floats, space: float) -> tuple[flo
 
     Strength is the seen share of the five lines, minus what is seen between and beyond the lines.
     """
-    step = 0.125
-    offsets = np.arange(-7 * space, 7 * space, step, dtype=np.float32)
-    seen, visible = (_profile(image, columns[::3], rows[::3], offsets) for image in (lines.seen, lines.visible))
-    profile = seen / np.maximum(visible, MIN_VISIBLE)
+    first = np.float32(-7 * space)
+    count = round(14 * space * kernels.PARTS)
+    seen, visible = (_profile(image, columns[::3], rows[::3], first, count) for image in (lines.seen, lines.visible))
     shifts = np.arange(-MAX_SHIFT, MAX_SHIFT, 0.05) * space
     spaces = space * np.arange(*SIZES, 0.005)
     steps = np.concatenate([LINES, BETWEEN, BEYOND])
     weights = np.array([0.2] * 5 + [-0.125] * 4 + [-0.05] * 2)
-    places = shifts[:, None, None] + spaces[None, :, None] * steps
-    fit = profile[np.rint((places - offsets[0]) / step).astype(np.intp)] @ weights
-    best = np.unravel_index(np.argmax(fit), fit.shape)
-    return float(fit[best]), float(shifts[best[0]]), float(spaces[best[1]])
+    profile = seen / np.maximum(visible, MIN_VISIBLE)
+    strength, shift, size = kernels.best_fit(profile, first, shifts, spaces, steps, weights)
+    return float(strength), float(shifts[shift]), float(spaces[size])
 
 
-def _profile(image: Floats, columns: Floats, rows: Floats, offsets: Floats) -> Floats:
-    """Returns the image's mean along the course at each offset from the course, float32 (offsets,)."""
-    first, last = max(0, int(rows.min() + offsets[0]) - 1), int(rows.max() + offsets[-1]) + 3
-    band = np.ascontiguousarray(image[first : max(last, first + 1), columns.astype(np.intp)].T)
-    means = np.empty(len(offsets), np.float32)
-    kernels.profile(band, rows - np.float32(first), offsets, means)
-    return means
+def _profile(image: Grey, columns: Floats, rows: Floats, first: np.float32, count: int) -> Floats:
+    """Returns the image's mean, 0..1, along the course at `count` offsets from the course, float32 (count,).
+
+    first: the first offset, in px; the others follow in steps of 1 / `kernels.PARTS`.
+    """
+    last = first + np.float32(count / kernels.PARTS)
+    top, bottom = max(0, int(rows.min() + first) - 1), int(rows.max() + last) + 3
+    band = np.ascontiguousarray(image[top : max(bottom, top + 1), columns.astype(np.intp)].T, np.float32)
+    means = np.empty(count, np.float32)
+    kernels.profile(band, rows - np.float32(top), first, means)
+    return means / np.float32(255)
 
 
 def _tracked(lines: Lines, course: Course, space: float) -> Course:
@@ -208,7 +211,7 @@ def _tracked(lines: Lines, course: Course, space: float) -> Course:
     columns = np.arange(course.xs[0], course.xs[-1] + 1, 2, dtype=np.float32)
     offsets = (shifts[:, None] + steps).ravel()
     seen = _sample(lines.seen, columns, course.rows(columns), offsets)
-    fit = np.tensordot(weights, seen.reshape(len(shifts), len(steps), -1), axes=(0, 1))
+    fit = weights @ seen.reshape(len(shifts), len(steps), -1)
     near = cv2.blur(fit, (2 * round(LAG_REACH * space) + 1, 1))
     near = near[:, np.searchsorted(columns, course.xs).clip(0, len(columns) - 1)]
     best = near >= near.max(axis=0) - MIN_GAIN
@@ -235,11 +238,11 @@ def _ends(lines: Lines, middle: Course, space: float) -> tuple[float, float]:
     return float(columns[present[0]]), float(columns[present[-1]])
 
 
-def _sample(image: Floats, columns: Floats, rows: Floats, offsets: Floats) -> Floats:
-    """Returns the image's values at each column and its row + each offset, float32 (offsets, columns)."""
+def _sample(image: Grey, columns: Floats, rows: Floats, offsets: Floats) -> Floats:
+    """Returns the image's values, 0..1, at each column and its row + each offset, float32 (offsets, columns)."""
     map_x = np.ascontiguousarray(np.broadcast_to(columns, (len(offsets), len(columns))))
     map_y = rows[None, :] + offsets[:, None]
-    return np.asarray(cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR), dtype=np.float32)
+    return np.asarray(cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR), dtype=np.float32) / np.float32(255)
 
 
 def _rejection(staff: Staff, reason: str, measured: float, threshold: float, lines: Lines) -> Rejection:

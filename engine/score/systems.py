@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.score.courses import Course
-from engine.score.ink import Ink
+from engine.score.ink import Ink, bar
 from engine.score.levels import Grey
 from engine.score.lines import Floats
 from engine.score.rejection import Reject, Rejection, ignore
@@ -95,7 +95,8 @@ class Gap:
 
 def find_gaps(staves: list[Staff], ink: Ink) -> list[Gap]:
     """Returns the gaps between neighbouring staves, one fewer than staves."""
-    return [_gap(above, below, ink.pixels) for above, below in pairwise(staves)]
+    wide = np.asarray(cv2.dilate(ink.pixels, bar(3, 3)), dtype=np.uint8)
+    return [_gap(above, below, wide) for above, below in pairwise(staves)]
 
 
 def within_systems(gaps: list[Gap]) -> list[bool]:
@@ -128,8 +129,8 @@ def grouped(staves: list[Staff], joined: list[bool], width: int, reject: Reject 
     return [_system(group, width) for group in _main(groups, width, reject)]
 
 
-def _gap(above: Staff, below: Staff, pixels: Grey) -> Gap:
-    """Returns the gap between two staves. pixels: the ink, at the size of the staves."""
+def _gap(above: Staff, below: Staff, wide: Grey) -> Gap:
+    """Returns the gap between two staves. wide: the ink, at the size of the staves, one pixel thicker all round."""
     space = (above.space + below.space) / 2
     x0, x1 = max(above.x0, below.x0), min(above.x1, below.x1)
     overlap = (x1 - x0) / max(above.length, below.length)
@@ -138,21 +139,20 @@ def _gap(above: Staff, below: Staff, pixels: Grey) -> Gap:
         return Gap(left=0.0, bars=0, distance=distance, overlap=overlap)
     reach = MAX_END_DISTANCE * space
     columns = np.arange(min(above.x0, below.x0) - reach, x1 + reach, dtype=np.float32)
-    share = _shares(above, below, columns, pixels)
+    share = _shares(above, below, columns, wide)
     ends = np.abs(columns[:, None] - [above.x0, below.x0]).min(axis=1) <= reach
     bars = _count(share >= MIN_BAR_INK, round(space))
     return Gap(left=float(share[ends].max()), bars=bars, distance=distance, overlap=overlap)
 
 
-def _shares(above: Staff, below: Staff, columns: Floats, pixels: Grey) -> Floats:
+def _shares(above: Staff, below: Staff, columns: Floats, wide: Grey) -> Floats:
     """Returns the share of ink between two staves at each column, along the tilt, float32 (columns,)."""
     top = above.rows(columns) + EDGE * above.space
     bottom = below.rows(columns) - EDGE * below.space
-    rows = top + np.linspace(0, 1, STEPS)[:, None] * np.maximum(bottom - top, 1)
+    rows = top + np.linspace(0, 1, STEPS, dtype=np.float32)[:, None] * np.maximum(bottom - top, 1)
     tilt = (above.slope + below.slope) / 2
-    tilted = columns - tilt * (rows - rows.mean(axis=0))
-    wide = cv2.dilate(pixels, np.ones((3, 3), np.uint8))
-    patch = cv2.remap(wide, tilted.astype(np.float32), rows.astype(np.float32), cv2.INTER_NEAREST)
+    tilted = columns - np.float32(tilt) * (rows - rows.mean(axis=0))
+    patch = cv2.remap(wide, tilted, rows, cv2.INTER_NEAREST)
     return np.asarray(patch.mean(axis=0), dtype=np.float32)
 
 
