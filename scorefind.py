@@ -305,10 +305,10 @@ def _align(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from engine import export
     from engine.alignment import choose
     from engine.collection import Collection
     from engine.config import SearchSettings, load
-    from indexer import export
 
     settings = load(SearchSettings(), section="search", path=options.config, flags={})
     needs = export.FORMATS[options.format]
@@ -376,7 +376,7 @@ async def _serving(options: argparse.Namespace) -> None:
             print(f"metrics and health on http://{monitor}", flush=True)
         with server.signals(files.load) as stop:
             if pages is not None:
-                opened = await server.web(pages, settings.hosts)
+                opened = await server.web(pages, settings.web)
                 print(f"the page is at {'http' if access.tls is None else 'https'}://{opened}", flush=True)
             listening = await server.listen(address)
             print(printable(f"serving {options.collection} on {listening}"), flush=True)

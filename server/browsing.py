@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, get_args
 
-from engine.values import Kind
+from engine.values import ExportFormat, Kind
 from server.errors import RequestError
 from server.fields import Fields
 
@@ -58,7 +59,20 @@ class PlaySound:
     """Bytes of the part, at most."""
 
 
-Browsing = ListDocuments | ShowDocument | ShowPage | PlaySound
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportDocument:
+    """Asks for a score, or a score and its recording, as a file that other programs read."""
+
+    id: str
+    """The score's id."""
+    recording: str
+    """The recording's id; empty: none."""
+    format: ExportFormat
+    base: str
+    """URL under which the client reaches the server, for the addresses in the file; no slash at the end."""
+
+
+Browsing = ListDocuments | ShowDocument | ShowPage | PlaySound | ExportDocument
 
 
 def _list_documents(fields: Fields) -> ListDocuments:
@@ -93,10 +107,22 @@ def _play_sound(fields: Fields) -> PlaySound:
     )
 
 
+def _export(fields: Fields) -> ExportDocument:
+    """Parses the body of `export`."""
+    format: Any = fields.choice("format", get_args(ExportFormat))
+    base = fields.text("base")
+    if not base.startswith(("http://", "https://")):
+        raise RequestError("base: expected the URL of the server, http or https")
+    return ExportDocument(
+        id=fields.text("document"), recording=fields.text("recording", ""), format=format, base=base.rstrip("/")
+    )
+
+
 BODIES: dict[str, Callable[[Fields], Browsing]] = {
     "documents": _list_documents,
     "document": lambda fields: ShowDocument(id=fields.text("document")),
     "page": _show_page,
     "sound": _play_sound,
+    "export": _export,
 }
 """The parser of each operation's fields, by its name."""

@@ -73,6 +73,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebSettings:
+    """How browsers reach the HTTP address: table [server.web] of a settings file."""
+
+    hosts: tuple[str, ...] = ()
+    """Names by which browsers reach the address besides those of this machine, such as that of a proxy."""
+    public_url: str = ""
+    """URL under which a proxy shows the server; empty: none does. Its name is one of `hosts`, too."""
+    viewers: tuple[str, ...] = ()
+    """Origins of other web sites, such as https://projectmirador.org, whose pages may read the IIIF manifests, pages
+    and sound of a server that needs no token; `*`: of all web sites."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """Settings of the server."""
 
@@ -80,6 +93,5 @@ class ServerSettings:
     """Processes that decode media."""
     batch: int = 16
     """Maximum number of queries that are embedded and aligned together; 1: one by one."""
-    hosts: tuple[str, ...] = ()
-    """Names by which browsers reach the HTTP address besides those of this machine, such as that of a proxy."""
+    web: WebSettings = WebSettings()
     limits: Limits = Limits()

@@ -24,7 +24,7 @@ from server import changes
 from server.access import Access
 from server.answering import Answering, Push, Question, Reply
 from server.batcher import Batcher
-from server.browsing import ListDocuments, PlaySound, ShowDocument, ShowPage
+from server.browsing import ExportDocument, ListDocuments, PlaySound, ShowDocument, ShowPage
 from server.changes import Addition, Change, Outcome
 from server.config import ServerSettings
 from server.decoding import Decoders, Reading
@@ -256,7 +256,7 @@ class Service:
             case QueryRequest():
                 with self._admitted("queries", self._limits.queue):
                     return await self._query(body, client, until)
-            case ListDocuments() | ShowDocument() | ShowPage() | PlaySound():
+            case ListDocuments() | ShowDocument() | ShowPage() | PlaySound() | ExportDocument():
                 with self._admitted("queries", self._limits.queue):
                     return await self._library.answer(body)
             case Add():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.collection import Collection
 from engine.collection.manifest import Manifest
+from engine.config import Alignment
 from engine.finder import Engine
 from engine.search.searcher import Searcher
 from server.catalogue import Catalogue
@@ -71,6 +72,11 @@ class Shelf:
     def generation(self) -> int:
         """The number of the current generation."""
         return self._held.number
+
+    @property
+    def alignment(self) -> Alignment:
+        """The settings with which queries are aligned."""
+        return self._engine.settings.alignment
 
     @contextmanager
     def taken(self) -> Iterator[Generation]:

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from collection_samples import document
 from engine.collection import Collection, CollectionWriter
+from engine.config import MediaLimits
 from engine.embedding import documents
 from engine.errors import PageError
 from engine.score import numbered_pages
-from engine.score.facsimile import page_picture
+from engine.score.facsimile import encoded, page_picture, page_sizes, picture_size
 from engine.values import Document
 from fake_encoder import FakeEncoder, fake_loader
 from http_client import Web, serving_web
@@ -161,6 +162,33 @@ def test_pages_are_those_that_detection_counts(tmp_path: Path) -> None:
             page_picture(path, missing)
     with pytest.raises(PageError, match="not a PDF or an image"):
         page_picture(folder, 4)
+
+
+def test_sizes_of_pages_are_those_of_the_pages_that_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    drawn = [Image.fromarray(draw_page(seed)) for seed in range(3)]
+    on_side = Image.Exif()
+    on_side[ExifTags.Base.Orientation] = 6
+    drawn[0].save(folder / "1.jpg", exif=on_side)
+    drawn[1].resize((4000, 5000)).save(folder / "2.png")
+    drawn[1].save(folder / "3.tif", save_all=True, append_images=[drawn[2]])
+    (folder / "4.png").write_bytes(b"no image")
+    drawn[2].save(folder / "5.webp")
+    drawn[0].save(tmp_path / "book.pdf", save_all=True, append_images=drawn[1:], resolution=300)
+    for path, count in ((folder, 5), (tmp_path / "book.pdf", 3)):
+        read = {number: (page.shape[1], page.shape[0]) for number, page in numbered_pages(path)}
+        assert page_sizes(path) == read
+        assert len(read) == count
+        with pytest.raises(PageError, match="more than 2 pages"):
+            page_sizes(path, MediaLimits(pages=2))
+    assert page_sizes(folder)[1] == draw_page(0).shape  # on its side
+
+
+def test_the_size_of_a_picture_is_in_its_header() -> None:
+    assert picture_size(encoded(draw_page(0), width=600)) == (600, 580)
+    with pytest.raises(PageError, match="lossy WebP"):
+        picture_size(b"RIFF" + bytes(40))
 
 
 def test_summaries_are_the_documents_without_their_systems(tmp_path: Path) -> None:

@@ -8,15 +8,14 @@ from pathlib import Path
 from engine import symbols
 from engine.alignment import Backend
 from engine.collection import Collection
-from engine.config import Alignment
+from engine.config import GENEROUS, Alignment, MediaLimits
 from engine.embedding import documents
-from engine.errors import MediaError
+from engine.errors import ExportError, MediaError
 from engine.measures import PrintedMeasure, printed_measures
 from engine.pairing import AlignedPair, EmbeddedDocument, align
-from engine.score import Score, numbered_pages
+from engine.score import Score, facsimile
 from engine.symbols.layout import Layout
-from engine.values import Document, System
-from indexer.errors import ExportError
+from engine.values import Document, Kind, System
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +55,11 @@ class ExportMaterial:
     base: str
     """URL of the server that shows the documents, without a slash at the end."""
 
+    @property
+    def systems(self) -> tuple[System, ...]:
+        """Returns the systems of the pages whose size is known."""
+        return tuple(system for system in self.score.systems if system.page in self.pages)
+
     def rectangle(self, system: System, x0: float | None = None, x1: float | None = None) -> Rectangle:
         """Returns the place of a system, or of its part from `x0` to `x1`, in px of the page as it lies in its file.
 
@@ -93,41 +97,79 @@ def material(
 ) -> ExportMaterial:
     """Returns the material of a score in a collection and, if its id is given, of a recording of it.
 
-    sized: whether the format needs the sizes of the pages, which are read from the score's file.
+    sized: whether the format needs the sizes of the pages, which are read from the score's file or, if that is gone,
+        from the pictures that the collection keeps.
     Raises DocumentMissingError if a document is missing, ExportError if it is of the wrong kind, and MediaError if the
-    file of the score is needed and cannot be read.
+    sizes are needed and cannot be read.
     """
-    score = _of_kind(collection.document(id), "score")
-    pages = page_sizes(score) if sized else {}
+    score = document_of_kind(collection, id, "score")
+    pages = _sizes(collection, score) if sized else {}
     pair = None
     if recording is not None:
-        heard = _of_kind(collection.document(recording), "recording")
-        pair = align(
-            EmbeddedDocument(document=score, sequence=collection.sequence(score.id)),
-            EmbeddedDocument(document=heard, sequence=collection.sequence(heard.id)),
-            backend,
-            settings,
-            _measures(score, collection),
-        )
+        pair = paired(collection, score, recording, backend, settings, _measures(score, collection))
     return ExportMaterial(score=score, pages=pages, pair=pair, base=base.rstrip("/"))
 
 
-def page_sizes(score: Document) -> dict[int, PageSize]:
-    """Returns the sizes of the pages of a score by their numbers. Raises MediaError if its file cannot be read."""
-    path = _source(score)
-    if path.is_file() and symbols.is_symbolic(path):
-        layout = Layout()
-        engraved = PageSize(
-            width=layout.width_px, height=round(layout.width_px * layout.page_height / layout.page_width)
-        )
-        return dict.fromkeys(range(1, score.pages + 1), engraved)
-    return {number: PageSize(width=page.shape[1], height=page.shape[0]) for number, page in numbered_pages(path)}
-
-
-def _of_kind(document: Document, kind: str) -> Document:
+def document_of_kind(collection: Collection, id: str, kind: Kind) -> Document:
+    """Returns a document of a collection. Raises DocumentMissingError, or ExportError if it is of the other kind."""
+    document = collection.document(id)
     if document.kind != kind:
         raise ExportError(f"{document.id}: expected a {kind}, got a {document.kind}")
     return document
+
+
+def paired(
+    collection: Collection,
+    score: Document,
+    recording: str,
+    backend: Backend,
+    settings: Alignment,
+    measures: tuple[PrintedMeasure, ...] = (),
+) -> AlignedPair:
+    """Returns a score of a collection with a recording of it. recording: the recording's id.
+
+    Raises DocumentMissingError, ExportError if the document is no recording, and MediaError as `align` does.
+    """
+    heard = document_of_kind(collection, recording, "recording")
+    return align(
+        EmbeddedDocument(document=score, sequence=collection.sequence(score.id)),
+        EmbeddedDocument(document=heard, sequence=collection.sequence(heard.id)),
+        backend,
+        settings,
+        measures,
+    )
+
+
+def page_sizes(path: Path, pages: int, limits: MediaLimits = GENEROUS) -> dict[int, PageSize]:
+    """Returns the sizes of the pages of a score by their numbers.
+
+    path: the score's file or folder. pages: how many pages the score has.
+    Raises MediaError if the file cannot be read.
+    """
+    if path.is_file() and symbols.is_symbolic(path):
+        layout = Layout()
+        height = round(layout.width_px * layout.page_height / layout.page_width)
+        return dict.fromkeys(range(1, pages + 1), PageSize(width=layout.width_px, height=height))
+    sizes = facsimile.page_sizes(path, limits)
+    return {number: PageSize(width=width, height=height) for number, (width, height) in sizes.items()}
+
+
+def kept_sizes(collection: Collection, score: Document) -> dict[int, PageSize]:
+    """Returns the sizes of the pictures of pages that a collection keeps, by the numbers of the pages."""
+    kept = ((number, collection.media(score.id, number)) for number in range(1, score.pages + 1))
+    sizes = {number: facsimile.picture_size(picture) for number, picture in kept if picture is not None}
+    return {number: PageSize(width=width, height=height) for number, (width, height) in sizes.items()}
+
+
+def _sizes(collection: Collection, score: Document) -> dict[int, PageSize]:
+    """Returns the sizes of the pages of a score. Raises MediaError if neither its file nor pictures are there."""
+    try:
+        return page_sizes(_source(score), score.pages)
+    except MediaError as exc:
+        if found := kept_sizes(collection, score):
+            logger.info("%s; the pictures that the collection keeps are taken", exc)
+            return found
+        raise
 
 
 def _source(score: Document) -> Path:

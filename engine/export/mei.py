@@ -2,11 +2,12 @@
 
 import xml.etree.ElementTree as ET
 from collections import defaultdict
+from collections.abc import Collection
 
 from engine import __version__
+from engine.export.material import ExportMaterial, Rectangle
 from engine.pairing import AlignedPair
 from engine.values import System
-from indexer.export.material import ExportMaterial, Rectangle
 
 NAMESPACE = "http://www.music-encoding.org/ns/mei"
 _XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
@@ -27,13 +28,15 @@ def mei(material: ExportMaterial) -> str:
         corners = {"ulx": "0", "uly": "0", "lrx": str(size.width), "lry": str(size.height)}
         named = {_XML_ID: f"page-{number}", "n": str(number)}
         surfaces[number] = ET.SubElement(facsimile, _name("surface"), named | corners)
-    for system in material.score.systems:
+    for system in material.systems:
         _zone(surfaces[system.page], f"system-{system.number}", "system", material.rectangle(system))
     if material.pair is not None:
         for measure in material.pair.measures:
+            if measure.system.page not in surfaces:
+                continue
             place = material.rectangle(_same(material, measure.system), measure.x0, measure.x1)
             _zone(surfaces[measure.system.page], f"measure-{measure.number}", "measure", place)
-        _performance(music, material.pair)
+        _performance(music, material.pair, surfaces)
     body = ET.SubElement(music, _name("body"))
     ET.SubElement(body, _name("mdiv"))
     ET.indent(root)
@@ -54,8 +57,11 @@ def _head(root: ET.Element, material: ExportMaterial) -> None:
     ET.SubElement(program, _name("name")).text = "scorefind"
 
 
-def _performance(music: ET.Element, pair: AlignedPair) -> None:
-    """Adds the recording, with the moment at which each zone begins to sound. A repeated zone has several moments."""
+def _performance(music: ET.Element, pair: AlignedPair, pages: Collection[int]) -> None:
+    """Adds the recording, with the moment at which each zone begins to sound. A repeated zone has several moments.
+
+    pages: those that have zones.
+    """
     performance = ET.SubElement(music, _name("performance"))
     recording = ET.SubElement(
         performance,
@@ -63,9 +69,13 @@ def _performance(music: ET.Element, pair: AlignedPair) -> None:
         {_XML_ID: "recording", "begin": _clock(0.0), "end": _clock(pair.recording.duration_s), "betype": "time"},
     )
     moments: list[tuple[float, str]] = [
-        (stretch.seconds[0], f"system-{stretch.system.number}") for stretch in pair.time_map.stretches
+        (stretch.seconds[0], f"system-{stretch.system.number}")
+        for stretch in pair.time_map.stretches
+        if stretch.system.page in pages
     ]
-    moments += [(one.start_s, f"measure-{one.measure.number}") for one in pair.played]
+    moments += [
+        (one.start_s, f"measure-{one.measure.number}") for one in pair.played if one.measure.system.page in pages
+    ]
     times: defaultdict[str, int] = defaultdict(int)
     for second, zone in sorted(moments):
         times[zone] += 1
