@@ -320,6 +320,7 @@ def _export(options: argparse.Namespace) -> int:
             choose(threads=settings.threads),
             settings.alignment,
             sized=needs.pages,
+            measured=needs.measures,
             base=options.base,
         )
     if made_of.pair is not None and made_of.pair.is_doubtful:

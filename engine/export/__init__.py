@@ -22,6 +22,8 @@ class FormatNeeds:
     """Whether it needs the sizes of the pages."""
     type: str
     """Media type of the file."""
+    measures: bool = False
+    """Whether it has the measures of a score without a recording, too."""
 
 
 FORMATS: dict[ExportFormat, FormatNeeds] = {
@@ -31,7 +33,7 @@ FORMATS: dict[ExportFormat, FormatNeeds] = {
     "csv": FormatNeeds(recording=True, pages=False, type="text/csv; charset=utf-8"),
     "sonic-visualiser": FormatNeeds(recording=True, pages=False, type="application/xml"),
     "jams": FormatNeeds(recording=True, pages=False, type="application/json"),
-    "mei": FormatNeeds(recording=False, pages=True, type="application/mei+xml"),
+    "mei": FormatNeeds(recording=False, pages=True, type="application/mei+xml", measures=True),
 }
 """The formats, by name."""
 

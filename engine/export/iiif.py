@@ -2,32 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from engine.export.labels import timed_labels
-from engine.export.material import ExportMaterial
+from engine.export.material import PICTURE_TYPE, ExportMaterial, quoted, sound_type
 from engine.pairing import AlignedPair
 from engine.values import Document, System
 
 CONTEXT = "http://iiif.io/api/presentation/3/context.json"
 TYPE = f'application/ld+json;profile="{CONTEXT}"'
 """Media type of manifests and pages of annotations."""
-PICTURE_TYPE = "image/webp"
 SERVED_PX = 2400
 """Width of the widest picture that a server draws."""
 THUMBNAIL_PX = 160
 """Width of the small picture by which a viewer lists a page."""
-SOUND_TYPE = "audio/mpeg"
-"""Media type of sound that a collection keeps, and of files with other suffixes than these."""
-SOUND_TYPES = {
-    ".flac": "audio/flac",
-    ".wav": "audio/wav",
-    ".ogg": "audio/ogg",
-    ".oga": "audio/ogg",
-    ".m4a": "audio/mp4",
-}
 SMALLEST_S = 0.001
 """Shortest stretch of sound that an annotation names, in seconds."""
 
@@ -40,10 +28,10 @@ def manifest(material: ExportMaterial) -> str:
     The manifest, pictures and sound have the addresses under which `scorefind serve --http-port` shows them.
     """
     score, pair = material.score, material.pair
-    heard = "" if pair is None else f"?recording={_quoted(pair.recording.id)}"
+    heard = "" if pair is None else f"?recording={quoted(pair.recording.id)}"
     found: Resource = {
         "@context": CONTEXT,
-        "id": f"{_address(material, score)}/manifest.json{heard}",
+        "id": f"{material.address(score)}/manifest.json{heard}",
         "type": "Manifest",
         "label": _text(_name(score)),
     }
@@ -58,7 +46,7 @@ def manifest(material: ExportMaterial) -> str:
 
 def annotation_pages(material: ExportMaterial, pair: AlignedPair) -> str:
     """Returns the annotations of a recording as JSON: an AnnotationPage of the places in the order of playing."""
-    name = f"{_address(material, material.score)}/export/annotations?recording={_quoted(pair.recording.id)}"
+    name = f"{material.address(material.score)}/export/annotations?recording={quoted(pair.recording.id)}"
     page = {"@context": CONTEXT, "id": name, "type": "AnnotationPage", "label": _text(_name(pair.recording))}
     return _json(page | {"items": list(_played(material, pair, name, None))})
 
@@ -88,7 +76,7 @@ def _canvas(material: ExportMaterial, number: int) -> Resource:
         "annotations": [_page(f"{name}/systems", regions)],
     }
     if material.pair is not None:
-        played = f"{name}/annotations/{_quoted(material.pair.recording.id)}"
+        played = f"{name}/annotations/{quoted(material.pair.recording.id)}"
         items = list(_played(material, material.pair, played, number))
         canvas["annotations"].append(_page(played, items))
     return canvas
@@ -99,7 +87,7 @@ def _picture(material: ExportMaterial, number: int, most_px: int) -> Resource:
     size = material.pages[number]
     width = min(size.width, most_px)
     return {
-        "id": f"{_address(material, material.score)}/pages/{number}?width={width}",
+        "id": material.picture_address(number, width),
         "type": "Image",
         "format": PICTURE_TYPE,
         "width": width,
@@ -124,10 +112,8 @@ def _played(material: ExportMaterial, pair: AlignedPair, name: str, page: int | 
 
 
 def _sound(material: ExportMaterial, recording: Document) -> Resource:
-    address = f"{_address(material, recording)}/sound"
-    suffix = "" if recording.media else Path(recording.source).suffix.lower()
-    kind = SOUND_TYPES.get(suffix, SOUND_TYPE)
-    return {"id": address, "type": "Sound", "format": kind, "duration": round(recording.duration_s, 3)}
+    address, duration_s = f"{material.address(recording)}/sound", round(recording.duration_s, 3)
+    return {"id": address, "type": "Sound", "format": sound_type(recording), "duration": duration_s}
 
 
 def _annotation(name: str, motivation: str, body: Resource, target: str) -> Resource:
@@ -139,19 +125,11 @@ def _page(name: str, items: list[Resource]) -> Resource:
 
 
 def _canvas_name(material: ExportMaterial, number: int) -> str:
-    return f"{_address(material, material.score)}/canvas/{number}"
-
-
-def _address(material: ExportMaterial, document: Document) -> str:
-    return f"{material.base}/documents/{_quoted(document.id)}"
+    return f"{material.address(material.score)}/canvas/{number}"
 
 
 def _name(document: Document) -> str:
     return document.title or document.id
-
-
-def _quoted(id: str) -> str:
-    return quote(id, safe="", errors="replace")
 
 
 def _text(text: str) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from engine import symbols
 from engine.alignment import Backend
@@ -18,6 +19,17 @@ from engine.symbols.layout import Layout
 from engine.values import Document, Kind, System
 
 logger = logging.getLogger(__name__)
+
+PICTURE_TYPE = "image/webp"
+SOUND_TYPE = "audio/mpeg"
+"""Media type of sound that a collection keeps, and of files with other suffixes than those below."""
+SOUND_TYPES = {
+    ".flac": "audio/flac",
+    ".wav": "audio/wav",
+    ".ogg": "audio/ogg",
+    ".oga": "audio/ogg",
+    ".m4a": "audio/mp4",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +66,21 @@ class ExportMaterial:
     """The score with a recording; None if there is none."""
     base: str
     """URL of the server that shows the documents, without a slash at the end."""
+    measures: tuple[PrintedMeasure, ...] = ()
+    """The measures of the score; empty if its pages were not read."""
 
     @property
     def systems(self) -> tuple[System, ...]:
         """Returns the systems of the pages whose size is known."""
         return tuple(system for system in self.score.systems if system.page in self.pages)
+
+    def address(self, document: Document) -> str:
+        """Returns the URL of a document of the server."""
+        return f"{self.base}/documents/{quoted(document.id)}"
+
+    def picture_address(self, page: int, width: int) -> str:
+        """Returns the URL of the picture of a page, of this width in px."""
+        return f"{self.address(self.score)}/pages/{page}?width={width}"
 
     def rectangle(self, system: System, x0: float | None = None, x1: float | None = None) -> Rectangle:
         """Returns the place of a system, or of its part from `x0` to `x1`, in px of the page as it lies in its file.
@@ -85,6 +107,16 @@ class ExportMaterial:
         )
 
 
+def quoted(id: str) -> str:
+    """Returns an id as it stands in a URL."""
+    return quote(id, safe="", errors="replace")
+
+
+def sound_type(recording: Document) -> str:
+    """Returns the media type with which a server sends a recording."""
+    return SOUND_TYPES.get("" if recording.media else Path(recording.source).suffix.lower(), SOUND_TYPE)
+
+
 def material(
     collection: Collection,
     id: str,
@@ -94,9 +126,11 @@ def material(
     *,
     sized: bool,
     base: str,
+    measured: bool = False,
 ) -> ExportMaterial:
     """Returns the material of a score in a collection and, if its id is given, of a recording of it.
 
+    measured: whether the measures of a score alone are wanted, for which its pages are read.
     sized: whether the format needs the sizes of the pages, which are read from the score's file or, if that is gone,
         from the pictures that the collection keeps.
     Raises DocumentMissingError if a document is missing, ExportError if it is of the wrong kind, and MediaError if the
@@ -104,10 +138,9 @@ def material(
     """
     score = document_of_kind(collection, id, "score")
     pages = _sizes(collection, score) if sized else {}
-    pair = None
-    if recording is not None:
-        pair = paired(collection, score, recording, backend, settings, _measures(score, collection))
-    return ExportMaterial(score=score, pages=pages, pair=pair, base=base.rstrip("/"))
+    measures = _measures(score, collection) if measured or recording is not None else ()
+    pair = None if recording is None else paired(collection, score, recording, backend, settings, measures)
+    return ExportMaterial(score=score, pages=pages, pair=pair, base=base.rstrip("/"), measures=measures)
 
 
 def document_of_kind(collection: Collection, id: str, kind: Kind) -> Document:

@@ -68,7 +68,9 @@ def made(*, measures: bool = True, recording: bool = True, title: str = "Étude"
         measures=printed,
         played=played_measures(mapped, printed) if printed else (),
     )
-    return ExportMaterial(score=score, pages=PAGES, pair=pair if recording else None, base=BASE)
+    return ExportMaterial(
+        score=score, pages=PAGES, pair=pair if recording else None, base=BASE, measures=printed if recording else ()
+    )
 
 
 def validator(module: str, package: str) -> ModuleType:
@@ -239,6 +241,33 @@ def test_mei_has_zones_and_the_moments_at_which_they_sound() -> None:
     assert {zone.removeprefix("#") for _, zone in moments if zone} == set(zones)
     names = [one.get(ID) for one in root.iter() if one.get(ID)]
     assert len(names) == len(set(names))
+
+
+def test_mei_names_the_pictures_and_the_sound() -> None:
+    root = ET.fromstring(exported(made(), "mei"))
+    targets = [one.get("target") for name in ("graphic", "avFile") for one in root.iter(f"{MEI}{name}")]
+    documents = f"{BASE}/documents"
+    pages = [f"{documents}/op%2010%2F3/pages/{page}?width={width}" for page, width in ((1, 1000), (2, 1400))]
+    assert targets == [*pages, f"{documents}/take/sound"]
+
+
+def test_mei_has_a_measure_without_notes_for_each_zone_of_one() -> None:
+    root = ET.fromstring(exported(replace(made(recording=False), measures=MEASURES), "mei"))
+    section = root.find(f".//{MEI}section")
+    assert section is not None
+    order = [one.get("facs", "").removeprefix("#") for one in section]
+    assert order[:5] == ["page-1", "system-1", "measure-1", "measure-2", "system-2"]
+    assert order[-4:] == ["page-2", "system-3", "measure-5", "measure-6"]
+    assert set(order) <= {one.get(ID) for one in root.iter()}
+
+
+@pytest.mark.parametrize("recording", [True, False])
+def test_verovio_opens_mei_with_all_measures_and_zones(recording: bool) -> None:
+    verovio = pytest.importorskip("verovio")
+    toolkit = verovio.toolkit()
+    assert toolkit.loadData(exported(replace(made(recording=recording), measures=MEASURES), "mei"))
+    root = ET.fromstring(toolkit.getMEI({}))
+    assert [len(list(root.iter(f"{MEI}{name}"))) for name in ("surface", "zone", "measure")] == [2, 9, 6]
 
 
 def test_mei_of_a_score_alone_has_its_systems() -> None:
