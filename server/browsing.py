@@ -37,15 +37,22 @@ class ShowDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShowPage:
-    """Asks for a picture of a page of a score."""
+class Looks:
+    """Says which picture of a score is wanted."""
 
-    id: str
     page: int
     turn: int
     """Degrees by which the page is turned clockwise: 0, 90, 180 or 270."""
     width: int
     """Width of the picture in px, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowPage:
+    """Asks for a picture of a page of a score."""
+
+    id: str
+    looks: Looks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +92,13 @@ def _list_documents(fields: Fields) -> ListDocuments:
     )
 
 
-def _show_page(fields: Fields) -> ShowPage:
-    """Parses the body of `page`."""
+def looks(fields: Fields) -> Looks:
+    """Takes the fields that say which picture of a score is wanted."""
     turn = fields.take("turn", int, 0)
     if turn not in (0, 90, 180, 270):
         raise RequestError(f"turn: expected 0, 90, 180 or 270, got {turn}")
-    return ShowPage(
-        id=fields.text("document"),
-        page=fields.whole("page", maximum=MAX_PAGE),
-        turn=turn,
-        width=fields.whole("width", 1200, maximum=MAX_WIDTH_PX),
+    return Looks(
+        page=fields.whole("page", maximum=MAX_PAGE), turn=turn, width=fields.whole("width", 1200, maximum=MAX_WIDTH_PX)
     )
 
 
@@ -121,7 +125,7 @@ def _export(fields: Fields) -> ExportDocument:
 BODIES: dict[str, Callable[[Fields], Browsing]] = {
     "documents": _list_documents,
     "document": lambda fields: ShowDocument(id=fields.text("document")),
-    "page": _show_page,
+    "page": lambda fields: ShowPage(id=fields.text("document"), looks=looks(fields)),
     "sound": _play_sound,
     "export": _export,
 }

@@ -68,6 +68,8 @@ class Limits:
     """Duration of the latest part of a stream that is searched for; what was heard earlier is dropped."""
     push_s: float = 120.0
     """Duration of the samples that one request may add to a stream."""
+    kept_bytes: int = 256 * MIB
+    """Size of the pictures or the sound of one addition that a collection keeps that keeps media."""
     query_media: MediaLimits = QUERY_MEDIA
     add_media: MediaLimits = ADD_MEDIA
 

@@ -65,7 +65,8 @@ class Library:
                 known = {"systems": catalogue.systems(document), "media": self._media.has(document)}
                 return catalogue.facts(document) | known
             case ShowPage():
-                part = self._media.page(document, body, generation.collection.media(document.id, body.page))
+                kept = generation.collection.media(document.id, body.looks.page)
+                part = self._media.page(document, body.looks, kept)
             case PlaySound():
                 part = self._media.sound(document, body, generation.collection.media(document.id, SOUND))
             case ExportDocument():

@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine import media
 from engine.config import MediaLimits
@@ -23,7 +22,7 @@ from engine.export.material import PageSize, page_sizes
 from engine.score import facsimile
 from engine.values import Document
 from engine.workers import Codec, Failure, Worker
-from server.browsing import PlaySound, ShowPage
+from server.browsing import Looks, PlaySound
 from server.decoding import limit_memory
 from server.errors import DocumentMissing, MediaRefused
 
@@ -69,9 +68,7 @@ class _Drawing:
 
     source: Path | bytes
     """The document's file or folder, or the picture that the collection keeps of the page."""
-    page: int
-    turn: int
-    width: int
+    looks: Looks
     limits: MediaLimits
 
 
@@ -96,7 +93,7 @@ class DocumentMedia:
         self._work = functools.partial(_done, memory_bytes)
         self._drawing = threading.Lock()
         self._worker: Worker | None = None
-        self._pictures: OrderedDict[tuple[str, ShowPage], bytes] = OrderedDict()
+        self._pictures: OrderedDict[tuple[str, Looks], bytes] = OrderedDict()
         self._sizes: OrderedDict[str, Mapping[int, PageSize]] = OrderedDict()
         self._hashing = threading.Lock()
         self._hashes: dict[Path, tuple[object, str]] = {}
@@ -115,7 +112,7 @@ class DocumentMedia:
         playable = document.kind == "score" or path.suffix.lower() in TYPES
         return path.is_absolute() and playable and path.exists()
 
-    def page(self, document: Document, wanted: ShowPage, kept: bytes | None) -> MediaPart:
+    def page(self, document: Document, wanted: Looks, kept: bytes | None) -> MediaPart:
         """Returns the picture of a page. Raises DocumentMissing or MediaRefused.
 
         kept: the picture that the collection keeps, which is `engine.media.PICTURE_PX` wide. Where a larger one is
@@ -175,7 +172,7 @@ class DocumentMedia:
                 self._worker.end()
                 self._worker = None
 
-    def _source(self, document: Document, wanted: ShowPage, kept: bytes | None) -> Path | bytes:
+    def _source(self, document: Document, wanted: Looks, kept: bytes | None) -> Path | bytes:
         """Returns what a page is drawn from. Raises DocumentMissing if nothing is left of it."""
         if kept is not None and wanted.width <= media.PICTURE_PX:
             return kept
@@ -203,9 +200,9 @@ class DocumentMedia:
             raise DocumentMissing("the file of this document has changed since it was added")
         return path
 
-    def _drawn(self, source: Path | bytes, wanted: ShowPage) -> bytes:
+    def _drawn(self, source: Path | bytes, wanted: Looks) -> bytes:
         """Returns a page that the worker draws. Raises MediaRefused."""
-        drawing = _Drawing(source=source, page=wanted.page, turn=wanted.turn, width=wanted.width, limits=self._limits)
+        drawing = _Drawing(source=source, looks=wanted, limits=self._limits)
         return self._worked(drawing, f"page {wanted.page}")
 
     def _worked(self, task: _Drawing | _Sizing, what: str) -> bytes:
@@ -268,10 +265,10 @@ def _done(memory_bytes: int, task: _Drawing | _Sizing) -> bytes | Failure:
         if isinstance(task, _Sizing):
             sizes = page_sizes(task.source, task.pages, task.limits)
             return json.dumps([(number, size.width, size.height) for number, size in sizes.items()]).encode()
-        looks: dict[str, Any] = {"turn": task.turn, "width": task.width}
+        looks = task.looks
         if isinstance(task.source, bytes):
-            return facsimile.redrawn(task.source, **looks)
-        return media.page_picture(task.source, task.page, limits=task.limits, **looks)
+            return facsimile.redrawn(task.source, turn=looks.turn, width=looks.width)
+        return media.page_picture(task.source, looks.page, turn=looks.turn, width=looks.width, limits=task.limits)
     except MediaError as exc:
         return Failure(cause=exc.cause)
     except MemoryError:

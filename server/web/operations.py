@@ -111,6 +111,15 @@ OPERATIONS = (
         fields=("document", "deadline_s"),
     ),
     Operation(
+        method="POST",
+        path="/pages",
+        op="draw",
+        summary="A picture of a page of a score that is sent, in a format that browsers show.",
+        fields=("media", "kind", "page", "turn", "width"),
+        body=True,
+        content=True,
+    ),
+    Operation(
         method="GET", path="/info", op="info", summary="What does the collection hold?", fields=("list", "after")
     ),
     Operation(method="GET", path="/stats", op="stats", summary="The counters of the server."),

@@ -1,6 +1,6 @@
 /** A score and a recording side by side: what the answer and the page of a document show. */
 
-import { get, media, pagePath, soundPath } from "./api.js";
+import { drawn, get, media, pagePath, soundPath } from "./api.js";
 import { h } from "./dom.js";
 import { Player } from "./player.js";
 import { ScoreView } from "./score.js";
@@ -35,19 +35,17 @@ export class Pair {
     }, matched);
   }
 
-  /** Shows the pages that were asked about, as far as a browser can. boxes: of their systems. */
+  /** Shows the pages that were asked about. boxes: of their systems. */
   showOwnPages(files, boxes) {
     this.scoreId = null;
-    const shown = files.map((file) => (SHOWN.test(file.name) ? URL.createObjectURL(file) : null));
-    this.#place({
-      title: "your pages",
-      pages: Math.max(files.length, ...boxes.map(({ page }) => page)),
-      systems: boxes,
-      picture: (page, turn) => {
-        if (shown[page - 1]) return turn ? turned(shown[page - 1], turn) : shown[page - 1];
-        throw new Error("A browser cannot show this kind of file; the recording is still marked below.");
-      },
-    }, boxes.map(({ system }) => system));
+    const known = new Map();
+    const picture = (page, turn) => {
+      const key = `${page} ${turn}`;
+      if (!known.has(key)) known.set(key, ownPicture(files, page, turn));
+      return known.get(key);
+    };
+    const pages = Math.max(files.length, ...boxes.map(({ page }) => page));
+    this.#place({ title: "your pages", pages, systems: boxes, picture }, boxes.map(({ system }) => system));
   }
 
   /** Plays a recording. source: a File, or the id of a document. match: what joins it to the score. */
@@ -70,6 +68,17 @@ export class Pair {
     const first = facts.systems.find(({ system }) => matched.includes(system)) ?? facts.systems[0];
     this.score.show(first?.page ?? 1, first?.turn);
   }
+}
+
+/** Returns the address of a picture of a page of files: of the file itself, or drawn where a browser cannot show it. */
+async function ownPicture(files, page, turn) {
+  const [first] = files;
+  if (files.length === 1 && !SHOWN.test(first.name)) return drawn(files, page, turn, width());
+  const file = files[page - 1];
+  if (!file) throw new Error("There is no such page.");
+  if (!SHOWN.test(file.name)) return drawn([file], 1, turn, width());
+  const address = URL.createObjectURL(file);
+  return turn ? turned(address, turn) : address;
 }
 
 /** Returns the address of a picture turned clockwise by 90, 180 or 270 degrees. */

@@ -218,6 +218,45 @@ def test_documents_are_found_by_any_words_in_any_case_and_without_accents(tmp_pa
     assert found("verdi") == (0, [])
 
 
+def test_an_upload_is_kept_where_the_collection_keeps_media(tmp_path: Path) -> None:
+    async def test() -> None:
+        page, take = write_page(tmp_path / "page.png", 1), write_recording(tmp_path / "take.wav", 1, 20)
+        ingest.add(tmp_path / "c", discover([page]).sources, fake_loader(), keep_media=True)
+        async with serving_web(tmp_path / "c") as web:
+            for id, file in (("heard", take), ("seen", write_page(tmp_path / "other.png", 2))):
+                assert (await web.form("/documents", {"document": id}, file, token=TOKEN)).status == 200
+                assert (await web.get(f"/documents/{id}")).json["media"]
+            assert (await picture(web, "/documents/seen/pages/1")).size == (1200, 1160)
+            part = await web.get("/documents/heard/sound", headers={"Range": "bytes=0-99"})
+            assert (part.status, part.headers["content-type"], len(part.body)) == (206, "audio/mpeg", 100)
+            again = await web.form("/documents", {"document": "heard"}, take, token=TOKEN)
+            assert again.json["status"] == "unchanged"
+
+    run(test())
+
+
+def test_a_page_that_is_sent_is_drawn(tmp_path: Path) -> None:
+    async def test() -> None:
+        drawn = [Image.fromarray(draw_page(seed)) for seed in range(2)]
+        book, take = tmp_path / "book.tif", write_recording(tmp_path / "take.wav", 1)
+        drawn[0].save(book, save_all=True, append_images=drawn[1:])
+        async with serving_web(added(tmp_path / "c", write_page(tmp_path / "page.png", 1))) as web:
+            reply = await web.form("/pages", {"page": "2", "width": "600", "turn": "270"}, book)
+            assert (reply.status, reply.headers["content-type"]) == (200, "image/webp")
+            shown = np.asarray(Image.open(io.BytesIO(reply.body)).convert("L").rotate(-90, expand=True))
+            wanted = np.asarray(drawn[1].resize(shown.shape[::-1]))
+            assert np.abs(shown.astype(int) - wanted).mean() < 8
+            for fields, file, code in (
+                ({"page": "3"}, book, "media"),
+                ({"page": "1"}, take, "bad_request"),
+                ({"page": "0"}, book, "bad_request"),
+                ({}, book, "bad_request"),
+            ):
+                assert (await web.form("/pages", fields, file)).code == code, fields
+
+    run(test())
+
+
 def test_what_is_kept_is_shown_without_the_files(tmp_path: Path) -> None:
     async def test() -> None:
         page, take = write_page(tmp_path / "page.png", 1), write_recording(tmp_path / "take.wav", 1, 20)

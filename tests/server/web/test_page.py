@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from browser import SECONDS, TITLE, Shown, browsing, cut, filled, system_at, until
 from running_server import TOKEN
@@ -104,7 +105,7 @@ def test_a_page_finds_its_recording_and_is_followed(library: Path) -> None:
         async with browsing(library) as shown:
             page = await shown.open()
             answer = await (await page.request.post(f"{shown.root}/query", data=_stored("sonata"))).json()
-            await page.route("**/query", lambda route: route.fulfill(body=json.dumps(answer | {"query": "1.png"})))
+            await _answers(page, answer | {"query": "1.png"})
             await page.set_input_files("#file", str(shown.page_file))
             await page.wait_for_selector(".verdict h2")
             await until(page, "document.querySelector('audio')?.duration > 60")
@@ -114,6 +115,33 @@ def test_a_page_finds_its_recording_and_is_followed(library: Path) -> None:
             assert shown.problems == []
 
     run(test())
+
+
+def test_pages_that_a_browser_cannot_show_are_drawn_with_their_systems(library: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        for name in ("scan.pdf", "scan.tif"):
+            scans = [Image.open(library / "sonata" / f"{number}.png").convert("L") for number in (1, 2)]
+            scans[0].save(tmp_path / name, save_all=True, append_images=scans[1:])
+        async with browsing(library) as shown:
+            for name in ("scan.pdf", "scan.tif"):
+                page = await shown.open()
+                answer = await (await page.request.post(f"{shown.root}/query", data=_stored("sonata"))).json()
+                await _answers(page, answer | {"query": name})
+                await page.set_input_files("#file", str(tmp_path / name))
+                await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
+                assert await page.locator(".system.matched").count() == 3
+                await page.click("[aria-label='Next page']")
+                await until(page, "document.querySelector('.page-number').textContent === '2 / 2'")
+                await until(page, "document.querySelectorAll('.system.matched').length === 3")
+                assert await page.locator(".note:visible").count() == 0
+            assert shown.problems == []
+
+    run(test())
+
+
+async def _answers(page: "Page", answer: dict[str, Any]) -> None:
+    """Lets every query of a tab have this answer."""
+    await page.route("**/query", lambda route: route.fulfill(body=json.dumps(answer)))
 
 
 def _stored(id: str) -> dict[str, Any]:
