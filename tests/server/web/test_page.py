@@ -206,6 +206,59 @@ def test_the_collection_is_searched_and_a_passage_shared(library: Path) -> None:
     run(test())
 
 
+def test_another_recording_goes_on_at_the_same_place_of_the_score(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await shown.open("/#/browse")
+            asked = _stored("sonata") | {"top": 10}
+            answer = await (await page.request.post(f"{shown.root}/query", data=asked)).json()
+            first = answer["matches"][0] | {"confidence": 0.99}
+            later = [part | {"s": [second + 5 for second in part["s"]]} for part in first["time_map"]]
+            other = first | {"id": "waltz_played", "title": "Another take", "time_map": later}
+            await _answers(page, answer | {"matches": [first, other]})
+            await page.goto(f"{shown.root}/#/document/sonata")
+            await until(page, "document.querySelector('audio')?.duration > 60")
+            await seek(page, 20)
+            second, system = await now(page)
+            await page.get_by_label("Another take").check()
+            await until(page, f"Math.abs(document.querySelector('audio').currentTime - {second + 5}) < 0.5")
+            assert (await now(page))[1] == system
+            assert shown.problems == []
+
+    run(test())
+
+
+@pytest.mark.parametrize("open_reads", [True, False])
+def test_files_for_other_programs_are_saved(library: Path, open_reads: bool) -> None:
+    async def test() -> None:
+        async with browsing(library, open_reads=open_reads) as shown:
+            page = await shown.open("/#/document/sonata_played")
+            if not open_reads:
+                await page.fill("#token input", TOKEN)
+                await page.get_by_role("button", name="Continue").click()
+            await page.get_by_text("For other programs").click()
+            assert await page.locator(".exports a").count() == 6
+            for label, name, start in (
+                ("IIIF manifest", "sonata.json", b'{\n "@context": "http://iiif.io/api/presentation/3'),
+                ("Table (CSV)", "sonata.csv", b"start_s,end_s,page,system"),
+            ):
+                async with page.expect_download() as saving:
+                    await page.get_by_role("link", name=label).click()
+                saved = await saving.value
+                assert saved.suggested_filename == name
+                assert Path(await saved.path()).read_bytes().startswith(start)
+
+    run(test())
+
+
+LINES = """[...document.querySelectorAll('.top a')].map((link) => {
+  const text = document.createRange();
+  text.selectNodeContents(link.lastChild);
+  return text.getClientRects().length;
+})"""
+"""The number of lines of each link in the page's head."""
+
+
 def test_the_page_fits_every_screen(library: Path) -> None:
     async def test() -> None:
         async with browsing(library) as shown:
@@ -217,6 +270,14 @@ def test_the_page_fits_every_screen(library: Path) -> None:
                         await page.wait_for_selector("h1")
                     wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
                     assert wide <= 0, (width, path)
+                    assert await page.evaluate(LINES) == [1, 1, 1], (width, path)
+                if width >= 3840:
+                    await page.goto(f"{shown.root}/#/document/sonata")
+                    await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
+                    seen = await page.evaluate(
+                        "document.querySelector('.stage').clientHeight / document.querySelector('.sheet').clientHeight"
+                    )
+                    assert seen > 0.6  # most of a page is seen at once
                 await page.close()
             assert shown.problems == []
 
