@@ -21,29 +21,26 @@ export class Pair {
     this.player.element.hidden = true;
   }
 
-  /** Shows a score of the collection with the systems that match. */
-  async showScore(id, matched = []) {
+  /** Shows a score of the collection with the systems that match. box: of the first of them, if it is known. */
+  async showScore(id, matched = [], box = null) {
     if (this.scoreId === id) return this.score?.mark(matched);
     [this.scoreId, this.score] = [id, null];
+    const picture = remembered((page, turn) => media(pagePath(id, page, turn, width())));
+    if (box) picture(box.page, box.turn).then((address) => (new Image().src = address), () => {});  // while the facts come
     const facts = await get(`/documents/${encodeURIComponent(id)}`);
     if (this.scoreId !== id) return;
     this.#place({
       title: facts.title,
       pages: facts.pages,
       systems: facts.systems,
-      picture: (page, turn) => media(pagePath(id, page, turn, width())),
+      picture,
     }, matched);
   }
 
   /** Shows the pages that were asked about. boxes: of their systems. */
   showOwnPages(files, boxes) {
     this.scoreId = null;
-    const known = new Map();
-    const picture = (page, turn) => {
-      const key = `${page} ${turn}`;
-      if (!known.has(key)) known.set(key, ownPicture(files, page, turn));
-      return known.get(key);
-    };
+    const picture = remembered((page, turn) => ownPicture(files, page, turn));
     const pages = Math.max(files.length, ...boxes.map(({ page }) => page));
     this.#place({ title: "your pages", pages, systems: boxes, picture }, boxes.map(({ system }) => system));
   }
@@ -68,6 +65,16 @@ export class Pair {
     const first = facts.systems.find(({ system }) => matched.includes(system)) ?? facts.systems[0];
     this.score.show(first?.page ?? 1, first?.turn);
   }
+}
+
+/** Returns a function that asks `picture` once for each page and turn, and again if that failed. */
+function remembered(picture) {
+  const known = new Map();
+  return (page, turn) => {
+    const key = `${page} ${turn}`;
+    if (!known.has(key)) known.set(key, picture(page, turn).catch((error) => (known.delete(key), Promise.reject(error))));
+    return known.get(key);
+  };
 }
 
 /** Returns the address of a picture of a page of files: of the file itself, or drawn where a browser cannot show it. */
