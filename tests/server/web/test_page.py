@@ -183,6 +183,27 @@ def test_a_microphone_is_heard_and_the_score_follows(library: Path, tmp_path: Pa
     run(test())
 
 
+def test_a_cursor_moves_on_from_the_end_of_a_system_to_the_next(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await shown.open()
+            systems = [
+                {"page": number, "system": number, "x0": 0.1, "x1": 0.9, "y0": 0.1, "y1": 0.2} for number in (1, 2)
+            ]
+            places = await page.evaluate(
+                """async ([systems, xs]) => {
+                  const { onwards } = await import("/page/timemap.js");
+                  return xs.map(([system, x]) => onwards({ page: system, system, x }, systems));
+                }""",
+                [systems, [[1, 0.5], [1, 0.95], [1, 3.0], [2, 0.95]]],
+            )
+            found = [(place["page"], place["system"], round(place["x"], 3)) for place in places]
+            assert found == [(1, 1, 0.5), (2, 2, 0.2), (2, 2, 0.9), (2, 2, 0.9)]
+            assert shown.problems == []
+
+    run(test())
+
+
 def test_the_collection_is_searched_and_a_passage_shared(library: Path) -> None:
     async def test() -> None:
         async with browsing(library) as shown:
