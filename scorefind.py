@@ -305,10 +305,10 @@ def _align(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from engine import export
     from engine.alignment import choose
     from engine.collection import Collection
     from engine.config import SearchSettings, load
-    from indexer import export
 
     settings = load(SearchSettings(), section="search", path=options.config, flags={})
     needs = export.FORMATS[options.format]
@@ -320,6 +320,7 @@ def _export(options: argparse.Namespace) -> int:
             choose(threads=settings.threads),
             settings.alignment,
             sized=needs.pages,
+            measured=needs.measures,
             base=options.base,
         )
     if made_of.pair is not None and made_of.pair.is_doubtful:
@@ -376,7 +377,7 @@ async def _serving(options: argparse.Namespace) -> None:
             print(f"metrics and health on http://{monitor}", flush=True)
         with server.signals(files.load) as stop:
             if pages is not None:
-                opened = await server.web(pages, settings.hosts)
+                opened = await server.web(pages, settings.web)
                 print(f"the page is at {'http' if access.tls is None else 'https'}://{opened}", flush=True)
             listening = await server.listen(address)
             print(printable(f"serving {options.collection} on {listening}"), flush=True)

@@ -73,5 +73,9 @@ class QueryError(EngineError):
     """Raised if no collection could answer the query."""
 
 
+class ExportError(EngineError):
+    """Raised if a document cannot be written in the format that is asked for."""
+
+
 class DeviceError(EngineError):
     """Raised if the caller asks for a GPU, and there is none, or it does not work."""

@@ -24,6 +24,9 @@ Method = Literal["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]
 by alignment of all documents. `vote`, `fingerprint`: by the nearest neighbours of the query's snippets, without
 alignment. `sdtw`, `dtw`: by the published alignment of all documents, with any part of a document or with the whole."""
 
+ExportFormat = Literal["iiif", "annotations", "audacity", "csv", "sonic-visualiser", "jams", "mei"]
+"""Formats in which other programs read a score, or a score and its recording."""
+
 Embeddings = NDArray[np.float32]
 """Embeddings of n snippets: float32 (n, 32), rows of length 1, C-order."""
 

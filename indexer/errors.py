@@ -16,10 +16,6 @@ class ManifestError(IndexerError):
         self.cause = cause
 
 
-class ExportError(IndexerError):
-    """A document cannot be written in the format that is asked for."""
-
-
 class IIIFError(IndexerError):
     """A IIIF manifest, or an image that it names, cannot be had."""
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, get_args
 
-from engine.values import Kind
+from engine.values import ExportFormat, Kind
 from server.errors import RequestError
 from server.fields import Fields
 
@@ -36,15 +37,22 @@ class ShowDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShowPage:
-    """Asks for a picture of a page of a score."""
+class Looks:
+    """Says which picture of a score is wanted."""
 
-    id: str
     page: int
     turn: int
     """Degrees by which the page is turned clockwise: 0, 90, 180 or 270."""
     width: int
     """Width of the picture in px, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowPage:
+    """Asks for a picture of a page of a score."""
+
+    id: str
+    looks: Looks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +66,20 @@ class PlaySound:
     """Bytes of the part, at most."""
 
 
-Browsing = ListDocuments | ShowDocument | ShowPage | PlaySound
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportDocument:
+    """Asks for a score, or a score and its recording, as a file that other programs read."""
+
+    id: str
+    """The score's id."""
+    recording: str
+    """The recording's id; empty: none."""
+    format: ExportFormat
+    base: str
+    """URL under which the client reaches the server, for the addresses in the file; no slash at the end."""
+
+
+Browsing = ListDocuments | ShowDocument | ShowPage | PlaySound | ExportDocument
 
 
 def _list_documents(fields: Fields) -> ListDocuments:
@@ -71,16 +92,13 @@ def _list_documents(fields: Fields) -> ListDocuments:
     )
 
 
-def _show_page(fields: Fields) -> ShowPage:
-    """Parses the body of `page`."""
+def looks(fields: Fields) -> Looks:
+    """Takes the fields that say which picture of a score is wanted."""
     turn = fields.take("turn", int, 0)
     if turn not in (0, 90, 180, 270):
         raise RequestError(f"turn: expected 0, 90, 180 or 270, got {turn}")
-    return ShowPage(
-        id=fields.text("document"),
-        page=fields.whole("page", maximum=MAX_PAGE),
-        turn=turn,
-        width=fields.whole("width", 1200, maximum=MAX_WIDTH_PX),
+    return Looks(
+        page=fields.whole("page", maximum=MAX_PAGE), turn=turn, width=fields.whole("width", 1200, maximum=MAX_WIDTH_PX)
     )
 
 
@@ -93,10 +111,22 @@ def _play_sound(fields: Fields) -> PlaySound:
     )
 
 
+def _export(fields: Fields) -> ExportDocument:
+    """Parses the body of `export`."""
+    format: Any = fields.choice("format", get_args(ExportFormat))
+    base = fields.text("base")
+    if not base.startswith(("http://", "https://")):
+        raise RequestError("base: expected the URL of the server, http or https")
+    return ExportDocument(
+        id=fields.text("document"), recording=fields.text("recording", ""), format=format, base=base.rstrip("/")
+    )
+
+
 BODIES: dict[str, Callable[[Fields], Browsing]] = {
     "documents": _list_documents,
     "document": lambda fields: ShowDocument(id=fields.text("document")),
-    "page": _show_page,
+    "page": lambda fields: ShowPage(id=fields.text("document"), looks=looks(fields)),
     "sound": _play_sound,
+    "export": _export,
 }
 """The parser of each operation's fields, by its name."""

@@ -1,6 +1,7 @@
 """Additions and removals while the server runs: changes that wait together become one generation."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ class Addition:
 
     wanted: Add
     medium: Medium
+    kept: Mapping[int, bytes] = field(default_factory=dict)
+    """Pictures of the pages by their numbers, or the sound under 0, that the collection is to keep."""
 
 
 Change = Addition | Remove
@@ -57,10 +60,11 @@ def _add(writer: CollectionWriter, addition: Addition, encoder: Encoder) -> dict
     add = addition.wanted
     document, sequence = _document(add), None
     try:
-        if writer.needs_embedding(document, replace=add.replace):
+        if writer.needs_embedding(document, replace=add.replace, media=bool(addition.kept)):
             (sequence,) = documents.sequences([addition.medium], encoder)
             document = documents.described(document, addition.medium, sequence)
-        status = writer.put(document, sequence, replace=add.replace, default_title=Path(document.source).stem)
+        title = Path(document.source).stem
+        status = writer.put(document, sequence, replace=add.replace, default_title=title, media=addition.kept)
     except DocumentExistsError as exc:
         raise DocumentExists(f"{exc.cause}; say replace, or another id") from exc
     held = writer.document(add.id)

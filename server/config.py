@@ -68,8 +68,23 @@ class Limits:
     """Duration of the latest part of a stream that is searched for; what was heard earlier is dropped."""
     push_s: float = 120.0
     """Duration of the samples that one request may add to a stream."""
+    kept_bytes: int = 256 * MIB
+    """Size of the pictures or the sound of one addition that a collection keeps that keeps media."""
     query_media: MediaLimits = QUERY_MEDIA
     add_media: MediaLimits = ADD_MEDIA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSettings:
+    """How browsers reach the HTTP address: table [server.web] of a settings file."""
+
+    hosts: tuple[str, ...] = ()
+    """Names by which browsers reach the address besides those of this machine, such as that of a proxy."""
+    public_url: str = ""
+    """URL under which a proxy shows the server; empty: none does. Its name is one of `hosts`, too."""
+    viewers: tuple[str, ...] = ()
+    """Origins of other web sites, such as https://projectmirador.org, whose pages may read the IIIF manifests, pages
+    and sound of a server that needs no token; `*`: of all web sites."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +95,5 @@ class ServerSettings:
     """Processes that decode media."""
     batch: int = 16
     """Maximum number of queries that are embedded and aligned together; 1: one by one."""
-    hosts: tuple[str, ...] = ()
-    """Names by which browsers reach the HTTP address besides those of this machine, such as that of a proxy."""
+    web: WebSettings = WebSettings()
     limits: Limits = Limits()

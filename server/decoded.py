@@ -4,6 +4,8 @@ A decoder has read hostile bytes, so it may be hostile itself. Unpickling what i
 """
 
 import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -20,38 +22,60 @@ MAX_CAUSE = 300
 """Characters of the cause of a failure."""
 
 
-def packed(result: Medium | Failure) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What a decoder makes of a file. What is not asked for is missing."""
+
+    medium: Medium | None = None
+    kept: Mapping[int, bytes] = dataclasses.field(default_factory=dict)
+    """Pictures of the pages by their numbers, or the sound under 0, for the collection to keep."""
+    picture: bytes = b""
+    """A picture of one page."""
+
+
+def packed(result: Decoded | Failure) -> bytes:
     """Returns the result of a decoder as bytes."""
+    fields: dict[str, Any]
     if isinstance(result, Failure):
-        fields: dict[str, Any] = {"cause": result.cause[:MAX_CAUSE]}
-    elif isinstance(result, Score):
-        fields = {
+        fields = {"cause": result.cause[:MAX_CAUSE]}
+    elif result.medium is None:
+        fields = {"picture": result.picture}
+    else:
+        fields = _medium(result.medium) | {"kept": dict(result.kept)}
+    data: bytes = msgpack.packb(fields, default=lambda value: value.item())
+    return data
+
+
+def unpacked(data: bytes) -> Decoded | Failure:
+    """Returns the result that a decoder has sent. Raises ValueError if the bytes hold none."""
+    try:
+        fields = msgpack.unpackb(data, strict_map_key=False)
+        if "cause" in fields:
+            return Failure(cause=str(fields["cause"])[:MAX_CAUSE])
+        if "picture" in fields:
+            return Decoded(picture=_bytes(fields["picture"]))
+        medium = _score(fields) if "strips" in fields else _recording(fields)
+        return Decoded(medium=medium, kept={_whole(item): _bytes(part) for item, part in fields["kept"].items()})
+    except (KeyError, TypeError, AttributeError, OverflowError, msgpack.UnpackException) as exc:
+        raise ValueError(f"expected what a decoder sends, got something else: {type(exc).__name__}") from None
+
+
+def _medium(result: Medium) -> dict[str, Any]:
+    """Returns a medium as plain values."""
+    if isinstance(result, Score):
+        return {
             "pages": result.pages,
             "systems": [dataclasses.astuple(system) for system in result.systems],
             "sizes": [(strip.rows, strip.width) for strip in result.strips],
             "strips": [strip.unpacked().tobytes() for strip in result.strips],  # hostile data are not decompressed here
         }
-    else:
-        fields = {
-            "spectrogram": np.ascontiguousarray(result.spectrogram, "<f4").tobytes(),
-            "bands": len(result.spectrogram),
-            "start_s": result.start_s,
-            "duration_s": result.duration_s,
-            "speed": result.speed,
-        }
-    data: bytes = msgpack.packb(fields, default=lambda value: value.item())
-    return data
-
-
-def unpacked(data: bytes) -> Medium | Failure:
-    """Returns the result that a decoder has sent. Raises ValueError if the bytes hold none."""
-    try:
-        fields = msgpack.unpackb(data)
-        if "cause" in fields:
-            return Failure(cause=str(fields["cause"])[:MAX_CAUSE])
-        return _score(fields) if "strips" in fields else _recording(fields)
-    except (KeyError, TypeError, AttributeError, OverflowError, msgpack.UnpackException) as exc:
-        raise ValueError(f"expected what a decoder sends, got something else: {type(exc).__name__}") from None
+    return {
+        "spectrogram": np.ascontiguousarray(result.spectrogram, "<f4").tobytes(),
+        "bands": len(result.spectrogram),
+        "start_s": result.start_s,
+        "duration_s": result.duration_s,
+        "speed": result.speed,
+    }
 
 
 def _score(fields: dict[str, Any]) -> Score:
@@ -94,6 +118,12 @@ def _recording(fields: dict[str, Any]) -> Recording:
     start_s, duration_s, speed = (_finite(fields[name]) for name in ("start_s", "duration_s", "speed"))
     spectrogram = values.reshape(bands, -1)
     return Recording(spectrogram=spectrogram, start_s=start_s, duration_s=duration_s, speed=speed)
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("expected bytes")
+    return value
 
 
 def _whole(value: Any) -> int:

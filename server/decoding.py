@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine import media as facsimiles
 from engine.config import FrontEnd, MediaLimits
 from engine.embedding import documents
 from engine.embedding.documents import Medium
@@ -21,11 +22,12 @@ from engine.errors import MediaError
 from engine.values import Kind
 from engine.workers import Failure, Worker
 from server import sandbox
-from server.decoded import CODEC
+from server.browsing import Looks
+from server.decoded import CODEC, Decoded
 from server.errors import MediaRefused, Overloaded, Stopping
 from server.fields import MAX_QUOTED
-from server.messages import Media
 from server.scratch import ScratchFolder, give
+from server.sent import Media
 from server.turns import Places
 
 logger = logging.getLogger(__name__)
@@ -42,15 +44,27 @@ class Reading:
     """Whether somebody waits for an answer: false for additions."""
     start_s: float | None = None
     end_s: float | None = None
+    kept_bytes: int = 0
+    """Size of the pictures or the sound that are made for the collection to keep, at most; 0: none are made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """Settings for drawing a page: which, and the limits on the file."""
+
+    looks: Looks
+    limits: MediaLimits
+    timeout_s: float
+    urgent: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ReadTask:
-    """A file for a worker to read."""
+    """A file for a worker to read, or to draw a page of."""
 
     path: Path
     kind: Kind
-    reading: Reading
+    work: Reading | Drawing
 
 
 class Decoders:
@@ -62,7 +76,7 @@ class Decoders:
         memory_bytes: memory that reading one medium may take.
         observe_death: is called for each worker that dies or has to be killed.
         """
-        self._work = functools.partial(_read, memory_bytes)
+        self._work = functools.partial(_done, memory_bytes)
         self._observe_death = observe_death
         self._scratch = ScratchFolder()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
@@ -72,19 +86,25 @@ class Decoders:
         self._closed = False
 
     async def read(self, media: Media, reading: Reading, client: object = None) -> Medium:
-        """Reads media in the next free worker, when it is the client's turn; queries go before additions.
+        """Returns media as they are read. See `decode`."""
+        decoded = await self.decode(media, reading, client)
+        assert decoded.medium is not None
+        return decoded.medium
+
+    async def decode(self, media: Media, work: Reading | Drawing, client: object = None) -> Decoded:
+        """Reads media, or draws a page, in the next free worker, when it is the client's turn; queries go first.
 
         Raises MediaRefused if the media cannot be read, or need too much memory or time; Overloaded if the machine
         has no room for another file or process; Stopping after `close`.
 
         If the caller is cancelled, the worker still finishes its task, at the latest when the time limit is over.
         """
-        number = await self._places.take(client, urgent=reading.urgent)
+        number = await self._places.take(client, urgent=work.urgent)
         if self._closed:
-            self._places.give_back(number, urgent=reading.urgent)
+            self._places.give_back(number, urgent=work.urgent)
             raise Stopping("the server is stopping")
-        running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, number, media, reading)
-        running.add_done_callback(lambda _: self._places.give_back(number, urgent=reading.urgent))
+        running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, number, media, work)
+        running.add_done_callback(lambda _: self._places.give_back(number, urgent=work.urgent))
         result = await asyncio.shield(running)
         if isinstance(result, Failure):
             raise MediaRefused(f"{media.files[0].name[:MAX_QUOTED]}: {result.cause}")
@@ -110,7 +130,7 @@ class Decoders:
             worker.end()
         self._scratch.close()
 
-    def _run(self, number: int, media: Media, reading: Reading) -> Medium | Failure:
+    def _run(self, number: int, media: Media, work: Reading | Drawing) -> Decoded | Failure:
         """Gives the media to a worker and waits for its result, in a thread.
 
         Raises Overloaded if the file cannot be written or no process can be started; Stopping if `close` has killed
@@ -120,8 +140,8 @@ class Decoders:
             worker = self._worker(number)
             with tempfile.TemporaryDirectory(dir=self._folder(number), ignore_cleanup_errors=True) as folder:
                 path = _written(media, Path(folder))
-                worker.send(_ReadTask(path=path, kind=media.kind, reading=reading))
-                result: Medium | Failure = worker.receive(reading.timeout_s)
+                worker.send(_ReadTask(path=path, kind=media.kind, work=work))
+                result: Decoded | Failure = worker.receive(work.timeout_s)
         except OSError as exc:
             raise Overloaded(f"the media cannot be stored for reading: {exc.strerror}; try again later") from exc
         if not worker.alive:
@@ -167,17 +187,30 @@ def _written(media: Media, folder: Path) -> Path:
     return paths[0] if len(paths) == 1 else folder
 
 
-def _read(memory_bytes: int, task: _ReadTask) -> Medium | Failure:
-    """Reads a file; runs in a worker."""
+def _done(memory_bytes: int, task: _ReadTask) -> Decoded | Failure:
+    """Reads a file, or draws a page of it; runs in a worker."""
     limit_memory(memory_bytes)
-    reading = task.reading
-    _limit_time(reading.timeout_s)
+    _limit_time(task.work.timeout_s)
     try:
-        return documents.read(task.path, task.kind, reading.front_end, reading.start_s, reading.end_s, reading.limits)
+        return _drawn(task.path, task.work) if isinstance(task.work, Drawing) else _read(task, task.work)
     except MediaError as exc:
         return Failure(cause=exc.cause)
     except MemoryError:
         return Failure(cause=f"takes more than the {memory_bytes >> 20} MiB that are allowed")
+
+
+def _read(task: _ReadTask, reading: Reading) -> Decoded | Failure:
+    medium = documents.read(task.path, task.kind, reading.front_end, reading.start_s, reading.end_s, reading.limits)
+    kept = facsimiles.of_file(task.path, task.kind, reading.limits) if reading.kept_bytes else {}
+    if sum(map(len, kept.values())) > reading.kept_bytes:
+        return Failure(cause=f"takes more than the {reading.kept_bytes >> 20} MiB that may be kept of one document")
+    return Decoded(medium=medium, kept=kept)
+
+
+def _drawn(path: Path, drawing: Drawing) -> Decoded:
+    looks = drawing.looks
+    picture = facsimiles.page_picture(path, looks.page, turn=looks.turn, width=looks.width, limits=drawing.limits)
+    return Decoded(picture=picture)
 
 
 @functools.cache

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from engine.media import SOUND
 from server import catalogue
 from server.answering import KnownDocument, Reply
-from server.browsing import Browsing, ListDocuments, PlaySound, ShowDocument, ShowPage
+from server.browsing import Browsing, ExportDocument, ListDocuments, PlaySound, ShowDocument, ShowPage
 from server.config import Limits
 from server.errors import RequestError
+from server.exporting import Exporter
 from server.media import DocumentMedia
 from server.messages import StoredQuery
 from server.shelf import Generation, Shelf
@@ -28,6 +29,7 @@ class Library:
     def __init__(self, shelf: Shelf, limits: Limits) -> None:
         self._shelf = shelf
         self._media = DocumentMedia(limits.add_media, limits.decode_bytes)
+        self._exporter = Exporter(self._media, shelf.alignment)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="library")
 
     async def answer(self, body: Browsing) -> Reply:
@@ -63,9 +65,12 @@ class Library:
                 known = {"systems": catalogue.systems(document), "media": self._media.has(document)}
                 return catalogue.facts(document) | known
             case ShowPage():
-                part = self._media.page(document, body, generation.collection.media(document.id, body.page))
+                kept = generation.collection.media(document.id, body.looks.page)
+                part = self._media.page(document, body.looks, kept)
             case PlaySound():
                 part = self._media.sound(document, body, generation.collection.media(document.id, SOUND))
+            case ExportDocument():
+                part = self._exporter.file(document, body, generation.collection)
         return {"type": part.type, "total": part.total, "data": part.data}
 
     def _known(self, asked: StoredQuery) -> KnownDocument:

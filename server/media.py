@@ -6,28 +6,34 @@ in a process of their own, because decoders of pages die.
 """
 
 import functools
+import json
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine import media
 from engine.config import MediaLimits
 from engine.embedding import documents
 from engine.errors import MediaError
+from engine.export.material import PageSize, page_sizes
 from engine.score import facsimile
 from engine.values import Document
 from engine.workers import Codec, Failure, Worker
-from server.browsing import PlaySound, ShowPage
+from server.browsing import Looks, PlaySound
 from server.decoding import limit_memory
 from server.errors import DocumentMissing, MediaRefused
 
 CACHE_BYTES = 64 << 20
 """Size of the pictures that are kept in memory."""
 DRAWING_S = 20.0
-"""Time to draw a page."""
+"""Time to draw a page, or to find out how large the pages of a score are."""
+MAX_SIZED = 100
+"""Scores whose sizes of pages are kept in memory."""
+MAX_SIDE_PX = 100_000
+"""Longest side that a page may have, beyond what any page has that is read."""
 TYPES = {
     ".mp3": "audio/mpeg",
     ".flac": "audio/flac",
@@ -62,9 +68,16 @@ class _Drawing:
 
     source: Path | bytes
     """The document's file or folder, or the picture that the collection keeps of the page."""
-    page: int
-    turn: int
-    width: int
+    looks: Looks
+    limits: MediaLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizing:
+    """A score whose pages are measured, for the worker."""
+
+    source: Path
+    pages: int
     limits: MediaLimits
 
 
@@ -77,10 +90,11 @@ class DocumentMedia:
         limits: on the pages of a score. memory_bytes: memory that drawing a page may take.
         """
         self._limits = limits
-        self._work = functools.partial(_draw, memory_bytes)
+        self._work = functools.partial(_done, memory_bytes)
         self._drawing = threading.Lock()
         self._worker: Worker | None = None
-        self._pictures: OrderedDict[tuple[str, ShowPage], bytes] = OrderedDict()
+        self._pictures: OrderedDict[tuple[str, Looks], bytes] = OrderedDict()
+        self._sizes: OrderedDict[str, Mapping[int, PageSize]] = OrderedDict()
         self._hashing = threading.Lock()
         self._hashes: dict[Path, tuple[object, str]] = {}
         """The state of a source when its hash was taken, and the hash."""
@@ -98,7 +112,7 @@ class DocumentMedia:
         playable = document.kind == "score" or path.suffix.lower() in TYPES
         return path.is_absolute() and playable and path.exists()
 
-    def page(self, document: Document, wanted: ShowPage, kept: bytes | None) -> MediaPart:
+    def page(self, document: Document, wanted: Looks, kept: bytes | None) -> MediaPart:
         """Returns the picture of a page. Raises DocumentMissing or MediaRefused.
 
         kept: the picture that the collection keeps, which is `engine.media.PICTURE_PX` wide. Where a larger one is
@@ -131,6 +145,26 @@ class DocumentMedia:
             file.seek(min(wanted.start, total))
             return MediaPart(type=type, total=total, data=file.read(wanted.size))
 
+    def sizes(self, score: Document, kept: Callable[[], Mapping[int, PageSize]]) -> Mapping[int, PageSize]:
+        """Returns the sizes of the pages of a score. Raises DocumentMissing or MediaRefused.
+
+        kept: returns the sizes of the pictures that the collection keeps, which count where the file is gone.
+        """
+        try:
+            source = self._own(score)
+        except DocumentMissing:
+            if found := kept():
+                return found
+            raise
+        with self._drawing:
+            if score.content_hash not in self._sizes:
+                sizing = _Sizing(source=source, pages=score.pages, limits=self._limits)
+                self._sizes[score.content_hash] = _sizes(self._worked(sizing, score.id))
+            self._sizes.move_to_end(score.content_hash)
+            if len(self._sizes) > MAX_SIZED:
+                self._sizes.popitem(last=False)
+            return self._sizes[score.content_hash]
+
     def close(self) -> None:
         """Ends the process that draws."""
         with self._drawing:
@@ -138,7 +172,7 @@ class DocumentMedia:
                 self._worker.end()
                 self._worker = None
 
-    def _source(self, document: Document, wanted: ShowPage, kept: bytes | None) -> Path | bytes:
+    def _source(self, document: Document, wanted: Looks, kept: bytes | None) -> Path | bytes:
         """Returns what a page is drawn from. Raises DocumentMissing if nothing is left of it."""
         if kept is not None and wanted.width <= media.PICTURE_PX:
             return kept
@@ -166,16 +200,20 @@ class DocumentMedia:
             raise DocumentMissing("the file of this document has changed since it was added")
         return path
 
-    def _drawn(self, source: Path | bytes, wanted: ShowPage) -> bytes:
+    def _drawn(self, source: Path | bytes, wanted: Looks) -> bytes:
         """Returns a page that the worker draws. Raises MediaRefused."""
+        drawing = _Drawing(source=source, looks=wanted, limits=self._limits)
+        return self._worked(drawing, f"page {wanted.page}")
+
+    def _worked(self, task: _Drawing | _Sizing, what: str) -> bytes:
+        """Returns what the worker makes of a task. what: it is, for the error. Raises MediaRefused."""
         if self._worker is None or not self._worker.alive:
             self._worker = Worker(self._work, enter=_ready, codec=_CODEC)
-        drawing = _Drawing(source=source, page=wanted.page, turn=wanted.turn, width=wanted.width, limits=self._limits)
-        self._worker.send(drawing)
-        drawn: bytes | Failure = self._worker.receive(DRAWING_S)
-        if isinstance(drawn, Failure):
-            raise MediaRefused(f"page {wanted.page}: {drawn.cause}")
-        return drawn
+        self._worker.send(task)
+        made: bytes | Failure = self._worker.receive(DRAWING_S)
+        if isinstance(made, Failure):
+            raise MediaRefused(f"{what}: {made.cause}")
+        return made
 
 
 def _ready() -> None:
@@ -207,14 +245,30 @@ def _state(path: Path) -> object:
     return tuple((file.name, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()])
 
 
-def _draw(memory_bytes: int, drawing: _Drawing) -> bytes | Failure:
-    """Draws a page; runs in the worker."""
-    limit_memory(memory_bytes)
-    looks: dict[str, Any] = {"turn": drawing.turn, "width": drawing.width}
+def _sizes(data: bytes) -> Mapping[int, PageSize]:
+    """Returns the sizes that the worker has sent, which may be anything. Raises MediaRefused."""
     try:
-        if isinstance(drawing.source, bytes):
-            return facsimile.redrawn(drawing.source, **looks)
-        return media.page_picture(drawing.source, drawing.page, limits=drawing.limits, **looks)
+        sizes = {
+            int(number): PageSize(width=int(width), height=int(height)) for number, width, height in json.loads(data)
+        }
+    except (ValueError, TypeError) as exc:
+        raise MediaRefused("the sizes of the pages cannot be read") from exc
+    if not all(0 < side <= MAX_SIDE_PX for size in sizes.values() for side in (size.width, size.height)):
+        raise MediaRefused("the sizes of the pages cannot be read")
+    return sizes
+
+
+def _done(memory_bytes: int, task: _Drawing | _Sizing) -> bytes | Failure:
+    """Draws a page, or measures the pages of a score; runs in the worker."""
+    limit_memory(memory_bytes)
+    try:
+        if isinstance(task, _Sizing):
+            sizes = page_sizes(task.source, task.pages, task.limits)
+            return json.dumps([(number, size.width, size.height) for number, size in sizes.items()]).encode()
+        looks = task.looks
+        if isinstance(task.source, bytes):
+            return facsimile.redrawn(task.source, turn=looks.turn, width=looks.width)
+        return media.page_picture(task.source, looks.page, turn=looks.turn, width=looks.width, limits=task.limits)
     except MediaError as exc:
         return Failure(cause=exc.cause)
     except MemoryError:

@@ -1,9 +1,7 @@
 """Requests and replies: parses and checks the messages of clients, and builds those of the server. No sockets here."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any, Generic, TypeVar, get_args
 
 import numpy as np
@@ -11,14 +9,13 @@ from numpy.typing import NDArray
 
 from engine.audio import RATES
 from engine.audio.transposition import MAX_SEMITONES
-from engine.embedding import folders
-from engine.score import pages
 from engine.values import DIMENSION, OTHER, Embeddings, Kind, Method
 from server import browsing
-from server.browsing import Browsing
+from server.browsing import Browsing, Looks, looks
 from server.errors import RequestError, ServerError, VersionError
-from server.fields import MAX_TEXT, Fields, TextFields, quoted, shown
+from server.fields import MAX_TEXT, Fields, TextFields, shown
 from server.frames import Message
+from server.sent import Media, sent_media
 
 VERSION = 1
 MAX_SAMPLE = 1000.0
@@ -34,29 +31,6 @@ MAX_TRANSPOSITIONS = 8
 
 Id = int | str
 B = TypeVar("B")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """A file that a client sends: a recording, a PDF, or an image of pages."""
-
-    name: str
-    """The client's name for the file. Its suffix decides the kind, and error messages contain the name."""
-    data: bytes
-
-    @property
-    def suffix(self) -> str:
-        """The suffix of the name, in lower case; empty if it is not made of one to eight letters and digits."""
-        suffix = PurePath(self.name).suffix.lower()
-        return suffix if re.fullmatch(r"\.[a-z0-9]{1,8}", suffix) else ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Media:
-    """A recording in one file, or a score in one file or in several images."""
-
-    kind: Kind
-    files: tuple[File, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +111,14 @@ class Add:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Asks for a picture of a page of a score that is sent, such as a query that a browser cannot show."""
+
+    media: Media
+    looks: Looks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remove:
     """Asks the server to remove documents: all of them, or none if one does not exist."""
 
@@ -183,7 +165,7 @@ class CloseStream:
 
 
 Streaming = OpenStream | PushStream | GetStream | CloseStream
-Body = Ping | Info | Stats | QueryRequest | Browsing | Add | Remove | Reload | Streaming
+Body = Ping | Info | Stats | QueryRequest | Browsing | Draw | Add | Remove | Reload | Streaming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +237,7 @@ def _query(fields: Fields) -> QueryRequest:
         kind: Any = fields.choice("kind", get_args(Kind))
         asked = StoredQuery(document=fields.text("document"), kind=kind)
     else:
-        asked = _media(fields, among)
+        asked = sent_media(fields, among)
     wanted = _wanted(fields, among or OTHER[asked.kind])
     start_s, end_s = fields.number("start_s", None, minimum=0.0), fields.number("end_s", None, minimum=0.0)
     if (start_s is not None or end_s is not None) and not (isinstance(asked, Media) and asked.kind == "recording"):
@@ -309,38 +291,9 @@ def _embedded(fields: Fields) -> Embedded:
     return Embedded(kind=kind, network=fields.text("network"), embeddings=embeddings)
 
 
-def _media(fields: Fields, among: Kind | None = None) -> Media:
-    """Parses the files of a query or an addition. among: the kind of document that a query names, if it does."""
-    given = fields.take("media", list)
-    files = tuple(_file(Fields(part if isinstance(part, dict) else {}, f"media.{i}.")) for i, part in enumerate(given))
-    if not files:
-        raise RequestError("media: expected at least one file, got none")
-    kind = fields.kind("kind", lambda: _kind_of(files[0], among))
-    if len(files) > 1 and (kind == "recording" or any(file.suffix not in pages.IMAGE_SUFFIXES for file in files)):
-        raise RequestError("media: expected one file, or several images of pages by their names")
-    return Media(kind=kind, files=files)
-
-
-def _file(fields: Fields) -> File:
-    """Parses one file."""
-    file = File(name=fields.text("name"), data=fields.take("data", bytes))
-    fields.none_left()
-    return file
-
-
-def _kind_of(file: File, among: Kind | None) -> Kind:
-    """Returns the kind that the file's suffix tells. Raises RequestError if it tells none."""
-    kind = folders.kind_by_suffix(file.suffix, among)
-    if kind is None:
-        raise RequestError(
-            f"kind: expected score or recording, because the name {quoted(file.name)} does not tell the kind"
-        )
-    return kind
-
-
 def _add(fields: Fields) -> Add:
     """Parses the body of `add`."""
-    media, id = _media(fields), fields.text("document")
+    media, id = sent_media(fields), fields.text("document")
     if not id:
         raise RequestError("document: expected an id, got an empty text")
     return Add(
@@ -351,6 +304,14 @@ def _add(fields: Fields) -> Add:
         media=media,
         replace=fields.take("replace", bool, False),
     )
+
+
+def _draw(fields: Fields) -> Draw:
+    """Parses the body of `draw`."""
+    media = sent_media(fields)
+    if media.kind != "score":
+        raise RequestError("media: expected the pages of a score, got a recording")
+    return Draw(media=media, looks=looks(fields))
 
 
 def _remove(fields: Fields) -> Remove:
@@ -379,6 +340,7 @@ _BODIES: dict[str, Callable[[Fields], Body]] = {
     "stats": lambda fields: Stats(),
     "query": _query,
     **browsing.BODIES,
+    "draw": _draw,
     "add": _add,
     "remove": _remove,
     "reload": lambda fields: Reload(),

@@ -16,7 +16,7 @@ from server.accepting import Acceptor, opened, streams
 from server.access import Access
 from server.address import Address
 from server.budget import Budget
-from server.config import Limits, ServerSettings
+from server.config import Limits, ServerSettings, WebSettings
 from server.door import Door, Guest
 from server.errors import AddressError, ServerError, Stopping, translated
 from server.metrics import Monitor, Monitored
@@ -72,14 +72,13 @@ class Server:
             raise AddressError(f"cannot listen on {address}: {exc.strerror or exc}") from exc
         return Address(host=address.host, port=self._monitor.port)
 
-    async def web(self, address: Address, hosts: tuple[str, ...] = ()) -> Address:
-        """Starts to serve HTTP and the page, and returns the address. Raises AddressError.
-
-        hosts: names by which browsers may reach a server that answers without a token, besides those of this machine.
-        """
+    async def web(self, address: Address, settings: WebSettings | None = None) -> Address:
+        """Starts to serve HTTP and the page, and returns the address. Raises AddressError."""
         from server.web.gateway import Gateway  # of the extra `web`
 
-        self._gateway = Gateway(self._service, self._limits, self._memory, self._door, self._monitored, hosts)
+        self._gateway = Gateway(
+            self._service, self._limits, self._memory, self._door, self._monitored, settings or WebSettings()
+        )
         return await self._gateway.listen(address)
 
     @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.audio import BANDS
 from engine.embedding.documents import Encoder
-from engine.score import compile_kernels
+from engine.score import compile_kernels, facsimile
 from engine.search.answers import contents
 from engine.transposition import ALL_TRIES, SHIFTS
 from engine.values import OTHER, Embeddings, Kind
@@ -24,10 +24,10 @@ from server import changes
 from server.access import Access
 from server.answering import Answering, Push, Question, Reply
 from server.batcher import Batcher
-from server.browsing import ListDocuments, PlaySound, ShowDocument, ShowPage
+from server.browsing import ExportDocument, ListDocuments, PlaySound, ShowDocument, ShowPage
 from server.changes import Addition, Change, Outcome
 from server.config import ServerSettings
-from server.decoding import Decoders, Reading
+from server.decoding import Decoders, Drawing, Reading
 from server.errors import (
     AuthorisationError,
     DeadlineExceeded,
@@ -43,6 +43,7 @@ from server.messages import (
     Add,
     Body,
     CloseStream,
+    Draw,
     Embedded,
     GetStream,
     Info,
@@ -256,9 +257,12 @@ class Service:
             case QueryRequest():
                 with self._admitted("queries", self._limits.queue):
                     return await self._query(body, client, until)
-            case ListDocuments() | ShowDocument() | ShowPage() | PlaySound():
+            case ListDocuments() | ShowDocument() | ShowPage() | PlaySound() | ExportDocument():
                 with self._admitted("queries", self._limits.queue):
                     return await self._library.answer(body)
+            case Draw():
+                with self._admitted("queries", self._limits.queue):
+                    return await self._draw(body, client)
             case Add():
                 with self._admitted("changes", self._limits.changes):
                     return await self._add(body, client)
@@ -370,9 +374,17 @@ class Service:
             limits=self._limits.add_media,
             timeout_s=self._limits.add_decode_s,
             urgent=False,
+            kept_bytes=self._limits.kept_bytes if self._shelf.keeps_media else 0,
         )
-        medium = await self._decoders.read(add.media, reading, client)
-        return await self._change(Addition(wanted=add, medium=medium), client)
+        decoded = await self._decoders.decode(add.media, reading, client)
+        assert decoded.medium is not None
+        return await self._change(Addition(wanted=add, medium=decoded.medium, kept=decoded.kept), client)
+
+    async def _draw(self, draw: Draw, client: ClientState) -> Reply:
+        """Draws a page of a score that the client has sent, under the limits of a query."""
+        drawing = Drawing(looks=draw.looks, limits=self._limits.query_media, timeout_s=self._limits.decode_s)
+        picture = (await self._decoders.decode(draw.media, drawing, client)).picture
+        return self._reply({"type": facsimile.TYPE, "total": len(picture), "data": picture})
 
     async def _change(self, change: Change, client: ClientState) -> Reply:
         """Makes a change together with those that wait, and returns its reply when it is on disk."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.collection import Collection
 from engine.collection.manifest import Manifest
+from engine.config import Alignment
 from engine.finder import Engine
 from engine.search.searcher import Searcher
 from server.catalogue import Catalogue
@@ -43,6 +44,11 @@ class Generation:
         return page, ids[-1] if first + count < len(self._ids) else None
 
     @functools.cached_property
+    def keeps_media(self) -> bool:
+        """Whether the collection keeps pictures and sound."""
+        return self.collection.keeps_media
+
+    @functools.cached_property
     def catalogue(self) -> Catalogue:
         """The documents by composer, work and title."""
         return Catalogue(self.collection)
@@ -71,6 +77,17 @@ class Shelf:
     def generation(self) -> int:
         """The number of the current generation."""
         return self._held.number
+
+    @property
+    def alignment(self) -> Alignment:
+        """The settings with which queries are aligned."""
+        return self._engine.settings.alignment
+
+    @property
+    def keeps_media(self) -> bool:
+        """Whether the current generation keeps pictures and sound, so that additions do, too."""
+        with self.taken() as generation:
+            return generation.keeps_media
 
     @contextmanager
     def taken(self) -> Iterator[Generation]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from running_server import Running, running
 from server.address import Address
+from server.config import WebSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,9 @@ def form_of(fields: Mapping[str, str], *files: Path) -> tuple[bytes, str]:
 
 
 @asynccontextmanager
-async def serving_web(collection: Path, *args: Any, hosts: tuple[str, ...] = (), **options: Any) -> AsyncIterator[Web]:
+async def serving_web(
+    collection: Path, *args: Any, settings: WebSettings | None = None, **options: Any
+) -> AsyncIterator[Web]:
     """A server in this process with its gateway, on a free port each. Arguments as `running_server.running`."""
     async with running(collection, *args, **options) as started:
-        yield Web(running=started, address=await started.server.web(Address(port=0), hosts))
+        yield Web(running=started, address=await started.server.web(Address(port=0), settings))

@@ -16,10 +16,11 @@ ALLOWED = (
     r"this kernel has no Landlock",
     r"Chromium is not (installed|on the PATH)",
     r"the package playwright is not installed",
+    r"Mirador is not installed",
     r"[Nn]ode(\.js)? is not (installed|on the PATH)",
 )
-"""Regular expressions: a GPU, packages of rivals, validators, LilyPond, ffmpeg, Chromium, Node.js and Landlock may be
-absent."""
+"""Regular expressions: a GPU, packages of rivals, validators, LilyPond, ffmpeg, Chromium, Mirador, Node.js and Landlock
+may be absent."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

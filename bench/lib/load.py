@@ -29,7 +29,8 @@ from engine.values import Embeddings, NetworkIdentity
 from server.address import Address
 from server.client import AsyncClient
 from server.errors import ServerError
-from server.messages import Embedded, File, Media
+from server.messages import Embedded
+from server.sent import File, Media
 
 START_S = 180.0
 """Seconds after which a server that has not started is killed."""

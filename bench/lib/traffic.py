@@ -17,7 +17,8 @@ from engine.audio import SAMPLE_RATE
 from server import frames, messages
 from server.client import AsyncClient
 from server.errors import ServerError
-from server.messages import Embedded, Media
+from server.messages import Embedded
+from server.sent import Media
 
 PUSHES = 12
 CLOSED, GONE = "closed", "gone"

@@ -173,6 +173,12 @@ class Collection:
         with self._lock:
             return self._media(self._entry(id).number, item)
 
+    @property
+    def keeps_media(self) -> bool:
+        """Whether pictures or sound are kept of any document."""
+        with self._lock:
+            return self._txn.keeps_media()
+
     def packed(self, kind: Kind) -> Packed:
         """Returns the snippets of all documents of a kind, embeddings as float16. They are read once and kept."""
         with self._lock:

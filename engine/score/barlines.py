@@ -1,9 +1,9 @@
 """The strip of a system -> its barlines: columns of ink through all staves, and through the room between two of them.
 
-A stem may be as long as a staff is high, but it ends in a staff or beyond it, and none runs through two staves. Where
-no line runs between the staves, as in choral scores, or where there is one staff only, a barline must also end with the
-staff and have no note beside it. A repeat sign that follows the clef and the key ends no measure, and the lines of a
-double bar are one barline.
+A stem may be as long as a staff is high, but it ends in a staff or beyond it, and none runs through two staves. A line
+that is worn, so that it is grey or broken, counts if nothing else is near it. Where no line runs between the staves, as
+in choral scores, or where there is one staff only, a barline must also end with the staff and have no note beside it. A
+repeat sign that follows the clef and the key ends no measure, and the lines of a double bar are one barline.
 """
 
 from itertools import pairwise
@@ -13,15 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.score.levels import Grey
-from engine.values import System
+from engine.values import Box, System
 
 DARK = 0.25
 """Darkness, 0..1, from which a pixel of the strip is ink: a thin line is grey at 7 px a staff space."""
+FAINT = 0.18
+"""Darkness from which a pixel is ink of a worn line."""
 MIN_STAFF_INK = 0.9
 """Smallest share of ink in a column of each staff at a barline."""
 MIN_GAP_INK = 0.98
 """Smallest share of ink between two staves at a barline. With 0.9, beams and slurs between the staves make two barlines
 too many for each that is found."""
+MIN_WORN_GAP_INK = 0.8
+"""Smallest share of ink between two staves at a worn line. Of 767 systems of rags, the right measures are found in 96.6
+% with worn lines and in 95.8 % without, at the same number of lines that are none."""
+MIN_CONTRAST = 0.5
+"""Smallest difference between this share and that of the columns at `ASIDE`, where a slur or a beam would go on."""
+ASIDE = (-0.6, 0.6)
+"""Where the room beside a worn line is looked at, in staff spaces."""
 MAX_BEYOND_INK = 0.5
 """Largest share of ink just above and below a staff at a barline that runs through no room between staves."""
 BEYOND = (0.5, 1.6)
@@ -31,6 +40,8 @@ BESIDE = (-0.9, -0.7, 0.7, 0.9)
 MAX_BESIDE_INK = 0.15
 """Largest share of ink in a column of the staff beside such a line, if it is no line too, above the share of an empty
 column, which has the staff lines: 0.2 to 0.4. The head of a note adds 0.17."""
+MAX_BESIDE_WORN = 0.25
+"""The same beside a worn line, which runs through two staves: a head that touches it is no sign of a stem."""
 EMPTIEST = 0.1
 """Share of a system's columns that are empty."""
 MERGED = 1.5
@@ -38,8 +49,9 @@ MERGED = 1.5
 MIN_FIRST = 12.0
 """Smallest distance in staff spaces from the start of a system to a barline that ends a measure. Nearer lines open the
 system, or are repeat signs that follow clef, key and time."""
-MIN_LAST = 6.0
-"""Smallest distance in staff spaces from the last barline to the end of a system for a measure between them."""
+MIN_LAST = 7.0
+"""Smallest distance in staff spaces from the last barline to the end of a system for a measure between them. Less has
+room for a key that is announced: of 767 systems of rags, two more are right than with 6."""
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -59,30 +71,71 @@ def measure_ends(strip: Grey, system: System) -> Floats:
 
 def _lines(strip: Grey, system: System) -> Flags:
     """Returns whether each column of a strip has a line through all staves, (W,)."""
-    ink = cv2.erode(strip, np.ones((1, 3), np.uint8)) < 255 * (1 - DARK)  # the lines of a scan are not quite upright
-    scale = strip.shape[1] / (system.box.x1 - system.box.x0)
-    first_y = (system.box.y0 + system.box.y1) / 2 - strip.shape[0] / 2 / scale
-
-    def share(top: float, bottom: float) -> Floats:
-        rows = np.rint((np.array([top, bottom]) - first_y) * scale).astype(int).clip(0, strip.shape[0] - 1)
-        return np.asarray(ink[rows[0] : rows[1] + 1].mean(axis=0), np.float64)
-
-    staves = system.staves
-    through = np.min([share(staff.y0, staff.y1) for staff in staves], axis=0) >= MIN_STAFF_INK
-    gaps = [share(above.y1, below.y0) >= MIN_GAP_INK for above, below in pairwise(staves)]
+    ink, staves = _InkOfSystem(strip, system, DARK), system.staves
+    through = ink.through_staves()
+    gaps = [ink.share(above.y1, below.y0) >= MIN_GAP_INK for above, below in pairwise(staves)]
     joined = through & np.any(gaps, axis=0) if gaps else np.zeros(strip.shape[1], bool)
-    if joined[round(MIN_FIRST * system.staff_space * scale) :].any():
+    if gaps:
+        joined |= _worn(_InkOfSystem(strip, system, FAINT))
+    if joined[ink.px(MIN_FIRST) :].any():
         return np.asarray(joined)
-    near, far = (distance * system.staff_space for distance in BEYOND)
-    steps = [round(step * system.staff_space * scale) for step in BESIDE]
     for staff in staves:
-        through &= share(staff.y0 - far, staff.y0 - near) <= MAX_BEYOND_INK
-        through &= share(staff.y1 + near, staff.y1 + far) <= MAX_BEYOND_INK
-        inside = share(staff.y0, staff.y1)
-        empty = np.quantile(inside, EMPTIEST) + MAX_BESIDE_INK
-        beside = np.stack([np.roll(inside, step) for step in steps])
-        through &= ((beside <= empty) | (beside >= MIN_STAFF_INK)).all(axis=0)
+        through &= ink.ends_at(staff, staff) & ink.is_free_beside(staff, MAX_BESIDE_INK)
     return np.asarray(through)
+
+
+def _worn(ink: "_InkOfSystem") -> Flags:
+    """Returns whether each column has a line that is worn, and stands alone."""
+    staves = ink.system.staves
+    found = np.zeros(ink.columns, bool)
+    for above, below in pairwise(staves):
+        between = ink.share(above.y1, below.y0)
+        aside = np.max([np.roll(between, ink.px(place)) for place in ASIDE], axis=0)
+        found |= (between >= MIN_WORN_GAP_INK) & (between - aside >= MIN_CONTRAST)
+    found &= ink.through_staves() & ink.ends_at(staves[0], staves[-1])
+    for staff in staves:
+        found &= ink.is_free_beside(staff, MAX_BESIDE_WORN)
+    return found
+
+
+class _InkOfSystem:
+    """The ink of a strip, column by column, between places of the page."""
+
+    def __init__(self, strip: Grey, system: System, darkness: float) -> None:
+        # Eroded, because the lines of a scan are not quite upright.
+        self._ink = cv2.erode(strip, np.ones((1, 3), np.uint8)) < 255 * (1 - darkness)
+        self._scale = strip.shape[1] / (system.box.x1 - system.box.x0)
+        self._first_y = (system.box.y0 + system.box.y1) / 2 - strip.shape[0] / 2 / self._scale
+        self.system = system
+        self.columns = strip.shape[1]
+
+    def px(self, spaces: float) -> int:
+        """Returns a length in staff spaces as a number of columns."""
+        return round(float(spaces * self.system.staff_space * self._scale))
+
+    def share(self, top: float, bottom: float) -> Floats:
+        """Returns the share of ink of each column from one height of the page to another, (W,)."""
+        rows = np.rint((np.array([top, bottom]) - self._first_y) * self._scale)
+        first, last = rows.astype(int).clip(0, len(self._ink) - 1)
+        return np.asarray(self._ink[first : last + 1].mean(axis=0), np.float64)
+
+    def through_staves(self) -> Flags:
+        """Returns whether a line runs through each staff."""
+        shares = [self.share(staff.y0, staff.y1) for staff in self.system.staves]
+        return np.asarray(np.min(shares, axis=0) >= MIN_STAFF_INK)
+
+    def ends_at(self, first: Box, last: Box) -> Flags:
+        """Returns whether no line goes on above the first staff or below the last one."""
+        near, far = (distance * self.system.staff_space for distance in BEYOND)
+        above, below = self.share(first.y0 - far, first.y0 - near), self.share(last.y1 + near, last.y1 + far)
+        return np.asarray(np.maximum(above, below) <= MAX_BEYOND_INK)
+
+    def is_free_beside(self, staff: Box, most: float) -> Flags:
+        """Returns whether no note is beside each column of a staff. most: ink that an empty column has not."""
+        inside = self.share(staff.y0, staff.y1)
+        beside = np.stack([np.roll(inside, self.px(step)) for step in BESIDE])
+        empty = np.quantile(inside, EMPTIEST) + most
+        return np.asarray(((beside <= empty) | (beside >= MIN_STAFF_INK)).all(axis=0))
 
 
 def _merged(places: Floats) -> Floats:

@@ -1,6 +1,8 @@
 """A page of a score as a picture for people: as it lies in its file, black on white, as large as it is looked at."""
 
 import io
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,10 @@ from PIL import Image
 from engine.config import GENEROUS, MediaLimits
 from engine.errors import PageError
 from engine.score import pages, tiff
-from engine.score.images import image_pages
+from engine.score.images import image_pages, image_size
 from engine.score.leaf import Leaf
 from engine.score.levels import Grey
-from engine.score.pdf import pdf_page
+from engine.score.pdf import pdf_page, pdf_sizes
 
 QUALITY = 80
 """Quality of the WebP: a scan of 1,200 px takes 60 to 200 kB, and staff lines stay clear."""
@@ -30,6 +32,32 @@ def page_picture(path: Path, number: int, *, turn: int = 0, width: int = 1200, l
     Raises PageError, which names file and cause, if there is no such page or it cannot be read.
     """
     return encoded(_page(path, number, limits), turn=turn, width=width)
+
+
+def page_sizes(path: Path, limits: MediaLimits = GENEROUS) -> dict[int, tuple[int, int]]:
+    """Returns the width and height in px of the pages of a score as they are read, by their numbers.
+
+    Pages are decoded in TIFFs alone. A page that is known not to be readable is left out.
+    Raises PageError if the file cannot be read, or has more pages than `limits` allow.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    for number, size in enumerate(_sizes(path, limits), start=1):
+        if number > limits.pages:
+            raise PageError(path, f"more than {limits.pages} pages, the largest number accepted")
+        if size is not None:
+            found[number] = size
+    return found
+
+
+def picture_size(picture: bytes) -> tuple[int, int]:
+    """Returns the width and height in px of a picture that `encoded` made. Raises PageError if it made none.
+
+    Only the header is read, which no decoder is needed for.
+    """
+    if picture[:4] != b"RIFF" or picture[8:16] != b"WEBPVP8 " or picture[23:26] != b"\x9d\x01\x2a":
+        raise PageError("picture of a page", "expected a lossy WebP")
+    width, height = struct.unpack_from("<HH", picture, 26)
+    return width & 0x3FFF, height & 0x3FFF
 
 
 def redrawn(picture: bytes, *, turn: int, width: int) -> bytes:
@@ -66,6 +94,18 @@ def _page(path: Path, number: int, limits: MediaLimits) -> Grey:
             if before == number and leaf.is_page:
                 return _image(file, leaf)
     raise PageError(path, f"has {before} pages, and no page {number}")
+
+
+def _sizes(path: Path, limits: MediaLimits) -> Iterator[tuple[int, int] | None]:
+    """Yields the size of each page; None for one that is not readable."""
+    for file in pages.page_files(path):
+        if pages.is_pdf(file):
+            yield from pdf_sizes(file)
+        elif not tiff.is_tiff(file):
+            yield image_size(file)
+        else:
+            leaves = (leaf for _, leaf in image_pages(file, limits.pixels) if leaf.is_page)
+            yield from (None if leaf.image is None else (leaf.image.shape[1], leaf.image.shape[0]) for leaf in leaves)
 
 
 def _image(file: Path, leaf: Leaf) -> Grey:

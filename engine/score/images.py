@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pi_heif
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from engine.errors import PageError
 from engine.score import tiff
@@ -33,6 +33,8 @@ MAX_DARK_SHARE = 0.01
 """Largest share of dark pixels among those of light ink. On paper that is not transparent, more is black."""
 _ANIMATED = "only the first image of an animation is read"
 _END_OF_JPEG = b"\xff\xd9"
+_ON_SIDE = (5, 6, 7, 8)
+"""Orientations of Exif by which an image lies on its side."""
 
 
 def image_pages(file: Path, max_pixels: int) -> Iterator[tuple[int, Leaf]]:
@@ -62,6 +64,20 @@ def image_pages(file: Path, max_pixels: int) -> Iterator[tuple[int, Leaf]]:
         raise PageError(file, f"damaged image ({exc})") from exc
 
 
+def image_size(file: Path) -> tuple[int, int] | None:
+    """Returns the width and height in px of the first image of a file as it is read; None if it is no page.
+
+    The image is not decoded.
+    """
+    try:
+        with _quiet(), Image.open(file, formats=IMAGE_FORMATS) as image:
+            on_side = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_SIDE
+            width, height = reversed(image.size) if on_side else image.size
+    except (Image.DecompressionBombError, UnidentifiedImageError, *DAMAGE):
+        return None
+    return None if _misfit((width, height), width * height) else _reduced_size(width, height)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Drops Python's warnings, by which Pillow complains of metadata that no page needs."""
@@ -89,11 +105,16 @@ def grey(image: Image.Image) -> Grey:
 
 def _reduced(page: Grey) -> Grey:
     """Returns the page with its shorter side at most SIDE_PX long, and at most MAX_WIDTH_PX wide."""
-    scale = page_scale(page.shape[1], page.shape[0])
-    if scale >= 1:
+    before, size = (page.shape[1], page.shape[0]), _reduced_size(page.shape[1], page.shape[0])
+    if size == before:
         return page
-    size = (max(1, round(page.shape[1] * scale)), max(1, round(page.shape[0] * scale)))
     return np.asarray(cv2.resize(page, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _reduced_size(width: int, height: int) -> tuple[int, int]:
+    """Returns the size to which a page is reduced: its own if it is small enough."""
+    scale = page_scale(width, height)
+    return (width, height) if scale >= 1 else (max(1, round(width * scale)), max(1, round(height * scale)))
 
 
 def _on_contrasting_ground(frame: Image.Image) -> Grey:

@@ -1,5 +1,6 @@
 """PDF file -> its pages in grey."""
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -34,6 +35,27 @@ def pdf_page(file: Path, index: int) -> Leaf:
         if not 0 <= index < len(document):
             return Leaf(fault=f"has {len(document)} pages, and no page {index + 1}")
         return _leaf(document, index)
+
+
+def pdf_sizes(file: Path) -> Iterator[tuple[int, int] | None]:
+    """Yields the width and height in px with which each page of a PDF is rendered; None for a page that is not.
+
+    Raises PageError if the file is no readable PDF.
+    """
+    import pypdfium2
+
+    with closing(_opened(file)) as document:
+        for index in range(len(document)):
+            try:
+                with closing(document[index]) as page:
+                    width, height = page.get_size()
+            except pypdfium2.PdfiumError:
+                width, height = 0, 0
+            if misshapen(width, height):
+                yield None
+                continue
+            scale = page_scale(width, height)
+            yield math.ceil(width * scale), math.ceil(height * scale)
 
 
 def _opened(file: Path) -> "PdfDocument":

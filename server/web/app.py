@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 from server import messages
 from server.access import Access
 from server.budget import Unfinished
-from server.config import Limits
+from server.config import Limits, WebSettings
 from server.door import Guest
 from server.errors import AuthorisationError, RequestError, ServerError, Stopping, translated
 from server.frames import Message
@@ -28,6 +28,7 @@ from server.web.guard import Guard
 from server.web.live import listen
 from server.web.operations import OPERATIONS, Operation
 from server.web.replies import CountedReply, as_json, bearer, error_body, refusal
+from server.web.sites import Sites
 from server.web.sound import ranged
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -36,15 +37,19 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Application:
     """Answers requests of HTTP by a service, whose only other clients are the sessions of the socket."""
 
-    def __init__(self, service: Service, limits: Limits, memory: Memory, monitored: Monitored) -> None:
+    def __init__(
+        self, service: Service, limits: Limits, memory: Memory, monitored: Monitored, settings: WebSettings
+    ) -> None:
+        """Answers nothing yet. Raises AddressError if `public_url` of the settings is no URL."""
         self.stopping = False
+        self._sites = Sites(settings)
         self._service = service
         self._limits = limits
         self._memory = memory
         self._monitored = monitored
 
-    def guarded(self, hosts: tuple[str, ...]) -> ASGIApp:
-        """Returns the application as uvicorn runs it. hosts: names by which browsers may reach the server."""
+    def guarded(self) -> ASGIApp:
+        """Returns the application as uvicorn runs it."""
         routes: list[BaseRoute] = [
             Route(operation.path, functools.partial(self._serve, operation), methods=[operation.method])
             for operation in OPERATIONS
@@ -59,7 +64,7 @@ class Application:
         handlers: dict[Any, Any] = {404: _no_such, 405: _no_such, Exception: _unexpected}
         app = Starlette(routes=routes, exception_handlers=handlers)
         app.router.redirect_slashes = False
-        return Guard(app, send_s=self._limits.frame_s, open_reads=lambda: self._access.open_reads, hosts=hosts)
+        return Guard(app, self._sites, send_s=self._limits.frame_s, open_reads=lambda: self._access.open_reads)
 
     @property
     def _access(self) -> Access:
@@ -104,8 +109,11 @@ class Application:
                 raise RequestError(f"{name[:40]}: no such field here, or given twice")
             fields[name] = value
         fields |= {name: unquote(value) for name, value in request.path_params.items()}
+        fields |= operation.given
         if operation.op == "remove":
             fields["documents"] = [fields.pop("document")]
+        if operation.op == "export":
+            fields["base"] = self._sites.base(request, encrypted=self._access.tls is not None)
         return fields | {"v": messages.VERSION, "id": 0, "op": operation.op, "token": token}
 
     async def _result(self, message: Message, request: Request, **more: Any) -> dict[str, Any]:
@@ -129,8 +137,8 @@ class Application:
 
     def _reply(self, operation: Operation, message: Message, result: dict[str, Any]) -> Response:
         """Returns a result as a reply. Raises Overloaded or RequestError if it is too large."""
-        if operation.picture:
-            headers = {"Cache-Control": "private, max-age=3600"}
+        if operation.content:
+            headers = {"Cache-Control": "private, max-age=3600"} if operation.op == "page" else {}
             return CountedReply(self._memory, result["data"], result["type"], headers=headers)
         if operation.op == "query":
             result = {"query": _named(message)} | result

@@ -8,7 +8,7 @@ from uvicorn.server import ServerState
 
 from server.accepting import Acceptor, opened
 from server.address import Address
-from server.config import Limits
+from server.config import Limits, WebSettings
 from server.door import Door, Guest
 from server.errors import AddressError, ServerError
 from server.metrics import Monitored
@@ -25,14 +25,20 @@ class Gateway:
     """Serves HTTP beside the socket, with the same door, memory and service."""
 
     def __init__(
-        self, service: Service, limits: Limits, memory: Memory, door: Door, monitored: Monitored, hosts: tuple[str, ...]
+        self,
+        service: Service,
+        limits: Limits,
+        memory: Memory,
+        door: Door,
+        monitored: Monitored,
+        settings: WebSettings,
     ) -> None:
-        """Starts with no connections. hosts: names by which browsers may reach the server."""
+        """Starts with no connections. Raises AddressError if `public_url` is no URL."""
         self._service = service
         self._limits = limits
         self._door = door
-        self._application = Application(service, limits, memory, monitored)
-        self._config = configuration(self._application.guarded(hosts), limits, MAX_MESSAGE_BYTES)
+        self._application = Application(service, limits, memory, monitored, settings)
+        self._config = configuration(self._application.guarded(), limits, MAX_MESSAGE_BYTES)
         self._state = ServerState()
         self._acceptors: list[Acceptor] = []
         self._arriving: set[asyncio.Task[None]] = set()

@@ -3,13 +3,14 @@
 A browser on this machine can be told by any web site to ask a server on the loopback. So a request from another site
 is refused, by its `Origin` and `Sec-Fetch-Site`. A site can also let its own name lead to the loopback (DNS
 rebinding). So where no token is needed, `Host` has to be a name of this machine, or one that the settings name.
+
+Viewers of IIIF are other web sites. The settings name those that may read manifests, pages and sound. Tokens are never
+shared: a browser sends none to another site without asking first, and such a question is not answered.
 """
 
 import asyncio
-import ipaddress
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.door import Guest
 from server.errors import AuthorisationError
 from server.web.replies import refusal
+from server.web.sites import Sites
 
 HEADERS = {
     "Content-Security-Policy": "; ".join(
@@ -48,16 +50,15 @@ HEADERS = {
 class Guard:
     """Refuses requests that other web sites make, and protects the replies."""
 
-    def __init__(self, app: ASGIApp, *, send_s: float, open_reads: Callable[[], bool], hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, sites: Sites, *, send_s: float, open_reads: Callable[[], bool]) -> None:
         """Guards an application.
 
         send_s: time for the client to take a part of a reply. open_reads: whether everybody may read without a token.
-        hosts: names by which browsers may reach the server besides those of this machine.
         """
         self._app = app
+        self._sites = sites
         self._send_s = send_s
         self._open_reads = open_reads
-        self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Identifiers may hold slashes, so paths are matched as they were sent, with %2F in one part.
@@ -68,6 +69,11 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if self._sites.shares(scope):
+                    headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+                    headers["Vary"] = "Origin"
+                    if reader := self._sites.reader(scope):
+                        headers["Access-Control-Allow-Origin"] = reader
                 headers.setdefault("Cache-Control", "no-store")
             async with asyncio.timeout(self._send_s):
                 await send(message)
@@ -87,24 +93,15 @@ class Guard:
         """Returns why a request is refused; empty if it is not."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self._open_reads() and not self._is_ours(host):
+        if self._open_reads() and not self._sites.is_ours(host):
             return "Host: expected a name of this machine; `hosts` in the settings names others"
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return "Origin: expected a page of this server"
+        is_own = origin is None or self._sites.is_own_origin(origin, host)
+        if not is_own and not self._sites.reader(scope):
+            return "Origin: expected a page of this server; `viewers` in the settings names others"
+        if self._sites.shares(scope):
+            return ""
         foreign = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
         if foreign and not (scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"):
             return "expected a request of a page of this server, got one of another site"
         return ""
-
-    def _is_ours(self, host: str) -> bool:
-        """Returns whether a `Host` names this machine, or a name that the settings allow."""
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
-        if name == "localhost" or name in self._hosts:
-            return True
-        with suppress(ValueError):
-            return ipaddress.ip_address(name).is_loopback
-        return False

@@ -1,9 +1,11 @@
 """The operations of the socket by method and path of HTTP: one table, which routes requests and makes openapi.json."""
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
 
 from engine import __version__
+from engine.values import ExportFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,8 +20,10 @@ class Operation:
     """Fields of the message that the address, the form or the JSON of the request may have."""
     body: bool = False
     """Whether the fields come in the body: a form with files, or JSON."""
-    picture: bool = False
-    """Whether the reply is the content of a picture or sound, and no JSON."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Fields of the message that the path means."""
+    content: bool = False
+    """Whether the reply is the content of a file, and not the result as JSON."""
 
 
 WANTED = ("among", "method", "top", "path")
@@ -65,7 +69,7 @@ OPERATIONS = (
         op="page",
         summary="A picture of a page of a score, from the document's own file.",
         fields=("document", "page", "turn", "width"),
-        picture=True,
+        content=True,
     ),
     Operation(
         method="GET",
@@ -73,7 +77,24 @@ OPERATIONS = (
         op="sound",
         summary="The sound of a recording, from the document's own file. `Range` gives parts of it.",
         fields=("document",),
-        picture=True,
+        content=True,
+    ),
+    Operation(
+        method="GET",
+        path="/documents/{document}/manifest.json",
+        op="export",
+        summary="A score as a IIIF manifest, with the systems that a recording plays at each second.",
+        fields=("document", "recording"),
+        given={"format": "iiif"},
+        content=True,
+    ),
+    Operation(
+        method="GET",
+        path="/documents/{document}/export/{format}",
+        op="export",
+        summary="A score and a recording of it as a file that other programs read.",
+        fields=("document", "format", "recording"),
+        content=True,
     ),
     Operation(
         method="GET",
@@ -88,6 +109,15 @@ OPERATIONS = (
         op="remove",
         summary="Remove a document.",
         fields=("document", "deadline_s"),
+    ),
+    Operation(
+        method="POST",
+        path="/pages",
+        op="draw",
+        summary="A picture of a page of a score that is sent, in a format that browsers show.",
+        fields=("media", "kind", "page", "turn", "width"),
+        body=True,
+        content=True,
     ),
     Operation(
         method="GET", path="/info", op="info", summary="What does the collection hold?", fields=("list", "after")
@@ -110,6 +140,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "kind": _TEXT | {"enum": ["score", "recording"]},
     "among": _TEXT | {"enum": ["score", "recording"]},
+    "format": _TEXT | {"enum": list(get_args(ExportFormat))},
     "method": _TEXT | {"enum": ["refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw"]},
     "top": _WHOLE | {"default": 10},
     "path": _TRUTH | {"default": False, "description": "Whether matches have their path and their time map."},
@@ -155,11 +186,11 @@ def _described(operation: Operation) -> dict[str, Any]:
     schemas = {name: _SCHEMAS.get(name, _TEXT) for name in operation.fields}
     in_path = [name for name in operation.fields if f"{{{name}}}" in operation.path]
     found: dict[str, Any] = {
-        "operationId": operation.op,
+        "operationId": "_".join((operation.op, *operation.given.values())),
         "summary": operation.summary,
         "parameters": [{"name": n, "in": "path", "required": True, "schema": schemas[n]} for n in in_path],
         "responses": {
-            "200": {"description": "the content" if operation.picture else "the field `ok` of the socket's reply"},
+            "200": {"description": "the content" if operation.content else "the field `ok` of the socket's reply"},
             "default": {"description": "{error: {code, message}}, as the socket's"},
         },
     }

@@ -12,7 +12,7 @@ from engine.finder import Finder
 from fake_encoder import FakeEncoder, engine_of
 from server.address import Address
 from server.config import ServerSettings
-from server.messages import Media
+from server.sent import Media
 from server.server import serving
 
 

@@ -36,6 +36,7 @@ from server.decoding import Decoders, Reading
 from server.errors import FrameError, FrameTooLarge, MediaRefused, RequestError
 from server.frames import HEADER, MAX_DEPTH, MAX_VALUES, Decoder, Message, encode
 from server.messages import array
+from server.sent import File
 from server.server import serving
 
 MIB = 1 << 20
@@ -387,7 +388,7 @@ def test_embeddings_that_were_rounded_are_of_unit_length(dtype: type[np.floating
 
 @pytest.mark.parametrize(("name", "suffix"), [("a.abcdefg8", ".abcdefg8"), ("a.abcdefgh9", "")])
 def test_a_suffix_has_eight_letters_at_most(name: str, suffix: str) -> None:
-    assert messages.File(name=name, data=b"").suffix == suffix
+    assert File(name=name, data=b"").suffix == suffix
 
 
 def test_the_server_listens_at_port_7700_of_this_machine() -> None:

@@ -17,7 +17,8 @@ from fake_encoder import FakeEncoder, engine_of
 from server import changes
 from server.changes import Addition
 from server.errors import DocumentExists, DocumentMissing
-from server.messages import Add, File, Media, Remove
+from server.messages import Add, Remove
+from server.sent import File, Media
 from server.shelf import Shelf
 
 ENCODER = FakeEncoder()

@@ -13,13 +13,16 @@ from typing import Any
 import pytest
 
 from engine.audio import Recording
-from engine.config import FrontEnd, MediaLimits
+from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.score import Score
+from engine.score.facsimile import picture_size
 from media import write_page, write_recording
 from running_server import decoder_processes
-from server.decoding import Decoders, Reading
+from server.browsing import Looks
+from server.decoded import Decoded
+from server.decoding import Decoders, Drawing, Reading
 from server.errors import MediaRefused, Stopping
-from server.messages import File, Media
+from server.sent import File, Media
 
 READING = Reading(front_end=FrontEnd(), limits=MediaLimits(seconds=60.0), timeout_s=60.0)
 
@@ -91,6 +94,36 @@ def test_several_images_are_the_pages_of_one_score(
     found = read(decoders, loop, Media(kind="score", files=files))
     assert isinstance(found, Score)
     assert [system.page for system in found.systems] == [1, 1, 2, 2, 2]
+
+
+def test_what_is_to_be_kept_is_made_up_to_a_size(
+    decoders: Decoders, loop: asyncio.AbstractEventLoop, recording: bytes
+) -> None:
+    def kept(most: int) -> Decoded:
+        return loop.run_until_complete(decoders.decode(media("a.flac", recording), replace(READING, kept_bytes=most)))
+
+    assert kept(0).kept == {}
+    whole = kept(1 << 20).kept
+    assert set(whole) == {0}
+    with pytest.raises(MediaRefused, match=r"a\.flac: takes more than the 0 MiB that may be kept"):
+        kept(len(whole[0]) - 1)
+
+
+def test_a_page_is_drawn_and_one_that_is_not_there_refused(
+    decoders: Decoders, loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    page = media("a.png", write_page(tmp_path / "a.png", 1).read_bytes())
+
+    def drawn(number: int, limits: MediaLimits = GENEROUS) -> bytes:
+        drawing = Drawing(looks=Looks(page=number, turn=90, width=600), limits=limits, timeout_s=60.0)
+        return loop.run_until_complete(decoders.decode(page, drawing)).picture
+
+    assert picture_size(drawn(1)) == (600, 621)
+    with pytest.raises(MediaRefused, match="no page 2"):
+        drawn(2)
+    with pytest.raises(MediaRefused, match="too large for a page"):
+        drawn(1, MediaLimits(pixels=1000))
+    assert not leftovers(decoders)
 
 
 def test_what_cannot_be_read_is_told_by_the_clients_own_name(

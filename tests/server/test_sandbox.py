@@ -22,7 +22,7 @@ from engine.workers import Failure, Worker
 from fake_encoder import fake_loader
 from media import write_page
 from server import landlock, sandbox, scratch
-from server.decoded import CODEC, packed, unpacked
+from server.decoded import CODEC, Decoded, packed, unpacked
 from server.scratch import ScratchFolder
 
 CONFINED = landlock.version() > 0
@@ -116,16 +116,26 @@ def recording() -> Recording:
 
 def test_what_is_read_comes_back_unchanged(tmp_path: Path) -> None:
     sent = score(tmp_path)
-    back = unpacked(packed(sent))
+    back = medium_of(unpacked(packed(Decoded(medium=sent))))
     assert isinstance(back, Score)
     assert (back.pages, back.systems) == (sent.pages, sent.systems)
     np.testing.assert_array_equal(back.strip, sent.strip)
     np.testing.assert_array_equal(back.starts_px, sent.starts_px)
-    heard = unpacked(packed(recording()))
+    kept = {1: b"page", 2: b"other"}
+    both = unpacked(packed(Decoded(medium=recording(), kept=kept)))
+    assert isinstance(both, Decoded)
+    assert both.kept == kept
+    assert unpacked(packed(Decoded(picture=b"page"))) == Decoded(picture=b"page")
+    heard = both.medium
     assert isinstance(heard, Recording)
     assert (heard.start_s, heard.duration_s) == (1.0, 5.0)
     np.testing.assert_array_equal(heard.spectrogram, recording().spectrogram)
     assert unpacked(packed(Failure(cause="no page"))) == Failure(cause="no page")
+
+
+def medium_of(result: Decoded | Failure) -> object:
+    assert isinstance(result, Decoded)
+    return result.medium
 
 
 class Evil:
@@ -152,7 +162,7 @@ def test_a_decoder_cannot_have_the_server_run_anything(tmp_path: Path, monkeypat
 
 def test_damaged_results_are_refused(tmp_path: Path) -> None:
     rng, refused = random.Random(0), 0
-    for good in (packed(score(tmp_path)), packed(recording())):
+    for good in (packed(Decoded(medium=score(tmp_path))), packed(Decoded(medium=recording(), kept={0: b"sound"}))):
         for _ in range(2000):
             data = bytearray(good)
             head = rng.choice([60, len(data)])

@@ -31,7 +31,7 @@ export function answerView(answer, files) {
     announce(`${sureness(match.confidence)}: ${name(match)}, ${where(match)}`);
     try {
       const isScore = match.kind === "score";
-      if (isScore) await pair.showScore(match.id, match.systems);
+      if (isScore) await pair.showScore(match.id, match.systems, match.boxes[0]);
       else pair.showOwnPages(files, match.query_boxes);
       const [source, start, end] = isScore
         ? [files[0], match.query_start_s, match.query_end_s]

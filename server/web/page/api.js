@@ -17,14 +17,23 @@ export function token() {
 }
 
 /** Returns the JSON of a path. */
-export function get(path, signal) {
-  return asked(path, { signal });
+export async function get(path, signal) {
+  return (await asked(path, { signal })).json();
 }
 
 /** Returns the JSON that the server answers to an object. */
-export function post(path, fields, signal) {
+export async function post(path, fields, signal) {
   const headers = { "Content-Type": "application/json" };
-  return asked(path, { method: "POST", body: JSON.stringify(fields), headers, signal });
+  return (await asked(path, { method: "POST", body: JSON.stringify(fields), headers, signal })).json();
+}
+
+/** Returns an address of a picture of a page of files, which the server draws: browsers show no PDF and no TIFF. */
+export async function drawn(files, page, turn, width) {
+  const form = new FormData();
+  for (const file of files) form.append("media", file, file.name || "pasted.png");
+  for (const [name, value] of Object.entries({ kind: "score", page, turn, width })) form.append(name, value);
+  const reply = await asked("/pages", { method: "POST", body: form });
+  return URL.createObjectURL(await reply.blob());
 }
 
 async function asked(path, options) {
@@ -35,7 +44,7 @@ async function asked(path, options) {
     } catch (error) {
       throw error.name === "AbortError" ? error : unreachable();
     }
-    if (reply.ok) return reply.json();
+    if (reply.ok) return reply;
     if (reply.status === 401 && (await askedForToken())) continue;
     throw failure(reply.status, await reply.text());
   }

@@ -2,6 +2,7 @@
 
 import { get, post } from "./api.js";
 import { announce, h } from "./dom.js";
+import { exportLinks } from "./exports.js";
 import { clock, count, name, percent, sureness } from "./format.js";
 import { Pair } from "./pair.js";
 
@@ -13,7 +14,8 @@ export function documentView(id, wanted) {
   const pair = new Pair({ moved: (second) => note(second) });
   const head = h("div", { class: "head" }, h("h1", {}, id));
   const others = h("div", { class: "others" }, h("p", { class: "hint" }, "Looking for what belongs to it"));
-  const element = h("div", { class: "document" }, h("div", { class: "found" }, head, others), h("div", { class: "shown" }, pair.element));
+  const files = h("div", {});
+  const element = h("div", { class: "document" }, h("div", { class: "found" }, head, others, files), h("div", { class: "shown" }, pair.element));
   load().catch((error) => others.replaceChildren(h("p", { class: "note error", role: "alert" }, error.message)));
 
   async function load() {
@@ -21,6 +23,7 @@ export function documentView(id, wanted) {
     head.replaceChildren(...described(facts));
     document.title = `${name(facts)} – scorefind`;
     const isScore = facts.kind === "score";
+    if (isScore) files.replaceChildren(exportLinks(id, null));
     const alone = isScore ? pair.showScore(id) : pair.play(id, { map: [], stretch: null, start: wanted.s });
     const answer = await post("/query", { document: id, kind: facts.kind, path: true, top: MOST_OTHERS });
     await alone;
@@ -55,6 +58,7 @@ export function documentView(id, wanted) {
     const before = chosen && isScore ? pair.player.map.at(pair.player.second) : null;
     const playing = !pair.player.audio.paused;
     chosen = match;
+    files.replaceChildren(isScore ? exportLinks(id, match.id) : exportLinks(match.id, id));
     for (const option of others.querySelectorAll("input")) option.checked = option.value === match.id;
     if (isScore) {
       const stretch = [match.start_s, match.end_s];

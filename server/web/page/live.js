@@ -4,7 +4,10 @@ import { announce, h } from "./dom.js";
 import { clock, name, sureness, where } from "./format.js";
 import { Microphone } from "./microphone.js";
 import { Pair } from "./pair.js";
-import { TimeMap } from "./timemap.js";
+import { TimeMap, onwards } from "./timemap.js";
+
+/** Seconds that the cursor moves on without an answer. */
+const MOST_AHEAD_S = 4;
 
 /** Returns the view: {element, close}. finished: gets a file of what was heard when somebody stops. */
 export function liveView({ finished, failed }) {
@@ -14,14 +17,15 @@ export function liveView({ finished, failed }) {
   const guess = h("div", { class: "verdict" }, h("p", { class: "eyebrow" }, "Listening"), h("h2", {}, "Play at least five seconds"));
   const stop = h("button", { type: "button", class: "primary", onclick: () => finish() }, "Stop");
   const shown = h("div", { class: "shown", hidden: true }, pair.element);
-  let [best, map, answeredAt] = [null, new TimeMap(), 0];
+  let [best, map, heardAt] = [null, new TimeMap(), 0];
   const microphone = new Microphone({
     heard: (value) => (level.value = value),
     answered,
     failed: (error) => (close(), failed(error)),
   });
 
-  function answered(answer) {
+  /** sentAt: when the last samples were sent that the answer has heard. */
+  function answered(answer, sentAt) {
     time.textContent = clock(answer.heard_s);
     const match = answer.matches[0];
     if (!match) return;
@@ -33,7 +37,7 @@ export function liveView({ finished, failed }) {
     );
     if (answer.in_collection === false) return;
     if (match.id !== best) announce(`${sure} ${name(match)}`);
-    [best, map, answeredAt] = [match.id, new TimeMap(match.time_map), performance.now()];
+    [best, map, heardAt] = [match.id, new TimeMap(match.time_map), sentAt];
     shown.hidden = false;
     pair.showScore(match.id, []).catch(failed);
   }
@@ -43,10 +47,11 @@ export function liveView({ finished, failed }) {
     if (microphone.stopped) return;
     const last = map.stretches.at(-1);
     if (last && pair.score) {
-      const passed = (performance.now() - answeredAt) / 1000;
+      const passed = Math.min((performance.now() - heardAt) / 1000, MOST_AHEAD_S);
       const from = Math.max(0, last.s.length - 8);
       const pace = (last.x.at(-1) - last.x[from]) / Math.max(0.1, last.s.at(-1) - last.s[from]);
-      pair.score.point({ page: last.page, system: last.system, x: last.x.at(-1) + Math.min(passed, 3) * pace });
+      const x = last.x.at(-1) + passed * pace;
+      pair.score.point(onwards({ page: last.page, system: last.system, x }, pair.score.systems));
     }
     requestAnimationFrame(follow);
   }

@@ -8,7 +8,7 @@ const MAX_S = 4;
 const PAUSE_S = 1;
 
 export class Microphone {
-  /** heard: gets the level of a block, 0..1. answered: gets each answer. failed: gets the error that ends it. */
+  /** heard: gets the level of a block, 0..1. answered: gets each answer, and when the last samples were sent that it has heard. failed: gets the error that ends it. */
   constructor({ heard, answered, failed }) {
     this.heard = heard;
     this.answered = answered;
@@ -49,7 +49,7 @@ export class Microphone {
     this.socket.onmessage = ({ data }) => {
       const answer = JSON.parse(new TextDecoder().decode(data));
       if (answer.error) this.failed(new ApiError(answer.error.code, answer.error.message, 0));
-      else if (answer.matches) this.answered(answer);
+      else if (answer.matches) this.answered(answer, this.sentAt);
       setTimeout(() => this.#ask(), PAUSE_S * 1000);
     };
     this.socket.onclose = () => this.stopped || this.failed(new ApiError("connection_lost", "the connection to the server is lost", 0));
@@ -69,6 +69,7 @@ export class Microphone {
     if (this.idle) return;
     const most = Math.max(1, Math.floor((MAX_S * this.context.sampleRate) / this.waiting[0].length));
     this.socket.send(joined(this.waiting.splice(0, most)));
+    this.sentAt = performance.now();
   }
 }
 

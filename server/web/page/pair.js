@@ -1,6 +1,6 @@
 /** A score and a recording side by side: what the answer and the page of a document show. */
 
-import { get, media, pagePath, soundPath } from "./api.js";
+import { drawn, get, media, pagePath, soundPath } from "./api.js";
 import { h } from "./dom.js";
 import { Player } from "./player.js";
 import { ScoreView } from "./score.js";
@@ -21,33 +21,28 @@ export class Pair {
     this.player.element.hidden = true;
   }
 
-  /** Shows a score of the collection with the systems that match. */
-  async showScore(id, matched = []) {
+  /** Shows a score of the collection with the systems that match. box: of the first of them, if it is known. */
+  async showScore(id, matched = [], box = null) {
     if (this.scoreId === id) return this.score?.mark(matched);
     [this.scoreId, this.score] = [id, null];
+    const picture = remembered((page, turn) => media(pagePath(id, page, turn, width())));
+    if (box) picture(box.page, box.turn).then((address) => (new Image().src = address), () => {});  // while the facts come
     const facts = await get(`/documents/${encodeURIComponent(id)}`);
     if (this.scoreId !== id) return;
     this.#place({
       title: facts.title,
       pages: facts.pages,
       systems: facts.systems,
-      picture: (page, turn) => media(pagePath(id, page, turn, width())),
+      picture,
     }, matched);
   }
 
-  /** Shows the pages that were asked about, as far as a browser can. boxes: of their systems. */
+  /** Shows the pages that were asked about. boxes: of their systems. */
   showOwnPages(files, boxes) {
     this.scoreId = null;
-    const shown = files.map((file) => (SHOWN.test(file.name) ? URL.createObjectURL(file) : null));
-    this.#place({
-      title: "your pages",
-      pages: Math.max(files.length, ...boxes.map(({ page }) => page)),
-      systems: boxes,
-      picture: (page, turn) => {
-        if (shown[page - 1]) return turn ? turned(shown[page - 1], turn) : shown[page - 1];
-        throw new Error("A browser cannot show this kind of file; the recording is still marked below.");
-      },
-    }, boxes.map(({ system }) => system));
+    const picture = remembered((page, turn) => ownPicture(files, page, turn));
+    const pages = Math.max(files.length, ...boxes.map(({ page }) => page));
+    this.#place({ title: "your pages", pages, systems: boxes, picture }, boxes.map(({ system }) => system));
   }
 
   /** Plays a recording. source: a File, or the id of a document. match: what joins it to the score. */
@@ -70,6 +65,27 @@ export class Pair {
     const first = facts.systems.find(({ system }) => matched.includes(system)) ?? facts.systems[0];
     this.score.show(first?.page ?? 1, first?.turn);
   }
+}
+
+/** Returns a function that asks `picture` once for each page and turn, and again if that failed. */
+function remembered(picture) {
+  const known = new Map();
+  return (page, turn) => {
+    const key = `${page} ${turn}`;
+    if (!known.has(key)) known.set(key, picture(page, turn).catch((error) => (known.delete(key), Promise.reject(error))));
+    return known.get(key);
+  };
+}
+
+/** Returns the address of a picture of a page of files: of the file itself, or drawn where a browser cannot show it. */
+async function ownPicture(files, page, turn) {
+  const [first] = files;
+  if (files.length === 1 && !SHOWN.test(first.name)) return drawn(files, page, turn, width());
+  const file = files[page - 1];
+  if (!file) throw new Error("There is no such page.");
+  if (!SHOWN.test(file.name)) return drawn([file], 1, turn, width());
+  const address = URL.createObjectURL(file);
+  return turn ? turned(address, turn) : address;
 }
 
 /** Returns the address of a picture turned clockwise by 90, 180 or 270 degrees. */

@@ -156,7 +156,7 @@ export class ScoreView {
     const [top, bottom] = [system.y0 * width, system.y1 * width];
     const { scrollTop, clientHeight, scrollLeft, clientWidth } = this.stage;
     const inView = top >= scrollTop && bottom <= scrollTop + clientHeight;
-    const left = x * width;
+    const left = this.sheet.offsetLeft + x * width;
     const beside = left < scrollLeft + 0.1 * clientWidth || left > scrollLeft + 0.8 * clientWidth;
     if (inView && !(beside && width > clientWidth)) return;
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -173,9 +173,11 @@ export class ScoreView {
     const factor = ZOOMS[this.zoom] / before;
     const { scrollLeft, scrollTop, clientWidth, clientHeight } = this.stage;
     const [x, y] = at ?? [clientWidth / 2, clientHeight / 2];
+    const across = scrollLeft + x - this.sheet.offsetLeft;
     this.sheet.dataset.zoom = ZOOMS[this.zoom];
-    this.sheet.style.width = `${ZOOMS[this.zoom] * 100}%`;
-    this.stage.scrollTo({ left: (scrollLeft + x) * factor - x, top: (scrollTop + y) * factor - y, behavior: "instant" });
+    this.sheet.style.setProperty("--zoom", ZOOMS[this.zoom]);
+    const left = across * factor + this.sheet.offsetLeft - x;
+    this.stage.scrollTo({ left, top: (scrollTop + y) * factor - y, behavior: "instant" });
     [this.smaller.disabled, this.larger.disabled] = [this.zoom === 0, this.zoom === ZOOMS.length - 1];
   }
 

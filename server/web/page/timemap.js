@@ -41,6 +41,22 @@ export class TimeMap {
   }
 }
 
+/** Room of clef and key at the left end of a system, in heights of the system. */
+const HEAD = 0.5;
+
+/**
+ * Returns the place {page, system, x} that lies further on, where a system ends in the next one.
+ * x: may lie beyond the right end of the system. systems: all of the score.
+ */
+export function onwards({ page, system, x }, systems) {
+  const here = systems.find((one) => one.system === system);
+  const next = systems.find((one) => one.system === system + 1);
+  if (!here || x <= here.x1) return { page, system, x };
+  if (!next) return { page, system, x: here.x1 };
+  const first = next.x0 + HEAD * (next.y1 - next.y0);
+  return { page: next.page, system: next.system, x: Math.min(next.x1, first + x - here.x1) };
+}
+
 function interpolated(value, from, to) {
   let i = 1;
   while (i < from.length - 1 && from[i] < value) i += 1;

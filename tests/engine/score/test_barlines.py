@@ -69,6 +69,31 @@ def test_barlines_need_not_run_between_the_staves() -> None:
         assert found == pytest.approx(QUARTERS, abs=0.01)
 
 
+def test_a_barline_that_is_worn_is_one() -> None:
+    """Its print has broken up: one pixel in nine is gone between the staves."""
+    page, _ = drawn_page([2], notes=False)
+    x = round(QUARTERS[0] * WIDTH)
+    for y in range(round(TOP + 4 * SPACE) + 4, round(TOP + STAFF) - 4, 9):
+        page[y, x - 2 : x + 3] = 255
+    assert ends(page)[0] == pytest.approx(QUARTERS, abs=0.01)
+
+
+def test_a_broken_line_beside_a_slur_or_with_heads_beside_it_is_no_barline() -> None:
+    page, _ = drawn_page([2], notes=False)
+    bottom = TOP + STAFF + 4 * SPACE
+    for x, heads in ((0.42, True), (0.58, False)):
+        vertical(page, x, TOP, bottom)
+        place = round(x * WIDTH)
+        for y in range(round(TOP + 4 * SPACE) + 4, round(TOP + STAFF) - 4, 9):
+            page[y, place - 2 : place + 3] = 255
+        if heads:
+            for y in (1, 2, 3):
+                cv2.circle(page, (place - 7, round(TOP + y * SPACE)), 4, 0, -1)
+        else:
+            cv2.rectangle(page, (place + 3, round(TOP + 5 * SPACE)), (place + 9, round(TOP + 8 * SPACE)), 0, -1)
+    assert ends(page)[0] == pytest.approx(QUARTERS, abs=0.01)
+
+
 def test_a_double_bar_is_one_barline_and_a_repeat_sign_after_the_clef_is_none() -> None:
     page, _ = drawn_page([2])
     bottom = TOP + STAFF + 4 * SPACE

@@ -6,6 +6,7 @@ from typing import Any
 
 from http_client import serving_web
 from running_server import fill
+from server.config import WebSettings
 from server.web.static import assets
 
 
@@ -38,7 +39,7 @@ def test_requests_of_other_sites_are_refused(tmp_path: Path) -> None:
 
 def test_requests_of_the_page_and_of_programs_are_answered(tmp_path: Path) -> None:
     async def test() -> None:
-        async with serving_web(fill(tmp_path / "c", 0), hosts=("music.example",)) as web:
+        async with serving_web(fill(tmp_path / "c", 0), settings=WebSettings(hosts=("music.example",))) as web:
             own = {"Origin": f"http://localhost:{web.address.port}", "Host": f"localhost:{web.address.port}"}
             for headers in (
                 {},

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from collection_samples import document
 from engine.collection import Collection, CollectionWriter
+from engine.config import MediaLimits
 from engine.embedding import documents
 from engine.errors import PageError
 from engine.score import numbered_pages
-from engine.score.facsimile import page_picture
+from engine.score.facsimile import encoded, page_picture, page_sizes, picture_size
 from engine.values import Document
 from fake_encoder import FakeEncoder, fake_loader
 from http_client import Web, serving_web
@@ -163,6 +164,33 @@ def test_pages_are_those_that_detection_counts(tmp_path: Path) -> None:
         page_picture(folder, 4)
 
 
+def test_sizes_of_pages_are_those_of_the_pages_that_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    drawn = [Image.fromarray(draw_page(seed)) for seed in range(3)]
+    on_side = Image.Exif()
+    on_side[ExifTags.Base.Orientation] = 6
+    drawn[0].save(folder / "1.jpg", exif=on_side)
+    drawn[1].resize((4000, 5000)).save(folder / "2.png")
+    drawn[1].save(folder / "3.tif", save_all=True, append_images=[drawn[2]])
+    (folder / "4.png").write_bytes(b"no image")
+    drawn[2].save(folder / "5.webp")
+    drawn[0].save(tmp_path / "book.pdf", save_all=True, append_images=drawn[1:], resolution=300)
+    for path, count in ((folder, 5), (tmp_path / "book.pdf", 3)):
+        read = {number: (page.shape[1], page.shape[0]) for number, page in numbered_pages(path)}
+        assert page_sizes(path) == read
+        assert len(read) == count
+        with pytest.raises(PageError, match="more than 2 pages"):
+            page_sizes(path, MediaLimits(pages=2))
+    assert page_sizes(folder)[1] == draw_page(0).shape  # on its side
+
+
+def test_the_size_of_a_picture_is_in_its_header() -> None:
+    assert picture_size(encoded(draw_page(0), width=600)) == (600, 580)
+    with pytest.raises(PageError, match="lossy WebP"):
+        picture_size(b"RIFF" + bytes(40))
+
+
 def test_summaries_are_the_documents_without_their_systems(tmp_path: Path) -> None:
     collection = added(tmp_path / "c", write_page(tmp_path / "a.png", 1), composer="Dvořák", title="T", work="Op. 1")
     with Collection.open(collection) as opened:
@@ -188,6 +216,45 @@ def test_documents_are_found_by_any_words_in_any_case_and_without_accents(tmp_pa
     assert found("", skip=1, most=1) == (3, ["s1"])
     assert found("", kind="recording") == (0, [])
     assert found("verdi") == (0, [])
+
+
+def test_an_upload_is_kept_where_the_collection_keeps_media(tmp_path: Path) -> None:
+    async def test() -> None:
+        page, take = write_page(tmp_path / "page.png", 1), write_recording(tmp_path / "take.wav", 1, 20)
+        ingest.add(tmp_path / "c", discover([page]).sources, fake_loader(), keep_media=True)
+        async with serving_web(tmp_path / "c") as web:
+            for id, file in (("heard", take), ("seen", write_page(tmp_path / "other.png", 2))):
+                assert (await web.form("/documents", {"document": id}, file, token=TOKEN)).status == 200
+                assert (await web.get(f"/documents/{id}")).json["media"]
+            assert (await picture(web, "/documents/seen/pages/1")).size == (1200, 1160)
+            part = await web.get("/documents/heard/sound", headers={"Range": "bytes=0-99"})
+            assert (part.status, part.headers["content-type"], len(part.body)) == (206, "audio/mpeg", 100)
+            again = await web.form("/documents", {"document": "heard"}, take, token=TOKEN)
+            assert again.json["status"] == "unchanged"
+
+    run(test())
+
+
+def test_a_page_that_is_sent_is_drawn(tmp_path: Path) -> None:
+    async def test() -> None:
+        drawn = [Image.fromarray(draw_page(seed)) for seed in range(2)]
+        book, take = tmp_path / "book.tif", write_recording(tmp_path / "take.wav", 1)
+        drawn[0].save(book, save_all=True, append_images=drawn[1:])
+        async with serving_web(added(tmp_path / "c", write_page(tmp_path / "page.png", 1))) as web:
+            reply = await web.form("/pages", {"page": "2", "width": "600", "turn": "270"}, book)
+            assert (reply.status, reply.headers["content-type"]) == (200, "image/webp")
+            shown = np.asarray(Image.open(io.BytesIO(reply.body)).convert("L").rotate(-90, expand=True))
+            wanted = np.asarray(drawn[1].resize(shown.shape[::-1]))
+            assert np.abs(shown.astype(int) - wanted).mean() < 8
+            for fields, file, code in (
+                ({"page": "3"}, book, "media"),
+                ({"page": "1"}, take, "bad_request"),
+                ({"page": "0"}, book, "bad_request"),
+                ({}, book, "bad_request"),
+            ):
+                assert (await web.form("/pages", fields, file)).code == code, fields
+
+    run(test())
 
 
 def test_what_is_kept_is_shown_without_the_files(tmp_path: Path) -> None:

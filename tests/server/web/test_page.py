@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from browser import SECONDS, TITLE, Shown, browsing, cut, filled, system_at, until
 from running_server import TOKEN
@@ -104,7 +105,7 @@ def test_a_page_finds_its_recording_and_is_followed(library: Path) -> None:
         async with browsing(library) as shown:
             page = await shown.open()
             answer = await (await page.request.post(f"{shown.root}/query", data=_stored("sonata"))).json()
-            await page.route("**/query", lambda route: route.fulfill(body=json.dumps(answer | {"query": "1.png"})))
+            await _answers(page, answer | {"query": "1.png"})
             await page.set_input_files("#file", str(shown.page_file))
             await page.wait_for_selector(".verdict h2")
             await until(page, "document.querySelector('audio')?.duration > 60")
@@ -114,6 +115,33 @@ def test_a_page_finds_its_recording_and_is_followed(library: Path) -> None:
             assert shown.problems == []
 
     run(test())
+
+
+def test_pages_that_a_browser_cannot_show_are_drawn_with_their_systems(library: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        for name in ("scan.pdf", "scan.tif"):
+            scans = [Image.open(library / "sonata" / f"{number}.png").convert("L") for number in (1, 2)]
+            scans[0].save(tmp_path / name, save_all=True, append_images=scans[1:])
+        async with browsing(library) as shown:
+            for name in ("scan.pdf", "scan.tif"):
+                page = await shown.open()
+                answer = await (await page.request.post(f"{shown.root}/query", data=_stored("sonata"))).json()
+                await _answers(page, answer | {"query": name})
+                await page.set_input_files("#file", str(tmp_path / name))
+                await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
+                assert await page.locator(".system.matched").count() == 3
+                await page.click("[aria-label='Next page']")
+                await until(page, "document.querySelector('.page-number').textContent === '2 / 2'")
+                await until(page, "document.querySelectorAll('.system.matched').length === 3")
+                assert await page.locator(".note:visible").count() == 0
+            assert shown.problems == []
+
+    run(test())
+
+
+async def _answers(page: "Page", answer: dict[str, Any]) -> None:
+    """Lets every query of a tab have this answer."""
+    await page.route("**/query", lambda route: route.fulfill(body=json.dumps(answer)))
 
 
 def _stored(id: str) -> dict[str, Any]:
@@ -155,6 +183,27 @@ def test_a_microphone_is_heard_and_the_score_follows(library: Path, tmp_path: Pa
     run(test())
 
 
+def test_a_cursor_moves_on_from_the_end_of_a_system_to_the_next(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await shown.open()
+            systems = [
+                {"page": number, "system": number, "x0": 0.1, "x1": 0.9, "y0": 0.1, "y1": 0.2} for number in (1, 2)
+            ]
+            places = await page.evaluate(
+                """async ([systems, xs]) => {
+                  const { onwards } = await import("/page/timemap.js");
+                  return xs.map(([system, x]) => onwards({ page: system, system, x }, systems));
+                }""",
+                [systems, [[1, 0.5], [1, 0.95], [1, 3.0], [2, 0.95]]],
+            )
+            found = [(place["page"], place["system"], round(place["x"], 3)) for place in places]
+            assert found == [(1, 1, 0.5), (2, 2, 0.2), (2, 2, 0.9), (2, 2, 0.9)]
+            assert shown.problems == []
+
+    run(test())
+
+
 def test_the_collection_is_searched_and_a_passage_shared(library: Path) -> None:
     async def test() -> None:
         async with browsing(library) as shown:
@@ -178,6 +227,59 @@ def test_the_collection_is_searched_and_a_passage_shared(library: Path) -> None:
     run(test())
 
 
+def test_another_recording_goes_on_at_the_same_place_of_the_score(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await shown.open("/#/browse")
+            asked = _stored("sonata") | {"top": 10}
+            answer = await (await page.request.post(f"{shown.root}/query", data=asked)).json()
+            first = answer["matches"][0] | {"confidence": 0.99}
+            later = [part | {"s": [second + 5 for second in part["s"]]} for part in first["time_map"]]
+            other = first | {"id": "waltz_played", "title": "Another take", "time_map": later}
+            await _answers(page, answer | {"matches": [first, other]})
+            await page.goto(f"{shown.root}/#/document/sonata")
+            await until(page, "document.querySelector('audio')?.duration > 60")
+            await seek(page, 20)
+            second, system = await now(page)
+            await page.get_by_label("Another take").check()
+            await until(page, f"Math.abs(document.querySelector('audio').currentTime - {second + 5}) < 0.5")
+            assert (await now(page))[1] == system
+            assert shown.problems == []
+
+    run(test())
+
+
+@pytest.mark.parametrize("open_reads", [True, False])
+def test_files_for_other_programs_are_saved(library: Path, open_reads: bool) -> None:
+    async def test() -> None:
+        async with browsing(library, open_reads=open_reads) as shown:
+            page = await shown.open("/#/document/sonata_played")
+            if not open_reads:
+                await page.fill("#token input", TOKEN)
+                await page.get_by_role("button", name="Continue").click()
+            await page.get_by_text("For other programs").click()
+            assert await page.locator(".exports a").count() == 6
+            for label, name, start in (
+                ("IIIF manifest", "sonata.json", b'{\n "@context": "http://iiif.io/api/presentation/3'),
+                ("Table (CSV)", "sonata.csv", b"start_s,end_s,page,system"),
+            ):
+                async with page.expect_download() as saving:
+                    await page.get_by_role("link", name=label).click()
+                saved = await saving.value
+                assert saved.suggested_filename == name
+                assert Path(await saved.path()).read_bytes().startswith(start)
+
+    run(test())
+
+
+LINES = """[...document.querySelectorAll('.top a')].map((link) => {
+  const text = document.createRange();
+  text.selectNodeContents(link.lastChild);
+  return text.getClientRects().length;
+})"""
+"""The number of lines of each link in the page's head."""
+
+
 def test_the_page_fits_every_screen(library: Path) -> None:
     async def test() -> None:
         async with browsing(library) as shown:
@@ -189,6 +291,14 @@ def test_the_page_fits_every_screen(library: Path) -> None:
                         await page.wait_for_selector("h1")
                     wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
                     assert wide <= 0, (width, path)
+                    assert await page.evaluate(LINES) == [1, 1, 1], (width, path)
+                if width >= 3840:
+                    await page.goto(f"{shown.root}/#/document/sonata")
+                    await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
+                    seen = await page.evaluate(
+                        "document.querySelector('.stage').clientHeight / document.querySelector('.sheet').clientHeight"
+                    )
+                    assert seen > 0.6  # most of a page is seen at once
                 await page.close()
             assert shown.problems == []
 

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
+from engine.errors import ExportError
+from engine.export import iiif, jams, labels, mei
+from engine.export.material import ExportMaterial, material
 from engine.pairing import AlignedPair
-from indexer.errors import ExportError
-from indexer.export import iiif, jams, labels, mei
-from indexer.export.material import ExportMaterial, material
+from engine.values import ExportFormat
 
-ExportFormat = Literal["iiif", "annotations", "audacity", "csv", "sonic-visualiser", "jams", "mei"]
-
-__all__ = ["FORMATS", "ExportFormat", "ExportMaterial", "FormatNeeds", "exported", "material"]
+__all__ = ["FORMATS", "ExportMaterial", "FormatNeeds", "exported", "material"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +20,20 @@ class FormatNeeds:
     """Whether it needs a recording; other formats take one."""
     pages: bool
     """Whether it needs the sizes of the pages."""
+    type: str
+    """Media type of the file."""
+    measures: bool = False
+    """Whether it has the measures of a score without a recording, too."""
 
 
 FORMATS: dict[ExportFormat, FormatNeeds] = {
-    "iiif": FormatNeeds(recording=False, pages=True),
-    "annotations": FormatNeeds(recording=True, pages=True),
-    "audacity": FormatNeeds(recording=True, pages=False),
-    "csv": FormatNeeds(recording=True, pages=False),
-    "sonic-visualiser": FormatNeeds(recording=True, pages=False),
-    "jams": FormatNeeds(recording=True, pages=False),
-    "mei": FormatNeeds(recording=False, pages=True),
+    "iiif": FormatNeeds(recording=False, pages=True, type=iiif.TYPE),
+    "annotations": FormatNeeds(recording=True, pages=True, type=iiif.TYPE),
+    "audacity": FormatNeeds(recording=True, pages=False, type="text/plain; charset=utf-8"),
+    "csv": FormatNeeds(recording=True, pages=False, type="text/csv; charset=utf-8"),
+    "sonic-visualiser": FormatNeeds(recording=True, pages=False, type="application/xml"),
+    "jams": FormatNeeds(recording=True, pages=False, type="application/json"),
+    "mei": FormatNeeds(recording=False, pages=True, type="application/mei+xml", measures=True),
 }
 """The formats, by name."""
 
@@ -49,7 +51,7 @@ def exported(made_of: ExportMaterial, format: ExportFormat) -> str:
     if format in _ALONE:
         return _ALONE[format](made_of)
     if made_of.pair is None:
-        raise ExportError(f"{format}: expected a score with a recording, got the score alone; give --recording")
+        raise ExportError(f"{format}: expected a score with a recording, got the score alone; name the recording")
     if format == "annotations":
         return iiif.annotation_pages(made_of, made_of.pair)
     return _OF_PAIRS[format](made_of.pair)

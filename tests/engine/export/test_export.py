@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +15,14 @@ import pytest
 from engine import alignment
 from engine.collection import Collection
 from engine.config import Alignment
-from engine.errors import MediaError
+from engine.errors import ExportError, MediaError
+from engine.export import FORMATS, ExportMaterial, exported, material
+from engine.export.material import PageSize, Rectangle
 from engine.measures import PrintedMeasure, played_measures
 from engine.pairing import AlignedPair
 from engine.timemap import Stretch, TimeMap
 from engine.values import Box, Document, System
 from fake_encoder import FakeEncoder
-from indexer.errors import ExportError
-from indexer.export import FORMATS, ExportMaterial, exported, material
-from indexer.export.material import PageSize, Rectangle
 from indexer.ingest import add
 from indexer.sources import discover
 from media import write_page, write_recording
@@ -68,7 +68,9 @@ def made(*, measures: bool = True, recording: bool = True, title: str = "Étude"
         measures=printed,
         played=played_measures(mapped, printed) if printed else (),
     )
-    return ExportMaterial(score=score, pages=PAGES, pair=pair if recording else None, base=BASE)
+    return ExportMaterial(
+        score=score, pages=PAGES, pair=pair if recording else None, base=BASE, measures=printed if recording else ()
+    )
 
 
 def validator(module: str, package: str) -> ModuleType:
@@ -102,7 +104,7 @@ def test_a_rectangle_stays_on_its_page() -> None:
 def test_a_manifest_has_a_canvas_a_page_with_its_systems() -> None:
     found = as_json(made(recording=False), "iiif")
     assert (found["type"], found["label"]) == ("Manifest", {"none": ["Étude"]})
-    assert found["id"] == f"{BASE}/documents/op%2010%2F3/manifest"
+    assert found["id"] == f"{BASE}/documents/op%2010%2F3/manifest.json"
     first, second = found["items"]
     assert (first["width"], first["height"], second["width"]) == (1000, 1400, 1400)
     (painting,) = first["items"][0]["items"]
@@ -241,6 +243,33 @@ def test_mei_has_zones_and_the_moments_at_which_they_sound() -> None:
     assert len(names) == len(set(names))
 
 
+def test_mei_names_the_pictures_and_the_sound() -> None:
+    root = ET.fromstring(exported(made(), "mei"))
+    targets = [one.get("target") for name in ("graphic", "avFile") for one in root.iter(f"{MEI}{name}")]
+    documents = f"{BASE}/documents"
+    pages = [f"{documents}/op%2010%2F3/pages/{page}?width={width}" for page, width in ((1, 1000), (2, 1400))]
+    assert targets == [*pages, f"{documents}/take/sound"]
+
+
+def test_mei_has_a_measure_without_notes_for_each_zone_of_one() -> None:
+    root = ET.fromstring(exported(replace(made(recording=False), measures=MEASURES), "mei"))
+    section = root.find(f".//{MEI}section")
+    assert section is not None
+    order = [one.get("facs", "").removeprefix("#") for one in section]
+    assert order[:5] == ["page-1", "system-1", "measure-1", "measure-2", "system-2"]
+    assert order[-4:] == ["page-2", "system-3", "measure-5", "measure-6"]
+    assert set(order) <= {one.get(ID) for one in root.iter()}
+
+
+@pytest.mark.parametrize("recording", [True, False])
+def test_verovio_opens_mei_with_all_measures_and_zones(recording: bool) -> None:
+    verovio = pytest.importorskip("verovio")
+    toolkit = verovio.toolkit()
+    assert toolkit.loadData(exported(replace(made(recording=recording), measures=MEASURES), "mei"))
+    root = ET.fromstring(toolkit.getMEI({}))
+    assert [len(list(root.iter(f"{MEI}{name}"))) for name in ("surface", "zone", "measure")] == [2, 9, 6]
+
+
 def test_mei_of_a_score_alone_has_its_systems() -> None:
     root = ET.fromstring(exported(made(recording=False, title="a\x07<b>"), "mei"))
     assert len(list(root.iter(f"{MEI}zone"))) == 3
@@ -250,7 +279,7 @@ def test_mei_of_a_score_alone_has_its_systems() -> None:
 
 @pytest.mark.parametrize("format", [name for name, needs in FORMATS.items() if needs.recording])
 def test_a_format_that_needs_a_recording_says_so(format: Any) -> None:
-    with pytest.raises(ExportError, match="--recording"):
+    with pytest.raises(ExportError, match="name the recording"):
         exported(made(recording=False), format)
 
 
@@ -276,6 +305,29 @@ def test_a_pair_of_a_collection_has_measures_and_the_sizes_of_its_pages(filled: 
     assert made_of.pair is not None
     assert len(made_of.pair.measures) == 12
     assert made_of.base == BASE
+
+
+def test_kept_pictures_say_how_large_pages_are_when_the_file_is_gone(tmp_path: Path) -> None:
+    pages = tmp_path / "scan"
+    pages.mkdir()
+    for number in (1, 2):
+        write_page(pages / f"{number}.png", seed=number)
+    add(tmp_path / "music.sf", discover([pages]).sources, FakeEncoder, keep_media=True)
+    before = exported(of_collection(tmp_path, "scan", None), "mei")
+    shutil.rmtree(pages)
+    made_of = of_collection(tmp_path, "scan", None)
+    assert made_of.pages == dict.fromkeys((1, 2), PageSize(width=1200, height=1160))
+    assert exported(made_of, "mei") == before
+    assert len(as_json(made_of, "iiif")["items"]) == 2
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_page_of_unknown_size_is_left_out(format: Any) -> None:
+    text = exported(replace(made(), pages={1: PAGES[1]}), format)
+    if FORMATS[format].pages:
+        assert "canvas/2" not in text
+        assert "system-3" not in text
+        assert "measure-5" not in text
 
 
 def test_a_document_of_the_wrong_kind_is_no_score(filled: Path) -> None:
