@@ -304,6 +304,30 @@ def _align(options: argparse.Namespace) -> int:
     return 0
 
 
+def _segment(options: argparse.Namespace) -> int:
+    from engine.config import SearchSettings, load
+    from engine.embedding import documents
+    from engine.errors import QueryError
+    from engine.finder import Engine, Finder
+    from engine.search import setlist
+
+    settings = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
+    kind = options.kind or documents.kind_of(options.path, options.among)
+    if kind == "score" and (options.cue or options.labels):
+        raise QueryError(f"{options.path}: --cue and --labels are for recordings, this is a volume of pages")
+    encoder = encoder_loader(options, settings.threads)()
+    engine = Engine.load(options.weights, settings=settings, encoder=encoder)
+    given = {"kind": kind, "start_s": options.start, "end_s": options.end, "among": options.among}
+    with Finder(options.collection, engine) as finder:
+        found = finder.segment(options.path, **given)
+    if options.cue:
+        _write(setlist.cue(found, options.path.name), options.cue)
+    if options.labels:
+        _write(setlist.labels(found), options.labels)
+    print(_json({"query": str(options.path)} | found) if options.json else setlist.table(found))
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
     from engine.alignment import choose
     from engine.collection import Collection
@@ -430,6 +454,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "build": _build,
     "backup": _backup,
     "query": _query,
+    "segment": _segment,
     "align": _align,
     "export": _export,
     "serve": _serve,

@@ -126,6 +126,13 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
         ),
         remote=remote,
     )
+    _segment_options(
+        command(
+            "segment",
+            "List what is played from when to when in a long recording, or printed where in a volume.",
+            "segment music.sf evening.flac --cue evening.cue",
+        )
+    )
     align = command(
         "align",
         "Show where in a score a recording is at each second.",
@@ -256,6 +263,26 @@ def _query_options(parser: _Parser, *, remote: bool) -> None:
     parser.add_argument(
         "--tls-ca", type=Path, metavar="PEM", help="use TLS; the certificate by which the server is trusted"
     )
+
+
+def _segment_options(parser: _Parser) -> None:
+    _collection(parser)
+    parser.add_argument(
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="a recording of any length, a volume as a file, or a folder of its pages",
+    )
+    _kind(parser, "--kind", "kind of PATH (default: auto, by its name)")
+    _kind(parser, "--among", "kind of documents to search (default: auto, the other kind)")
+    parser.add_argument("--start", type=_time, metavar="TIME", help="start of the part of a recording to read")
+    parser.add_argument("--end", type=_time, metavar="TIME", help="end of that part")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--cue", type=Path, metavar="FILE", help="write the passages of a recording as a CUE sheet")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="write them as labels of Audacity")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
+    _weights(parser)
 
 
 def _export_options(parser: _Parser) -> None:

@@ -121,14 +121,14 @@ def _match(match: Match) -> dict[str, Any]:
         "cost": match.cost,
         "confidence": match.confidence,
         "votes": match.votes,
-        "boxes": [_box(system) for system in match.place.systems],
-        **_place(match.place),
+        "boxes": [as_box(system) for system in match.place.systems],
+        **as_place(match.place),
         "query_pages": list(match.query_place.pages),
         "query_systems": [system.number for system in match.query_place.systems],
-        "query_boxes": [_box(system) for system in match.query_place.systems],
+        "query_boxes": [as_box(system) for system in match.query_place.systems],
         "query_start_s": match.query_place.start_s,
         "query_end_s": match.query_place.end_s,
-        "parts": [{"share": part.share, **_place(part.place)} for part in match.parts],
+        "parts": [{"share": part.share, **as_place(part.place)} for part in match.parts],
     }
     if match.path:
         fields["path"] = [dataclasses.asdict(point) for point in match.path]
@@ -137,7 +137,8 @@ def _match(match: Match) -> dict[str, Any]:
     return fields
 
 
-def _place(place: Place) -> dict[str, Any]:
+def as_place(place: Place) -> dict[str, Any]:
+    """Returns a place as a map of plain values, without its boxes."""
     return {
         "pages": list(place.pages),
         "systems": [system.number for system in place.systems],
@@ -148,7 +149,8 @@ def _place(place: Place) -> dict[str, Any]:
     }
 
 
-def _box(system: System) -> dict[str, Any]:
+def as_box(system: System) -> dict[str, Any]:
+    """Returns the box of a system as a map of plain values."""
     box = system.box
     corners = {"x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
     return {"page": system.page, "system": system.number, **corners, "turn": system.turn}
@@ -183,7 +185,7 @@ def _where(match: dict[str, Any], prefix: str) -> str:
         return f"{clock(start_s)}-{clock(end_s)}"
     if not systems:
         return ""
-    return f"p. {_ranges(pages)}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
+    return f"p. {ranges(pages)}, {'system' if len(systems) == 1 else 'systems'} {ranges(systems)}"
 
 
 def clock(seconds: float) -> str:
@@ -193,7 +195,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def ranges(numbers: Sequence[int]) -> str:
     """Returns numbers as ranges, in the given order: `1-3, 7`; the first of them if there are too many to read."""
     runs: list[list[int]] = []
     for number in numbers:
