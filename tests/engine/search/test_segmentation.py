@@ -1,6 +1,7 @@
 """Evenings: passages of documents, gaps between them, and the set list that is made of them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,13 @@ def test_an_evening_is_cut_into_passages_and_gaps(collection: Collection) -> Non
 def test_music_that_the_collection_lacks_is_a_gap(collection: Collection) -> None:
     evening = _evening(_noise(900, seed=9))
     assert _segmenter(collection, _calibration()).passages(evening) == ()
+
+
+def test_a_link_that_is_not_likely_right_is_a_gap(collection: Collection) -> None:
+    calibration = _calibration()
+    never = replace(calibration.scales["score"], rest_coefficients=np.array([-9.0, 0, 0, 0, 0, 0]))
+    evening = _evening(_noise(40), _music(collection, 2), _noise(40, 3))
+    assert _segmenter(collection, replace(calibration, scales={"score": never})).passages(evening) == ()
 
 
 def test_pieces_follow_each_other_without_a_pause(collection: Collection) -> None:
