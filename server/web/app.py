@@ -132,7 +132,7 @@ class Application:
         if operation.picture:
             headers = {"Cache-Control": "private, max-age=3600"}
             return CountedReply(self._memory, result["data"], result["type"], headers=headers)
-        if operation.op == "query":
+        if operation.op in ("query", "segment"):
             result = {"query": _named(message)} | result
         content = as_json(result)
         if len(content) > self._limits.client_reply_bytes:
