@@ -328,6 +328,43 @@ def _segment(options: argparse.Namespace) -> int:
     return 0
 
 
+def _link(options: argparse.Namespace) -> int:
+    from engine.config import SearchSettings, load
+    from engine.finder import Engine, Finder
+    from engine.search.linking import proposed
+    from indexer import linking
+
+    if options.confirm:
+        changed = linking.apply(options.collection, linking.confirmed(options.confirm))
+        print(f"{changed} documents have another work now")
+        return 0
+    settings = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
+    engine = Engine.load(options.weights, settings=settings, encoder=encoder_loader(options, settings.threads)())
+    with Finder(options.collection, engine) as finder:
+        links = engine.linker(finder.collection, finder.searcher).links()
+        works = proposed(links, finder.collection.summaries())
+    _write(linking.as_csv(works), options.out)
+    return 0
+
+
+def _carry(options: argparse.Namespace) -> int:
+    from engine.alignment import choose
+    from engine.collection import Collection
+    from engine.config import SearchSettings, load
+    from engine.search import carrying
+    from engine.values import Box
+
+    settings = load(SearchSettings(), section="search", path=options.config, flags={})
+    x0, y0, x1, y1 = options.box
+    box = Box(x0=x0, y0=y0, x1=x1, y1=y1)
+    with Collection.open(options.collection) as collection:
+        carried = carrying.carry(
+            collection, options.id, options.page, box, options.to, choose(threads=1), settings.alignment
+        )
+    print(_json({"to": options.to} | carried.as_dict()) if options.json else carried.table())
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
     from engine.alignment import choose
     from engine.collection import Collection
@@ -455,6 +492,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "backup": _backup,
     "query": _query,
     "segment": _segment,
+    "link": _link,
+    "carry": _carry,
     "align": _align,
     "export": _export,
     "serve": _serve,

@@ -30,6 +30,7 @@ from engine.errors import QueryError
 from engine.score import Score
 from engine.search import setlist
 from engine.search.confidence import Calibration, beside
+from engine.search.linking import Linker
 from engine.search.searcher import Query, Searcher
 from engine.search.segmentation import Evening, Segmenter
 from engine.transposition import Transposer
@@ -84,6 +85,10 @@ class Engine:
     def segmenter(self, collection: Collection, searcher: Searcher) -> Segmenter:
         """Returns what finds the passages of evenings in a collection. searcher: of this collection."""
         return Segmenter(collection, searcher, self.backend, self.calibration, self.settings.alignment)
+
+    def linker(self, collection: Collection, searcher: Searcher) -> Linker:
+        """Returns what finds documents of one work in a collection. searcher: of this collection."""
+        return Linker(collection, searcher, self.backend, self.settings.alignment)
 
 
 class Finder:

@@ -7,6 +7,7 @@ between cells, and for half a snippet before the first and after the last, place
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from engine.alignment import Backend, Path
 from engine.collection import Collection
 from engine.config import Alignment
 from engine.errors import QueryError
+from engine.search.answers import as_box, clock
 from engine.search.location import Ruler, jumps
 from engine.values import Box, Document, SnippetSequence, System
 
@@ -35,6 +37,21 @@ class CarriedPart:
     """Where the stretch starts, in page widths or in seconds."""
     end: float
 
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the part as a map: a box of a page, or seconds."""
+        if self.system is None:
+            return {"start_s": self.start, "end_s": self.end}
+        return as_box(self.system) | {"x0": self.start, "x1": self.end}
+
+    @property
+    def text(self) -> str:
+        """Returns the part for people."""
+        if self.system is None:
+            return f"{clock(self.start)}-{clock(self.end)}"
+        box = self.system.box
+        corners = f"{self.start:.3f},{box.y0:.3f},{self.end:.3f},{box.y1:.3f}"
+        return f"p. {self.system.page}, system {self.system.number}: {corners}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
@@ -43,6 +60,14 @@ class Carried:
     parts: tuple[CarriedPart, ...]
     cost: float
     """Mean cost of the path's cells in the box: near that of the whole path if the documents match there."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the parts and the cost as a map of plain values."""
+        return {"parts": [part.as_dict() for part in self.parts], "cost": self.cost}
+
+    def table(self) -> str:
+        """Returns the parts and the cost for people, a line for each part."""
+        return "\n".join([*(part.text for part in self.parts), f"cost {self.cost:.3f}"])
 
 
 def carry(
