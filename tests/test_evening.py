@@ -76,3 +76,41 @@ def test_a_volume_is_told_by_pages_and_has_no_cue_sheet(filled: Path, capsys: py
     assert (told["duration_s"], told["pages"]) == (None, 2)
     assert scorefind.main(["segment", str(filled), str(volume), "--cue", str(volume / "x.cue")]) == 1
     assert "--cue and --labels are for recordings" in capsys.readouterr().err
+
+
+def test_takes_of_one_piece_are_proposed_as_a_work_and_confirmed(
+    filled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = filled.parent / "encore.wav"
+    sound = soundfile.read(filled.parent / "waltz.flac")[0]
+    soundfile.write(other, 0.5 * sound, RATE)
+    assert scorefind.main(["add", "--jobs", "1", str(filled), str(other)]) == 0
+    works = filled.parent / "works.csv"
+    assert scorefind.main(["link", str(filled), "--out", str(works)]) == 0
+    assert [line.split(",")[:2] for line in works.read_text().splitlines()[1:]] == [
+        ["waltz", "waltz_recording"],
+        ["waltz", "encore"],
+    ]
+    capsys.readouterr()
+    assert scorefind.main(["link", str(filled), "--confirm", str(works)]) == 0
+    assert capsys.readouterr().out == "2 documents have another work now\n"
+    told = printed_json(capsys, "query", filled, other, "--among", "recording", "--json")
+    assert told["works"][0]["documents"] in (["encore", "waltz_recording"], ["waltz_recording", "encore"])
+    assert scorefind.main(["link", str(filled), "--confirm", str(works), "--out", str(works)]) == 2
+
+
+def test_a_box_is_carried_to_another_edition(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edition = filled.parent / "edition"
+    edition.mkdir()
+    for number, name in enumerate(("etude", "rag"), start=1):
+        (edition / f"p{number}.png").write_bytes((filled.parent / f"{name}.png").read_bytes())
+    assert scorefind.main(["add", "--jobs", "1", str(filled), str(edition)]) == 0
+    system = printed_json(capsys, "query", filled, filled.parent / "rag.png", "--among", "score", "--json")
+    box = system["matches"][0]["boxes"][1]
+    corners = f"{box['x0'] + 0.2},{box['y0']},{box['x1'] - 0.2},{box['y1']}"
+    told = printed_json(capsys, "carry", filled, "rag", "1", corners, "--to", "edition", "--json")
+    assert [(part["page"], part["system"]) for part in told["parts"]] == [(2, 5)]
+    assert told["parts"][0]["x0"] == pytest.approx(box["x0"] + 0.2, abs=0.03)
+    assert scorefind.main(["carry", str(filled), "rag", "1", "0.5,0.1,0.4,0.2", "--to", "edition"]) == 2
+    assert scorefind.main(["carry", str(filled), "rag", "1", "0.1,0.0,0.2,0.001", "--to", "edition"]) == 1
+    assert "no system on page 1" in capsys.readouterr().err
