@@ -52,6 +52,9 @@ PROGRAMMES = {
     "medley": Programme(form="medley"),
     "practice": Programme(form="practice"),
 }
+ROOMS = ("made", "openair", "seminar")
+"""Beginnings of the names of rooms of the validation split in which a piano may stand. The others are plates, silos and
+effects, in which the network does not find half a minute of a piece either."""
 MIN_OVERLAP = 0.5
 """Smallest overlap of a right passage with the true one, as a share of both together."""
 BORDER_S = 5.0
@@ -206,11 +209,10 @@ def found(
 
 
 def rooms(data: Path) -> list[Callable[[Samples], Samples]]:
-    """Returns what the rooms of the validation split make of a recording; without rooms, one that changes nothing."""
-    known = acoustics(data / sounds.RESPONSES, None, "val").rooms
-    return [functools.partial(sounds.convolved, path=path, share=sounds.ROOM_SHARE) for path in known] or [
-        lambda samples: samples
-    ]
+    """Returns what the rooms make of a recording; without rooms, one function that changes nothing."""
+    known = [path for path in acoustics(data / sounds.RESPONSES, None, "val").rooms if path.stem.startswith(ROOMS)]
+    made = [functools.partial(sounds.convolved, path=path, share=sounds.ROOM_SHARE) for path in known]
+    return [*made] or [lambda samples: samples]
 
 
 def measured(

@@ -4,9 +4,8 @@ One chain (`engine.alignment.chains`) goes through the whole query and the docum
 it (`engine.search.nomination`). Rows that it leaves out are gaps: applause, talk, music that is not in the collection.
 Each link of the chain is judged like a query of its own, by the confidence of alignments with rests: its gain is
 compared with those of the other nominated documents and of the background. Then the chain is computed again with the
-documents of likely links alone, so that the others take nothing from their neighbours, and with a higher price of
-rests, because the documents are no longer chosen for being cheap: endings that the network hardly recognises are lost
-less often. What is likely of the second chain is the answer.
+documents of likely links alone, so that the others take nothing from their neighbours. What is likely of the second
+chain is the answer.
 
 Time is linear in the length of the query. Memory is that of the query and of one stage of the chain.
 """
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.alignment import Backend
+from engine.alignment import Backend, Path
 from engine.alignment.chains import Link, Stage, chain
 from engine.collection import Collection
 from engine.config import Alignment
@@ -30,15 +29,17 @@ from engine.search.stillness import without_still
 from engine.values import Document, Documents, Kind, Place, SnippetSequence, System
 
 ENTRY_PRICE = 4.0
-"""Cost of entering a document: what some 27 right rows save. On validation (the rags on four pianos), 3 told a piece
+"""Cost of entering a document: what some 20 right rows save. On validation (the rags on four pianos), 3 told a piece
 twice more often, and 6 lost pieces of half a minute."""
-REST_PRICE = 0.5
-"""Price of a rest where no calibration says one: within one kind, or with other settings of the alignment."""
-SURE_REST_PRICE = 0.55
-"""Price of a rest among documents of likely links. On validation 0.5 lost more endings, and 0.6 took pauses for
-music."""
+REST_PRICE = 0.55
+"""Price of a rest in a chain. With 0.5, which the confidence is fitted to, more endings and more pieces in noise and
+rooms were lost on validation; with 0.58 borders were worse."""
 MAX_PAUSE = 24
 """Longest gap in snippets, some twelve seconds, between two links of one document that are one passage."""
+PACE_ROWS = 20
+"""Rows at an end of a link from which the pace there is measured."""
+MAX_OUTER_ROWS = 6.0
+"""Most rows by which a passage reaches beyond its link, where the link has the first or the last snippet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +96,15 @@ class Segmenter:
         search = _Search(
             evening=replace(evening, sequence=_heard(evening.sequence)),
             documents=self._documents(evening.among),
-            alignment=self._rests(evening),
+            alignment=self._alignment_of(evening),
             backend=self._backend,
             calibration=None if evening.sequence.kind == evening.among else self._calibration,
         )
         lengths = dict(zip(ids, np.diff(search.documents.offsets).tolist(), strict=True))
         heard, between = search.evening.sequence, evening.between
         stages = nomination.stages(self._searcher, heard, evening.among, lengths, between)
-        likely = {link.document for link, confidence in search.judged(stages) if _is_likely(confidence)}
-        judged = search.judged([_among(stage, likely) for stage in stages], stages, SURE_REST_PRICE)
+        likely = {link.document for link, confidence in search.judged(stages, stages) if _is_likely(confidence)}
+        judged = search.judged([_among(stage, likely) for stage in stages], stages)
         reach = location.reach(self._collection.network.front_end, heard.kind)
         return tuple(
             self._passage(link, ids[link.document], confidence, evening, reach)
@@ -116,18 +117,19 @@ class Segmenter:
         stored = self._collection.stored(among)
         return self._collection.packed(among) if fits_in_memory(int(stored.offsets[-1]), self._backend) else stored
 
-    def _rests(self, evening: Evening) -> Alignment:
-        """Returns the settings of the alignment with rests. Within one kind the bias means nothing."""
-        if evening.sequence.kind == evening.among:
-            return replace(self._alignment, rest_price=REST_PRICE, bias_weight=0.0)
-        rests = None if self._calibration is None else self._calibration.rests
-        return rests or replace(self._alignment, rest_price=REST_PRICE)
+    def _alignment_of(self, evening: Evening) -> Alignment:
+        """Returns the settings of the chain. Within one kind the bias means nothing."""
+        weight = 0.0 if evening.sequence.kind == evening.among else self._alignment.bias_weight
+        return replace(self._alignment, rest_price=REST_PRICE, bias_weight=weight)
 
     def _passage(self, link: Link, id: str, confidence: float | None, evening: Evening, reach: float) -> Passage:
         """Returns the passage of a link. reach: see `location.reach`."""
         document, sequence = self._collection.document(id), self._collection.sequence(id)
-        place, _ = location.where(link.path, location.Ruler.of(sequence, document.systems), reach)
+        ruler = location.Ruler.of(sequence, document.systems)
+        place, _ = location.where(link.path, ruler, reach)
         stretch = location.stretch(link.path, location.Ruler.of(evening.sequence, evening.systems))
+        if evening.sequence.kind == "recording":
+            stretch = _sounding(stretch, link.path, ruler, evening.sequence)
         return Passage(document=document, confidence=confidence, stretch=stretch, place=place)
 
 
@@ -143,18 +145,14 @@ class _Search:
     calibration: Calibration | None
     """Judges the links; None: they have no confidence."""
 
-    def judged(
-        self, stages: Sequence[Stage], nominated: Sequence[Stage] | None = None, rest_price: float | None = None
-    ) -> list[tuple[Link, float | None]]:
+    def judged(self, stages: Sequence[Stage], compared: Sequence[Stage]) -> list[tuple[Link, float | None]]:
         """Returns the links of a chain with their confidences; those of one document with a short gap are one link.
 
-        nominated: the stages with the documents that each link is compared with; by default those of the chain.
-        rest_price: in place of the alignment's.
+        compared: the stages with the documents that each link is compared with.
         """
-        settings = self.alignment if rest_price is None else replace(self.alignment, rest_price=rest_price)
         query, between = self.evening.sequence.embeddings, self.evening.between
-        links = _joined(chain(query, stages, self.documents, settings, ENTRY_PRICE, between))
-        return [(link, self._confidence(link, nominated or stages)) for link in links]
+        links = _joined(chain(query, stages, self.documents, self.alignment, ENTRY_PRICE, between))
+        return [(link, self._confidence(link, compared)) for link in links]
 
     def _confidence(self, link: Link, stages: Sequence[Stage]) -> float | None:
         """Returns the confidence of a link: that of its rows as a query of their own."""
@@ -169,6 +167,38 @@ class _Search:
             rows, self.evening.among, costs, self.backend, documents=len(self.documents.offsets) - 1
         )
         return float(confidences[np.searchsorted(compared, link.document)])
+
+
+def _sounding(stretch: Place, path: Path, ruler: location.Ruler, evening: SnippetSequence) -> Place:
+    """Returns the stretch of a recording in which a document sounds, which is longer than its path.
+
+    A path runs from middle to middle of snippets. Where it begins with the first snippet of the document, half of that
+    snippet was played before, and where it ends with the last one, half of it follows.
+
+    ruler: of the document.
+    """
+    if stretch.start_s is None or stretch.end_s is None or len(evening) < 2:
+        return stretch
+    places = evening.places
+    hop_s = float(places["start_s"][-1] - places["start_s"][0]) / (len(evening) - 1)
+    before, after = _outer_rows(path, ruler, ruler.starts[0]), _outer_rows(path[::-1], ruler, ruler.ends[-1])
+    return Place(
+        start_s=max(float(places["start_s"][0]), stretch.start_s - before * hop_s),
+        end_s=min(float(places["end_s"][-1]), stretch.end_s + after * hop_s),
+    )
+
+
+def _outer_rows(cells: Path, ruler: location.Ruler, end: float) -> float:
+    """Returns the rows from the first cell to an end of the document, at the pace of the first cells.
+
+    The result is 0 if these are more than MAX_OUTER_ROWS, for then the document was not played to this end.
+
+    cells: from an end of a link inwards. end: of the document, on its ruler.
+    """
+    some = cells[:PACE_ROWS]
+    passed, moved = abs(int(some[-1, 0] - some[0, 0])), abs(np.subtract(*ruler.middles[some[[0, -1], 1]]))
+    rows = abs(end - ruler.middles[cells[0, 1]]) * passed / moved if moved > 0 else np.inf
+    return float(rows) if rows <= MAX_OUTER_ROWS else 0.0
 
 
 def _heard(sequence: SnippetSequence) -> SnippetSequence:

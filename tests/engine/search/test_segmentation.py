@@ -17,8 +17,8 @@ from engine.search.confidence import DEFAULT_CALIBRATION, FORMAT, FORMAT_VERSION
 from engine.search.searcher import Searcher
 from engine.search.segmentation import Evening, Passage, Segmenter
 from engine.tensors import read
-from engine.values import Embeddings, Packed, SnippetSequence
-from tests import paired_collection
+from engine.values import Document, Embeddings, Packed, SnippetSequence
+from tests import laid_out_scores, paired_collection
 from tests.paired_collection import NETWORK, SNIPPETS, SYSTEMS
 
 BACKEND = alignment.choose("cpu", threads=1)
@@ -111,6 +111,26 @@ def test_an_encore_after_a_long_gap_is_a_passage_of_its_own(collection: Collecti
 def test_a_piece_that_lies_across_stages_is_found_whole(collection: Collection) -> None:
     evening = _evening(_noise(nomination.STAGE - 60), _music(collection, 0), _noise(40, 3))
     assert _told(_segmenter(collection).passages(evening)) == [("piece0", nomination.STAGE - 60, nomination.STAGE + 59)]
+
+
+def test_a_passage_reaches_to_where_the_first_and_the_last_snippet_are_played(tmp_path: Path) -> None:
+    """Half a snippet of this score is two rows of the evening."""
+    music = _noise(60, seed=5)
+    with CollectionWriter(tmp_path / "c", NETWORK) as writer:
+        writer.put(Document(id="whole", kind="score", systems=laid_out_scores.systems(7)), laid_out_scores.score(music))
+        writer.commit()
+    with Collection.open(tmp_path / "c") as collection:
+        segmenter = _segmenter(collection)
+        (whole,) = segmenter.passages(_evening(_noise(70), music, _noise(40, 3)))
+        (part,) = segmenter.passages(_evening(_noise(70), music[9:51], _noise(40, 3)))
+    assert (whole.stretch.start_s, whole.stretch.end_s) == (
+        pytest.approx(70 / 2 + 2.1 - 1, abs=0.01),
+        pytest.approx(129 / 2 + 2.1 + 1, abs=0.01),
+    )
+    assert (part.stretch.start_s, part.stretch.end_s) == (
+        pytest.approx(70 / 2 + 2.1, abs=0.01),
+        pytest.approx(111 / 2 + 2.1, abs=0.01),
+    )
 
 
 def test_a_volume_is_cut_by_pages_and_systems(collection: Collection) -> None:
