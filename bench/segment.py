@@ -155,13 +155,13 @@ def row(name: str, sound: str, results: Sequence[JudgedEvening], costs: Sequence
 def _f1(counts: NDArray[np.int64]) -> float:
     """Returns F1. counts: of each piece, right passages, and wrong or missed ones."""
     right, others = counts.sum(axis=0).tolist()
-    return 2 * right / max(1, 2 * right + others)
+    return float(2 * right / max(1, 2 * right + others))
 
 
 def _share(counts: NDArray[np.int64]) -> float:
     """Returns a share. counts: of each piece, good ones and all."""
     good, count = counts.sum(axis=0).tolist()
-    return good / max(1, count)
+    return float(good / max(1, count))
 
 
 def _interval(
@@ -227,7 +227,8 @@ def measured(
     known_rooms = rooms(options.data)
     with Collection.open(half, engine.encoder.identity) as collection:
         for name in options.programmes:
-            results, costs = [], []
+            results: list[JudgedEvening] = []
+            costs: list[EveningCost] = []
             for number in range(options.evenings):
                 for sound in options.sounds:
                     seed = [SEED, number, list(PROGRAMMES).index(name), len(results)]

@@ -20,7 +20,7 @@ def works(matches: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for match in matches:
         work = key(match.get("work") or "")
         groups.setdefault((work, "" if work else match.get("id", "")), []).append(match)
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "work": group[0].get("work") or "",
             "confidence": _confidence(group),
