@@ -34,7 +34,7 @@ from engine.errors import QueryError
 from engine.finder import Engine
 from engine.search import carrying
 from engine.search.linking import DocumentLink
-from engine.values import Box, Document
+from engine.values import Box, Document, System
 
 NOTES = 20
 """Notes of a piece that are carried."""
@@ -92,7 +92,7 @@ def carried_notes(
             found = carrying.carry(collection, f"{piece}|1", page, box, f"{piece}|2", engine.backend, settings).parts
         except QueryError:  # a system that was not found
             found = ()
-        yield piece, _error(found, *_place(second, onset))
+        yield piece, _error(found, collection.document(f"{piece}|2").systems, *_place(second, onset))
 
 
 def _place(edition: Edition, onset: float) -> tuple[int, tuple[float, float]]:
@@ -103,15 +103,22 @@ def _place(edition: Edition, onset: float) -> tuple[int, tuple[float, float]]:
     return int(page), (float(np.mean(edition.notes[same, 0])), float(y))
 
 
-def _error(parts: Sequence[carrying.CarriedPart], page: int, place: tuple[float, float]) -> float:
-    """Returns the distance from the longest part to where the note is, in staff spaces."""
-    best = max(parts, key=lambda part: part.end - part.start, default=None)
-    if best is None or best.system is None:
+def _error(
+    parts: Sequence[carrying.CarriedPart], systems: Sequence[System], page: int, place: tuple[float, float]
+) -> float:
+    """Returns the distance from the longest part to where the note is, in staff spaces; infinity in the wrong system.
+
+    The right system is the one that is found nearest to the note, since some are found by one of their staves alone.
+    """
+    best, (x, y) = max(parts, key=lambda part: part.end - part.start, default=None), place
+    right = min(
+        (system for system in systems if system.page == page),
+        key=lambda system: abs((system.box.y0 + system.box.y1) / 2 - y),
+        default=None,
+    )
+    if best is None or best.system is None or right is None or best.system.number != right.number:
         return float("inf")
-    system, (x, y) = best.system, place
-    if system.page != page or not system.box.y0 <= y <= system.box.y1:
-        return float("inf")
-    return abs((best.start + best.end) / 2 - x) / system.staff_space
+    return abs((best.start + best.end) / 2 - x) / right.staff_space
 
 
 def carry_row(errors: Sequence[tuple[str, float]]) -> dict[str, Any]:

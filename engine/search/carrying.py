@@ -20,6 +20,9 @@ from engine.search.answers import as_box, clock
 from engine.search.location import Ruler, jumps
 from engine.values import Box, Document, SnippetSequence, System
 
+JUMP_PENALTY = 10.0
+"""Cost of a jump between two scores. They print the same music in the same order, so a path that jumps to the second
+print of a strain is wrong, at equal cost of its cells. It pays to jump over what one edition lacks."""
 OUTER_HOPS = 2.0
 """Hops from the middle of a snippet to its end."""
 
@@ -87,7 +90,7 @@ def carry(
     if not stretches:
         raise QueryError(f"{id}: no system on page {page} reaches into the box {box.x0},{box.y0},{box.x1},{box.y1}")
     same = source.kind == target.kind
-    settings = replace(alignment, bias_weight=0.0) if same else alignment
+    settings = replace(alignment, bias_weight=0.0, jump_penalty=JUMP_PENALTY) if same else alignment
     path = backend.path(query.embeddings, other.embeddings, other.bias, settings)
     cost = _cost(path, query, other, settings, ruler, stretches)
     mapped = _mapped(path, ruler, Ruler.of(other, target.systems), stretches)
@@ -122,7 +125,11 @@ def _mapped(
     cut = np.split(path, np.flatnonzero(jumps(path))) if len(path) else []
     for number, part in enumerate(cut):
         outer = number == 0, number == len(cut) - 1
-        along, across = _extended(source.middles[part[:, 0]], target.middles[part[:, 1]], outer)
+        columns, inverse, counts = np.unique(part[:, 1], return_inverse=True, return_counts=True)
+        rows = (
+            np.bincount(inverse, weights=source.middles[part[:, 0]]) / counts
+        )  # of the cells with one column, the mean
+        along, across = _extended(rows, target.middles[columns], outer)
         for start, end in _joined(stretches):
             first, last = max(start, float(along[0])), min(end, float(along[-1]))
             if first < last:

@@ -26,13 +26,16 @@ def test_links_are_counted_by_kinds_with_what_is_missed_and_what_is_false() -> N
 
 
 def test_a_note_that_is_carried_to_another_system_is_wrong_and_else_its_error_is_in_staff_spaces() -> None:
-    box = Box(x0=0.1, y0=0.2, x1=0.9, y1=0.3)
-    system = System(page=2, number=5, box=box, staves=(box,), staff_space=0.01, confidence=1.0)
-    parts = [CarriedPart(system=system, start=0.40, end=0.42), CarriedPart(system=system, start=0.8, end=0.801)]
-    assert works._error(parts, 2, (0.44, 0.25)) == pytest.approx(3)
-    assert works._error(parts, 2, (0.44, 0.35)) == np.inf
-    assert works._error(parts, 1, (0.44, 0.25)) == np.inf
-    assert works._error((), 2, (0.44, 0.25)) == np.inf
+    boxes = [Box(x0=0.1, y0=y, x1=0.9, y1=y + 0.1) for y in (0.2, 0.5)]
+    first, second = (
+        System(page=2, number=number, box=box, staves=(box,), staff_space=0.01, confidence=1.0)
+        for number, box in enumerate(boxes, start=5)
+    )
+    parts = [CarriedPart(system=first, start=0.40, end=0.42), CarriedPart(system=first, start=0.8, end=0.801)]
+    assert works._error(parts, (first, second), 2, (0.44, 0.35)) == pytest.approx(3)
+    assert works._error(parts, (first, second), 2, (0.44, 0.45)) == np.inf
+    assert works._error(parts, (first, second), 1, (0.44, 0.25)) == np.inf
+    assert works._error((), (first, second), 2, (0.44, 0.25)) == np.inf
     row = works.carry_row([("a", 3.0), ("a", np.inf), ("b", 9.0)])
     assert (row["notes"], row["right system"], row["within 7 spaces"]) == (
         3,

@@ -58,6 +58,35 @@ def test_a_box_over_systems_is_carried_to_all_of_them(collection: Collection) ->
     assert found.cost == pytest.approx(0, abs=1e-3)
 
 
+def test_a_strain_that_is_printed_twice_is_carried_to_its_own_print(tmp_path: Path) -> None:
+    """The second print of the strain is a little more like the first edition's than the first print is."""
+    strain, middle = embeddings(10, 1), embeddings(10, 2)
+    worn = 0.9 * strain + 0.1 * embeddings(10, 3)
+    worn /= np.linalg.norm(worn, axis=1, keepdims=True)
+    with CollectionWriter(tmp_path / "c", NETWORK) as writer:
+        for id, music in (("old", [strain, middle, strain]), ("new", [worn, middle, strain])):
+            sequence = score(np.concatenate(music))
+            writer.put(Document(id=id, kind="score", pages=1, systems=systems(4)), sequence)
+        writer.commit()
+    with Collection.open(tmp_path / "c") as collection:
+        (part,) = carried(collection, Box(x0=0.4, y0=0.1, x1=0.6, y1=0.2), "new").parts
+    assert part.system is not None
+    assert (part.system.number, round(part.start, 2)) == (1, 0.4)
+
+
+def test_a_narrow_box_is_carried_where_the_other_edition_is_printed_closer(tmp_path: Path) -> None:
+    """Two snippets of the wide edition match one of the close one."""
+    music = embeddings(20, 1)
+    with CollectionWriter(tmp_path / "c", NETWORK) as writer:
+        writer.put(Document(id="old", kind="score", systems=systems(5)), score(music.repeat(2, axis=0)))
+        writer.put(Document(id="new", kind="score", systems=systems(3)), score(music))
+        writer.commit()
+    with Collection.open(tmp_path / "c") as collection:
+        for x in (0.3, 0.34, 0.38, 0.42):
+            (part,) = carried(collection, Box(x0=x, y0=0.4, x1=x + 0.01, y1=0.5), "new").parts
+            assert part.end - part.start == pytest.approx(0.005, abs=0.001)
+
+
 def test_a_box_is_carried_to_the_seconds_of_a_recording(collection: Collection) -> None:
     (part,) = carried(collection, Box(x0=0.1, y0=0.42, x1=0.9, y1=0.45), "played").parts
     # Staff spaces 80 to 160 of the score are snippets 8 to 18 by their middles, which are heard 2.1 s after they start.
