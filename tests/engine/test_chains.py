@@ -1,5 +1,7 @@
 """Chains of documents: the definition, and the stages that compute the same."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -112,6 +114,20 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
         chain(query, stages, _pieces(), RESTS, 1.0)
     with pytest.raises(ValueError, match="a price of rests"):
         chain(query, [Stage(rows=2, documents=np.arange(2))], _pieces(), Alignment(), 1.0)
+
+
+def test_memory_does_not_grow_with_the_query() -> None:
+    rng = np.random.default_rng(0)
+    documents = _packed([500] * 8, rng)
+    peaks = []
+    for count in (2, 8):
+        query, stages = _coarse(400 * count, rng), [Stage(rows=400, documents=np.arange(8))] * count
+        chain(query, stages, documents, RESTS, 1.0)  # compiles the kernels
+        tracemalloc.start()
+        chain(query, stages, documents, RESTS, 1.0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_rounding_does_not_grow_with_the_query() -> None:
