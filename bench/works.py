@@ -14,7 +14,7 @@ import functools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from engine.finder import Engine
 from engine.search import carrying
 from engine.search.linking import DocumentLink
 from engine.values import Box, Document, System
+from indexer.synthesis.engrave import EngravingError
 
 NOTES = 20
 """Notes of a piece that are carried."""
@@ -181,6 +182,15 @@ def library(
                 )
 
 
+def engraved(chosen: Iterable[Piece]) -> Iterator[tuple[str, list[Edition]]]:
+    """Yields the id and two editions of each piece; a piece that Verovio cannot read is left out."""
+    for piece in chosen:
+        try:
+            yield piece.id, [edition(piece, number) for number in (1, 2)]
+        except EngravingError as exc:
+            print(f"left out: {exc}", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     process.prepare()
     options = _options(arguments)
@@ -193,9 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps({"network": report.label(encoder.identity), "set": options.set}))
     everything = pieces.pieces(options.data, options.set)
     chosen = everything[:: max(1, len(everything) // options.pieces)][: options.pieces]
-    made: dict[str, list[Edition]] = {
-        piece.id: [edition(piece, number) for number in (1, 2)] for piece in tqdm(chosen, unit="piece", disable=None)
-    }
+    made = dict(engraved(tqdm(chosen, unit="piece", disable=None)))
     with CollectionWriter(options.out, encoder.identity) as writer:
         for document, sequence in library(options, everything, encoder, load):
             writer.put(document, sequence, replace=True)
