@@ -304,6 +304,67 @@ def _align(options: argparse.Namespace) -> int:
     return 0
 
 
+def _segment(options: argparse.Namespace) -> int:
+    from engine.config import SearchSettings, load
+    from engine.embedding import documents
+    from engine.errors import QueryError
+    from engine.finder import Engine, Finder
+    from engine.search import setlist
+
+    settings = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
+    kind = options.kind or documents.kind_of(options.path, options.among)
+    if kind == "score" and (options.cue or options.labels):
+        raise QueryError(f"{options.path}: --cue and --labels are for recordings, this is a volume of pages")
+    encoder = encoder_loader(options, settings.threads)()
+    engine = Engine.load(options.weights, settings=settings, encoder=encoder)
+    given = {"kind": kind, "start_s": options.start, "end_s": options.end, "among": options.among}
+    with Finder(options.collection, engine) as finder:
+        found = finder.segment(options.path, **given)
+    if options.cue:
+        _write(setlist.cue(found, options.path.name), options.cue)
+    if options.labels:
+        _write(setlist.labels(found), options.labels)
+    print(_json({"query": str(options.path)} | found) if options.json else setlist.table(found))
+    return 0
+
+
+def _link(options: argparse.Namespace) -> int:
+    from engine.config import SearchSettings, load
+    from engine.finder import Engine, Finder
+    from engine.search.linking import proposed
+    from indexer import linking
+
+    if options.confirm:
+        changed = linking.apply(options.collection, linking.confirmed(options.confirm))
+        print(f"{changed} documents have another work now")
+        return 0
+    settings = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
+    engine = Engine.load(options.weights, settings=settings, encoder=encoder_loader(options, settings.threads)())
+    with Finder(options.collection, engine) as finder:
+        links = engine.linker(finder.collection, finder.searcher).links()
+        works = proposed(links, finder.collection.summaries())
+    _write(linking.as_csv(works), options.out)
+    return 0
+
+
+def _carry(options: argparse.Namespace) -> int:
+    from engine.alignment import choose
+    from engine.collection import Collection
+    from engine.config import SearchSettings, load
+    from engine.search import carrying
+    from engine.values import Box
+
+    settings = load(SearchSettings(), section="search", path=options.config, flags={})
+    x0, y0, x1, y1 = options.box
+    box = Box(x0=x0, y0=y0, x1=x1, y1=y1)
+    with Collection.open(options.collection) as collection:
+        carried = carrying.carry(
+            collection, options.id, options.page, box, options.to, choose(threads=1), settings.alignment
+        )
+    print(_json({"to": options.to} | carried.as_dict()) if options.json else carried.table())
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
     from engine import export
     from engine.alignment import choose
@@ -431,6 +492,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "build": _build,
     "backup": _backup,
     "query": _query,
+    "segment": _segment,
+    "link": _link,
+    "carry": _carry,
     "align": _align,
     "export": _export,
     "serve": _serve,

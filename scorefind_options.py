@@ -54,6 +54,9 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
         if options.format not in ("iiif", "mei"):
             yield f"--format {options.format} needs --recording"
         return
+    if options.command == "link" and options.confirm and options.out:
+        yield "--out has no effect with --confirm"
+        return
     if options.command == "query":
         needed = {"--token-file": "--server", "--tls-ca": "--server", "--path": "--json"}
         searches = (
@@ -126,6 +129,38 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
         ),
         remote=remote,
     )
+    _segment_options(
+        command(
+            "segment",
+            "List what is played from when to when in a long recording, or printed where in a volume.",
+            "segment music.sf evening.flac --cue evening.cue",
+        )
+    )
+    link = command(
+        "link",
+        "Propose which documents are of one work, or take over the works that a librarian has confirmed.",
+        "link music.sf --out works.csv",
+    )
+    _collection(link)
+    link.add_argument("--out", type=Path, metavar="FILE", help="write the list to this file instead of stdout")
+    link.add_argument("--confirm", type=Path, metavar="CSV", help="give the documents of this list their works")
+    link.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
+    link.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
+    _weights(link)
+    carry = command(
+        "carry",
+        "Show where a box on a page lies in another edition, or is heard in a recording.",
+        "carry music.sf op10-3 2 0.1,0.2,0.5,0.3 --to op10-3_henle",
+    )
+    _collection(carry)
+    carry.add_argument("id", metavar="DOC", help="id of a score in the collection")
+    carry.add_argument("page", type=_positive, metavar="PAGE", help="number of the page")
+    carry.add_argument(
+        "box", type=_box, metavar="X0,Y0,X1,Y1", help="the box, in widths of the page, from its top left corner"
+    )
+    carry.add_argument("--to", required=True, metavar="DOC2", help="id of the other score, or of a recording")
+    carry.add_argument("--json", action="store_true", help="print one JSON object")
+    carry.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
     align = command(
         "align",
         "Show where in a score a recording is at each second.",
@@ -258,6 +293,26 @@ def _query_options(parser: _Parser, *, remote: bool) -> None:
     )
 
 
+def _segment_options(parser: _Parser) -> None:
+    _collection(parser)
+    parser.add_argument(
+        "path",
+        type=Path,
+        metavar="PATH",
+        help="a recording of any length, a volume as a file, or a folder of its pages",
+    )
+    _kind(parser, "--kind", "kind of PATH (default: auto, by its name)")
+    _kind(parser, "--among", "kind of documents to search (default: auto, the other kind)")
+    parser.add_argument("--start", type=_time, metavar="TIME", help="start of the part of a recording to read")
+    parser.add_argument("--end", type=_time, metavar="TIME", help="end of that part")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--cue", type=Path, metavar="FILE", help="write the passages of a recording as a CUE sheet")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="write them as labels of Audacity")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
+    _weights(parser)
+
+
 def _export_options(parser: _Parser) -> None:
     _collection(parser)
     parser.add_argument("id", metavar="DOC", help="id of a score in the collection")
@@ -381,6 +436,14 @@ def _time(text: str) -> float:
     if (parts[2] and seconds >= 60) or (parts[1] and minutes >= 60):
         raise argparse.ArgumentTypeError(f"expected minutes and seconds below 60, got {text!r}")
     return 3600 * hours + 60 * minutes + seconds
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    """Returns the corners in an argument. Raises ArgumentTypeError if they are no box."""
+    numbers = [float(part) for part in text.split(",")]
+    if len(numbers) != 4 or not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
+        raise argparse.ArgumentTypeError(f"expected X0,Y0,X1,Y1 with X0 < X1 and Y0 < Y1, got {text!r}")
+    return numbers[0], numbers[1], numbers[2], numbers[3]
 
 
 def _semitones(text: str) -> list[float]:

@@ -28,8 +28,11 @@ from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
 from engine.errors import QueryError
 from engine.score import Score
+from engine.search import setlist
 from engine.search.confidence import Calibration, beside
+from engine.search.linking import Linker
 from engine.search.searcher import Query, Searcher
+from engine.search.segmentation import Evening, Segmenter
 from engine.transposition import Transposer
 from engine.values import OTHER, Answer, Document, Kind, Method, SnippetSequence
 
@@ -78,6 +81,14 @@ class Engine:
     def searcher(self, collection: Collection) -> Searcher:
         """Returns a searcher of a collection. This engine's network must have embedded the collection's documents."""
         return Searcher(collection, self.settings, self.backend, self.calibration)
+
+    def segmenter(self, collection: Collection, searcher: Searcher) -> Segmenter:
+        """Returns what finds the passages of evenings in a collection. searcher: of this collection."""
+        return Segmenter(collection, searcher, self.backend, self.calibration, self.settings.alignment)
+
+    def linker(self, collection: Collection, searcher: Searcher) -> Linker:
+        """Returns what finds documents of one work in a collection. searcher: of this collection."""
+        return Linker(collection, searcher, self.backend, self.settings.alignment)
 
 
 class Finder:
@@ -165,6 +176,31 @@ class Finder:
         started = time.perf_counter()
         images = [pages] if isinstance(pages, np.ndarray) else pages
         return self._answer(score.score_of(images, self._front_end), started, among, method, top, path)
+
+    def segment(
+        self,
+        source: Path | str,
+        *,
+        kind: Kind | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        among: Kind | None = None,
+    ) -> dict[str, Any]:
+        """Returns the set list of a long recording or of a volume of pages, see `engine.search.setlist.as_dict`.
+
+        kind, start_s, end_s, among: see `query`.
+        Raises MediaError if the file cannot be read, or has no music.
+        """
+        source = Path(source)
+        kind = kind or documents.kind_of(source, among)
+        among = among or OTHER[kind]
+        medium = documents.read(source, kind, self._front_end, start_s, end_s)
+        documents.warn_of_unread(source)
+        (sequence,) = documents.sequences([medium], self.engine.encoder)
+        systems, extent = ((), medium.duration_s) if isinstance(medium, Recording) else (medium.systems, medium.pages)
+        evening = Evening(sequence=sequence, among=among, systems=systems)
+        passages = self.engine.segmenter(self.collection, self.searcher).passages(evening)
+        return setlist.as_dict(passages, kind, among, (start_s or 0.0) + extent, self.collection)
 
     def add(
         self,

@@ -23,3 +23,12 @@ class IIIFError(IndexerError):
         super().__init__(f"{address}: {cause}")
         self.address = address
         self.cause = cause
+
+
+class LinkListError(IndexerError):
+    """A list of works cannot be read, or one of its lines makes no sense."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(f"{path}: {cause}")
+        self.path = path
+        self.cause = cause

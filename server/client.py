@@ -175,6 +175,31 @@ class AsyncClient:
             path=path,
         )
 
+    async def segment(
+        self,
+        source: Path | str | Iterable[tuple[str, bytes]],
+        *,
+        kind: Kind | None = None,
+        among: Kind | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        deadline_s: float | None = 600.0,
+    ) -> dict[str, Any]:
+        """Returns which documents are played from when to when in a recording: what `scorefind segment --json` prints.
+
+        source, kind, among: see `query`. start_s, end_s: read only this part of a recording.
+        Raises MediaError if the file cannot be read.
+        """
+        return await self.request(
+            "segment",
+            deadline_s,
+            media=await _media(source),
+            kind=kind,
+            among=among,
+            start_s=start_s,
+            end_s=end_s,
+        )
+
     async def add(
         self,
         document: str,
@@ -343,6 +368,7 @@ class Client:
     stats = _blocking(AsyncClient.stats)
     query = _blocking(AsyncClient.query)
     query_embeddings = _blocking(AsyncClient.query_embeddings)
+    segment = _blocking(AsyncClient.segment)
     add = _blocking(AsyncClient.add)
     remove = _blocking(AsyncClient.remove)
     reload = _blocking(AsyncClient.reload)

@@ -48,10 +48,13 @@ class Limits:
     """Queries in flight, all connections together. Beyond it the reply is `overloaded`, at once."""
     changes: int = 32
     """Additions and removals in flight, all connections together. Beyond it the reply is `overloaded`, at once."""
+    evenings: int = 4
+    """Long recordings and volumes in flight that are cut into passages, all connections together; one at a time is
+    worked on. Beyond it the reply is `overloaded`, at once."""
     deadline_s: float = 30.0
     """Deadline of a query that names none, and the longest deadline that a query may name."""
     write_deadline_s: float = 600.0
-    """Deadline of a change that names none, and the longest deadline that a change may name."""
+    """Deadline of a change or of `segment` that names none, and the longest deadline that they may name."""
     frame_s: float = 30.0
     """Time from the first byte of a frame to its last, and time for a client to receive a reply."""
     idle_s: float = 600.0

@@ -98,6 +98,18 @@ class QueryRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRequest:
+    """Asks which documents are played from when to when in a long recording, or printed where in a volume."""
+
+    asked: Media | StoredQuery
+    among: Kind
+    start_s: float | None
+    """Start of the part of a recording to read."""
+    end_s: float | None
+    """End of that part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Add:
     """Asks the server to add a document."""
 
@@ -165,7 +177,7 @@ class CloseStream:
 
 
 Streaming = OpenStream | PushStream | GetStream | CloseStream
-Body = Ping | Info | Stats | QueryRequest | Browsing | Draw | Add | Remove | Reload | Streaming
+Body = Ping | Info | Stats | QueryRequest | SegmentRequest | Browsing | Draw | Add | Remove | Reload | Streaming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,14 +246,11 @@ def _query(fields: Fields) -> QueryRequest:
     if fields.has("embeddings"):
         asked = _embedded(fields)
     elif fields.has("document"):
-        kind: Any = fields.choice("kind", get_args(Kind))
-        asked = StoredQuery(document=fields.text("document"), kind=kind)
+        asked = _stored(fields)
     else:
         asked = sent_media(fields, among)
     wanted = _wanted(fields, among or OTHER[asked.kind])
-    start_s, end_s = fields.number("start_s", None, minimum=0.0), fields.number("end_s", None, minimum=0.0)
-    if (start_s is not None or end_s is not None) and not (isinstance(asked, Media) and asked.kind == "recording"):
-        raise RequestError("start_s, end_s: only a recording that is sent as a file has parts in seconds")
+    start_s, end_s = _part(fields, asked)
     if wanted.path and isinstance(asked, Embedded) and asked.kind == "score":
         raise RequestError(
             "path: where the snippets of a score lie is only known if its pages are sent; got embeddings"
@@ -249,6 +258,28 @@ def _query(fields: Fields) -> QueryRequest:
     return QueryRequest(
         asked=asked, wanted=wanted, start_s=start_s, end_s=end_s, transpose=_transpositions(fields, asked)
     )
+
+
+def _segment(fields: Fields) -> SegmentRequest:
+    """Parses the body of `segment`."""
+    among = fields.kind("among", lambda: None)
+    asked = _stored(fields) if fields.has("document") else sent_media(fields, among)
+    start_s, end_s = _part(fields, asked)
+    return SegmentRequest(asked=asked, among=among or OTHER[asked.kind], start_s=start_s, end_s=end_s)
+
+
+def _stored(fields: Fields) -> StoredQuery:
+    """Parses a document that is itself the query."""
+    kind: Any = fields.choice("kind", get_args(Kind))
+    return StoredQuery(document=fields.text("document"), kind=kind)
+
+
+def _part(fields: Fields, asked: Media | Embedded | StoredQuery) -> tuple[float | None, float | None]:
+    """Parses the start and the end of the part of a recording that is read, in seconds."""
+    start_s, end_s = fields.number("start_s", None, minimum=0.0), fields.number("end_s", None, minimum=0.0)
+    if (start_s is not None or end_s is not None) and not (isinstance(asked, Media) and asked.kind == "recording"):
+        raise RequestError("start_s, end_s: only a recording that is sent as a file has parts in seconds")
+    return start_s, end_s
 
 
 def _transpositions(fields: Fields, asked: Media | Embedded | StoredQuery) -> tuple[float, ...] | None:
@@ -339,6 +370,7 @@ _BODIES: dict[str, Callable[[Fields], Body]] = {
     "info": lambda fields: Info(list=fields.take("list", bool, False), after=fields.text("after", "")),
     "stats": lambda fields: Stats(),
     "query": _query,
+    "segment": _segment,
     **browsing.BODIES,
     "draw": _draw,
     "add": _add,

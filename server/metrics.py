@@ -19,6 +19,10 @@ from engine.collection import Collection
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
+QUEUES = ("queries", "changes", "evenings")
+"""The queues of requests, each with a limit of its own."""
+
+
 class Metrics:
     """Counters, gauges and histograms of one server."""
 
@@ -73,7 +77,7 @@ class Metrics:
             "uptime_s": time.monotonic() - self._started,
             "requests": requests,
             "connections": self._value("scorefind_connections"),
-            "in_flight": {queue: self._value("scorefind_in_flight", queue=queue) for queue in ("queries", "changes")},
+            "in_flight": {queue: self._value("scorefind_in_flight", queue=queue) for queue in QUEUES},
             "batches": self._value("scorefind_batch_queries_count"),
             "batched": self._value("scorefind_batch_queries_sum"),
             "wrong_tokens": self._value("scorefind_wrong_tokens_total"),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from server.errors import (
     TooMany,
     translated,
 )
+from server.evenings import Evenings
 from server.library import Library
 from server.messages import (
     Add,
@@ -54,6 +55,7 @@ from server.messages import (
     Reload,
     Remove,
     Request,
+    SegmentRequest,
     Stats,
     StoredQuery,
     Wanted,
@@ -130,6 +132,7 @@ class Service:
 
         self._changes: Batcher[Change, dict[str, Any]] = Batcher(make, self._writing, max_size=settings.batch)
         self._library = Library(shelf, limits)
+        self._evenings = Evenings(shelf, encoder)
         self._record_generation()
 
     @property
@@ -144,6 +147,7 @@ class Service:
         self._asking.shutdown()
         self._writing.shutdown()
         await self._decoders.close()
+        await self._evenings.close()
         await self._library.close()
         self._shelf.close()
 
@@ -236,7 +240,8 @@ class Service:
 
     async def _within_deadline(self, request: Request[Body], client: ClientState) -> Reply:
         """Carries out a request. Raises DeadlineExceeded if that takes longer than is allowed."""
-        max_s = self._limits.write_deadline_s if isinstance(request.body, WRITES) else self._limits.deadline_s
+        takes_long = isinstance(request.body, (*WRITES, SegmentRequest))
+        max_s = self._limits.write_deadline_s if takes_long else self._limits.deadline_s
         allowed_s = max_s if request.deadline_s is None else min(request.deadline_s, max_s)
         try:
             async with asyncio.timeout(allowed_s) as timeout:
@@ -257,6 +262,9 @@ class Service:
             case QueryRequest():
                 with self._admitted("queries", self._limits.queue):
                     return await self._query(body, client, until)
+            case SegmentRequest():
+                with self._admitted("evenings", self._limits.evenings):
+                    return await self._segment(body, client)
             case ListDocuments() | ShowDocument() | ShowPage() | PlaySound() | ExportDocument():
                 with self._admitted("queries", self._limits.queue):
                     return await self._library.answer(body)
@@ -367,16 +375,28 @@ class Service:
             self.metrics.stages.labels(stage).observe(took_ms / 1000)
         return Reply(generation=reply.generation, result=reply.result | {"timings_ms": timings_ms})
 
-    async def _add(self, add: Add, client: ClientState) -> Reply:
-        """Adds a document."""
-        reading = Reading(
+    async def _segment(self, wanted: SegmentRequest, client: ClientState) -> Reply:
+        """Finds the passages of a long recording, of a volume, or of a document of the collection."""
+        if isinstance(wanted.asked, StoredQuery):
+            return await self._evenings.found(await self._library.known(wanted.asked), wanted.among)
+        reading = replace(self._unhurried, start_s=wanted.start_s, end_s=wanted.end_s)
+        medium = await self._decoders.read(wanted.asked, reading, client)
+        return await self._evenings.found(medium, wanted.among)
+
+    @property
+    def _unhurried(self) -> Reading:
+        """How media are read that may be long, after those of queries."""
+        return Reading(
             front_end=self._encoder.identity.front_end,
             limits=self._limits.add_media,
             timeout_s=self._limits.add_decode_s,
             urgent=False,
-            kept_bytes=self._limits.kept_bytes if self._shelf.keeps_media else 0,
         )
-        decoded = await self._decoders.decode(add.media, reading, client)
+
+    async def _add(self, add: Add, client: ClientState) -> Reply:
+        """Adds a document."""
+        kept_bytes = self._limits.kept_bytes if self._shelf.keeps_media else 0
+        decoded = await self._decoders.decode(add.media, replace(self._unhurried, kept_bytes=kept_bytes), client)
         assert decoded.medium is not None
         return await self._change(Addition(wanted=add, medium=decoded.medium, kept=decoded.kept), client)
 

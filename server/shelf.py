@@ -13,17 +13,19 @@ from engine.collection.manifest import Manifest
 from engine.config import Alignment
 from engine.finder import Engine
 from engine.search.searcher import Searcher
+from engine.search.segmentation import Segmenter
 from server.catalogue import Catalogue
 
 logger = logging.getLogger(__name__)
 
 
 class Generation:
-    """An open generation of the collection, and the searcher of it."""
+    """An open generation of the collection, and what searches it."""
 
-    def __init__(self, collection: Collection, searcher: Searcher) -> None:
+    def __init__(self, collection: Collection, searcher: Searcher, segmenter: Segmenter) -> None:
         self.collection = collection
         self.searcher = searcher
+        self.segmenter = segmenter
         self.users = 1
         """Number of users, the shelf included; the last to leave closes the collection."""
 
@@ -139,7 +141,7 @@ class Shelf:
         except BaseException:
             collection.close()
             raise
-        return Generation(collection, searcher)
+        return Generation(collection, searcher, self._engine.segmenter(collection, searcher))
 
     def _leave(self, generation: Generation) -> None:
         """Ends one use of a generation, and closes its collection if that was the last use."""

@@ -1,12 +1,13 @@
 """An answer in two forms: maps and lists, which `query --json` prints and the server sends, and a table for people."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from engine.collection import Collection
 from engine.names import printable
 from engine.search.confidence import IN_COLLECTION
+from engine.search.works import works
 from engine.values import Answer, Kind, Match, Place, System
 
 _HEADER = ("rank", "id", "title", "cost", "votes", "confidence", "of the query", "where")
@@ -23,17 +24,20 @@ MAX_RANGES = 5
 def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
     """Returns the answer as a map of plain values, as docs/protocol.md describes it.
 
-    The keys are `direction`, `in_collection`, `partial`, `transposed`, `matches`, `plan`, `timings_ms`, `collection`.
+    The keys are `direction`, `in_collection`, `partial`, `transposed`, `matches`, `works`, `plan`, `timings_ms`,
+    `collection`.
 
     kind: kind of the query. among: kind of the documents searched.
     """
+    matches = [_match(match) for match in answer.matches]
     return {
         # A2S or S2A; A2A or S2S if query and documents have the same kind
         "direction": "2".join("A" if side == "recording" else "S" for side in (kind, among)),
         "in_collection": answer.in_collection,
         "partial": answer.partial,
         "transposed": answer.transposed,
-        "matches": [_match(match) for match in answer.matches],
+        "matches": matches,
+        "works": works(matches),
         "plan": None if answer.plan is None else dataclasses.asdict(answer.plan),
         "timings_ms": {stage: float(took) for stage, took in answer.timings_ms.items()},
         "collection": counts(collection),
@@ -49,6 +53,7 @@ def merged(parts: Sequence[dict[str, Any]], top: int) -> dict[str, Any]:
     """
     matches = [match for part in parts for match in part["matches"]]
     matches.sort(key=lambda match: (-(match["confidence"] or 0.0), match["rank"]))
+    matches = [match | {"rank": rank} for rank, match in enumerate(matches[:top], start=1)]
     verdicts = [part["in_collection"] for part in parts if part["in_collection"] is not None]
     stages = dict.fromkeys(stage for part in parts for stage in part["timings_ms"])
     return {
@@ -56,7 +61,8 @@ def merged(parts: Sequence[dict[str, Any]], top: int) -> dict[str, Any]:
         "in_collection": any(verdicts) if verdicts else None,
         "partial": any(part["partial"] for part in parts),
         "transposed": next((part["transposed"] for part in parts if part["transposed"]), 0.0),
-        "matches": [match | {"rank": rank} for rank, match in enumerate(matches[:top], start=1)],
+        "matches": matches,
+        "works": works(matches),
         "plan": None,
         "timings_ms": {stage: sum(part["timings_ms"].get(stage, 0.0) for part in parts) for stage in stages},
         "collection": parts[-1]["collection"],
@@ -88,12 +94,21 @@ def table(answer: dict[str, Any]) -> str:
     """Returns an answer (see `as_dict`) as a table of the matches, with a warning if probably no match is right."""
     rows = [_row(match, answer.get("partial", False)) for match in answer["matches"]]
     lines = _columns(rows) if rows else ["no matches"]
+    lines += _works(answer.get("works", []))
     if shift := answer.get("transposed"):
         plural, way = "" if abs(shift) == 1 else "s", "up" if shift > 0 else "down"
         lines.append(f"the query was transposed {way} by {abs(shift):g} semitone{plural}")
     if answer["in_collection"] is False:
         lines.append(f"likely not in this collection: no match has a confidence of {IN_COLLECTION:g}")
     return "\n".join(lines)
+
+
+def _works(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yields a line for each work that has several documents among the matches."""
+    for work in found:
+        if len(work["documents"]) > 1:
+            confidence = "" if work["confidence"] is None else f", confidence {work['confidence']:.2f}"
+            yield printable(f"work {work['rank']}: {work['work']}{confidence}: {', '.join(work['documents'])}")
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -121,14 +136,14 @@ def _match(match: Match) -> dict[str, Any]:
         "cost": match.cost,
         "confidence": match.confidence,
         "votes": match.votes,
-        "boxes": [_box(system) for system in match.place.systems],
-        **_place(match.place),
+        "boxes": [as_box(system) for system in match.place.systems],
+        **as_place(match.place),
         "query_pages": list(match.query_place.pages),
         "query_systems": [system.number for system in match.query_place.systems],
-        "query_boxes": [_box(system) for system in match.query_place.systems],
+        "query_boxes": [as_box(system) for system in match.query_place.systems],
         "query_start_s": match.query_place.start_s,
         "query_end_s": match.query_place.end_s,
-        "parts": [{"share": part.share, **_place(part.place)} for part in match.parts],
+        "parts": [{"share": part.share, **as_place(part.place)} for part in match.parts],
     }
     if match.path:
         fields["path"] = [dataclasses.asdict(point) for point in match.path]
@@ -137,7 +152,8 @@ def _match(match: Match) -> dict[str, Any]:
     return fields
 
 
-def _place(place: Place) -> dict[str, Any]:
+def as_place(place: Place) -> dict[str, Any]:
+    """Returns a place as a map of plain values, without its boxes."""
     return {
         "pages": list(place.pages),
         "systems": [system.number for system in place.systems],
@@ -148,7 +164,8 @@ def _place(place: Place) -> dict[str, Any]:
     }
 
 
-def _box(system: System) -> dict[str, Any]:
+def as_box(system: System) -> dict[str, Any]:
+    """Returns the box of a system as a map of plain values."""
     box = system.box
     corners = {"x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
     return {"page": system.page, "system": system.number, **corners, "turn": system.turn}
@@ -183,7 +200,7 @@ def _where(match: dict[str, Any], prefix: str) -> str:
         return f"{clock(start_s)}-{clock(end_s)}"
     if not systems:
         return ""
-    return f"p. {_ranges(pages)}, {'system' if len(systems) == 1 else 'systems'} {_ranges(systems)}"
+    return f"p. {ranges(pages)}, {'system' if len(systems) == 1 else 'systems'} {ranges(systems)}"
 
 
 def clock(seconds: float) -> str:
@@ -193,7 +210,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def ranges(numbers: Sequence[int]) -> str:
     """Returns numbers as ranges, in the given order: `1-3, 7`; the first of them if there are too many to read."""
     runs: list[list[int]] = []
     for number in numbers:

@@ -204,11 +204,16 @@ class Searcher:
         """
         queries = list(queries)
         planned = [self._planned(query) for query in queries]
+        for item in planned:
+            _log(item.plan)
         # The steps after the alignment are mostly Python, so threads would wait for each other.
         return [self._answer(item, aligned) for item, aligned in zip(planned, self._aligned(planned), strict=True)]
 
     def ranking(self, query: Query) -> Ranking:
-        """Returns the ids of all documents ranked for a query, without reading documents. Errors: see `answers`."""
+        """Returns the ids of all documents ranked for a query, without reading documents. Errors: see `answers`.
+
+        Nothing is logged: an evening asks hundreds of times.
+        """
         planned = self._planned(query)
         (aligned,) = self._aligned([planned])
         stopwatch = Stopwatch({} if aligned is None else {"align": aligned.took_ms})
@@ -217,17 +222,12 @@ class Searcher:
         return Ranking(ids=ranked_ids, keys=ranked.keys, timings_ms=stopwatch.times_ms)
 
     def _planned(self, query: Query) -> _Planned:
-        """Returns the query without what holds no music, with its plan, and logs the plan. Errors: see `answers`."""
+        """Returns the query without what holds no music, with its plan. Errors: see `answers`."""
         _check(query)
         if query.method not in PUBLISHED:
             heard = replace(query.sequence, embeddings=without_still(query.sequence.embeddings))
             query = replace(query, sequence=heard)
-        plan = self.plan(query)
-        logger.info(
-            "%s aligns %d of %d documents on %s and searches %d neighbours in %d cells for each query snippet: %s",
-            *(plan.method, plan.aligned, plan.documents, plan.backend, plan.neighbours, plan.probes, plan.reason),
-        )
-        return _Planned(query=query, plan=plan)
+        return _Planned(query=query, plan=self.plan(query))
 
     def _aligned(self, planned: list[_Planned]) -> list[_Aligned | None]:
         """Returns, for each query, the costs of all documents, or None if the query's plan does not align them all."""
@@ -396,6 +396,14 @@ def _check(query: Query) -> None:
     if query.method not in get_args(Method) or query.top < 1:
         expected = f"a method of {get_args(Method)} and a top of at least 1"
         raise ValueError(f"expected {expected}, got {query.method}, {query.top}")
+
+
+def _log(plan: Plan) -> None:
+    """Logs the plan of a query."""
+    logger.info(
+        "%s aligns %d of %d documents on %s and searches %d neighbours in %d cells for each query snippet: %s",
+        *(plan.method, plan.aligned, plan.documents, plan.backend, plan.neighbours, plan.probes, plan.reason),
+    )
 
 
 def _same_kind(query: Query) -> bool:

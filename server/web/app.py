@@ -140,7 +140,7 @@ class Application:
         if operation.content:
             headers = {"Cache-Control": "private, max-age=3600"} if operation.op == "page" else {}
             return CountedReply(self._memory, result["data"], result["type"], headers=headers)
-        if operation.op == "query":
+        if operation.op in ("query", "segment"):
             result = {"query": _named(message)} | result
         content = as_json(result)
         if len(content) > self._limits.client_reply_bytes:

@@ -49,6 +49,14 @@ OPERATIONS = (
         body=True,
     ),
     Operation(
+        method="POST",
+        path="/segment",
+        op="segment",
+        summary="What is played from when to when in a long recording, or printed where in a volume?",
+        fields=("media", "document", "kind", "among", "start_s", "end_s", "deadline_s"),
+        body=True,
+    ),
+    Operation(
         method="GET",
         path="/documents",
         op="documents",

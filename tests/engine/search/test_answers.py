@@ -30,13 +30,13 @@ IN_RECORDING = MATCH | {
 
 @pytest.mark.parametrize(("numbers", "text"), [((7,), "7"), ((7, 8, 9), "7-9"), ((1, 2, 7, 3), "1-2, 7, 3")])
 def test_numbers_are_told_as_runs(numbers: tuple[int, ...], text: str) -> None:
-    assert answers._ranges(numbers) == text
+    assert answers.ranges(numbers) == text
 
 
 def test_more_ranges_than_one_can_read_are_counted() -> None:
     numbers = tuple(range(1, 40, 2))
-    assert answers._ranges(numbers[:6]) == "1, 3, 5, 7, 9, 11"
-    assert answers._ranges(numbers) == "1, 3, 5, 7, 9 and 15 more"
+    assert answers.ranges(numbers[:6]) == "1, 3, 5, 7, 9, 11"
+    assert answers.ranges(numbers) == "1, 3, 5, 7, 9 and 15 more"
 
 
 @pytest.mark.parametrize(

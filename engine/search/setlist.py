@@ -1,0 +1,125 @@
+"""A set list: the passages of an evening as maps and lists, as a table, as a CUE sheet, and as labels of Audacity."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from engine.collection import Collection
+from engine.names import printable
+from engine.search.answers import as_box, as_place, clock, counts, ranges
+from engine.search.segmentation import Passage
+from engine.values import Kind, Place
+
+CUE_FRAMES = 75
+"""Frames in a second of a CUE sheet."""
+
+_HEADER = ("", "when", "id", "title", "confidence", "where")
+"""Columns of the table of a recording; of a volume, the second is `pages`."""
+
+
+def as_dict(
+    passages: Sequence[Passage], kind: Kind, among: Kind, extent: float, collection: Collection
+) -> dict[str, Any]:
+    """Returns a set list as a map of plain values, as docs/protocol.md describes it.
+
+    The keys are `direction`, `duration_s` or `pages`, `passages` and `collection`.
+
+    kind: kind of the evening. among: kind of the documents searched.
+    extent: seconds of a recording, or pages of a volume.
+    """
+    return {
+        "direction": "2".join("A" if side == "recording" else "S" for side in (kind, among)),
+        "duration_s": extent if kind == "recording" else None,
+        "pages": int(extent) if kind == "score" else None,
+        "passages": [_passage(number, passage) for number, passage in enumerate(passages, start=1)],
+        "collection": counts(collection),
+    }
+
+
+def table(setlist: dict[str, Any]) -> str:
+    """Returns a set list (see `as_dict`) as a table: a line for each passage, and one for each gap of a recording."""
+    if not setlist["passages"]:
+        return "nothing of this collection was found"
+    rows: list[tuple[str, ...]] = [_HEADER if setlist["pages"] is None else (_HEADER[0], "pages", *_HEADER[2:])]
+    heard_s = 0.0
+    for passage in setlist["passages"]:
+        if setlist["duration_s"] is not None:
+            rows += _gap(heard_s, passage["start_s"])
+            heard_s = passage["end_s"]
+        confidence = "" if passage["confidence"] is None else f"{passage['confidence']:.2f}"
+        shown = (printable(passage["id"]), printable(passage["title"]), confidence, _where(passage["place"]))
+        rows.append((str(passage["number"]), _where(passage), *shown))
+    if setlist["duration_s"] is not None:
+        rows += _gap(heard_s, setlist["duration_s"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def cue(setlist: dict[str, Any], file: str) -> str:
+    """Returns the set list of a recording as a CUE sheet: a track for each passage.
+
+    A track runs to the next, so applause belongs to what it is for. Quotation marks become apostrophes, because a CUE
+    sheet cannot quote them. file: name of the recording's file.
+    """
+    lines = [f'FILE "{_quotable(file)}" WAVE']
+    for passage in setlist["passages"]:
+        lines += [f"  TRACK {passage['number']:02} AUDIO", f'    TITLE "{_quotable(_name(passage))}"']
+        if passage["composer"]:
+            lines.append(f'    SONGWRITER "{_quotable(passage["composer"])}"')
+        frames = round(passage["start_s"] * CUE_FRAMES)
+        minutes, frames = divmod(frames, 60 * CUE_FRAMES)
+        lines.append(f"    INDEX 01 {minutes:02}:{frames // CUE_FRAMES:02}:{frames % CUE_FRAMES:02}")
+    return "\n".join(lines) + "\n"
+
+
+def labels(setlist: dict[str, Any]) -> str:
+    """Returns the set list of a recording as labels of Audacity: start, end and name of each passage."""
+    return "".join(
+        f"{passage['start_s']:.3f}\t{passage['end_s']:.3f}\t{printable(_name(passage))}\n"
+        for passage in setlist["passages"]
+    )
+
+
+def _passage(number: int, passage: Passage) -> dict[str, Any]:
+    """Returns one passage as a map of plain values."""
+    document = passage.document
+    return {
+        "number": number,
+        "id": document.id,
+        "title": document.title,
+        "composer": document.composer,
+        "work": document.work,
+        "kind": document.kind,
+        "confidence": passage.confidence,
+        **_placed(passage.stretch),
+        "place": _placed(passage.place),
+    }
+
+
+def _placed(place: Place) -> dict[str, Any]:
+    """Returns a place with the boxes of its systems."""
+    return {**as_place(place), "boxes": [as_box(system) for system in place.systems]}
+
+
+def _gap(start_s: float, end_s: float) -> list[tuple[str, ...]]:
+    """Returns the row of a gap that is at least a second long."""
+    return [("", f"{clock(start_s)}-{clock(end_s)}", "-", "", "", "")] if end_s - start_s >= 1 else []
+
+
+def _where(place: dict[str, Any]) -> str:
+    """Returns a place for people."""
+    if place["start_s"] is not None:
+        return f"{clock(place['start_s'])}-{clock(place['end_s'])}"
+    systems = place["systems"]
+    return f"p. {ranges(place['pages'])}, {'system' if len(systems) == 1 else 'systems'} {ranges(systems)}"
+
+
+def _name(passage: dict[str, Any]) -> str:
+    """Returns the title of a passage, or its id if it has none."""
+    return str(passage["title"] or passage["id"])
+
+
+def _quotable(text: str) -> str:
+    """Returns a text as a CUE sheet can quote it."""
+    return printable(text).replace('"', "'")

@@ -1,0 +1,133 @@
+"""The passages of long recordings over the socket and over HTTP; work that nobody waits for ends."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from collection_samples import sequence
+from engine.search.segmentation import Evening
+from fake_encoder import FakeEncoder
+from http_client import serving_web
+from media import write_recording
+from running_server import TOKEN, fill, running
+from server.answering import KnownDocument
+from server.config import Limits
+from server.errors import Overloaded, RequestError
+from server.evenings import Evenings
+from server.messages import SegmentRequest, parse
+
+RATE = 22050
+
+
+@pytest.fixture
+def evening(tmp_path: Path) -> Path:
+    """A take of thirty seconds between two stretches of noise of ten seconds."""
+    rng = np.random.default_rng(0)
+    take = soundfile.read(write_recording(tmp_path / "waltz.flac", 1, seconds=30))[0]
+    before, after = (0.1 * rng.standard_normal(10 * RATE) for _ in range(2))
+    soundfile.write(tmp_path / "evening.wav", np.concatenate([before, take, after]), RATE)
+    return tmp_path / "evening.wav"
+
+
+def told(setlist: dict[str, Any]) -> list[tuple[str, int]]:
+    """Document and start, to five seconds, of each passage."""
+    return [(passage["id"], 5 * round(passage["start_s"] / 5)) for passage in setlist["passages"]]
+
+
+def test_a_recording_is_cut_into_passages_over_the_socket_and_over_http(evening: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving_web(fill(tmp_path / "c", 0)) as web, web.running.client(token=TOKEN) as client:
+            await client.add("waltz", tmp_path / "waltz.flac")
+            found = await client.segment(evening, among="recording")
+            assert told(found) == [("waltz", 10)]
+            assert found["duration_s"] == pytest.approx(50)
+            assert found["timings_ms"].keys() == {"embed", "segment", "total"}
+            reply = await web.form("/segment", {"among": "recording", "start_s": "5"}, evening)
+            assert (reply.json["query"], told(reply.json)) == ("evening.wav", [("waltz", 10)])
+            known = await web.post("/segment", {"document": "waltz", "kind": "recording", "among": "recording"})
+            assert told(known.json) == [("waltz", 0)]
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_a_document_among_its_own_is_a_passage_of_itself_and_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(fill(tmp_path / "c", 0, 1)) as here, here.client() as client:
+            found = await client.request("segment", document="s1", kind="score", among="score")
+            assert [passage["id"] for passage in found["passages"]] == ["s1"]
+            assert (found["pages"], found["duration_s"]) == (1, None)
+            with pytest.raises(RequestError, match="kind: expected score"):
+                await client.request("segment", document="s1", kind="recording")
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_a_score_has_no_part_in_seconds() -> None:
+    message = {"v": 1, "id": 1, "op": "segment", "media": [{"name": "a.pdf", "data": b""}]}
+    body = parse(message).body
+    assert isinstance(body, SegmentRequest)
+    assert body.among == "recording"
+    with pytest.raises(RequestError, match="start_s, end_s: only a recording"):
+        parse(message | {"start_s": 1.0})
+
+
+def test_more_evenings_than_wait_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, going_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> object:
+        begun.set()
+        going_on.wait(30)
+        raise RequestError("done")
+
+    monkeypatch.setattr(Evenings, "_found", slow)
+
+    async def test() -> None:
+        async with running(fill(tmp_path / "c", 0), limits=Limits(evenings=1)) as here, here.client() as client:
+            asking = asyncio.create_task(client.request("segment", document="s0", kind="score", among="score"))
+            await asyncio.to_thread(begun.wait, 10)
+            with pytest.raises(Overloaded, match="1 evenings"):
+                await client.request("segment", document="s0", kind="score", among="score")
+            assert (await client.ping()) == {}
+            going_on.set()
+            with pytest.raises(RequestError, match="done"):
+                await asking
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+class EndlessSegmenter:
+    """Works until `between` raises."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+
+    def passages(self, evening: Evening) -> None:
+        self.began.set()
+        while True:
+            evening.between()
+
+
+def test_the_work_ends_when_nobody_waits_for_it_any_more() -> None:
+    segmenter = EndlessSegmenter()
+
+    @contextmanager
+    def taken() -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(segmenter=segmenter)
+
+    async def test() -> None:
+        evenings = Evenings(SimpleNamespace(taken=taken), FakeEncoder())  # type: ignore[arg-type]
+        known = KnownDocument(sequence=sequence(9, "recording"), systems=())
+        asking = asyncio.create_task(evenings.found(known, "score"))
+        await asyncio.to_thread(segmenter.began.wait, 10)
+        asking.cancel()
+        await evenings.close()  # waits for the thread
+
+    asyncio.run(asyncio.wait_for(test(), 20))

@@ -1,0 +1,116 @@
+"""`scorefind segment`, called in the process of a test, with a small stand-in for the network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import scorefind
+from tests.command_line import printed_json
+from tests.fake_encoder import fake_loader
+from tests.media import write_page, write_recording
+
+RATE = 22050
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scorefind, "encoder_loader", fake_loader)
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A collection of three takes, and three pages."""
+    for seed, name in enumerate(("etude", "waltz", "rag")):
+        write_recording(tmp_path / f"{name}.flac", seed, seconds=30)
+        write_page(tmp_path / f"{name}.png", seed)
+    files = [str(tmp_path / f"{name}.{suffix}") for name in ("etude", "waltz", "rag") for suffix in ("flac", "png")]
+    assert scorefind.main(["add", "--jobs", "1", str(tmp_path / "c"), *files]) == 0
+    return tmp_path / "c"
+
+
+@pytest.fixture
+def evening(filled: Path) -> Path:
+    """Twenty seconds of noise, the waltz, ten seconds of noise, and the etude."""
+    rng = np.random.default_rng(0)
+    waltz, etude = (soundfile.read(filled.parent / f"{name}.flac")[0] for name in ("waltz", "etude"))
+    noise = [0.1 * rng.standard_normal(RATE * seconds) for seconds in (20, 10)]
+    soundfile.write(filled.parent / "evening.wav", np.concatenate([noise[0], waltz, noise[1], etude]), RATE)
+    return filled.parent / "evening.wav"
+
+
+def test_a_recording_is_told_as_json_as_a_cue_sheet_and_as_labels(
+    filled: Path, evening: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cue, labels = filled.parent / "evening.cue", filled.parent / "evening.txt"
+    arguments = ("segment", filled, evening, "--among", "recording", "--json", "--cue", cue, "--labels", labels)
+    told = printed_json(capsys, *arguments)
+    assert [passage["id"] for passage in told["passages"]] == ["waltz_recording", "etude_recording"]
+    assert [passage["start_s"] for passage in told["passages"]] == pytest.approx([20, 60], abs=3)
+    assert [passage["end_s"] for passage in told["passages"]] == pytest.approx([50, 90], abs=3)
+    assert (told["duration_s"], told["pages"]) == (pytest.approx(90), None)
+    assert cue.read_text().startswith('FILE "evening.wav" WAVE\n  TRACK 01 AUDIO\n')
+    assert [line.split("\t")[2] for line in labels.read_text().splitlines()] == ["waltz", "etude"]
+
+
+def test_a_part_of_a_recording_keeps_the_seconds_of_the_file(
+    filled: Path, evening: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = printed_json(capsys, "segment", filled, evening, "--among", "recording", "--json", "--start", "0:55")
+    assert [passage["id"] for passage in told["passages"]] == ["etude_recording"]
+    assert told["passages"][0]["start_s"] == pytest.approx(60, abs=3)
+    assert told["duration_s"] == pytest.approx(90)
+
+
+def test_a_volume_is_told_by_pages_and_has_no_cue_sheet(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    volume = filled.parent / "volume"
+    volume.mkdir()
+    for number, name in enumerate(("rag", "etude"), start=1):
+        (volume / f"p{number}.png").write_bytes((filled.parent / f"{name}.png").read_bytes())
+    told = printed_json(capsys, "segment", filled, volume, "--among", "score", "--json")
+    assert [(passage["id"], passage["pages"]) for passage in told["passages"]] == [
+        ("rag", [1]),
+        ("etude", [2]),
+    ]
+    assert (told["duration_s"], told["pages"]) == (None, 2)
+    assert scorefind.main(["segment", str(filled), str(volume), "--cue", str(volume / "x.cue")]) == 1
+    assert "--cue and --labels are for recordings" in capsys.readouterr().err
+
+
+def test_takes_of_one_piece_are_proposed_as_a_work_and_confirmed(
+    filled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = filled.parent / "encore.wav"
+    sound = soundfile.read(filled.parent / "waltz.flac")[0]
+    soundfile.write(other, 0.5 * sound, RATE)
+    assert scorefind.main(["add", "--jobs", "1", str(filled), str(other)]) == 0
+    works = filled.parent / "works.csv"
+    assert scorefind.main(["link", str(filled), "--out", str(works)]) == 0
+    assert [line.split(",")[:2] for line in works.read_text().splitlines()[1:]] == [
+        ["waltz", "waltz_recording"],
+        ["waltz", "encore"],
+    ]
+    capsys.readouterr()
+    assert scorefind.main(["link", str(filled), "--confirm", str(works)]) == 0
+    assert capsys.readouterr().out == "2 documents have another work now\n"
+    told = printed_json(capsys, "query", filled, other, "--among", "recording", "--json")
+    assert told["works"][0]["documents"] in (["encore", "waltz_recording"], ["waltz_recording", "encore"])
+    assert scorefind.main(["link", str(filled), "--confirm", str(works), "--out", str(works)]) == 2
+
+
+def test_a_box_is_carried_to_another_edition(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edition = filled.parent / "edition"
+    edition.mkdir()
+    for number, name in enumerate(("etude", "rag"), start=1):
+        (edition / f"p{number}.png").write_bytes((filled.parent / f"{name}.png").read_bytes())
+    assert scorefind.main(["add", "--jobs", "1", str(filled), str(edition)]) == 0
+    system = printed_json(capsys, "query", filled, filled.parent / "rag.png", "--among", "score", "--json")
+    box = system["matches"][0]["boxes"][1]
+    corners = f"{box['x0'] + 0.2},{box['y0']},{box['x1'] - 0.2},{box['y1']}"
+    told = printed_json(capsys, "carry", filled, "rag", "1", corners, "--to", "edition", "--json")
+    assert [(part["page"], part["system"]) for part in told["parts"]] == [(2, 5)]
+    assert told["parts"][0]["x0"] == pytest.approx(box["x0"] + 0.2, abs=0.03)
+    assert scorefind.main(["carry", str(filled), "rag", "1", "0.5,0.1,0.4,0.2", "--to", "edition"]) == 2
+    assert scorefind.main(["carry", str(filled), "rag", "1", "0.1,0.0,0.2,0.001", "--to", "edition"]) == 1
+    assert "no system on page 1" in capsys.readouterr().err
