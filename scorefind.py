@@ -135,11 +135,9 @@ def _manifested(options: argparse.Namespace) -> "tuple[dict[str, Source | None],
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from engine.collection import CollectionWriter
-    from engine.collection.manifest import Manifest
+    from engine.collection import open_writer
 
-    network = Manifest.read(options.collection).network
-    with CollectionWriter(options.collection, network) as writer:
+    with open_writer(options.collection) as writer:
         for id in options.ids:
             writer.remove(id)
         generation = writer.commit()
@@ -148,19 +146,19 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from engine.collection import Collection
+    from engine.collection import open_collection
     from engine.search.answers import contents
 
-    with Collection.open(options.collection) as collection:
+    with open_collection(options.collection) as collection:
         facts = {"path": str(options.collection), **contents(collection, list_documents=options.list)}
     _print_facts(facts, options.json)
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    from engine.collection import Collection
+    from engine.collection import open_collection
 
-    with Collection.open(options.collection) as collection:
+    with open_collection(options.collection) as collection:
         checked = collection.check()
         print(f"sound: generation {collection.generation}, {collection.count} documents")
     for name, size in checked.sizes.items():
@@ -173,21 +171,26 @@ def _check(options: argparse.Namespace) -> int:
 def _backup(options: argparse.Namespace) -> int:
     from engine.collection import backup
 
-    manifest = backup(options.collection, options.target)
-    documents = sum(part.documents for part in manifest.kinds.values())
-    print(printable(f"generation {manifest.generation} with {documents} documents copied to {options.target}"))
+    copied = backup(options.collection, options.target)
+    print(printable(f"generation {copied.generation} with {copied.documents} documents copied to {options.target}"))
     return 0
 
 
 def _build(options: argparse.Namespace) -> int:
-    from engine.collection import CollectionWriter
-    from engine.collection.manifest import Manifest
+    from engine.collection import open_writer
     from indexer.build import build
 
-    network = Manifest.read(options.collection).network
-    with CollectionWriter(options.collection, network, threads=options.jobs) as writer:
+    with open_writer(options.collection, threads=options.jobs) as writer:
         facts = build(writer, threads=options.jobs)
     _print_facts(facts, options.json)
+    return 0
+
+
+def _shard(options: argparse.Namespace) -> int:
+    from engine.collection import shard
+
+    shards = shard(options.collection, options.into, options.shards, threads=options.jobs)
+    print(printable(f"{len(shards.shards)} shards written to {options.into}"))
     return 0
 
 
@@ -306,13 +309,13 @@ def _align(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from engine.alignment import choose
-    from engine.collection import Collection
+    from engine.collection import open_collection
     from engine.config import SearchSettings, load
     from indexer import export
 
     settings = load(SearchSettings(), section="search", path=options.config, flags={})
     needs = export.FORMATS[options.format]
-    with Collection.open(options.collection) as collection:
+    with open_collection(options.collection) as collection:
         made_of = export.material(
             collection,
             options.id,
@@ -429,6 +432,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": _check,
     "build": _build,
     "backup": _backup,
+    "shard": _shard,
     "query": _query,
     "align": _align,
     "export": _export,

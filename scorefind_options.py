@@ -118,6 +118,13 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
     backup = command("backup", "Copy a collection while it is in use.", "backup music.sf backups/music.sf")
     _collection(backup)
     backup.add_argument("target", type=Path, metavar="TARGET", help="a new or an empty folder")
+    shard = command(
+        "shard", "Write a collection in shards, for several machines.", "shard music.sf --into music.shards --shards 4"
+    )
+    _collection(shard)
+    shard.add_argument("--into", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
+    shard.add_argument("--shards", type=_positive, required=True, metavar="N", help="number of shards")
+    _jobs(shard)
     _query_options(
         command(
             "query",

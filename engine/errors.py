@@ -65,6 +65,14 @@ class DocumentExistsError(CollectionError):
     """Raised if another document has the id of an added document, and the caller does not ask to replace it."""
 
 
+class ShardLostError(EngineError):
+    """Raised if shards of a collection do not answer. `shards` has their names."""
+
+    def __init__(self, shards: frozenset[str], cause: str) -> None:
+        super().__init__(f"{', '.join(sorted(shards)) or 'the collection'}: {cause}")
+        self.shards = shards
+
+
 class SettingsError(EngineError):
     """Raised if a settings file cannot be read, or a setting has an unknown name, or a wrong type or value."""
 

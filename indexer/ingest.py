@@ -18,7 +18,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from engine import media
-from engine.collection import CollectionWriter
+from engine.collection import AnyWriter, open_writer
 from engine.collection.identity import Status
 from engine.embedding import documents
 from engine.embedding.documents import Encoder
@@ -83,7 +83,7 @@ def add(
         return Summary()
     encoder = load_encoder()
     logger.info("network %s on %s", encoder.identity.name, encoder.device)
-    with CollectionWriter(collection, encoder.identity, threads=jobs) as writer:
+    with open_writer(collection, encoder.identity, threads=jobs) as writer:
         try:
             assigned = identifiers.assign(sources, writer.ids_by_source())
             with logging_redirect_tqdm(), _progress(len(sources)) as progress:
@@ -133,7 +133,7 @@ class _Embedded:
 class _Run:
     """One run of `add`: decides which sources are embedded, and records the outcome for each."""
 
-    def __init__(self, writer: CollectionWriter, progress: "tqdm[Never]", takeover: bool, keep_media: bool) -> None:
+    def __init__(self, writer: AnyWriter, progress: "tqdm[Never]", takeover: bool, keep_media: bool) -> None:
         self.summary = Summary()
         self._writer = writer
         self._progress = progress

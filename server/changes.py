@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.collection import CollectionWriter
+from engine.collection import AnyWriter, open_writer
 from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
 from engine.errors import DocumentExistsError
@@ -35,7 +35,7 @@ def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, thre
     Raises CollectionError; then none of the changes is made.
     """
     outcomes: list[Outcome] = []
-    with CollectionWriter(path, encoder.identity, threads=threads) as writer:
+    with open_writer(path, encoder.identity, threads=threads) as writer:
         for change in changes:
             try:
                 if isinstance(change, Addition):
@@ -52,7 +52,7 @@ def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, thre
     return outcomes
 
 
-def _add(writer: CollectionWriter, addition: Addition, encoder: Encoder) -> dict[str, Any]:
+def _add(writer: AnyWriter, addition: Addition, encoder: Encoder) -> dict[str, Any]:
     """Adds a document, which is embedded unless its content is there already."""
     add = addition.wanted
     document, sequence = _document(add), None
@@ -81,7 +81,7 @@ def _document(add: Add) -> Document:
     )
 
 
-def _remove(writer: CollectionWriter, remove: Remove) -> dict[str, Any]:
+def _remove(writer: AnyWriter, remove: Remove) -> dict[str, Any]:
     missing = [id for id in remove.ids if not writer.holds(id)]
     if missing:
         raise DocumentMissing(f"no document {quoted(missing[0])}; nothing is removed")

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.collection import Collection
-from engine.collection.manifest import Manifest
+from engine.collection import AnyCollection, current_generation, open_collection
 from engine.finder import Engine
 from engine.search.searcher import Searcher
 from server.catalogue import Catalogue
@@ -20,7 +19,7 @@ logger = logging.getLogger(__name__)
 class Generation:
     """An open generation of the collection, and the searcher of it."""
 
-    def __init__(self, collection: Collection, searcher: Searcher) -> None:
+    def __init__(self, collection: AnyCollection, searcher: Searcher) -> None:
         self.collection = collection
         self.searcher = searcher
         self.users = 1
@@ -50,7 +49,7 @@ class Generation:
     @functools.cached_property
     def _ids(self) -> list[str]:
         """The ids of all documents, sorted."""
-        return sorted(entry.id for entry in self.collection.entries)
+        return sorted(id for kind in self.collection.kinds for id in self.collection.ids(kind))
 
 
 class Shelf:
@@ -90,7 +89,7 @@ class Shelf:
         raises CollectionError.
         """
         with self._loading:
-            if Manifest.read(self._path).generation == self.generation:
+            if current_generation(self._path) == self.generation:
                 return False
             new = self._opened()
             with self._lock:
@@ -115,7 +114,7 @@ class Shelf:
 
     def _opened(self) -> Generation:
         """Opens the newest generation and loads all that queries need into memory."""
-        collection = Collection.open(self._path, self._engine.encoder.identity)
+        collection = open_collection(self._path, self._engine.encoder.identity)
         try:
             searcher = self._engine.searcher(collection)
             searcher.load()

@@ -67,6 +67,7 @@ class CollectionWriter:
         self._threads = threads
         self._pending: dict[int, Encoded] = {}
         self._pending_since = 0.0
+        self._next_number = 0
         with contextlib.ExitStack() as opened:
             opened.enter_context(_locked(self.path))
             self._manifest = _opened_or_made(self.path, network)
@@ -81,6 +82,15 @@ class CollectionWriter:
     def generation(self) -> int:
         """Returns the number of the current generation."""
         return self._manifest.generation
+
+    @property
+    def next_number(self) -> int:
+        """Returns the number of the next document that is stored anew."""
+        return self._next_number
+
+    def skip_to(self, number: int) -> None:
+        """Leaves out the numbers below `number`, as shards of a collection do, of which no two use the same one."""
+        self._next_number = max(self._next_number, number)
 
     def holds(self, id: str) -> bool:
         """Returns whether the next commit will have a document with this id, if nothing else changes."""

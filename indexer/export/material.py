@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine import symbols
 from engine.alignment import Backend
-from engine.collection import Collection
+from engine.collection import AnyCollection
 from engine.config import Alignment
 from engine.embedding import documents
 from engine.errors import MediaError
@@ -82,7 +82,7 @@ class ExportMaterial:
 
 
 def material(
-    collection: Collection,
+    collection: AnyCollection,
     id: str,
     recording: str | None,
     backend: Backend,
@@ -140,7 +140,7 @@ def _source(score: Document) -> Path:
     return path
 
 
-def _measures(score: Document, collection: Collection) -> tuple[PrintedMeasure, ...]:
+def _measures(score: Document, collection: AnyCollection) -> tuple[PrintedMeasure, ...]:
     """Returns the measures of a score, or none and a warning if its pages cannot be read as they were."""
     try:
         read = documents.read(_source(score), "score", collection.network.front_end)
