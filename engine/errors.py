@@ -1,10 +1,14 @@
 """The engine's errors. `EngineError` is the root; each child is named after what is wrong, and carries its data."""
 
 from pathlib import Path
+from typing import Any
 
 
 class EngineError(Exception):
-    """Root of all errors that the engine raises on purpose."""
+    """Root of all errors that the engine raises on purpose. They pass from process to process with their data."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class MediaError(EngineError):
@@ -83,3 +87,11 @@ class QueryError(EngineError):
 
 class DeviceError(EngineError):
     """Raised if the caller asks for a GPU, and there is none, or it does not work."""
+
+
+def _restored(error: type[EngineError], args: tuple[Any, ...], data: dict[str, Any]) -> EngineError:
+    """Returns an error with its message and its data, whatever its class takes to make one."""
+    made = error.__new__(error, *args)
+    made.args = args
+    made.__dict__.update(data)
+    return made

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.collection import AnyWriter, open_writer
+from engine.collection import AnyWriter, Storage, storage_of
 from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
 from engine.errors import DocumentExistsError
@@ -28,14 +28,14 @@ Outcome = dict[str, Any] | ServerError
 """The reply to a change."""
 
 
-def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, threads: int) -> list[Outcome]:
+def make(place: Path | Storage, changes: list[Change], encoder: Encoder, shelf: Shelf, threads: int) -> list[Outcome]:
     """Makes the changes in order, as one generation on disk, and lets the shelf open that generation.
 
     A change that cannot be made is left out, and its outcome is the error.
     Raises CollectionError; then none of the changes is made.
     """
     outcomes: list[Outcome] = []
-    with open_writer(path, encoder.identity, threads=threads) as writer:
+    with storage_of(place).writer(encoder.identity, threads) as writer:
         for change in changes:
             try:
                 if isinstance(change, Addition):

@@ -15,6 +15,7 @@ import lmdb
 import numpy as np
 
 from engine.audio import BANDS
+from engine.collection import Storage, storage_of
 from engine.embedding.documents import Encoder
 from engine.score import compile_kernels
 from engine.search.answers import contents
@@ -91,7 +92,7 @@ class Service:
 
     def __init__(
         self,
-        path: Path,
+        place: Path | Storage,
         shelf: Shelf,
         encoder: Encoder,
         settings: ServerSettings,
@@ -99,12 +100,12 @@ class Service:
         *,
         threads: int,
     ) -> None:
-        """Starts the decoders. path: the collection's directory. threads: for building indexes."""
+        """Starts the decoders. place: where the collection lies. threads: for building indexes."""
         limits = settings.limits
         self.metrics = Metrics()
         self.access = access
         """Who may ask and change; may be replaced at any time."""
-        self._path = path
+        self._path = storage_of(place).path
         self._shelf = shelf
         self._encoder = encoder
         self._limits = limits
@@ -125,7 +126,7 @@ class Service:
         )
 
         def make(wanted: list[Change]) -> list[Outcome]:
-            return changes.make(path, wanted, encoder, shelf, threads)
+            return changes.make(place, wanted, encoder, shelf, threads)
 
         self._changes: Batcher[Change, dict[str, Any]] = Batcher(make, self._writing, max_size=settings.batch)
         self._library = Library(shelf, limits)

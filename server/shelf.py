@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.collection import AnyCollection, current_generation, open_collection
+from engine.collection import AnyCollection, Storage, storage_of
 from engine.finder import Engine
 from engine.search.searcher import Searcher
 from server.catalogue import Catalogue
@@ -58,9 +58,9 @@ class Shelf:
     Any thread may call its methods.
     """
 
-    def __init__(self, path: Path, engine: Engine) -> None:
+    def __init__(self, place: Path | Storage, engine: Engine) -> None:
         """Opens the newest generation. Raises CollectionError."""
-        self._path = path
+        self._storage = storage_of(place)
         self._engine = engine
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -89,13 +89,13 @@ class Shelf:
         raises CollectionError.
         """
         with self._loading:
-            if current_generation(self._path) == self.generation:
+            if self._storage.generation() == self.generation:
                 return False
             new = self._opened()
             with self._lock:
                 old, self._held = self._held, new
             self._leave(old)
-        logger.info("%s: generation %d is in force", self._path, new.number)
+        logger.info("%s: generation %d is in force", self._storage.path, new.number)
         return True
 
     def fell_back(self) -> tuple[str, ...]:
@@ -114,7 +114,7 @@ class Shelf:
 
     def _opened(self) -> Generation:
         """Opens the newest generation and loads all that queries need into memory."""
-        collection = open_collection(self._path, self._engine.encoder.identity)
+        collection = self._storage.open(self._engine.encoder.identity)
         try:
             searcher = self._engine.searcher(collection)
             searcher.load()

@@ -17,7 +17,7 @@ A collection may lie in shards: a directory of collections with a list of them, 
 
 from engine.collection.backups import backup
 from engine.collection.interface import AnyCollection, AnyWriter
-from engine.collection.opening import current_generation, open_collection, open_writer
+from engine.collection.opening import Storage, current_generation, open_collection, open_writer, storage_of
 from engine.collection.reader import Collection
 from engine.collection.sharded import ShardedCollection
 from engine.collection.sharded_writer import ShardedWriter
@@ -31,9 +31,11 @@ __all__ = [
     "CollectionWriter",
     "ShardedCollection",
     "ShardedWriter",
+    "Storage",
     "backup",
     "current_generation",
     "open_collection",
     "open_writer",
     "shard",
+    "storage_of",
 ]

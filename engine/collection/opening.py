@@ -1,8 +1,9 @@
-"""A collection is opened, and its writer, whether it lies in one folder or in shards."""
+"""Opens a collection and its writer, whether it lies in one folder, in shards, or on other machines."""
 
 from pathlib import Path
+from typing import Protocol
 
-from engine.collection.interface import AnyWriter
+from engine.collection.interface import AnyCollection, AnyWriter
 from engine.collection.manifest import Manifest
 from engine.collection.reader import Collection
 from engine.collection.sharded import ShardedCollection
@@ -44,3 +45,40 @@ def manifests(path: Path) -> list[Manifest]:
     if is_sharded(path):
         return [Manifest.read(path / name) for name in ShardMap.read(path).shards]
     return [Manifest.read(path)]
+
+
+class Storage(Protocol):
+    """Where a collection lies, for those who open one generation after another."""
+
+    path: Path
+    """Folder of the collection, for messages."""
+
+    def generation(self) -> int:
+        """Returns the number of the newest generation. Raises CollectionError."""
+
+    def open(self, network: NetworkIdentity) -> AnyCollection:
+        """Opens the newest generation. Errors: see `Collection.open`."""
+
+    def writer(self, network: NetworkIdentity, threads: int) -> AnyWriter:
+        """Opens the writer. Errors: see `CollectionWriter`."""
+
+
+class Folder:
+    """A folder of this machine in which a collection lies, plain or sharded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def generation(self) -> int:
+        return current_generation(self.path)
+
+    def open(self, network: NetworkIdentity) -> AnyCollection:
+        return open_collection(self.path, network)
+
+    def writer(self, network: NetworkIdentity, threads: int) -> AnyWriter:
+        return open_writer(self.path, network, threads=threads)
+
+
+def storage_of(place: Path | Storage) -> Storage:
+    """Returns the storage at a path; a storage is returned itself."""
+    return Folder(place) if isinstance(place, Path) else place

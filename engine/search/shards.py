@@ -13,7 +13,7 @@ import copy
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,17 @@ MIN_PROBES = 16
 """Smallest number of cells that a shard searches for each query snippet."""
 
 
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A collection that this process does not have open itself."""
+
+    @property
+    def shard(self) -> Shard:
+        """Returns its shards as one."""
+
+
 def shard_of(collection: AnyCollection | Shard, backend: Backend, threads: int) -> Shard:
-    """Returns a collection that this process has open, plain or sharded, as a shard; a shard is returned itself.
+    """Returns a collection as a shard: one that this process has open, or one whose shards are elsewhere.
 
     threads: number of threads that search for neighbours.
     """
@@ -44,8 +53,10 @@ def shard_of(collection: AnyCollection | Shard, backend: Backend, threads: int) 
         return CollectionShard(collection, backend, threads)
     if isinstance(collection, ShardedCollection):
         return Shards({name: CollectionShard(part, backend, threads) for name, part in collection.parts.items()})
-    assert isinstance(collection, Shard)
-    return collection
+    if isinstance(collection, Shard):
+        return collection
+    assert isinstance(collection, Elsewhere)
+    return collection.shard
 
 
 class _Merged:

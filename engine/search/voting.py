@@ -36,7 +36,7 @@ def vote(index: Index, query: Embeddings, offsets: NDArray[np.int64], neighbours
     """
     similarities, rows = nearest(index, query, neighbours + SPARE, threads=threads)
     order = np.lexsort((rows, -similarities), axis=1)[:, :neighbours]
-    similarities, rows = (np.take_along_axis(found, order, axis=1) for found in (similarities, rows))
+    similarities, rows = np.take_along_axis(similarities, order, axis=1), np.take_along_axis(rows, order, axis=1)
     hears = np.any(
         query != 0, axis=1, keepdims=True
     )  # a zero row (`stillness`) is as near to one snippet as to another
