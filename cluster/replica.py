@@ -20,6 +20,8 @@ from engine.collection.manifest import Manifest
 from engine.collection.store import Entry
 from engine.config import Alignment, SearchSettings
 from engine.errors import CollectionError
+from engine.neighbours import cell_count
+from engine.search.plan import fits_in_memory
 from engine.search.shard import CollectionShard, Costs, Positions
 from engine.values import DIMENSION, Document, Embeddings, Kind, SnippetSequence
 
@@ -33,7 +35,10 @@ class Replica:
     """One copy of a shard."""
 
     def __init__(self, path: str, settings: SearchSettings, backend: BackendName = "auto") -> None:
-        """Opens the shard in the folder `path`. Raises CollectionError, also if another process writes to it."""
+        """Opens the shard in the folder `path`, and loads it: a replica that is restarted answers at once.
+
+        Raises CollectionError, also if another process writes to the folder.
+        """
         process.prepare()
         self._path = Path(path)
         self._settings = settings
@@ -41,6 +46,9 @@ class Replica:
         self._lock = threading.Lock()
         self._writer = self._opened_writer()
         self._open: dict[int, tuple[Collection, CollectionShard]] = {}
+        for kind, part in self.manifest(self._writer.generation).kinds.items():
+            resident = fits_in_memory(part.snippets, self._backend)
+            self.load(self._writer.generation, kind, packed=resident, index=cell_count(part.snippets) > 0)
 
     def close(self) -> None:
         """Closes all generations and frees the folder's lock."""

@@ -7,9 +7,11 @@ The processes are actors with names that outlive who started them, so a front th
 one shares them.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,10 +39,12 @@ FOLDERS = "SCOREFIND_SHARDS"
 """Environment variable of a machine's Ray with the folders that hold its shards, separated by colons."""
 SHARD_S = 5.0
 """Time for a replica to answer a part of a query before the next replica is asked."""
-START_S = 60.0
+START_S = 120.0
 """Time for a replica to start, and for a machine to look for its shards."""
 CHANGE_S = 300.0
 """Time for a replica to make changes durable."""
+RESTART_POLL_S = 0.2
+"""Time between two looks for a replica that restarts."""
 STATE_S = 10.0
 """Time for a replica to tell what it holds."""
 
@@ -117,8 +121,9 @@ class ClusterStorage:
         """
         for names in self._told(self._keeper.members.remote(), STATE_S).values():
             for name in names:
+                before = self._told(_actor(name).state.remote(), STATE_S).process
                 ray.kill(_actor(name), no_restart=False)
-                self._told(_actor(name).state.remote(), START_S)
+                self._await(name, before)
 
     def shut_down(self) -> None:
         """Ends the processes of the collection on all machines."""
@@ -130,6 +135,16 @@ class ClusterStorage:
                     logger.info("%s has ended already", name)
         ray.kill(self._keeper)
 
+    def _await(self, name: str, before: int) -> None:
+        """Waits until a replica runs in another process than `before`. Raises CollectionError if it does not."""
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            with contextlib.suppress(CollectionError):
+                if self._told(_actor(name).state.remote(), STATE_S).process != before:
+                    return
+            time.sleep(RESTART_POLL_S)
+        raise CollectionError(self.path, f"{name} has not come back within {START_S:g} s")
+
     def _apply(self, changes: dict[str, list[ShardChange]]) -> dict[str, int]:
         generations: dict[str, int] = self._told(self._keeper.apply.remote(changes), 2 * CHANGE_S)
         return generations
@@ -137,13 +152,16 @@ class ClusterStorage:
     def _started(self) -> dict[str, list[str]]:
         """Returns the names of the replicas of each shard on all machines; starts those that do not run."""
         found: dict[str, list[str]] = {}
+        starting: list[Any] = []
         for node in ray.nodes():
             if node["Alive"]:
                 for folder in self._shards_on(node["NodeID"]):
                     name = f"{self._key}/{Path(folder).name}/{node['NodeID'][:8]}/{folder}"
                     if Path(folder).name in self._map.shards:
-                        self._start(name, folder, node["NodeID"])
+                        starting += self._start(name, folder, node["NodeID"])
                         found.setdefault(Path(folder).name, []).append(name)
+        if starting:
+            ray.wait(starting, num_returns=len(starting), timeout=START_S)
         return found
 
     def _shards_on(self, node: str) -> list[str]:
@@ -156,17 +174,20 @@ class ClusterStorage:
             logger.warning("machine %s does not tell its shards: %r", node[:8], exc)
             return []
 
-    def _start(self, name: str, folder: str, node: str) -> None:
-        actor = ray.remote(_ReplicaActor).options(
+    def _start(self, name: str, folder: str, node: str) -> list[Any]:
+        """Starts a replica unless it runs, and returns the call whose reply tells that it has started."""
+        with contextlib.suppress(ValueError):
+            _actor(name)
+            return []
+        actor = ray.remote(concurrency_groups={"search": 4, "change": 1})(_ReplicaActor).options(
             name=name,
             get_if_exists=True,
             lifetime="detached",
             max_restarts=-1,
             num_cpus=0,
             scheduling_strategy=_on(node),
-            concurrency_groups={"search": 4, "change": 1},
         )
-        actor.remote(folder, self._settings, self._backend)
+        return [actor.remote(folder, self._settings, self._backend).state.remote()]
 
     def _told(self, reference: Any, timeout_s: float) -> Any:
         """Returns the result of a call. Raises CollectionError if it does not come, or the EngineError of the call."""

@@ -29,7 +29,7 @@ def made(kind: Kind, number: int) -> tuple[Document, SnippetSequence]:
     )
     rows = embeddings(length, 1000 * (kind == "score") + seed)
     bias = np.random.default_rng(seed).normal(size=length).astype(np.float32) / 8
-    id = f"{kind}-{number * 37 % DOCUMENTS:02d}"  # not in alphabetical order
+    id = f"{kind}-{number * 37 % DOCUMENTS if number < DOCUMENTS else number:02d}"  # not in alphabetical order
     document = Document(id=id, kind=kind, title=id, content_hash=id, pages=1, systems=systems)
     return document, SnippetSequence(kind=kind, embeddings=rows, places=places, bias=bias)
 
