@@ -17,6 +17,7 @@ from scorefind_options import parsed
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from engine.collection import Storage
     from engine.embedding.documents import Encoder
     from engine.finder import Finder
     from engine.values import Answer, Kind
@@ -99,6 +100,7 @@ def _add(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         takeover=options.replace,
         keep_media=options.keep_media,
+        **_on_cluster(options),
     )
     failed = discovered.failed | summary.failed
     for path, cause in failed.items():
@@ -112,6 +114,17 @@ def _add(options: argparse.Namespace) -> int:
         + (f"; passed over: {others}" if others else "")
     )
     return 1 if failed or failures else 0
+
+
+def _on_cluster(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of `indexer.ingest.add` that spread its work over the cluster that the options name."""
+    if options.cluster is None:
+        return {}
+    from cluster import bulk
+    from cluster.storage import ClusterStorage, connect
+
+    connect(options.cluster)
+    return {"run": bulk.each, "opened": ClusterStorage(options.collection).writer}
 
 
 def _manifested(options: argparse.Namespace) -> "tuple[dict[str, Source | None], int]":
@@ -373,7 +386,13 @@ async def _serving(options: argparse.Namespace) -> None:
     access = files.load()
     encoder = encoder_loader(options, search.threads)()
     engine = Engine.load(options.weights, settings=search, backend=options.backend, encoder=encoder)
-    async with serving(options.collection, engine, settings, access) as server:
+    place: Path | Storage = options.collection
+    if options.cluster is not None:
+        from cluster.storage import ClusterStorage, connect
+
+        connect(options.cluster)
+        place = ClusterStorage(options.collection, search, options.backend)
+    async with serving(place, engine, settings, access) as server:
         if options.metrics_port is not None:
             monitor = server.monitor(Address(host=options.metrics_host or LOCAL_HOST, port=options.metrics_port))
             print(f"metrics and health on http://{monitor}", flush=True)

@@ -192,6 +192,7 @@ def _add_options(parser: _Parser) -> None:
         "--private", action="store_true", help="let a IIIF manifest name images in this machine's own network"
     )
     _jobs(parser)
+    _cluster(parser, "add to a collection whose shards lie on the machines of a Ray cluster, which do the work too")
     parser.add_argument(
         "--replace", action="store_true", help="let a file replace another file's document of the same id"
     )
@@ -290,6 +291,7 @@ def _serve_options(parser: _Parser) -> None:
     from server.address import LOCAL_HOST, PORT
 
     _collection(parser)
+    _cluster(parser, "serve a collection whose shards lie on the machines of a Ray cluster (docs/cluster.md)")
     parser.add_argument("--host", help=f"address to listen on (default: {LOCAL_HOST})")
     parser.add_argument("--port", type=int, help=f"port to listen on; 0: any free port (default: {PORT})")
     parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on a Unix socket instead")
@@ -336,6 +338,10 @@ def _token_file(parser: _Parser, help: str) -> None:
 
 def _collection(parser: _Parser) -> None:
     parser.add_argument("collection", type=Path, metavar="COLLECTION", help="the collection's directory")
+
+
+def _cluster(parser: _Parser, help: str) -> None:
+    parser.add_argument("--cluster", metavar="ADDRESS", help=f"{help}: HOST:PORT, or auto for that of this machine")
 
 
 def _jobs(parser: _Parser) -> None:

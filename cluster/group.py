@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,12 @@ class ReplicaGroup:
             self._avoid(replica, cause)
             causes.append(cause)
         raise ShardLostError(frozenset({self.shard}), "; ".join(causes) or "its replicas did not answer lately")
+
+    def take_in(self, replicas: Iterable[ReplicaHandle]) -> None:
+        """Adds replicas that have the same documents as these, and are not known yet."""
+        with self._lock:
+            known, digest = {one.name for one in self.replicas}, self.replicas[0].state.digest
+            self.replicas += [one for one in replicas if one.name not in known and one.state.digest == digest]
 
     def _candidates(self) -> list[ReplicaHandle]:
         """Returns the replicas to ask, one after the other."""

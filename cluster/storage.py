@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,9 @@ def connect(address: str, **options: Any) -> None:
 class ClusterStorage:
     """A collection whose shards lie on the machines of a Ray cluster (`engine.collection.Storage`)."""
 
+    watch_s: float | None = 5.0
+    """Another front may change the collection, and machines come and go."""
+
     def __init__(
         self,
         path: Path,
@@ -83,11 +86,20 @@ class ClusterStorage:
         self._backend = backend
         self._shard_s = shard_s
         self._key = hashlib.blake2b(str(self.path).encode(), digest_size=6).hexdigest()
+        self._groups: dict[str, ReplicaGroup] = {}
+        """Replicas of the shards of the generation that was opened last."""
         self._keeper = _keeper(f"{self._key}/keeper", str(self.path))
 
     def generation(self) -> int:
-        """Returns the sum of the generations of the shards that answer."""
-        return sum(max(state.generation for state in states.values()) for states in self.states().values() if states)
+        """Returns the sum of the generations of the shards that answer.
+
+        Replicas that have come since the collection was opened are asked from now on.
+        """
+        found = self.states()
+        for shard, states in found.items():
+            if shard in self._groups:
+                self._groups[shard].take_in(_handles(states))
+        return sum(max(state.generation for state in states.values()) for states in found.values() if states)
 
     def states(self) -> dict[str, dict[str, ReplicaState]]:
         """Returns the states of the replicas that are up to date, by shard and by name, after others have caught up."""
@@ -98,11 +110,9 @@ class ClusterStorage:
         """Opens the newest generation. Raises CollectionError if no shard answers."""
         shards = {}
         for name, states in sorted(self.states().items()):
-            replicas = [
-                ReplicaHandle(name=replica, actor=_actor(replica), state=state) for replica, state in states.items()
-            ]
-            group = ReplicaGroup(shard=name, replicas=replicas, timeout_s=self._shard_s)
-            if replicas:
+            group = ReplicaGroup(shard=name, replicas=_handles(states), timeout_s=self._shard_s)
+            if states:
+                self._groups[name] = group
                 shards[name] = RemoteShard(group, group.ask("manifest", timeout_s=LOAD_S))
         if not shards:
             raise CollectionError(
@@ -229,6 +239,10 @@ def _asked(name: str, method: str, arguments: Sequence[Any]) -> Any:
         raise CollectionError(name, f"failed: {exc.cause!r}") from exc
     except (RayError, GetTimeoutError, ValueError) as exc:
         raise CollectionError(name, f"does not answer: {exc}") from exc
+
+
+def _handles(states: Mapping[str, ReplicaState]) -> list[ReplicaHandle]:
+    return [ReplicaHandle(name=name, actor=_actor(name), state=state) for name, state in states.items()]
 
 
 def _actor(name: str) -> Any:

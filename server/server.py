@@ -232,11 +232,12 @@ async def serving(
     service = Service(place, shelf, engine.encoder, settings, access or Access(), threads=threads)
     async with Server(service, settings.limits) as server:
         await service.warm()
-        tending = asyncio.create_task(service.tend())
+        tending = [asyncio.create_task(service.tend()), asyncio.create_task(service.follow())]
         try:
             yield server
         finally:
-            tending.cancel()
+            for task in tending:
+                task.cancel()
 
 
 def _cancel(task: "asyncio.Task[None]") -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from engine.collection import AnyCollection, Storage, storage_of
 from engine.finder import Engine
 from engine.search.searcher import Searcher
+from engine.values import UnseenShard
 from server.catalogue import Catalogue
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,11 @@ class Shelf:
         """Returns which parts of a search the CPU does because a GPU has failed (`Searcher.fell_back`)."""
         with self.taken() as generation:
             return generation.searcher.fell_back()
+
+    def unseen(self) -> tuple[UnseenShard, ...]:
+        """Returns the shards that did not answer when the current generation was opened."""
+        with self.taken() as generation:
+            return generation.searcher.unseen
 
     def clear_dead_readers(self) -> None:
         """Frees what killed readers of the current generation's file still hold on disk."""

@@ -52,6 +52,8 @@ class Storage(Protocol):
 
     path: Path
     """Folder of the collection, for messages."""
+    watch_s: float | None
+    """Time between two looks for what others have changed; None: who changes the collection tells."""
 
     def generation(self) -> int:
         """Returns the number of the newest generation. Raises CollectionError."""
@@ -65,6 +67,8 @@ class Storage(Protocol):
 
 class Folder:
     """A folder of this machine in which a collection lies, plain or sharded."""
+
+    watch_s: float | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -27,7 +27,7 @@ from engine.search.shard import Aligner, Listing, Shard, ShardIndex
 from engine.search.shards import shard_of
 from engine.search.stillness import without_still
 from engine.stopwatch import Stopwatch
-from engine.values import Answer, Document, Kind, Match, Method, Plan, Snippets, SnippetSequence, System
+from engine.values import Answer, Document, Kind, Match, Method, Plan, Snippets, SnippetSequence, System, UnseenShard
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +155,11 @@ class Searcher:
         for kind in get_args(Kind):
             snippets = self._shard.listing(kind).snippets
             self._shard.load(kind, packed=fits_in_memory(snippets, self._backend), index=cell_count(snippets) > 0)
+
+    @property
+    def unseen(self) -> tuple[UnseenShard, ...]:
+        """Returns the shards that do not answer, whatever the query."""
+        return self._shard.unseen
 
     def fell_back(self) -> tuple[str, ...]:
         """Returns which parts the CPU does because a GPU has failed: `alignment`, `neighbours`."""
