@@ -1,6 +1,7 @@
 """What do shards cost, what do they gain, and what becomes of answers while processes die?
 
     python -m bench.cluster [--source COLLECTION] [--sizes 1e6 1e7] [--shards 1 4] [--work DIR] [--json FILE]
+    python -m bench.cluster --identical [--source COLLECTION] [--work DIR]
     python -m bench.cluster --chaos [--minutes 10] [--work DIR] [--json FILE]
 
 Documents are made (`bench.lib.made_documents`) from those of a collection, by default that of the demo; half of the
@@ -14,14 +15,20 @@ machine: the slowest shard, the merge, and a round trip of Ray for each stage (`
 process of Ray). `same_first` is the share of queries with the same first match as in one shard: all of them, where no
 index has cells.
 
+`--identical` splits the documents of `--source` into 1, 2, 4 and 7 shards, and counts the random queries whose answers
+differ in an id, a cost, a rank, a confidence or anything else than times.
+
 `--chaos` runs two replicas of each shard on Ray and asks all the time, while replicas are killed or stopped for some
 seconds, and documents are added. It counts wrong answers, acknowledged documents that are lost, and answers that are
 partial though a replica of each shard was left (`bench.lib.chaos`).
 """
 
 import argparse
+import json
 import os
+import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,13 +38,22 @@ import numpy as np
 from bench.lib import made_documents, report
 from bench.lib.made_documents import DistractorSource
 from engine import process
-from engine.collection import Collection, CollectionWriter, open_collection, shard
+from engine.collection import (
+    AnyCollection,
+    Collection,
+    CollectionWriter,
+    ShardedCollection,
+    open_collection,
+    shard,
+)
+from engine.collection.manifest import KINDS
 from engine.config import SearchSettings
 from engine.embedding.encoder import Encoder
 from engine.files import replacing
 from engine.finder import Engine
+from engine.search.answers import as_dict
 from engine.search.searcher import Query, Searcher
-from engine.values import OTHER, Kind, Snippets
+from engine.values import OTHER, Embeddings, Kind, Method, Snippets
 
 FORMS: tuple[tuple[str, Kind, int], ...] = (
     ("A2S 50 s", "recording", 92),
@@ -48,8 +64,8 @@ FORMS: tuple[tuple[str, Kind, int], ...] = (
 """Name, kind and length in snippets of each form of query."""
 NOISE = 0.12
 """Standard deviation of the noise in each number of a query snippet, before its length is made 1 again."""
-STAGES = ("neighbours", "read", "align", "fetch")
-"""Stages that shards take part in; each is one round trip."""
+COMPARED: tuple[Method, ...] = ("refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw")
+COMPARED_QUERIES = 300
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/cluster"), help="folder that keeps the collections")
     parser.add_argument("--threads", type=int, default=1, help="threads of a search")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument(
+        "--identical", action="store_true", help="compare answers of shards with those of one collection"
+    )
     parser.add_argument("--chaos", action="store_true", help="kill and stop replicas on Ray under load")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the chaos")
     options = parser.parse_args(arguments)
@@ -72,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from bench.lib import chaos
 
         rows = [chaos.run(options.work / "chaos", options.minutes)]
+    elif options.identical:
+        rows = list(_compared(options.source, options.work / "identical", options.threads))
     else:
         rows = list(_measured(options))
     print(report.table(rows), flush=True)
@@ -111,6 +132,60 @@ def _measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     }
 
 
+def _compared(source: Path, folder: Path, threads: int) -> Iterator[dict[str, Any]]:
+    """Yields, for each number of shards and each method, how many random queries have another answer than in one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    engine = Engine.load(settings=SearchSettings(threads=threads))
+    with open_collection(source, engine.encoder.identity) as one:
+        queries = list(_passages(one))
+        expected = [_told(engine, one, query) for query in queries]
+        for count in (1, 2, 4, 7):
+            shard(source, folder / str(count), count)
+            with open_collection(folder / str(count)) as many:
+                sizes = [part.snippets for part in many.parts.values()] if isinstance(many, ShardedCollection) else [1]
+                differ = Counter(
+                    query.method
+                    for query, right in zip(queries, expected, strict=True)
+                    if _told(engine, many, query) != right
+                )
+                yield {
+                    "documents": many.count,
+                    "snippets": many.snippets,
+                    "shards": count,
+                    "largest/mean": max(sizes) / np.mean(sizes),
+                    "queries": len(queries),
+                    **{f"{method} differ": differ[method] for method in COMPARED},
+                }
+
+
+def _passages(collection: AnyCollection) -> Iterator[Query]:
+    """Yields 300 queries: noisy passages of random documents, of each kind and each method in turns."""
+    rng = np.random.default_rng(0)
+    for number in range(COMPARED_QUERIES):
+        method, kind = COMPARED[number % len(COMPARED)], KINDS[number // len(COMPARED) % 2]
+        document = collection.sequence(str(rng.choice(collection.ids(kind))))
+        length = min(len(document), int(rng.choice([length for _, _, length in FORMS])))
+        rows = _noisy(document.embeddings, length, rng)
+        query = Snippets(kind=OTHER[kind], embeddings=rows)
+        yield Query(sequence=query, among=kind, method=method, top=20, locate=number % 5 == 0)
+
+
+def _told(engine: Engine, collection: AnyCollection, query: Query) -> str:
+    """Returns all that an answer says, but for times and the generation."""
+    (answer,) = engine.searcher(collection).answers([query])
+    found = as_dict(answer, query.sequence.kind, query.among, collection)
+    del found["timings_ms"], found["collection"]["generation"]
+    return json.dumps(found, default=float)
+
+
+def _noisy(rows: Embeddings, length: int, rng: np.random.Generator) -> Embeddings:
+    """Returns a random passage with noise."""
+    first = int(rng.integers(len(rows) - length + 1))
+    noisy = rows[first : first + length] + NOISE * rng.standard_normal((length, rows.shape[1]))
+    return np.asarray(noisy / np.linalg.norm(noisy, axis=1, keepdims=True), np.float32)
+
+
 def _source(real: Collection, kind: Kind) -> DistractorSource:
     packed = real.packed(kind)
     return DistractorSource.of(packed, kind, np.full(1, 300, np.int64))
@@ -133,10 +208,8 @@ def _queries(sources: dict[Kind, DistractorSource], kind: Kind, length: int, cou
     rng = np.random.default_rng(length)
     for _ in range(count):
         rows = made_documents.embeddings(sources[OTHER[kind]], int(rng.integers(1000)))
-        first = int(rng.integers(len(rows) - length))
-        noisy = rows[first : first + length] + NOISE * rng.standard_normal((length, rows.shape[1]))
-        noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
-        yield Query(sequence=Snippets(kind=kind, embeddings=noisy.astype(np.float32)), among=OTHER[kind], locate=False)
+        noisy = _noisy(rows, length, rng)
+        yield Query(sequence=Snippets(kind=kind, embeddings=noisy), among=OTHER[kind], locate=False)
 
 
 def _timed(searcher: Searcher, queries: list[Query]) -> tuple[dict[str, Any], list[str]]:

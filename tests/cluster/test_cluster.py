@@ -10,19 +10,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 import sharded_collection
 from collection_samples import NETWORK
 from engine import alignment
 from engine.alignment import Backend
+from engine.audio import Recording, spectrogram
 from engine.collection import Collection
 from engine.config import SearchSettings
+from engine.embedding import documents
 from engine.errors import CollectionError
 from engine.search.answers import as_dict
 from engine.search.searcher import Query, Searcher
 from engine.values import Answer, Method
 from engine.workers import Failure
+from fake_encoder import FakeEncoder, engine_of
+from server import changes
+from server.browsing import ListDocuments
+from server.changes import Addition
+from server.errors import DocumentMissing
+from server.messages import Add, File, Media, Remove
+from server.shelf import Shelf
 
 if TYPE_CHECKING:
     from cluster.remote import ClusterCollection
@@ -189,6 +199,37 @@ def test_a_second_front_finds_the_same_processes(site: Path, storage: "ClusterSt
 
     again = ClusterStorage(site / "a", SETTINGS, "cpu")
     assert again.states() == storage.states()
+
+
+class Encoder(FakeEncoder):
+    """Has embedded the documents of the cluster."""
+
+    identity = NETWORK
+
+
+def test_a_server_answers_and_changes_a_cluster_as_it_does_a_folder(storage: "ClusterStorage") -> None:
+    encoder = Encoder()
+    shelf = Shelf(storage, engine_of(encoder))
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 6 * 22050).astype(np.float32)
+    medium = Recording(spectrogram=spectrogram(samples), start_s=0.0, duration_s=6.0)
+    media = Media(kind="recording", files=(File(name="take.flac", data=b"take"),))
+    wanted = Add(id="take", media=media, title="A take", composer="", work="", replace=False)
+    try:
+        before = shelf.generation
+        outcomes = changes.make(storage, [Addition(wanted=wanted, medium=medium)], encoder, shelf, 1)
+        assert outcomes == [{"document": "take", "status": "added", "snippets": 4, "generation": before + 1}]
+        assert shelf.generation == before + 1
+        with shelf.taken() as generation:
+            (sequence,) = documents.sequences([medium], encoder)
+            (best, *_) = generation.searcher.query(sequence, "recording", locate=True).matches
+            assert (best.document.title, best.place.start_s) == ("A take", 0.0)
+            assert generation.catalogue.listed(ListDocuments(search="take", kind=None, skip=0, most=5))["total"] == 1
+        (outcome,) = changes.make(storage, [Remove(ids=("take",))], encoder, shelf, 1)
+        assert outcome == {"removed": 1, "generation": before + 2}
+        (refused,) = changes.make(storage, [Remove(ids=("take",))], encoder, shelf, 1)
+        assert isinstance(refused, DocumentMissing)
+    finally:
+        shelf.close()
 
 
 def test_replicas_are_restarted_one_after_the_other_while_queries_go_on(
