@@ -15,7 +15,7 @@ from engine.collection.manifest import KINDS, Contents, Manifest
 from engine.collection.reader import Checked
 from engine.collection.sharding import ShardMap
 from engine.config import Alignment, FrontEnd
-from engine.errors import CollectionError
+from engine.errors import CollectionError, ShardLostError
 from engine.neighbours import Neighbours
 from engine.search.shard import Aligner, Costs, Listing, Positions
 from engine.search.shards import Shards
@@ -44,7 +44,7 @@ class RemoteShard:
         return self
 
     def without(self, lost: frozenset[str]) -> "RemoteShard":
-        return self
+        raise ShardLostError(lost, "there is no other shard")
 
     def listing(self, kind: Kind) -> Listing:
         if kind not in self._listings:

@@ -6,6 +6,7 @@ writer holds the lock of the shard's folder, so no two replicas ever share a fol
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from engine.search.plan import fits_in_memory
 from engine.search.shard import CollectionShard, Costs, Positions
 from engine.values import DIMENSION, Document, Embeddings, Kind, SnippetSequence
 
-KEPT_GENERATIONS = 3
-"""Number of generations that are open: queries that have begun with an older one end with it."""
+KEPT_S = 15.0
+"""Time for which an older generation stays open after it was last asked for. Fronts look for newer ones every 5 s."""
 MOVED_TOGETHER = 64
 """Documents that another replica sends at a time."""
 
@@ -46,6 +47,8 @@ class Replica:
         self._lock = threading.Lock()
         self._writer = self._opened_writer()
         self._open: dict[int, tuple[Collection, CollectionShard]] = {}
+        self._asked: dict[int, float] = {}
+        """When each generation was last asked for, on the clock of `time.monotonic`."""
         for kind, part in self.manifest(self._writer.generation).kinds.items():
             resident = fits_in_memory(part.snippets, self._backend)
             self.load(self._writer.generation, kind, packed=resident, index=cell_count(part.snippets) > 0)
@@ -182,8 +185,10 @@ class Replica:
                     collection,
                     CollectionShard(collection, self._backend, self._settings.threads),
                 )
-                for old in sorted(self._open)[:-KEPT_GENERATIONS]:
-                    self._open.pop(old)[0].close()
+            now = time.monotonic()
+            self._asked[generation] = now
+            for old in [one for one in self._open if one != max(self._open) and now - self._asked[one] > KEPT_S]:
+                self._open.pop(old)[0].close()
             return self._open[generation]
 
 

@@ -7,9 +7,16 @@ import numpy as np
 from collection_samples import NETWORK, embeddings
 from engine.collection import CollectionWriter, shard
 from engine.values import PLACE_DTYPES, Box, Document, Kind, SnippetSequence, System
+from fake_encoder import FakeEncoder
 
 DOCUMENTS = 60
 """Number of documents of each kind."""
+
+
+class NetworkEncoder(FakeEncoder):
+    """Stands in for the network that embedded these documents."""
+
+    identity = NETWORK
 
 
 def made(kind: Kind, number: int) -> tuple[Document, SnippetSequence]:

@@ -39,7 +39,12 @@ ADD_S = 3.0
 
 def start_ray(environment: dict[str, str]) -> None:
     """Starts Ray on this machine for this process alone, with two logical processors and a small store."""
-    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # whatever the system, Ray then listens on the loopback address alone
+        "RAY_worker_niceness": "0",
+    }
     os.environ.update(settings | environment)
     import ray
 
@@ -50,7 +55,6 @@ def start_ray(environment: dict[str, str]) -> None:
         log_to_driver=False,
         logging_level="error",
         namespace="scorefind",
-        _node_ip_address="127.0.0.1",
     )
 
 

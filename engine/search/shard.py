@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import Alignment, FrontEnd
+from engine.errors import ShardLostError
 from engine.neighbours import Neighbours, nearest
 from engine.values import Document, Embeddings, Kind, SnippetSequence, UnseenShard
 
@@ -152,7 +153,7 @@ class CollectionShard:
         return self
 
     def without(self, lost: frozenset[str]) -> "CollectionShard":
-        return self
+        raise ShardLostError(lost, "there is no other shard")
 
     def listing(self, kind: Kind) -> Listing:
         if kind not in self._listings:

@@ -124,6 +124,8 @@ class Shards:
         return self._fewer(lost)
 
     def _without(self, lost: frozenset[str]) -> "Shards":
+        if not lost & self._parts.keys():
+            raise ShardLostError(lost, "no such shard is searched")
         gone = tuple(
             UnseenShard(name=name, documents={kind: len(part.listing(kind)) for kind in KINDS})
             for name, part in self._parts.items()

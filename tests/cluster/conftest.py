@@ -14,8 +14,9 @@ from engine.collection import shard
 RAY_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
-    "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # whatever the system, Ray then listens on the loopback address alone
+    "RAY_worker_niceness": "0",
 }
 
 
@@ -26,7 +27,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cluster")
     shard(sharded_collection.write(folder / "plain"), folder / "a", 2)
     shutil.copytree(folder / "a", folder / "b")
-    settings = RAY_SETTINGS | {"SCOREFIND_SHARDS": f"{folder / 'a'}{os.pathsep}{folder / 'b'}"}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    settings = RAY_SETTINGS | {
+        "SCOREFIND_SHARDS": f"{folder / 'a'}{os.pathsep}{folder / 'b'}",
+        "PYTHONPATH": path.rstrip(os.pathsep),
+    }
     with pytest.MonkeyPatch.context() as environment:
         for name, value in settings.items():
             environment.setenv(name, value)
@@ -46,6 +51,5 @@ def _started() -> Any:
         log_to_driver=False,
         logging_level="error",
         namespace="scorefind",
-        _node_ip_address="127.0.0.1",
     )
     return ray

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import soundfile
 
 import sharded_collection
 from collection_samples import NETWORK
@@ -26,7 +27,9 @@ from engine.search.answers import as_dict
 from engine.search.searcher import Query, Searcher
 from engine.values import Answer, Method
 from engine.workers import Failure
-from fake_encoder import FakeEncoder, engine_of
+from fake_encoder import engine_of
+from indexer.ingest import add
+from indexer.sources import discover
 from server import changes
 from server.browsing import ListDocuments
 from server.changes import Addition
@@ -201,14 +204,8 @@ def test_a_second_front_finds_the_same_processes(site: Path, storage: "ClusterSt
     assert again.states() == storage.states()
 
 
-class Encoder(FakeEncoder):
-    """Has embedded the documents of the cluster."""
-
-    identity = NETWORK
-
-
 def test_a_server_answers_and_changes_a_cluster_as_it_does_a_folder(storage: "ClusterStorage") -> None:
-    encoder = Encoder()
+    encoder = sharded_collection.NetworkEncoder()
     shelf = Shelf(storage, engine_of(encoder))
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, 6 * 22050).astype(np.float32)
     medium = Recording(spectrogram=spectrogram(samples), start_s=0.0, duration_s=6.0)
@@ -230,6 +227,25 @@ def test_a_server_answers_and_changes_a_cluster_as_it_does_a_folder(storage: "Cl
         assert isinstance(refused, DocumentMissing)
     finally:
         shelf.close()
+
+
+def test_files_are_added_by_all_machines_and_go_to_their_shards(
+    site: Path, storage: "ClusterStorage", tmp_path: Path
+) -> None:
+    from cluster.bulk import each
+
+    for number in range(3):
+        samples = np.random.default_rng(number).uniform(-0.5, 0.5, 6 * 22050)
+        soundfile.write(tmp_path / f"file{number}.wav", samples, 22050)
+    (tmp_path / "file3.wav").write_bytes(b"no sound")
+    found = discover([tmp_path], "recording").sources
+    summary = add(site / "a", found, sharded_collection.NetworkEncoder, run=each, opened=storage.writer)
+    assert sorted(summary.added) == ["file0", "file1", "file2"]
+    assert [path.name for path in summary.failed] == ["file3.wav"]
+    with storage.open(NETWORK) as collection:
+        assert {"file0", "file1", "file2"} <= set(collection.ids("recording"))
+    again = add(site / "a", found, sharded_collection.NetworkEncoder, run=each, opened=storage.writer)
+    assert (len(again.unchanged), again.added, again.snippets) == (3, [], 0)
 
 
 def test_replicas_are_restarted_one_after_the_other_while_queries_go_on(

@@ -1,6 +1,7 @@
 """The keeper makes a change on all replicas of a shard or on none, with replicas in this process and without Ray."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import sharded_collection
 from cluster.changes import Drop, Put, ReplicaState
 from cluster.keeper import Keeper
-from cluster.replica import Replica
+from cluster.replica import KEPT_S, Replica
 from engine.collection import shard
 from engine.config import SearchSettings
 from engine.errors import CollectionError, CollectionLockedError
@@ -168,3 +169,16 @@ def test_queries_end_with_the_generation_that_they_began_with(site: Site) -> Non
     assert len(replica.search(latest, "listing", "score")) == len(before) + 1
     with pytest.raises(CollectionError, match="generation 99 is gone"):
         replica.search(99, "listing", "score")
+
+
+def test_a_generation_that_nobody_asks_for_any_more_is_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, replica = site.joined(), site.replicas["a/shard-000"]
+    first = site.state("a/shard-000").generation
+    replica.search(first, "listing", "score")
+    keeper.apply({SHARDS[0]: [addition(20)]})
+    latest = site.state("a/shard-000").generation
+    now = time.monotonic() + KEPT_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    replica.search(latest, "listing", "score")
+    with pytest.raises(CollectionError, match=f"generation {first} is gone; {latest} is"):
+        replica.search(first, "listing", "score")
