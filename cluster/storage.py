@@ -45,7 +45,7 @@ CHANGE_S = 300.0
 """Time for a replica to make changes durable."""
 RESTART_POLL_S = 0.2
 """Time between two looks for a replica that restarts."""
-STATE_S = 10.0
+STATE_S = 5.0
 """Time for a replica to tell what it holds."""
 
 

@@ -5,6 +5,8 @@ while documents are added. An answer is wrong if a match has another cost, if ma
 of a shard that has answered is left out though it is cheaper than the last match.
 """
 
+import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -144,32 +146,34 @@ def _truths(plain: Path, settings: SearchSettings) -> list[_Truth]:
 def _ask(
     storage: Any, truths: list[_Truth], record: _Record, until: float, settings: SearchSettings, backend: Any, map: Any
 ) -> None:
-    """Asks all the time, and judges each answer. A newer generation is opened as a server does."""
-    collection = storage.open(NETWORK)
-    opened = time.monotonic()
-    turn = 0
-    while time.monotonic() < until:
-        if time.monotonic() - opened > storage.watch_s:
-            opened = time.monotonic()
-            try:
-                if storage.generation() != collection.generation:
-                    newer = storage.open(NETWORK)
-                    collection.close()
-                    collection = newer
-            except (CollectionError, ShardLostError):
-                record.counts["reopening failed"] += 1
-        truth = truths[turn % len(truths)]
-        turn += 1
+    """Asks all the time, and judges each answer. Newer generations are opened beside, as a server does."""
+    opened = [storage.open(NETWORK)]
+    following = threading.Thread(target=_follow, args=(storage, opened, until))
+    following.start()
+    for truth in itertools.cycle(truths):
+        if time.monotonic() > until:
+            break
         started = time.monotonic()
         try:
-            (answer,) = Searcher(collection.shard, settings, backend).answers([truth.query])
+            (answer,) = Searcher(opened[-1].shard, settings, backend).answers([truth.query])
         except ShardLostError:
             record.counts["failed"] += 1
             continue
         record.counts["answers"] += 1
         record.took_ms.append((time.monotonic() - started) * 1000)
         _judge(answer, truth, record, started, map)
-    collection.close()
+    following.join()
+    for collection in opened:
+        collection.close()
+
+
+def _follow(storage: Any, opened: list[Any], until: float) -> None:
+    """Opens each newer generation, as the server does."""
+    while time.monotonic() < until:
+        time.sleep(storage.watch_s)
+        with contextlib.suppress(CollectionError, ShardLostError):
+            if storage.generation() != opened[-1].generation:
+                opened.append(storage.open(NETWORK))
 
 
 def _judge(answer: Answer, truth: _Truth, record: _Record, started: float, map: Any) -> None:
