@@ -17,6 +17,7 @@ from scorefind_options import parsed
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from engine.collection import Storage
     from engine.embedding.documents import Encoder
     from engine.finder import Finder
     from engine.values import Answer, Kind
@@ -99,6 +100,7 @@ def _add(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         takeover=options.replace,
         keep_media=options.keep_media,
+        **_on_cluster(options),
     )
     failed = discovered.failed | summary.failed
     for path, cause in failed.items():
@@ -112,6 +114,17 @@ def _add(options: argparse.Namespace) -> int:
         + (f"; passed over: {others}" if others else "")
     )
     return 1 if failed or failures else 0
+
+
+def _on_cluster(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of `indexer.ingest.add` that spread its work over the cluster that the options name."""
+    if options.cluster is None:
+        return {}
+    from cluster import bulk
+    from cluster.storage import ClusterStorage, connect
+
+    connect(options.cluster)
+    return {"run": bulk.each, "opened": ClusterStorage(options.collection).writer}
 
 
 def _manifested(options: argparse.Namespace) -> "tuple[dict[str, Source | None], int]":
@@ -135,11 +148,9 @@ def _manifested(options: argparse.Namespace) -> "tuple[dict[str, Source | None],
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from engine.collection import CollectionWriter
-    from engine.collection.manifest import Manifest
+    from engine.collection import open_writer
 
-    network = Manifest.read(options.collection).network
-    with CollectionWriter(options.collection, network) as writer:
+    with open_writer(options.collection) as writer:
         for id in options.ids:
             writer.remove(id)
         generation = writer.commit()
@@ -148,19 +159,19 @@ def _remove(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from engine.collection import Collection
+    from engine.collection import open_collection
     from engine.search.answers import contents
 
-    with Collection.open(options.collection) as collection:
+    with open_collection(options.collection) as collection:
         facts = {"path": str(options.collection), **contents(collection, list_documents=options.list)}
     _print_facts(facts, options.json)
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    from engine.collection import Collection
+    from engine.collection import open_collection
 
-    with Collection.open(options.collection) as collection:
+    with open_collection(options.collection) as collection:
         checked = collection.check()
         print(f"sound: generation {collection.generation}, {collection.count} documents")
     for name, size in checked.sizes.items():
@@ -173,21 +184,26 @@ def _check(options: argparse.Namespace) -> int:
 def _backup(options: argparse.Namespace) -> int:
     from engine.collection import backup
 
-    manifest = backup(options.collection, options.target)
-    documents = sum(part.documents for part in manifest.kinds.values())
-    print(printable(f"generation {manifest.generation} with {documents} documents copied to {options.target}"))
+    copied = backup(options.collection, options.target)
+    print(printable(f"generation {copied.generation} with {copied.documents} documents copied to {options.target}"))
     return 0
 
 
 def _build(options: argparse.Namespace) -> int:
-    from engine.collection import CollectionWriter
-    from engine.collection.manifest import Manifest
+    from engine.collection import open_writer
     from indexer.build import build
 
-    network = Manifest.read(options.collection).network
-    with CollectionWriter(options.collection, network, threads=options.jobs) as writer:
+    with open_writer(options.collection, threads=options.jobs) as writer:
         facts = build(writer, threads=options.jobs)
     _print_facts(facts, options.json)
+    return 0
+
+
+def _shard(options: argparse.Namespace) -> int:
+    from engine.collection import shard
+
+    shards = shard(options.collection, options.into, options.shards, threads=options.jobs)
+    print(printable(f"{len(shards.shards)} shards written to {options.into}"))
     return 0
 
 
@@ -349,7 +365,7 @@ def _link(options: argparse.Namespace) -> int:
 
 def _carry(options: argparse.Namespace) -> int:
     from engine.alignment import choose
-    from engine.collection import Collection
+    from engine.collection import open_collection
     from engine.config import SearchSettings, load
     from engine.search import carrying
     from engine.values import Box
@@ -357,7 +373,7 @@ def _carry(options: argparse.Namespace) -> int:
     settings = load(SearchSettings(), section="search", path=options.config, flags={})
     x0, y0, x1, y1 = options.box
     box = Box(x0=x0, y0=y0, x1=x1, y1=y1)
-    with Collection.open(options.collection) as collection:
+    with open_collection(options.collection) as collection:
         carried = carrying.carry(
             collection, options.id, options.page, box, options.to, choose(threads=1), settings.alignment
         )
@@ -368,12 +384,12 @@ def _carry(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from engine import export
     from engine.alignment import choose
-    from engine.collection import Collection
+    from engine.collection import open_collection
     from engine.config import SearchSettings, load
 
     settings = load(SearchSettings(), section="search", path=options.config, flags={})
     needs = export.FORMATS[options.format]
-    with Collection.open(options.collection) as collection:
+    with open_collection(options.collection) as collection:
         made_of = export.material(
             collection,
             options.id,
@@ -432,7 +448,13 @@ async def _serving(options: argparse.Namespace) -> None:
     access = files.load()
     encoder = encoder_loader(options, search.threads)()
     engine = Engine.load(options.weights, settings=search, backend=options.backend, encoder=encoder)
-    async with serving(options.collection, engine, settings, access) as server:
+    place: Path | Storage = options.collection
+    if options.cluster is not None:
+        from cluster.storage import ClusterStorage, connect
+
+        connect(options.cluster)
+        place = ClusterStorage(options.collection, search, options.backend)
+    async with serving(place, engine, settings, access) as server:
         if options.metrics_port is not None:
             monitor = server.monitor(Address(host=options.metrics_host or LOCAL_HOST, port=options.metrics_port))
             print(f"metrics and health on http://{monitor}", flush=True)
@@ -491,6 +513,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": _check,
     "build": _build,
     "backup": _backup,
+    "shard": _shard,
     "query": _query,
     "segment": _segment,
     "link": _link,

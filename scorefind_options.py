@@ -121,6 +121,13 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
     backup = command("backup", "Copy a collection while it is in use.", "backup music.sf backups/music.sf")
     _collection(backup)
     backup.add_argument("target", type=Path, metavar="TARGET", help="a new or an empty folder")
+    shard = command(
+        "shard", "Write a collection in shards, for several machines.", "shard music.sf --into music.shards --shards 4"
+    )
+    _collection(shard)
+    shard.add_argument("--into", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
+    shard.add_argument("--shards", type=_positive, required=True, metavar="N", help="number of shards")
+    _jobs(shard)
     _query_options(
         command(
             "query",
@@ -220,6 +227,7 @@ def _add_options(parser: _Parser) -> None:
         "--private", action="store_true", help="let a IIIF manifest name images in this machine's own network"
     )
     _jobs(parser)
+    _cluster(parser, "add to a collection whose shards lie on the machines of a Ray cluster, which do the work too")
     parser.add_argument(
         "--replace", action="store_true", help="let a file replace another file's document of the same id"
     )
@@ -338,6 +346,7 @@ def _serve_options(parser: _Parser) -> None:
     from server.address import LOCAL_HOST, PORT
 
     _collection(parser)
+    _cluster(parser, "serve a collection whose shards lie on the machines of a Ray cluster (docs/cluster.md)")
     parser.add_argument("--host", help=f"address to listen on (default: {LOCAL_HOST})")
     parser.add_argument("--port", type=int, help=f"port to listen on; 0: any free port (default: {PORT})")
     parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on a Unix socket instead")
@@ -384,6 +393,10 @@ def _token_file(parser: _Parser, help: str) -> None:
 
 def _collection(parser: _Parser) -> None:
     parser.add_argument("collection", type=Path, metavar="COLLECTION", help="the collection's directory")
+
+
+def _cluster(parser: _Parser, help: str) -> None:
+    parser.add_argument("--cluster", metavar="ADDRESS", help=f"{help}: HOST:PORT, or auto for that of this machine")
 
 
 def _jobs(parser: _Parser) -> None:

@@ -20,9 +20,9 @@ REQUIRED = (
 """Distributions that every installation needs."""
 OPTIONAL = (
     *("cupy-cuda12x", "cupy-cuda13x", "torch", "onnx", "onnxscript", "scipy"),
-    *("verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib"),
+    *("verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib", "ray"),
 )
-"""Distributions for a GPU, for scores in symbols and training, and for the demo."""
+"""Distributions for a GPU, for scores in symbols and training, for the demo, and for a cluster."""
 
 
 def report(load_encoder: Callable[[], Encoder], calibration: Path | None = None) -> dict[str, Any]:

@@ -1,10 +1,14 @@
 """The engine's errors. `EngineError` is the root; each child is named after what is wrong, and carries its data."""
 
 from pathlib import Path
+from typing import Any
 
 
 class EngineError(Exception):
-    """Root of all errors that the engine raises on purpose."""
+    """Root of all errors that the engine raises on purpose. They pass from process to process with their data."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class MediaError(EngineError):
@@ -65,6 +69,14 @@ class DocumentExistsError(CollectionError):
     """Raised if another document has the id of an added document, and the caller does not ask to replace it."""
 
 
+class ShardLostError(EngineError):
+    """Raised if shards of a collection do not answer. `shards` has their names."""
+
+    def __init__(self, shards: frozenset[str], cause: str) -> None:
+        super().__init__(f"{', '.join(sorted(shards)) or 'the collection'}: {cause}")
+        self.shards = shards
+
+
 class SettingsError(EngineError):
     """Raised if a settings file cannot be read, or a setting has an unknown name, or a wrong type or value."""
 
@@ -79,3 +91,11 @@ class ExportError(EngineError):
 
 class DeviceError(EngineError):
     """Raised if the caller asks for a GPU, and there is none, or it does not work."""
+
+
+def _restored(error: type[EngineError], args: tuple[Any, ...], data: dict[str, Any]) -> EngineError:
+    """Returns an error with its message and its data, whatever its class takes to make one."""
+    made = error.__new__(error, *args)
+    made.args = args
+    made.__dict__.update(data)
+    return made

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from engine import alignment, audio, score
 from engine.alignment import Backend, BackendName
 from engine.audio import Recording
-from engine.collection import Collection, CollectionWriter
+from engine.collection import AnyCollection, AnyWriter, CollectionWriter, open_collection, open_writer
 from engine.collection.identity import Status
 from engine.collection.manifest import NAME
+from engine.collection.sharding import is_sharded
 from engine.config import FrontEnd, SearchSettings
 from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
@@ -33,6 +34,7 @@ from engine.search.confidence import Calibration, beside
 from engine.search.linking import Linker
 from engine.search.searcher import Query, Searcher
 from engine.search.segmentation import Evening, Segmenter
+from engine.search.shard import Shard
 from engine.transposition import Transposer
 from engine.values import OTHER, Answer, Document, Kind, Method, SnippetSequence
 
@@ -78,15 +80,15 @@ class Engine:
             calibration=Calibration.load(beside(weights), encoder.identity, settings.alignment),
         )
 
-    def searcher(self, collection: Collection) -> Searcher:
+    def searcher(self, collection: AnyCollection | Shard) -> Searcher:
         """Returns a searcher of a collection. This engine's network must have embedded the collection's documents."""
         return Searcher(collection, self.settings, self.backend, self.calibration)
 
-    def segmenter(self, collection: Collection, searcher: Searcher) -> Segmenter:
+    def segmenter(self, collection: AnyCollection, searcher: Searcher) -> Segmenter:
         """Returns what finds the passages of evenings in a collection. searcher: of this collection."""
         return Segmenter(collection, searcher, self.backend, self.calibration, self.settings.alignment)
 
-    def linker(self, collection: Collection, searcher: Searcher) -> Linker:
+    def linker(self, collection: AnyCollection, searcher: Searcher) -> Linker:
         """Returns what finds documents of one work in a collection. searcher: of this collection."""
         return Linker(collection, searcher, self.backend, self.settings.alignment)
 
@@ -100,7 +102,7 @@ class Finder:
     def __init__(self, path: Path | str, engine: Engine) -> None:
         """Opens the collection at `path`. Raises the errors of `Collection.open`."""
         self.engine = engine
-        self.collection = Collection.open(path, engine.encoder.identity)
+        self.collection: AnyCollection = open_collection(path, engine.encoder.identity)
         """The open generation of the collection, which queries search."""
         self.searcher = engine.searcher(self.collection)
 
@@ -256,7 +258,7 @@ class Finder:
 
     def reload(self) -> None:
         """Opens the current generation of the collection. Another process may have committed it."""
-        newer = Collection.open(self.collection.path, self.engine.encoder.identity)
+        newer = open_collection(self.collection.path, self.engine.encoder.identity)
         self.collection.close()
         self.collection, self.searcher = newer, self.engine.searcher(newer)
 
@@ -276,9 +278,9 @@ class Finder:
     def _front_end(self) -> FrontEnd:
         return self.engine.encoder.identity.front_end
 
-    def _writer(self) -> CollectionWriter:
+    def _writer(self) -> AnyWriter:
         network, threads = self.engine.encoder.identity, self.engine.settings.threads
-        return CollectionWriter(self.collection.path, network, threads=threads)
+        return open_writer(self.collection.path, network, threads=threads)
 
     def _answer(
         self,
@@ -334,6 +336,6 @@ def open(
     Raises CollectionError if the collection cannot be opened, and the errors of `Engine.load`.
     """
     engine = Engine.load(weights, settings=settings, backend=backend)
-    if create and not (Path(path) / NAME).exists():
+    if create and not (Path(path) / NAME).exists() and not is_sharded(Path(path)):
         CollectionWriter(path, engine.encoder.identity).close()
     return Finder(path, engine)

@@ -300,6 +300,15 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnseenShard:
+    """A shard of the collection that did not answer."""
+
+    name: str
+    documents: dict[Kind, int]
+    """How many documents it has, by kind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The matches of one query, with the plan and the time of each stage."""
 
@@ -316,3 +325,5 @@ class Answer:
     """Time of each stage in ms, by the stage's name."""
     transposed: float = 0.0
     """Semitones by which the query was transposed; 0: it was searched for as it is."""
+    unseen: tuple[UnseenShard, ...] = ()
+    """Shards that did not answer: the matches are those of a collection without their documents."""

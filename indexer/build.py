@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.collection import Collection, CollectionWriter
+from engine.collection import AnyWriter, Collection, ShardedWriter
 from engine.collection.manifest import KINDS, Contents
 from engine.neighbours import exact, nearest
 from engine.search.plan import affordable
@@ -22,12 +22,17 @@ The snippets of a short query probe more cells, so recall depends on the length.
 """
 
 
-def build(writer: CollectionWriter, *, threads: int = 1) -> dict[str, Any]:
+def build(writer: AnyWriter, *, threads: int = 1) -> dict[str, Any]:
     """Rebuilds the indexes of the collection, publishes them as a new generation, and returns facts about each kind.
+
+    The facts about a collection in shards are those of each shard.
 
     `recall` is the share of the true 100 nearest snippets that the index finds. The query snippets are of the other
     kind, as in a search; if the collection has no documents of the other kind, they are of the same kind.
     """
+    if isinstance(writer, ShardedWriter):
+        shards = {name: build(part, threads=threads) for name, part in writer.parts.items()}
+        return {"generation": writer.generation, "shards": shards}
     started = time.perf_counter()
     generation = writer.build()
     took_s = time.perf_counter() - started

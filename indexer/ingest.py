@@ -8,22 +8,22 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from engine import media
-from engine.collection import CollectionWriter
+from engine.collection import AnyWriter, open_writer
 from engine.collection.identity import Status
 from engine.embedding import documents
 from engine.embedding.documents import Encoder
 from engine.errors import DocumentExistsError, EngineError, MediaError
-from engine.values import Document, SnippetSequence
+from engine.values import Document, NetworkIdentity, SnippetSequence
 from engine.workers import Failure, each, tell
 from indexer import identifiers
 from indexer.sources import Source
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 LoadEncoder = Callable[[], Encoder]
 """Loads an encoder. Each worker process loads its own, so the callable must be picklable."""
+Each = Callable[..., Generator[tuple[Any, Any], None, None]]
+"""Does work with each of some tasks in other processes: `engine.workers.each`, or one that spreads it over machines."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +70,8 @@ def add(
     jobs: int = 1,
     takeover: bool = False,
     keep_media: bool = False,
+    run: Each = each,
+    opened: Callable[[NetworkIdentity], AnyWriter] | None = None,
 ) -> Summary:
     """Brings a collection up to date with `sources`, commits once at the end, and returns the outcome for each source.
 
@@ -77,21 +81,22 @@ def add(
 
     takeover: let a file replace another document of the same id (`engine.collection.identity`); otherwise it fails.
     keep_media: keep pictures of the pages and the sound in the collection, also of documents that are there without.
+    run: how the work is spread over processes. opened: opens the writer, if the collection is elsewhere.
     Raises CollectionError and WeightsError.
     """
     if not sources:
         return Summary()
     encoder = load_encoder()
     logger.info("network %s on %s", encoder.identity.name, encoder.device)
-    with CollectionWriter(collection, encoder.identity, threads=jobs) as writer:
+    with opened(encoder.identity) if opened else open_writer(collection, encoder.identity, threads=jobs) as writer:
         try:
             assigned = identifiers.assign(sources, writer.ids_by_source())
             with logging_redirect_tqdm(), _progress(len(sources)) as progress:
-                run = _Run(writer, progress, takeover, keep_media)
+                adding = _Run(writer, progress, takeover, keep_media)
                 for path, cause in assigned.failed.items():
-                    run.fail(path, cause)
+                    adding.fail(path, cause)
                 ordered = costliest_first(assigned.sources) if jobs > 1 else assigned.sources
-                run.embed(ordered, load_encoder, min(jobs, len(sources)))
+                adding.embed(ordered, load_encoder, functools.partial(run, jobs=min(jobs, len(sources))))
             generation = writer.commit()
         except KeyboardInterrupt:
             logger.error(
@@ -99,9 +104,9 @@ def add(
             )
             raise
     logger.info(
-        "%s: generation %d, %d snippets embedded: %s", collection, generation, run.summary.snippets, run.rates()
+        "%s: generation %d, %d snippets embedded: %s", collection, generation, adding.summary.snippets, adding.rates()
     )
-    return run.summary
+    return adding.summary
 
 
 def costliest_first(sources: Iterable[Source]) -> list[Source]:
@@ -133,7 +138,7 @@ class _Embedded:
 class _Run:
     """One run of `add`: decides which sources are embedded, and records the outcome for each."""
 
-    def __init__(self, writer: CollectionWriter, progress: "tqdm[Never]", takeover: bool, keep_media: bool) -> None:
+    def __init__(self, writer: AnyWriter, progress: "tqdm[Never]", takeover: bool, keep_media: bool) -> None:
         self.summary = Summary()
         self._writer = writer
         self._progress = progress
@@ -148,10 +153,10 @@ class _Run:
         self.summary.failed[path] = cause
         self._progress.update()
 
-    def embed(self, sources: Iterable[Source], load_encoder: LoadEncoder, jobs: int) -> None:
+    def embed(self, sources: Iterable[Source], load_encoder: LoadEncoder, run: Each) -> None:
         """Puts every source into the collection or into `summary.failed`; embeds the new and changed ones."""
         work = functools.partial(_embed, load_encoder)
-        outcomes = each(work, self._tasks(sources), jobs=jobs, expected=(EngineError,), observe=self._observe)
+        outcomes = run(work, self._tasks(sources), expected=(EngineError,), observe=self._observe)
         with closing(outcomes):
             for task, outcome in outcomes:
                 if isinstance(outcome, Failure):

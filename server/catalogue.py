@@ -3,7 +3,7 @@
 import unicodedata
 from typing import Any
 
-from engine.collection import Collection
+from engine.collection import AnyCollection
 from engine.values import Document
 from server.browsing import ListDocuments
 
@@ -11,7 +11,7 @@ from server.browsing import ListDocuments
 class Catalogue:
     """All documents of a collection by composer, work and title, with the words by which they are found."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: AnyCollection) -> None:
         """Reads all documents without their systems: two seconds for a hundred thousand."""
         documents = sorted(collection.summaries(), key=_order)
         self._documents = [(_folded(" ".join(_texts(document))), document) for document in documents]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.collection import CollectionWriter
+from engine.collection import AnyWriter, Storage, storage_of
 from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
 from engine.errors import DocumentExistsError
@@ -31,14 +31,14 @@ Outcome = dict[str, Any] | ServerError
 """The reply to a change."""
 
 
-def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, threads: int) -> list[Outcome]:
+def make(place: Path | Storage, changes: list[Change], encoder: Encoder, shelf: Shelf, threads: int) -> list[Outcome]:
     """Makes the changes in order, as one generation on disk, and lets the shelf open that generation.
 
     A change that cannot be made is left out, and its outcome is the error.
     Raises CollectionError; then none of the changes is made.
     """
     outcomes: list[Outcome] = []
-    with CollectionWriter(path, encoder.identity, threads=threads) as writer:
+    with storage_of(place).writer(encoder.identity, threads) as writer:
         for change in changes:
             try:
                 if isinstance(change, Addition):
@@ -55,7 +55,7 @@ def make(path: Path, changes: list[Change], encoder: Encoder, shelf: Shelf, thre
     return outcomes
 
 
-def _add(writer: CollectionWriter, addition: Addition, encoder: Encoder) -> dict[str, Any]:
+def _add(writer: AnyWriter, addition: Addition, encoder: Encoder) -> dict[str, Any]:
     """Adds a document, which is embedded unless its content is there already."""
     add = addition.wanted
     document, sequence = _document(add), None
@@ -85,7 +85,7 @@ def _document(add: Add) -> Document:
     )
 
 
-def _remove(writer: CollectionWriter, remove: Remove) -> dict[str, Any]:
+def _remove(writer: AnyWriter, remove: Remove) -> dict[str, Any]:
     missing = [id for id in remove.ids if not writer.holds(id)]
     if missing:
         raise DocumentMissing(f"no document {quoted(missing[0])}; nothing is removed")

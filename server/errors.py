@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from engine.errors import CollectionError, CollectionLockedError, DocumentMissingError, EngineError, QueryError
+from engine.errors import (
+    CollectionError,
+    CollectionLockedError,
+    DocumentMissingError,
+    EngineError,
+    QueryError,
+    ShardLostError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -162,4 +169,6 @@ def _counterpart(error: EngineError) -> ServerError:
         return CollectionLocked(error.cause)
     if isinstance(error, CollectionError):
         return CollectionRefused(error.cause)
+    if isinstance(error, ShardLostError):
+        return CollectionRefused(str(error))
     return QueryRefused(str(error)) if isinstance(error, QueryError) else ServerError(str(error))

@@ -4,7 +4,7 @@ The pages are not read, so there are no measures: files name the systems that ar
 """
 
 from engine import alignment
-from engine.collection import Collection
+from engine.collection import AnyCollection
 from engine.config import Alignment
 from engine.errors import ExportError, MediaError
 from engine.export import FORMATS, ExportMaterial, exported
@@ -27,7 +27,7 @@ class Exporter:
         self._settings = settings
         self._backend = alignment.choose("cpu", threads=1)
 
-    def file(self, score: Document, wanted: ExportDocument, collection: Collection) -> MediaPart:
+    def file(self, score: Document, wanted: ExportDocument, collection: AnyCollection) -> MediaPart:
         """Returns the file that is asked for. Raises RequestError, DocumentMissing or CollectionError."""
         needs = FORMATS[wanted.format]
         try:

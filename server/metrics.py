@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from engine.collection import Collection
+from engine.collection import AnyCollection
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -46,11 +46,11 @@ class Metrics:
         self.held = Gauge("scorefind_collection", "What the generation in force holds", ["of"], **registry)
         ProcessCollector(registry=self.registry)
 
-    def holds(self, collection: Collection) -> None:
+    def holds(self, collection: AnyCollection) -> None:
         """Records the number and the size of the generation that answers now."""
         self.held.labels("generation").set(collection.generation)
         self.held.labels("snippets").set(collection.snippets)
-        for kind, held in collection.manifest.kinds.items():
+        for kind, held in collection.kinds.items():
             self.held.labels(f"{kind}s").set(held.documents)
 
     def finished(self, op: str, outcome: str, took_s: float) -> None:

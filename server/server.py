@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from engine.collection import Storage
 from engine.finder import Engine
 from server import messages
 from server.accepting import Acceptor, opened, streams
@@ -219,22 +220,23 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    path: Path, engine: Engine, settings: ServerSettings, access: Access | None = None
+    place: Path | Storage, engine: Engine, settings: ServerSettings, access: Access | None = None
 ) -> AsyncIterator[Server]:
-    """Gives a server of the collection at `path`, ready to listen; leaving the `async with` block stops it.
+    """Gives a server of the collection at this place, ready to listen; leaving the `async with` block stops it.
 
     access: who may ask and change; None: everybody may ask, and nobody may change.
     Raises CollectionError.
     """
-    shelf, threads = Shelf(path, engine), engine.settings.threads
-    service = Service(path, shelf, engine.encoder, settings, access or Access(), threads=threads)
+    shelf, threads = Shelf(place, engine), engine.settings.threads
+    service = Service(place, shelf, engine.encoder, settings, access or Access(), threads=threads)
     async with Server(service, settings.limits) as server:
         await service.warm()
-        tending = asyncio.create_task(service.tend())
+        tending = [asyncio.create_task(service.tend()), asyncio.create_task(service.follow())]
         try:
             yield server
         finally:
-            tending.cancel()
+            for task in tending:
+                task.cancel()
 
 
 def _cancel(task: "asyncio.Task[None]") -> None:

@@ -15,7 +15,9 @@ import lmdb
 import numpy as np
 
 from engine.audio import BANDS
+from engine.collection import Storage, storage_of
 from engine.embedding.documents import Encoder
+from engine.errors import EngineError
 from engine.score import compile_kernels, facsimile
 from engine.search.answers import contents
 from engine.transposition import ALL_TRIES, SHIFTS
@@ -94,7 +96,7 @@ class Service:
 
     def __init__(
         self,
-        path: Path,
+        place: Path | Storage,
         shelf: Shelf,
         encoder: Encoder,
         settings: ServerSettings,
@@ -102,12 +104,12 @@ class Service:
         *,
         threads: int,
     ) -> None:
-        """Starts the decoders. path: the collection's directory. threads: for building indexes."""
+        """Starts the decoders. place: where the collection lies. threads: for building indexes."""
         limits = settings.limits
         self.metrics = Metrics()
         self.access = access
         """Who may ask and change; may be replaced at any time."""
-        self._path = path
+        self._storage = storage_of(place)
         self._shelf = shelf
         self._encoder = encoder
         self._limits = limits
@@ -128,7 +130,7 @@ class Service:
         )
 
         def make(wanted: list[Change]) -> list[Outcome]:
-            return changes.make(path, wanted, encoder, shelf, threads)
+            return changes.make(place, wanted, encoder, shelf, threads)
 
         self._changes: Batcher[Change, dict[str, Any]] = Batcher(make, self._writing, max_size=settings.batch)
         self._library = Library(shelf, limits)
@@ -185,7 +187,16 @@ class Service:
             try:
                 await asyncio.to_thread(self._shelf.clear_dead_readers)
             except lmdb.Error as exc:
-                logger.error("%s: the table of readers cannot be cleared: %s", self._path, exc)
+                logger.error("%s: the table of readers cannot be cleared: %s", self._storage.path, exc)
+
+    async def follow(self) -> None:
+        """Opens, until it is cancelled, each generation that others make of a collection that several may change."""
+        while (watch_s := self._storage.watch_s) is not None:
+            await asyncio.sleep(watch_s)
+            try:
+                await self.reload()
+            except (EngineError, OSError) as exc:
+                logger.error("%s: the newest generation cannot be opened: %s", self._storage.path, exc)
 
     def degraded(self) -> list[str]:
         """Returns what is wrong though the server answers, in words; empty if nothing is."""
@@ -193,6 +204,7 @@ class Service:
         found = [f"{queue} are refused: too many" for queue, since in full.items() if now - since >= FULL_S]
         if self._reload_failed:
             found.append("the last reload failed: an older generation answers")
+        found += [f"{shard.name} does not answer: its documents are not searched" for shard in self._shelf.unseen()]
         found += [f"the GPU has failed: the CPU does the {part}" for part in self._shelf.fell_back()]
         if not self._decoders.alive:
             found.append("no process that reads media is alive")

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.collection import Collection
-from engine.collection.manifest import Manifest
+from engine.collection import AnyCollection, Storage, storage_of
 from engine.config import Alignment
 from engine.finder import Engine
 from engine.search.searcher import Searcher
 from engine.search.segmentation import Segmenter
+from engine.values import UnseenShard
 from server.catalogue import Catalogue
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class Generation:
     """An open generation of the collection, and what searches it."""
 
-    def __init__(self, collection: Collection, searcher: Searcher, segmenter: Segmenter) -> None:
+    def __init__(self, collection: AnyCollection, searcher: Searcher, segmenter: Segmenter) -> None:
         self.collection = collection
         self.searcher = searcher
         self.segmenter = segmenter
@@ -58,7 +58,7 @@ class Generation:
     @functools.cached_property
     def _ids(self) -> list[str]:
         """The ids of all documents, sorted."""
-        return sorted(entry.id for entry in self.collection.entries)
+        return sorted(id for kind in self.collection.kinds for id in self.collection.ids(kind))
 
 
 class Shelf:
@@ -67,9 +67,9 @@ class Shelf:
     Any thread may call its methods.
     """
 
-    def __init__(self, path: Path, engine: Engine) -> None:
+    def __init__(self, place: Path | Storage, engine: Engine) -> None:
         """Opens the newest generation. Raises CollectionError."""
-        self._path = path
+        self._storage = storage_of(place)
         self._engine = engine
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -109,19 +109,24 @@ class Shelf:
         raises CollectionError.
         """
         with self._loading:
-            if Manifest.read(self._path).generation == self.generation:
+            if self._storage.generation() == self.generation:
                 return False
             new = self._opened()
             with self._lock:
                 old, self._held = self._held, new
             self._leave(old)
-        logger.info("%s: generation %d is in force", self._path, new.number)
+        logger.info("%s: generation %d is in force", self._storage.path, new.number)
         return True
 
     def fell_back(self) -> tuple[str, ...]:
         """Returns which parts of a search the CPU does because a GPU has failed (`Searcher.fell_back`)."""
         with self.taken() as generation:
             return generation.searcher.fell_back()
+
+    def unseen(self) -> tuple[UnseenShard, ...]:
+        """Returns the shards that did not answer when the current generation was opened."""
+        with self.taken() as generation:
+            return generation.searcher.unseen
 
     def clear_dead_readers(self) -> None:
         """Frees what killed readers of the current generation's file still hold on disk."""
@@ -134,7 +139,7 @@ class Shelf:
 
     def _opened(self) -> Generation:
         """Opens the newest generation and loads all that queries need into memory."""
-        collection = Collection.open(self._path, self._engine.encoder.identity)
+        collection = self._storage.open(self._engine.encoder.identity)
         try:
             searcher = self._engine.searcher(collection)
             searcher.load()

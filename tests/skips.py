@@ -11,6 +11,7 @@ ALLOWED = (
     r"neither NVRTC nor nvcc is installed",
     r"the package for [\w, ]+ is not installed \(extra `peers`\)",
     r"the validator [\w-]+ is not installed \(extra `standards`\)",
+    r"the package ray is not installed \(extra `cluster`\)",
     r"LilyPond is not installed",
     r"the ffmpeg program is not installed",
     r"this kernel has no Landlock",
@@ -19,8 +20,8 @@ ALLOWED = (
     r"Mirador is not installed",
     r"[Nn]ode(\.js)? is not (installed|on the PATH)",
 )
-"""Regular expressions: a GPU, packages of rivals, validators, LilyPond, ffmpeg, Chromium, Mirador, Node.js and Landlock
-may be absent."""
+"""Regular expressions: a GPU, packages of rivals, validators, Ray, LilyPond, ffmpeg, Chromium, Mirador, Node.js and
+Landlock may be absent."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

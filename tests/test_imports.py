@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("engine", "indexer", "server", "bench")
+PACKAGES = ("engine", "indexer", "server", "cluster", "bench")
 MAY_IMPORT = {
     "engine": {"engine"},
     "indexer": {"engine", "indexer"},
     "server": {"engine", "server"},
+    "cluster": {"cluster", "engine"},
     "bench": {*PACKAGES},
-    "scorefind.py": {"engine", "indexer", "server", "scorefind_options"},
+    "scorefind.py": {"cluster", "engine", "indexer", "server", "scorefind_options"},
     "scorefind_options.py": {"engine", "server"},
 }
 TORCH = (

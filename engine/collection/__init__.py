@@ -10,10 +10,32 @@
 A reader (`Collection`) opens a generation and keeps it, whatever a writer does meanwhile. A writer
 (`CollectionWriter`) writes the next generation beside the current one, and makes it current by renaming the manifest.
 `backup` copies a generation meanwhile.
+
+A collection may lie in shards: a directory of collections with a list of them, `shards.json`. `open_collection` and
+`open_writer` open either form.
 """
 
 from engine.collection.backups import backup
+from engine.collection.interface import AnyCollection, AnyWriter
+from engine.collection.opening import Storage, current_generation, open_collection, open_writer, storage_of
 from engine.collection.reader import Collection
+from engine.collection.sharded import ShardedCollection
+from engine.collection.sharded_writer import ShardedWriter
+from engine.collection.splitting import shard
 from engine.collection.writer import CollectionWriter
 
-__all__ = ["Collection", "CollectionWriter", "backup"]
+__all__ = [
+    "AnyCollection",
+    "AnyWriter",
+    "Collection",
+    "CollectionWriter",
+    "ShardedCollection",
+    "ShardedWriter",
+    "Storage",
+    "backup",
+    "current_generation",
+    "open_collection",
+    "open_writer",
+    "shard",
+    "storage_of",
+]

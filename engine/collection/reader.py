@@ -119,6 +119,11 @@ class Collection:
         return self.manifest.network
 
     @property
+    def kinds(self) -> dict[Kind, Contents]:
+        """Returns the numbers of documents and snippets by kind."""
+        return self.manifest.kinds
+
+    @property
     def count(self) -> int:
         """Returns the number of documents, without reading any."""
         return sum(part.documents for part in self.manifest.kinds.values())
@@ -149,7 +154,11 @@ class Collection:
 
     def ids(self, kind: Kind) -> tuple[str, ...]:
         """Returns the ids of the documents of one kind, in the order of `packed(kind)`."""
-        return tuple(entry.id for entry in self._entries_of(kind))
+        return tuple(entry.id for entry in self.entries_of(kind))
+
+    def entries_of(self, kind: Kind) -> list[Entry]:
+        """Returns the entries of the documents of one kind, in the order of addition."""
+        return [entry for entry in self.entries if entry.kind == kind]
 
     def document(self, id: str) -> Document:
         """Returns the document with this id. Raises DocumentMissingError if there is none."""
@@ -179,16 +188,22 @@ class Collection:
         with self._lock:
             return self._txn.keeps_media()
 
+    def all_media(self, id: str) -> dict[int, bytes]:
+        """Returns what is kept of a document: pictures by their pages, or the sound under 0. Errors: see `media`."""
+        with self._lock:
+            number = self._entry(id).number
+            return {item: self._txn.media(number, item) or b"" for item in self._txn.media_items(number)}
+
     def packed(self, kind: Kind) -> Packed:
         """Returns the snippets of all documents of a kind, embeddings as float16. They are read once and kept."""
         with self._lock:
             if kind not in self._packed:
-                self._packed[kind] = self._txn.packed(self._entries_of(kind))
+                self._packed[kind] = self._txn.packed(self.entries_of(kind))
             return self._packed[kind]
 
     def stored(self, kind: Kind) -> Stored:
         """Returns the snippets of all documents of a kind, which stay on disk."""
-        return Stored(self._txn, self._entries_of(kind), self._lock)
+        return Stored(self._txn, self.entries_of(kind), self._lock)
 
     def index(self, kind: Kind) -> Index:
         """Returns the index whose row i is snippet i of `packed(kind)`. The index is built or loaded once and kept.
@@ -287,10 +302,6 @@ class Collection:
             raise DocumentMissingError(self.path, f"no document {id!r} among the {len(self.entries)} there are")
         return entry
 
-    def _entries_of(self, kind: Kind) -> list[Entry]:
-        """Returns the entries of the documents of one kind, in the order of addition."""
-        return [entry for entry in self.entries if entry.kind == kind]
-
     def _amended(self, kind: Kind, index_file: IndexFile) -> Index:
         """Returns the index of a file, amended to search the documents of this generation.
 
@@ -298,7 +309,7 @@ class Collection:
         """
         old = self._txn.entries(index_file.generation, kind)
         index = on_gpu(self._load_index(kind, index_file, old))
-        current = self._entries_of(kind)
+        current = self.entries_of(kind)
         if old == current:
             return index
         segments = [_segment(index, old, current)]
@@ -382,7 +393,7 @@ class Collection:
         if digest(self.entries) != self.manifest.digest:
             raise CollectionDamagedError(self.path, f"{self._lmdb.name} does not hold generation {self.generation}")
         for kind, expected in self.manifest.kinds.items():
-            counted = contents(self._entries_of(kind))
+            counted = contents(self.entries_of(kind))
             if (counted.documents, counted.snippets) != (expected.documents, expected.snippets):
                 raise CollectionDamagedError(self.path, f"expected {expected} of kind {kind}, got {counted}")
 

@@ -67,6 +67,9 @@ class CollectionWriter:
         self._threads = threads
         self._pending: dict[int, Encoded] = {}
         self._pending_since = 0.0
+        self._next_number = 0
+        self._leftover: dict[str, Entry] = {}
+        self._dropped: set[int] = set()
         with contextlib.ExitStack() as opened:
             opened.enter_context(_locked(self.path))
             self._manifest = _opened_or_made(self.path, network)
@@ -81,6 +84,26 @@ class CollectionWriter:
     def generation(self) -> int:
         """Returns the number of the current generation."""
         return self._manifest.generation
+
+    @property
+    def next_generation(self) -> int:
+        """Returns the number that the next commit gives to its generation, unless it is told a higher one."""
+        with self._store.reading() as txn:
+            return 1 + max(txn.generations())
+
+    @property
+    def digest(self) -> str:
+        """Returns the digest of the current generation: replicas of a shard have the same."""
+        return self._manifest.digest
+
+    @property
+    def next_number(self) -> int:
+        """Returns the number of the next document that is stored anew."""
+        return self._next_number
+
+    def skip_to(self, number: int) -> None:
+        """Leaves out the numbers below `number`, as shards of a collection do, of which no two use the same one."""
+        self._next_number = max(self._next_number, number)
 
     def holds(self, id: str) -> bool:
         """Returns whether the next commit will have a document with this id, if nothing else changes."""
@@ -161,8 +184,10 @@ class CollectionWriter:
                     txn.put(encoded)
             self._pending.clear()
 
-    def commit(self) -> int:
+    def commit(self, at_least: int = 0) -> int:
         """Commits all staged and removed documents, and returns the number of the current generation.
+
+        at_least: smallest number of the new generation: replicas of a shard give their generations the same numbers.
 
         An index file is written again only if too many documents have changed since it was written. Its index is
         rebuilt if it needs more or fewer cells.
@@ -171,7 +196,7 @@ class CollectionWriter:
         self.flush()
         entries = sorted(self._working.values(), key=lambda entry: entry.number)
         if entries != self._live:
-            self._commit(entries, rebuild=False)
+            self._commit(entries, rebuild=False, at_least=at_least)
         self._collect_garbage()
         return self.generation
 
@@ -187,6 +212,20 @@ class CollectionWriter:
         self._commit(sorted(self._working.values(), key=lambda entry: entry.number), rebuild=True)
         self._collect_garbage()
         return self.generation
+
+    def forget(self) -> None:
+        """Deletes the documents that are in no generation, and takes up the numbers after the current one again.
+
+        What a killed writer left is of use only to who adds the same files again.
+        """
+        with self._store.writing() as txn:
+            for number in set(txn.all_numbers()) - {entry.number for entry in self._live}:
+                txn.delete(number)
+        self._pending.clear()
+        self._leftover.clear()
+        self._dropped.clear()
+        self._working = {entry.id: entry for entry in self._live}
+        self._next_number = max([self._manifest.next_number, *(entry.number + 1 for entry in self._live)])
 
     def close(self) -> None:
         """Writes staged documents to disk without a commit, and releases the lock."""
@@ -282,22 +321,22 @@ class CollectionWriter:
                 self._dropped.add(old.number)
         self._working[entry.id] = entry
 
-    def _commit(self, entries: list[Entry], *, rebuild: bool) -> None:
+    def _commit(self, entries: list[Entry], *, rebuild: bool, at_least: int = 0) -> None:
         """Commits a generation with these documents, and logs the time. rebuild: whether to rewrite all files."""
         started = time.monotonic()
         try:
-            self._make_generation(entries, rebuild)
+            self._make_generation(entries, rebuild, at_least)
         except OSError as exc:
             raise CollectionError(self.path, f"the new generation cannot be written: {exc}") from exc
         message = "%s: generation %d with %d documents committed in %.1f s"
         logger.info(message, self.path, self.generation, len(entries), time.monotonic() - started)
 
-    def _make_generation(self, entries: list[Entry], rebuild: bool) -> None:
+    def _make_generation(self, entries: list[Entry], rebuild: bool, at_least: int) -> None:
         """Writes a generation with these documents. The last step, the rename of the manifest, makes it current."""
         with self._store.writing() as txn:
             # Numbers of failed commits are not used again: a commit may have renamed the manifest and then failed to
             # confirm it. The files of such a generation must not be overwritten.
-            generation = 1 + max(txn.generations())
+            generation = max(at_least, 1 + max(txn.generations()))
             txn.put_generation(generation, entries)
         kinds = {kind: self._contents(kind, entries, generation, rebuild) for kind in KINDS}
         store = self._rewritten(generation, entries) if rebuild else Store.acquire(self._store.path)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from engine import symbols
 from engine.alignment import Backend
-from engine.collection import Collection
+from engine.collection import AnyCollection
 from engine.config import GENEROUS, Alignment, MediaLimits
 from engine.embedding import documents
 from engine.errors import ExportError, MediaError
@@ -118,7 +118,7 @@ def sound_type(recording: Document) -> str:
 
 
 def material(
-    collection: Collection,
+    collection: AnyCollection,
     id: str,
     recording: str | None,
     backend: Backend,
@@ -143,7 +143,7 @@ def material(
     return ExportMaterial(score=score, pages=pages, pair=pair, base=base.rstrip("/"), measures=measures)
 
 
-def document_of_kind(collection: Collection, id: str, kind: Kind) -> Document:
+def document_of_kind(collection: AnyCollection, id: str, kind: Kind) -> Document:
     """Returns a document of a collection. Raises DocumentMissingError, or ExportError if it is of the other kind."""
     document = collection.document(id)
     if document.kind != kind:
@@ -152,7 +152,7 @@ def document_of_kind(collection: Collection, id: str, kind: Kind) -> Document:
 
 
 def paired(
-    collection: Collection,
+    collection: AnyCollection,
     score: Document,
     recording: str,
     backend: Backend,
@@ -187,14 +187,14 @@ def page_sizes(path: Path, pages: int, limits: MediaLimits = GENEROUS) -> dict[i
     return {number: PageSize(width=width, height=height) for number, (width, height) in sizes.items()}
 
 
-def kept_sizes(collection: Collection, score: Document) -> dict[int, PageSize]:
+def kept_sizes(collection: AnyCollection, score: Document) -> dict[int, PageSize]:
     """Returns the sizes of the pictures of pages that a collection keeps, by the numbers of the pages."""
     kept = ((number, collection.media(score.id, number)) for number in range(1, score.pages + 1))
     sizes = {number: facsimile.picture_size(picture) for number, picture in kept if picture is not None}
     return {number: PageSize(width=width, height=height) for number, (width, height) in sizes.items()}
 
 
-def _sizes(collection: Collection, score: Document) -> dict[int, PageSize]:
+def _sizes(collection: AnyCollection, score: Document) -> dict[int, PageSize]:
     """Returns the sizes of the pages of a score. Raises MediaError if neither its file nor pictures are there."""
     try:
         return page_sizes(_source(score), score.pages)
@@ -215,7 +215,7 @@ def _source(score: Document) -> Path:
     return path
 
 
-def _measures(score: Document, collection: Collection) -> tuple[PrintedMeasure, ...]:
+def _measures(score: Document, collection: AnyCollection) -> tuple[PrintedMeasure, ...]:
     """Returns the measures of a score, or none and a warning if its pages cannot be read as they were."""
     try:
         read = documents.read(_source(score), "score", collection.network.front_end)

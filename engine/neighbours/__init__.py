@@ -19,7 +19,7 @@ from engine.neighbours.cells import CellIndex, cell_count, extend, extendable
 from engine.neighbours.files import checksum, load, save
 from engine.neighbours.flat import FlatIndex, exact
 from engine.neighbours.gpu import GpuIndex, on_gpu
-from engine.neighbours.interface import PROBES, FaissIndex, Index, Neighbours, gpus, nearest
+from engine.neighbours.interface import PROBES, FaissIndex, Index, Neighbours, gpus, merged, nearest
 from engine.values import Documents
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "extendable",
     "gpus",
     "load",
+    "merged",
     "nearest",
     "on_gpu",
     "save",

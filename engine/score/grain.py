@@ -26,11 +26,11 @@ def line_direction(page: Grey) -> float:
     """
     thin = cv2.morphologyEx(page, cv2.MORPH_BLACKHAT, bar(LINE_PX, LINE_PX))
     smooth = cv2.GaussianBlur(thin, (0, 0), 1.5)
-    across, down = (changes[::2, ::2].ravel() for changes in cv2.spatialGradient(smooth))
-    edges = np.flatnonzero(across | down)  # two fifths of a page
+    across, down = (np.asarray(changes)[::2, ::2].ravel() for changes in cv2.spatialGradient(smooth))
+    edges = np.flatnonzero((across != 0) | (down != 0))  # two fifths of a page
     if not len(edges):
         return 0.0
-    steepness, angles = cv2.cartToPolar(*(changes[edges].astype(np.float32) for changes in (across, down)))
+    steepness, angles = cv2.cartToPolar(across[edges].astype(np.float32), down[edges].astype(np.float32))
     bins = np.rint(angles.ravel() * (BINS / np.pi)).astype(np.int64) % BINS
     votes = np.bincount(bins, weights=steepness.ravel(), minlength=BINS)
     wrapped = np.pad(votes, REACH, mode="wrap")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from engine.collection import Collection
+from engine.collection import AnyCollection
 from engine.names import printable
 from engine.search.confidence import IN_COLLECTION
 from engine.search.works import works
@@ -21,11 +21,11 @@ MAX_RANGES = 5
 """Largest number of ranges of pages or systems that the table shows of a match; an answer as a map has all of them."""
 
 
-def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> dict[str, Any]:
+def as_dict(answer: Answer, kind: Kind, among: Kind, collection: AnyCollection) -> dict[str, Any]:
     """Returns the answer as a map of plain values, as docs/protocol.md describes it.
 
     The keys are `direction`, `in_collection`, `partial`, `transposed`, `matches`, `works`, `plan`, `timings_ms`,
-    `collection`.
+    `unseen`, `collection`.
 
     kind: kind of the query. among: kind of the documents searched.
     """
@@ -40,6 +40,7 @@ def as_dict(answer: Answer, kind: Kind, among: Kind, collection: Collection) -> 
         "works": works(matches),
         "plan": None if answer.plan is None else dataclasses.asdict(answer.plan),
         "timings_ms": {stage: float(took) for stage, took in answer.timings_ms.items()},
+        "unseen": [dataclasses.asdict(shard) for shard in answer.unseen],
         "collection": counts(collection),
     }
 
@@ -65,21 +66,22 @@ def merged(parts: Sequence[dict[str, Any]], top: int) -> dict[str, Any]:
         "works": works(matches),
         "plan": None,
         "timings_ms": {stage: sum(part["timings_ms"].get(stage, 0.0) for part in parts) for stage in stages},
+        "unseen": max((part.get("unseen", []) for part in parts), key=len),
         "collection": parts[-1]["collection"],
     }
 
 
-def counts(collection: Collection) -> dict[str, int]:
+def counts(collection: AnyCollection) -> dict[str, int]:
     """Returns the generation of a collection, and its numbers of documents and snippets."""
     return {"generation": collection.generation, "documents": collection.count, "snippets": collection.snippets}
 
 
-def contents(collection: Collection, *, list_documents: bool) -> dict[str, Any]:
+def contents(collection: AnyCollection, *, list_documents: bool) -> dict[str, Any]:
     """Returns the facts that `info` shows of a collection.
 
     list_documents: whether the kind and title of every document are among the facts.
     """
-    kinds = collection.manifest.kinds.items()
+    kinds = collection.kinds.items()
     facts: dict[str, Any] = {
         **counts(collection),
         "kinds": {kind: {"documents": part.documents, "snippets": part.snippets} for kind, part in kinds},
@@ -98,6 +100,12 @@ def table(answer: dict[str, Any]) -> str:
     if shift := answer.get("transposed"):
         plural, way = "" if abs(shift) == 1 else "s", "up" if shift > 0 else "down"
         lines.append(f"the query was transposed {way} by {abs(shift):g} semitone{plural}")
+    if unseen := answer.get("unseen"):
+        names, count = (
+            ", ".join(shard["name"] for shard in unseen),
+            sum(sum(one["documents"].values()) for one in unseen),
+        )
+        lines.append(f"incomplete: {count} documents were not searched, because {names} did not answer")
     if answer["in_collection"] is False:
         lines.append(f"likely not in this collection: no match has a confidence of {IN_COLLECTION:g}")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.alignment import Backend, Path
-from engine.collection import Collection
+from engine.collection import AnyCollection
 from engine.config import Alignment
 from engine.errors import QueryError
 from engine.search.answers import as_box, clock
@@ -74,7 +74,7 @@ class Carried:
 
 
 def carry(
-    collection: Collection, id: str, page: int, box: Box, to: str, backend: Backend, alignment: Alignment
+    collection: AnyCollection, id: str, page: int, box: Box, to: str, backend: Backend, alignment: Alignment
 ) -> Carried:
     """Returns the places in the document `to` that a box on a page of the document `id` matches.
 

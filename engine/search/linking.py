@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.alignment import Backend
-from engine.collection import Collection
+from engine.collection import AnyCollection
 from engine.config import Alignment
 from engine.search.confidence import IN_COLLECTION
 from engine.search.searcher import Query, Searcher
@@ -71,7 +71,7 @@ class ProposedWork:
 class Linker:
     """Compares the documents of one collection."""
 
-    def __init__(self, collection: Collection, searcher: Searcher, backend: Backend, alignment: Alignment) -> None:
+    def __init__(self, collection: AnyCollection, searcher: Searcher, backend: Backend, alignment: Alignment) -> None:
         self._collection = collection
         self._searcher = searcher
         self._backend = backend

@@ -1,8 +1,12 @@
-"""The searcher, which answers queries from one collection: it plans, shortlists, aligns, ranks, judges and locates."""
+"""The searcher, which answers queries from one collection: it plans, shortlists, ranks, judges and locates.
 
+What grows with the collection, neighbours and alignment, is the work of its shards (`engine.search.shard`).
+"""
+
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -11,17 +15,31 @@ from numpy.typing import NDArray
 
 from engine import alignment, timemap
 from engine.alignment import Backend
-from engine.collection import Collection
+from engine.collection import AnyCollection
 from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettings
-from engine.errors import QueryError
+from engine.errors import QueryError, ShardLostError
 from engine.neighbours import PROBES, cell_count
 from engine.search import fingerprint, location, voting
 from engine.search.confidence import IN_COLLECTION, Calibration, Probabilities
 from engine.search.fingerprint import FingerprintSettings
 from engine.search.plan import fits_in_memory, plan
+from engine.search.shard import Aligner, Listing, Shard, ShardDocuments, ShardIndex
+from engine.search.shards import shard_of
 from engine.search.stillness import without_still
 from engine.stopwatch import Stopwatch
-from engine.values import Answer, Document, Documents, Kind, Match, Method, Plan, Snippets, SnippetSequence, System
+from engine.values import (
+    Answer,
+    Document,
+    Documents,
+    Kind,
+    Match,
+    Method,
+    Plan,
+    Snippets,
+    SnippetSequence,
+    System,
+    UnseenShard,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,21 +51,8 @@ MIN_REST = 12
 aligned again with rests."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidates:
-    """All documents of one kind, which a search ranks."""
-
-    ids: tuple[str, ...]
-    """Ids of the documents, in the order of the collection."""
-    sequences: Documents
-    """Sequences of the documents; they stay on disk."""
-    id_ranks: NDArray[np.int64]
-    """Rank of each document's id in alphabetical order, (B,); it decides ties."""
-
-    @property
-    def snippets(self) -> int:
-        """Returns the number of snippets of all documents."""
-        return int(self.sequences.offsets[-1])
+LOCATED_TOGETHER = 16
+"""Number of matches whose snippets are read at a time to locate them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +60,7 @@ class _Ranked:
     """The ranked documents, best first."""
 
     numbers: NDArray[np.int64]
-    """Number of each document among the candidates, (k,)."""
+    """Position of each document in the order of addition, (k,)."""
     keys: NDArray[np.floating]
     """Value that ranks each document, (k,), lower is better."""
     costs: NDArray[np.float32] | None = None
@@ -115,6 +120,8 @@ class Ranking:
 class _Aligned:
     """The costs of one query with all documents of the kind searched."""
 
+    align: Aligner
+    """Aligns with the same documents by other settings."""
     costs: NDArray[np.float32]
     """Cost of each document, (documents,)."""
     took_ms: float
@@ -127,6 +134,13 @@ class _Planned:
 
     query: Query
     plan: Plan
+    shard: Shard
+    """The documents that are searched."""
+
+    @property
+    def listing(self) -> Listing:
+        """Returns what is known of all documents of the kind that is searched."""
+        return self.shard.listing(self.query.among)
 
 
 class Searcher:
@@ -138,40 +152,45 @@ class Searcher:
 
     def __init__(
         self,
-        collection: Collection,
+        collection: AnyCollection | Shard,
         settings: SearchSettings | None = None,
         backend: Backend | None = None,
         calibration: Calibration | None = None,
     ) -> None:
-        self._collection = collection
         self._settings = settings or SearchSettings()
         self._backend = backend or alignment.choose(threads=self._settings.threads)
         self._calibration = calibration
-        self._kinds: dict[Kind, _Candidates] = {}
+        self._shard = shard_of(collection, self._backend, self._settings.threads)
 
     def load(self) -> None:
         """Loads the snippets and indexes that queries need, so that the first query does not wait for them."""
         for kind in get_args(Kind):
-            snippets = self._candidates(kind).snippets
-            if fits_in_memory(snippets, self._backend):
-                self._collection.packed(kind)
-            if cell_count(snippets) > 0:
-                self._collection.index(kind)
+            snippets = self._shard.listing(kind).snippets
+            self._shard.load(kind, packed=fits_in_memory(snippets, self._backend), index=cell_count(snippets) > 0)
+
+    @property
+    def unseen(self) -> tuple[UnseenShard, ...]:
+        """Returns the shards that do not answer, whatever the query."""
+        return self._shard.unseen
+
+    def documents(self, kind: Kind) -> Documents:
+        """Returns the documents of a kind, numbered in the order of addition."""
+        return ShardDocuments(self._shard, kind)
 
     def fell_back(self) -> tuple[str, ...]:
         """Returns which parts the CPU does because a GPU has failed: `alignment`, `neighbours`."""
-        indexes = any(index.fell_back for index in self._collection.indexes())
-        parts = {"alignment": self._backend.fell_back(), "neighbours": indexes}
-        return tuple(part for part, failed in parts.items() if failed)
+        return tuple(sorted(self._shard.fell_back()))
 
     def plan(self, query: Query) -> Plan:
         """Returns the plan of a query, without searching."""
-        candidates = self._candidates(query.among)
+        return self._plan(query, self._shard.listing(query.among))
+
+    def _plan(self, query: Query, listing: Listing) -> Plan:
         return plan(
             query.method,
             len(query.sequence),
-            documents=len(candidates.ids),
-            snippets=candidates.snippets,
+            documents=len(listing),
+            snippets=listing.snippets,
             settings=self._settings,
             backend=self._backend,
         )
@@ -199,11 +218,23 @@ class Searcher:
         Queries that are aligned with all documents are aligned in one batch, which is faster than one by one.
         The stages are `vote`, `fingerprint`, `read`, `align`, `judge` and `locate`, as far as they ran, and `total`.
 
-        Raises QueryError if a query has no snippets; ValueError if a method is unknown, a `top` is less than 1, or a
-        query needs places or systems and has none.
+        If a shard of the collection does not answer, the answers are those of a collection without its documents, and
+        name it (`Answer.unseen`).
+
+        Raises QueryError if a query has no snippets; ShardLostError if no shard answers; ValueError if a method is
+        unknown, a `top` is less than 1, or a query needs places or systems and has none.
         """
-        queries = list(queries)
-        planned = [self._planned(query) for query in queries]
+        queries, shard = list(queries), self._shard
+        while True:
+            try:
+                return self._answers(queries, shard.visit())
+            except ShardLostError as exc:
+                logger.warning("%s; the other shards answer", exc)
+                shard = shard.without(exc.shards)
+
+    def _answers(self, queries: list[Query], shard: Shard) -> list[Answer]:
+        """Returns the answer to each query. Raises ShardLostError if a shard does not answer."""
+        planned = [self._planned(query, shard) for query in queries]
         for item in planned:
             _log(item.plan)
         # The steps after the alignment are mostly Python, so threads would wait for each other.
@@ -214,20 +245,20 @@ class Searcher:
 
         Nothing is logged: an evening asks hundreds of times.
         """
-        planned = self._planned(query)
+        planned = self._planned(query, self._shard.visit())
         (aligned,) = self._aligned([planned])
         stopwatch = Stopwatch({} if aligned is None else {"align": aligned.took_ms})
-        ranked, ids = self._rank(planned, aligned, stopwatch), self._candidates(query.among).ids
+        ranked, ids = self._rank(planned, aligned, stopwatch), planned.listing.ids
         ranked_ids = tuple(ids[number] for number in ranked.numbers.tolist())
         return Ranking(ids=ranked_ids, keys=ranked.keys, timings_ms=stopwatch.times_ms)
 
-    def _planned(self, query: Query) -> _Planned:
+    def _planned(self, query: Query, shard: Shard) -> _Planned:
         """Returns the query without what holds no music, with its plan. Errors: see `answers`."""
         _check(query)
         if query.method not in PUBLISHED:
             heard = replace(query.sequence, embeddings=without_still(query.sequence.embeddings))
             query = replace(query, sequence=heard)
-        return _Planned(query=query, plan=self.plan(query))
+        return _Planned(query=query, plan=self._plan(query, shard.listing(query.among)), shard=shard)
 
     def _aligned(self, planned: list[_Planned]) -> list[_Aligned | None]:
         """Returns, for each query, the costs of all documents, or None if the query's plan does not align them all."""
@@ -237,13 +268,12 @@ class Searcher:
             if item.plan.neighbours == 0:
                 batches.setdefault((item.query.among, self._alignment(item.query)), []).append(i)
         for (among, settings), members in batches.items():
-            packed = self._collection.packed(among)
+            align = planned[members[0]].shard.aligner(among, None)
             started = time.perf_counter()
-            embeddings = [planned[i].query.sequence.embeddings for i in members]
-            results = self._backend.align_many(embeddings, packed, settings)
+            found = align([planned[i].query.sequence.embeddings for i in members], settings)
             took_ms = (time.perf_counter() - started) * 1000
-            for i, result in zip(members, results, strict=True):
-                aligned[i] = _Aligned(costs=result.costs, took_ms=took_ms)
+            for i, costs in zip(members, found, strict=True):
+                aligned[i] = _Aligned(align=align, costs=costs, took_ms=took_ms)
         return aligned
 
     def _answer(self, planned: _Planned, aligned: _Aligned | None) -> Answer:
@@ -251,16 +281,14 @@ class Searcher:
         query, stopwatch = planned.query, Stopwatch()
         with stopwatch("total"):
             ranked = self._rank(planned, aligned, stopwatch)
-            ids = self._candidates(query.among).ids
             best = ranked.numbers[: query.top].tolist()
-            matches = tuple(_match(ranked, i, self._collection.document(ids[number])) for i, number in enumerate(best))
+            documents = planned.shard.documents(query.among, best)
+            matches = tuple(_match(ranked, i, document) for i, document in enumerate(documents))
             if query.locate:
                 settings = ranked.alignment or self._alignment(query)
                 with stopwatch("locate"):
-                    matches = tuple(
-                        self._located(match, query, settings) if query.is_wanted() else match for match in matches
-                    )
-        times_ms = stopwatch.times_ms
+                    matches = tuple(self._all_located(matches, best, planned, settings))
+        times_ms = stopwatch.times_ms | planned.shard.times_ms
         if aligned is not None:
             times_ms = {"align": aligned.took_ms} | times_ms | {"total": times_ms["total"] + aligned.took_ms}
         return Answer(
@@ -269,26 +297,26 @@ class Searcher:
             in_collection=_in_collection(ranked),
             partial=ranked.alignment is not None,
             timings_ms=times_ms,
+            unseen=planned.shard.unseen,
         )
 
     def _rank(self, planned: _Planned, aligned: _Aligned | None, stopwatch: Stopwatch) -> _Ranked:
         """Returns the ranked documents of a query, with their confidences. aligned: see `_answer`."""
         query, plan = planned.query, planned.plan
-        candidates = self._candidates(query.among)
         numbers, votes = np.arange(plan.documents), None
         if aligned is not None:
-            costs, documents = aligned.costs, self._collection.packed(query.among)
+            costs, align = aligned.costs, aligned.align
         else:
             with stopwatch("vote" if plan.method == "vote" else "fingerprint"):
-                votes, keys, numbers = self._voted(query, plan)
+                votes, keys, numbers = self._voted(planned)
             if plan.aligned == 0:
                 return _Ranked(numbers=numbers, keys=keys[numbers], votes=votes[numbers])
             numbers = np.sort(numbers[: plan.aligned])
             with stopwatch("read"):
-                documents = candidates.sequences.take(numbers)
+                align = planned.shard.aligner(query.among, numbers)
             with stopwatch("align"):
-                costs = self._backend.align(query.sequence.embeddings, documents, self._alignment(query)).costs
-        ranked = _by_cost(numbers, costs, votes, candidates)
+                (costs,) = align([query.sequence.embeddings], self._alignment(query))
+        ranked = _by_cost(numbers, costs, votes, planned.listing)
         if self._calibration is None or query.method in PUBLISHED or _same_kind(query) or len(ranked.numbers) == 0:
             return ranked
         embeddings = query.sequence.embeddings
@@ -298,38 +326,40 @@ class Searcher:
             )
         ranked = replace(ranked, confidences=confidences)
         rests = self._calibration.rests
-        if rests is None or not self._holds_more(query, ranked, rests):
+        if rests is None or not self._holds_more(planned, ranked, rests):
             return ranked
         with stopwatch("rest"):
-            rested = _by_cost(numbers, self._backend.align(embeddings, documents, rests).costs, votes, candidates)
+            (costs,) = align([embeddings], rests)
+            rested = _by_cost(numbers, costs, votes, planned.listing)
             confidences = self._calibration.rested_probabilities(
                 embeddings, query.among, rested.keys, self._backend, documents=plan.documents
             )
         rested = replace(rested, confidences=confidences, alignment=rests)
         return rested if rested.sure > ranked.sure else ranked
 
-    def _holds_more(self, query: Query, ranked: _Ranked, rests: Alignment) -> bool:
+    def _holds_more(self, planned: _Planned, ranked: _Ranked, rests: Alignment) -> bool:
         """Returns whether the query may hold more than the best match, so that it is worth aligning with rests.
 
         It may if the best match is not sure, or if its alignment with rests leaves out a stretch of MIN_REST snippets.
         """
         if not ranked.sure:
             return True
-        document = self._collection.sequence(self._candidates(query.among).ids[int(ranked.numbers[0])])
+        query = planned.query
+        (document,) = planned.shard.sequences(query.among, [int(ranked.numbers[0])])
         path = self._backend.path(query.sequence.embeddings, document.embeddings, document.bias, rests)
         edges = np.concatenate([[-1], path[:, 0], [len(query.sequence)]])
         return bool(np.diff(edges).max() > MIN_REST)
 
-    def _voted(self, query: Query, plan: Plan) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
+    def _voted(self, planned: _Planned) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.int64]]:
         """Returns the votes of each document, the values that rank the documents, and the documents, best first."""
-        index, offsets = self._collection.index(query.among), self._candidates(query.among).sequences.offsets
-        embeddings, threads = query.sequence.embeddings, self._settings.threads
+        query, plan, offsets = planned.query, planned.plan, planned.listing.offsets
+        embeddings, index = query.sequence.embeddings, ShardIndex(planned.shard, query.among)
         if plan.method == "vote":
-            votes = voting.vote(index, embeddings, offsets, plan.neighbours, threads=threads)
+            votes = voting.vote(index, embeddings, offsets, plan.neighbours)
             return votes.counts, -votes.counts.astype(np.float64), voting.ranking(votes)
         probes = plan.probes or PROBES  # a flat index has no cells and ignores this number
         settings = FingerprintSettings(neighbours=plan.neighbours, probes=probes)
-        votes = fingerprint.offsets(index, embeddings, offsets, settings, threads=threads)
+        votes = fingerprint.offsets(index, embeddings, offsets, settings)
         return votes.counts, -votes.similarity, fingerprint.ranking(votes)
 
     def _alignment(self, query: Query) -> Alignment:
@@ -340,15 +370,28 @@ class Searcher:
         settings = PUBLISHED.get(query.method, self._settings.alignment)
         return replace(settings, bias_weight=0.0) if _same_kind(query) else settings
 
-    def _located(self, match: Match, query: Query, settings: Alignment) -> Match:
+    def _all_located(
+        self, matches: tuple[Match, ...], best: list[int], planned: _Planned, settings: Alignment
+    ) -> Iterator[Match]:
+        """Yields the matches with their places, as long as somebody waits. best: positions of their documents."""
+        for first in range(0, len(best), LOCATED_TOGETHER):
+            part = slice(first, first + LOCATED_TOGETHER)
+            wanted = planned.query.is_wanted()
+            found = planned.shard.sequences(planned.query.among, best[part]) if wanted else []
+            for match, document in itertools.zip_longest(matches[part], found):
+                yield (
+                    self._located(match, document, planned, settings) if planned.query.is_wanted() and found else match
+                )
+
+    def _located(self, match: Match, document: SnippetSequence, planned: _Planned, settings: Alignment) -> Match:
         """Returns the match with its places and, if the query asks for it, its path."""
+        query = planned.query
         sequence = query.sequence
-        document = self._collection.sequence(match.document.id)
         path = self._backend.path(sequence.embeddings, document.embeddings, document.bias, settings)
         if len(path) == 0:
             return match
         ruler = location.Ruler.of(document, match.document.systems)
-        reach = location.reach(self._collection.network.front_end, sequence.kind)
+        reach = location.reach(planned.shard.front_end, sequence.kind)
         place, parts = location.where(path, ruler, reach)
         match = replace(match, place=place, parts=parts)
         if not isinstance(sequence, SnippetSequence) or not (
@@ -362,26 +405,18 @@ class Searcher:
         mapped = None if _same_kind(query) else timemap.time_map(path, asked, ruler)
         return replace(match, path=location.points(path, asked, ruler), time_map=mapped)
 
-    def _candidates(self, kind: Kind) -> _Candidates:
-        """Returns the documents of one kind, listed once and kept."""
-        if kind not in self._kinds:
-            ids = self._collection.ids(kind)
-            id_ranks = np.argsort(np.argsort(np.array(ids, dtype=object)))
-            self._kinds[kind] = _Candidates(ids=ids, sequences=self._collection.stored(kind), id_ranks=id_ranks)
-        return self._kinds[kind]
-
 
 def _by_cost(
     numbers: NDArray[np.int64],
     costs: NDArray[np.float32],
     votes: NDArray[np.int64] | None,
-    candidates: _Candidates,
+    listing: Listing,
 ) -> _Ranked:
     """Returns the documents that have an alignment, ranked by cost and then by id.
 
-    numbers, costs: (k,), of the documents that were aligned. votes: of all candidates.
+    numbers, costs: (k,), of the documents that were aligned. votes: of all documents of the listing.
     """
-    order = np.lexsort((candidates.id_ranks[numbers], costs))
+    order = np.lexsort((listing.id_ranks[numbers], costs))
     order = order[np.isfinite(costs[order])]
     numbers, costs = numbers[order], costs[order]
     return _Ranked(numbers=numbers, keys=costs, costs=costs, votes=None if votes is None else votes[numbers])

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from engine.alignment import Backend, Path
 from engine.alignment.chains import Link, Stage, chain
-from engine.collection import Collection
+from engine.collection import AnyCollection
 from engine.config import Alignment
 from engine.errors import QueryError
 from engine.search import location, nomination
 from engine.search.confidence import IN_COLLECTION, Calibration
-from engine.search.plan import fits_in_memory
 from engine.search.searcher import Searcher
 from engine.search.stillness import without_still
 from engine.values import Document, Documents, Kind, Place, SnippetSequence, System
@@ -73,7 +72,7 @@ class Segmenter:
 
     def __init__(
         self,
-        collection: Collection,
+        collection: AnyCollection,
         searcher: Searcher,
         backend: Backend,
         calibration: Calibration | None,
@@ -95,7 +94,7 @@ class Segmenter:
             return ()
         search = _Search(
             evening=replace(evening, sequence=_heard(evening.sequence)),
-            documents=self._documents(evening.among),
+            documents=self._searcher.documents(evening.among),
             alignment=self._alignment_of(evening),
             backend=self._backend,
             calibration=None if evening.sequence.kind == evening.among else self._calibration,
@@ -111,11 +110,6 @@ class Segmenter:
             for link, confidence in judged
             if _is_likely(confidence)
         )
-
-    def _documents(self, among: Kind) -> Documents:
-        """Returns the documents of a kind, in memory if they fit."""
-        stored = self._collection.stored(among)
-        return self._collection.packed(among) if fits_in_memory(int(stored.offsets[-1]), self._backend) else stored
 
     def _alignment_of(self, evening: Evening) -> Alignment:
         """Returns the settings of the chain. Within one kind the bias means nothing."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from engine.collection import Collection
+from engine.collection import AnyCollection
 from engine.names import printable
 from engine.search.answers import as_box, as_place, clock, counts, ranges
 from engine.search.segmentation import Passage
@@ -17,7 +17,7 @@ _HEADER = ("", "when", "id", "title", "confidence", "where")
 
 
 def as_dict(
-    passages: Sequence[Passage], kind: Kind, among: Kind, extent: float, collection: Collection
+    passages: Sequence[Passage], kind: Kind, among: Kind, extent: float, collection: AnyCollection
 ) -> dict[str, Any]:
     """Returns a set list as a map of plain values, as docs/protocol.md describes it.
 

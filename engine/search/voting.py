@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 from engine.neighbours import Index, nearest
 from engine.values import Embeddings
 
+SPARE = 8
+"""Neighbours searched beyond those that vote. Of documents with the same snippets, as many as this may be equally near
+at the last place; the first in the order of the collection votes. An index would choose by the order of its rows, and a
+collection in shards has several."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Votes:
@@ -29,8 +34,13 @@ def vote(index: Index, query: Embeddings, offsets: NDArray[np.int64], neighbours
     Source: Dorfer et al., Learning Audio-Sheet Music Correspondences (TISMIR 2018), section 5. The rules for ties and
     for documents without votes are ours (see `ranking`).
     """
-    similarities, rows = nearest(index, query, neighbours, threads=threads)
-    voted = rows >= 0
+    similarities, rows = nearest(index, query, neighbours + SPARE, threads=threads)
+    order = np.lexsort((rows, -similarities), axis=1)[:, :neighbours]
+    similarities, rows = np.take_along_axis(similarities, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    hears = np.any(
+        query != 0, axis=1, keepdims=True
+    )  # a zero row (`stillness`) is as near to one snippet as to another
+    voted = hears & (rows >= 0)
     documents = np.searchsorted(offsets, rows[voted], side="right") - 1
     size = len(offsets) - 1
     return Votes(

@@ -108,14 +108,15 @@ def _query(
     out: Path, made: "Sequence[Files]", load_encoder: "LoadEncoder", jobs: int, stages: _Stages
 ) -> list[dict[str, Any]]:
     """The rows of the results, after they and the report are written."""
+    from engine.collection import Collection
     from engine.config import SearchSettings
     from engine.finder import Engine, Finder
     from indexer.demo import queries, report
 
     encoder = load_encoder()
     engine = Engine.load(settings=SearchSettings(threads=jobs), encoder=encoder)
-    with Finder(out / "collection", engine) as finder:
-        collection, searcher = finder.collection, finder.searcher
+    with Finder(out / "collection", engine) as finder, Collection.open(out / "collection") as collection:
+        searcher = finder.searcher
         with stages("cutting fragments", "Cutting fragments of about 20 seconds"):
             cut = queries.queries(collection, made, encoder)
         if not cut:

@@ -16,7 +16,7 @@ from engine.config import Alignment, FrontEnd, SearchSettings
 from engine.embedding.encoder import Encoder
 from engine.neighbours import FlatIndex, build
 from engine.neighbours.interface import Neighbours
-from engine.search import fingerprint, searcher
+from engine.search import fingerprint, searcher, shard, voting
 from engine.search.confidence import Calibration, features
 from engine.search.plan import affordable, shortlist
 from engine.search.searcher import Searcher
@@ -122,21 +122,21 @@ def test_as_many_documents_are_aligned_as_were_planned(collection: Collection, s
 def test_the_index_is_asked_for_as_many_neighbours_as_were_planned(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, int, int, int]] = []
+    asked: list[tuple[int, int, int]] = []
 
-    def noted(name: str, find: Any) -> Any:
+    def noted(find: Any) -> Any:
         def nearest(index: Any, query: Embeddings, k: int, *, threads: int, probes: int = 64) -> Neighbours:
-            asked.append((name, k, probes, threads))
+            asked.append((k, probes, threads))
             return find(index, query, k, threads=threads, probes=probes)
 
         return nearest
 
-    for module in (fingerprint, searcher.voting):
-        monkeypatch.setattr(module, "nearest", noted(module.__name__.rpartition(".")[2], module.nearest))
+    monkeypatch.setattr(shard, "nearest", noted(shard.nearest))
     asking = Searcher(collection, SearchSettings(shortlist=5))
     for method, length in (("vote", 9), ("refine", 9), ("fingerprint", 92)):
         asking.query(heard(length), "score", method, locate=False)  # type: ignore[arg-type]
-    assert asked == [("voting", 25, 64, 2), ("fingerprint", 1024, 64, 2), ("fingerprint", 133, 64, 2)]
+    rows = collection.kinds["score"].snippets  # fewer than the 1024 neighbours of a short query
+    assert asked == [(25 + voting.SPARE, 64, 2), (rows, 64, 2), (133, 64, 2)]
 
 
 def test_every_snippet_gives_25_votes(collection: Collection) -> None:

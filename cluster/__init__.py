@@ -1,0 +1,1 @@
+"""A collection in shards on several machines, which Ray connects: `storage.py` is where to begin."""

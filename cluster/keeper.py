@@ -1,0 +1,118 @@
+"""The keeper: the one process through which all changes of a collection go.
+
+It is an actor with a name, so several fronts of one collection share it, and no two of them split a shard. It is a
+plain class, which knows Ray only by the function `ask` that is given to it.
+
+A change is prepared on every replica of its shard: durable, but not in force. Only then each replica puts it in force.
+If a replica does not prepare it, all others forget it, and it is refused. A replica that dies between the two is behind
+the others afterwards; it catches up before it is asked again.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cluster.changes import ReplicaState, ShardChange
+from cluster.group import up_to_date
+from engine.errors import CollectionError, EngineError
+
+logger = logging.getLogger(__name__)
+
+Ask = Callable[[str, str, Sequence[Any]], Any]
+"""Returns what a replica, by its name, answers to a method with these arguments. Raises EngineError."""
+
+
+class Keeper:
+    """Makes the changes of one collection, one after the other."""
+
+    def __init__(self, path: str, ask: Ask) -> None:
+        """path: folder of the collection, for messages."""
+        self._path = path
+        self._ask = ask
+        self._members: dict[str, set[str]] = {}
+        """Names of the replicas of each shard that have ever been there."""
+
+    def members(self) -> dict[str, list[str]]:
+        """Returns the names of the replicas of each shard."""
+        return {shard: sorted(names) for shard, names in self._members.items()}
+
+    def join(self, replicas: Mapping[str, Sequence[str]]) -> dict[str, dict[str, ReplicaState]]:
+        """Takes in replicas of shards, lets those that are behind catch up, and returns the states of all that answer.
+
+        A replica that cannot catch up is left out, so it is not asked.
+        """
+        for shard, names in replicas.items():
+            self._members.setdefault(shard, set()).update(names)
+        return {shard: self._current(shard) for shard in self._members}
+
+    def apply(self, changes: Mapping[str, Sequence[ShardChange]]) -> dict[str, int]:
+        """Makes changes durable on every replica of their shards and puts them in force; returns the new generations.
+
+        Raises CollectionError if a replica of these shards does not answer, or refuses a change: then no replica makes
+        any, unless a replica fails in the moment in which the changes come into force.
+        """
+        states = {shard: self._all(shard) for shard in self._members}
+        number = max((state.next_number for shard in states.values() for state in shard.values()), default=0)
+        prepared: dict[str, dict[str, ReplicaState]] = {}
+        try:
+            for shard, wanted in changes.items():
+                prepared[shard] = {}
+                for name in states[shard]:
+                    prepared[shard][name] = self._ask(name, "prepare", (wanted, number))
+                number = max(number, *(state.next_number for state in prepared[shard].values()))
+        except EngineError:
+            for shard in prepared:
+                self._abort(states[shard])
+            raise
+        return {shard: self._committed(shard, found) for shard, found in prepared.items()}
+
+    def _committed(self, shard: str, prepared: Mapping[str, ReplicaState]) -> int:
+        """Puts in force what all replicas of a shard have prepared. Raises CollectionError if one of them fails."""
+        generation = max(state.next_generation for state in prepared.values())
+        done: dict[str, ReplicaState] = {}
+        failed: list[str] = []
+        for name in prepared:
+            try:
+                done[name] = self._ask(name, "commit", (generation,))
+            except EngineError as exc:
+                failed.append(f"{name}: {exc}")
+        if failed:
+            raise CollectionError(
+                self._path, f"{shard}: durable on {len(done)} of {len(prepared)} replicas: {'; '.join(failed)}"
+            )
+        if len({state.digest for state in done.values()}) > 1:
+            raise CollectionError(self._path, f"{shard}: its replicas differ: {', '.join(done)}")
+        return max(state.generation for state in done.values())
+
+    def _all(self, shard: str) -> dict[str, ReplicaState]:
+        """Returns the states of all replicas of a shard. Raises CollectionError if one is behind or does not answer."""
+        found = self._current(shard)
+        if missing := self._members[shard] - found.keys():
+            raise CollectionError(
+                self._path, f"{shard}: changes need all of its replicas, and {', '.join(sorted(missing))} is not there"
+            )
+        return found
+
+    def _current(self, shard: str) -> dict[str, ReplicaState]:
+        """Returns the states of the replicas of a shard that are up to date, after others have caught up."""
+        states: dict[str, ReplicaState] = {}
+        for name in sorted(self._members[shard]):
+            try:
+                states[name] = self._ask(name, "state", ())
+            except EngineError as exc:
+                logger.warning("%s is not there: %s", name, exc)
+        newest = up_to_date(states)
+        for name in states.keys() - set(newest):
+            try:
+                states[name] = self._ask(name, "follow", (newest[0], states[newest[0]].generation))
+                logger.warning("%s was behind, and has caught up with %s", name, newest[0])
+            except EngineError as exc:
+                logger.error("%s cannot catch up with %s: %s", name, newest[0], exc)
+        return {name: states[name] for name in up_to_date(states)}
+
+    def _abort(self, names: Mapping[str, ReplicaState]) -> None:
+        for name in names:
+            try:
+                self._ask(name, "abort", ())
+            except EngineError as exc:
+                logger.warning("%s: %s", name, exc)

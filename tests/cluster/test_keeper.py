@@ -1,0 +1,184 @@
+"""The keeper makes a change on all replicas of a shard or on none, with replicas in this process and without Ray."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sharded_collection
+from cluster.changes import Drop, Put, ReplicaState
+from cluster.keeper import Keeper
+from cluster.replica import KEPT_S, Replica
+from engine.collection import shard
+from engine.config import SearchSettings
+from engine.errors import CollectionError, CollectionLockedError
+
+SHARDS = ("shard-000", "shard-001")
+
+
+class Site:
+    """Two machines with both shards, each with a replica in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.replicas: dict[str, Replica] = {}
+        self.fails: Callable[[str, str], bool] = lambda name, method: False
+        self.asked: list[tuple[str, str]] = []
+        plain = sharded_collection.write(folder / "music.sf", 0, 12)
+        shard(plain, folder / "a", 2)
+        shutil.copytree(folder / "a", folder / "b")
+        for machine in "ab":
+            for name in SHARDS:
+                self.start(f"{machine}/{name}")
+
+    def start(self, name: str) -> None:
+        self.replicas[name] = Replica(str(self.folder / name), SearchSettings(threads=1), "cpu")
+
+    def stop(self, name: str) -> None:
+        self.replicas.pop(name).close()
+
+    def ids(self, shard: str) -> list[str]:
+        replica = self.replicas[f"a/{shard}"]
+        return [entry.id for entry in replica.entries(replica.state().generation)]
+
+    def ask(self, name: str, method: str, arguments: Sequence[Any]) -> Any:
+        self.asked.append((name, method))
+        if name not in self.replicas or self.fails(name, method):
+            raise CollectionError(name, "does not answer")
+        if method == "follow":
+            other, generation = arguments
+            source = self.replicas[other]
+            fetch = lambda ids: source.content(generation, ids)  # noqa: E731
+            return self.replicas[name].catch_up(source.entries(generation), generation, fetch)
+        return getattr(self.replicas[name], method)(*arguments)
+
+    def state(self, name: str) -> ReplicaState:
+        return self.replicas[name].state()
+
+    def joined(self) -> Keeper:
+        keeper = Keeper(str(self.folder), self.ask)
+        keeper.join({name: [f"{machine}/{name}" for machine in "ab"] for name in SHARDS})
+        return keeper
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    for name in list(made.replicas):
+        made.stop(name)
+
+
+def addition(number: int) -> Put:
+    document, sequence = sharded_collection.made("score", number)
+    return Put(document=document, sequence=sequence, replace=False, default_title="")
+
+
+def test_a_change_is_made_on_all_replicas_under_the_same_numbers(site: Site) -> None:
+    keeper = site.joined()
+    keeper.apply({SHARDS[0]: [addition(20), addition(21)], SHARDS[1]: [addition(22)]})
+    keeper.apply({SHARDS[0]: [Drop(id=addition(20).document.id), addition(23)]})
+    for name in SHARDS:
+        a, b = site.state(f"a/{name}"), site.state(f"b/{name}")
+        assert (a.digest, a.generation) == (b.digest, b.generation)
+    entries = [
+        entry for name in SHARDS for entry in site.replicas[f"a/{name}"].entries(site.state(f"a/{name}").generation)
+    ]
+    assert len({entry.number for entry in entries}) == len(entries) == 27
+    ids = {entry.id for entry in entries}
+    assert {addition(number).document.id in ids for number in (21, 22, 23)} == {True}
+    assert addition(20).document.id not in ids
+
+
+def test_without_one_of_its_replicas_a_shard_is_not_changed(site: Site) -> None:
+    keeper = site.joined()
+    site.stop("b/shard-000")
+    before = site.state("a/shard-000")
+    with pytest.raises(CollectionError, match="need all of its replicas, and b/shard-000 is not there"):
+        keeper.apply({SHARDS[0]: [addition(20)]})
+    assert site.state("a/shard-000") == before
+
+
+@pytest.mark.parametrize("machine", ["a", "b"])
+def test_a_change_that_one_replica_refuses_is_made_by_none(site: Site, machine: str) -> None:
+    keeper = site.joined()
+    before = {name: site.state(name) for name in site.replicas}
+    site.fails = lambda name, method: (name, method) == (f"{machine}/shard-001", "prepare")
+    with pytest.raises(CollectionError, match=f"{machine}/shard-001: does not answer"):
+        keeper.apply({SHARDS[0]: [addition(20)], SHARDS[1]: [addition(21)]})
+    site.fails = lambda name, method: False
+    assert {name: site.state(name) for name in site.replicas} == before
+    keeper.apply({SHARDS[0]: [addition(21)]})
+    assert site.state("a/shard-000").digest == site.state("b/shard-000").digest
+
+
+def test_a_replica_that_dies_before_it_commits_catches_up_before_it_is_asked(site: Site) -> None:
+    keeper = site.joined()
+    site.fails = lambda name, method: (name, method) == ("b/shard-000", "commit")
+    with pytest.raises(CollectionError, match="durable on 1 of 2 replicas"):
+        keeper.apply({SHARDS[0]: [addition(20), Drop(id=site.ids(SHARDS[0])[0])]})
+    site.fails = lambda name, method: False
+    site.stop("b/shard-000")
+    site.start("b/shard-000")
+    assert site.state("b/shard-000").digest != site.state("a/shard-000").digest
+    states = keeper.join({})
+    assert states[SHARDS[0]]["a/shard-000"].digest == states[SHARDS[0]]["b/shard-000"].digest
+    assert site.state("b/shard-000").digest == site.state("a/shard-000").digest
+    keeper.apply({SHARDS[0]: [addition(23)]})
+
+
+def test_a_replica_that_cannot_catch_up_is_not_asked(site: Site) -> None:
+    keeper = site.joined()
+    site.fails = lambda name, method: (name, method) == ("b/shard-000", "commit")
+    with pytest.raises(CollectionError, match="durable on 1"):
+        keeper.apply({SHARDS[0]: [addition(20)]})
+    site.fails = lambda name, method: method == "follow"
+    assert set(keeper.join({})[SHARDS[0]]) == {"a/shard-000"}
+
+
+def test_a_replica_with_an_old_copy_catches_up(site: Site) -> None:
+    keeper = Keeper(str(site.folder), site.ask)
+    keeper.join({name: [f"a/{name}"] for name in SHARDS})
+    keeper.apply({SHARDS[0]: [addition(20)], SHARDS[1]: [addition(21), Drop(id=site.ids(SHARDS[1])[0])]})
+    states = keeper.join({name: [f"b/{name}"] for name in SHARDS})
+    assert all(len({state.digest for state in of_shard.values()}) == 1 for of_shard in states.values())
+
+
+def test_an_unknown_document_is_not_removed(site: Site) -> None:
+    keeper = site.joined()
+    with pytest.raises(CollectionError, match="no document 'nobody'"):
+        keeper.apply({SHARDS[0]: [addition(20), Drop(id="nobody")]})
+    assert addition(20).document.id not in site.ids(SHARDS[0])
+
+
+def test_two_replicas_never_share_a_folder(site: Site) -> None:
+    with pytest.raises(CollectionLockedError, match="is writing to it"):
+        site.start("a/shard-000")
+
+
+def test_queries_end_with_the_generation_that_they_began_with(site: Site) -> None:
+    keeper, replica = site.joined(), site.replicas["a/shard-000"]
+    first = site.state("a/shard-000").generation
+    before = replica.search(first, "listing", "score")
+    keeper.apply({SHARDS[0]: [addition(20)]})
+    latest = site.state("a/shard-000").generation
+    assert replica.search(first, "listing", "score") is before
+    assert len(replica.search(latest, "listing", "score")) == len(before) + 1
+    with pytest.raises(CollectionError, match="generation 99 is gone"):
+        replica.search(99, "listing", "score")
+
+
+def test_a_generation_that_nobody_asks_for_any_more_is_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, replica = site.joined(), site.replicas["a/shard-000"]
+    first = site.state("a/shard-000").generation
+    replica.search(first, "listing", "score")
+    keeper.apply({SHARDS[0]: [addition(20)]})
+    latest = site.state("a/shard-000").generation
+    now = time.monotonic() + KEPT_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    replica.search(latest, "listing", "score")
+    with pytest.raises(CollectionError, match=f"generation {first} is gone; {latest} is"):
+        replica.search(first, "listing", "score")

@@ -1,0 +1,187 @@
+"""A collection in shards answers as the same collection in one, to the last bit, and says what it did not see."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+import sharded_collection
+from collection_samples import NETWORK, packed
+from engine import alignment
+from engine.alignment import Backend
+from engine.collection import Collection, ShardedCollection, open_collection
+from engine.config import Alignment, SearchSettings
+from engine.errors import ShardLostError
+from engine.neighbours import Neighbours
+from engine.search.answers import as_dict, table
+from engine.search.confidence import Calibration, Scale
+from engine.search.searcher import Query, Searcher
+from engine.search.shard import Aligner, CollectionShard, Positions
+from engine.search.shards import Shards
+from engine.values import Answer, Embeddings, Kind, Method, SnippetSequence, UnseenShard
+
+METHODS = get_args(Method)
+COUNTS = (1, 2, 4, 7)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sharded_collection.write(tmp_path_factory.mktemp("plain") / "music.sf")
+
+
+@pytest.fixture(scope="module")
+def backend() -> Backend:
+    return alignment.choose("cpu", threads=1)
+
+
+def calibration() -> Calibration:
+    """Judges alone and with rests."""
+    rng = np.random.default_rng(5)
+    scale = Scale(
+        background=packed(rng.standard_normal((200, 32)).astype(np.float32)),
+        coefficients=np.array([4.0, -9.0, -7.0, 0.3, -0.1, 0.2, 0.05]),
+        rest_coefficients=np.array([-2.0, 0.8, -0.6, 0.9, 0.1, -0.1]),
+    )
+    background = replace(scale.background, offsets=np.arange(0, 201, 10, dtype=np.int64))
+    scale = replace(scale, background=background)
+    return Calibration(
+        network=NETWORK, alignment=Alignment(), scales={"score": scale, "recording": scale}, rest_price=0.6
+    )
+
+
+def searcher(collection: Collection | ShardedCollection | Shards, backend: Backend, **settings: int) -> Searcher:
+    return Searcher(collection, SearchSettings(threads=1, **settings), backend, calibration())  # type: ignore[arg-type]
+
+
+def told(answer: Answer, query: Query, collection: Collection | ShardedCollection) -> str:
+    """All that a user is told, but for the times and the generation."""
+    found = as_dict(answer, query.sequence.kind, query.among, collection)
+    del found["timings_ms"], found["collection"]["generation"]
+    return json.dumps(found, default=float)
+
+
+def asked(method: Method) -> Iterator[Query]:
+    for number in range(0, 60, 7 if method == "refine" else 20):
+        kind: Kind = "recording" if number % 2 else "score"
+        among: Kind = "score" if kind == "recording" else "recording"
+        sequence = sharded_collection.heard(number, 14 if number % 3 else 30, kind)
+        yield Query(sequence=sequence, among=among, method=method, top=70, locate=False)
+        if number < 8:
+            yield Query(sequence=sequence, among=among, method=method, top=4, path=kind == "recording")
+
+
+@pytest.fixture(scope="module")
+def in_shards(plain: Path) -> dict[int, Path]:
+    return {count: sharded_collection.split(plain, count) for count in COUNTS}
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("method", METHODS)
+def test_shards_answer_as_one_collection(
+    plain: Path, in_shards: dict[int, Path], backend: Backend, method: Method, count: int
+) -> None:
+    with open_collection(plain) as one, open_collection(in_shards[count]) as many:
+        for query in asked(method):
+            expected = told(searcher(one, backend).answers([query])[0], query, one)
+            assert told(searcher(many, backend).answers([query])[0], query, many) == expected
+
+
+def test_a_shortlist_is_that_of_all_shards_together(plain: Path, in_shards: dict[int, Path], backend: Backend) -> None:
+    with open_collection(plain) as one, open_collection(in_shards[4]) as many:
+        for query in asked("refine"):
+            answers = [searcher(each, backend, shortlist=5).answers([query])[0] for each in (one, many)]
+            assert answers[0].plan is not None
+            assert answers[0].plan.aligned == 5
+            assert told(answers[1], query, many) == told(answers[0], query, one)
+
+
+def test_queries_together_have_the_answers_of_each_alone(in_shards: dict[int, Path], backend: Backend) -> None:
+    queries = [query for method in METHODS for query in asked(method)][::5]
+    with open_collection(in_shards[4]) as many:
+        asking = searcher(many, backend)
+        alone = [told(asking.answers([query])[0], query, many) for query in queries]
+        together = asking.answers(queries)
+        assert [told(*pair, many) for pair in zip(together, queries, strict=True)] == alone
+
+
+class Failing(CollectionShard):
+    """A shard that stops to answer after some calls."""
+
+    def __init__(self, shard: CollectionShard, name: str, calls: int) -> None:
+        self.__dict__.update(shard.__dict__)
+        self.name = name
+        self.calls = calls
+
+    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int) -> Neighbours:
+        self._count()
+        return super().nearest(kind, query, neighbours, probes)
+
+    def aligner(self, kind: Kind, documents: Positions | None) -> Aligner:
+        self._count()
+        return super().aligner(kind, documents)
+
+    def sequences(self, kind: Kind, chosen: Sequence[int]) -> list[SnippetSequence]:
+        self._count()
+        return super().sequences(kind, chosen)
+
+    def _count(self) -> None:
+        self.calls -= 1
+        if self.calls < 0:
+            raise ShardLostError(frozenset({self.name}), "it was switched off")
+
+
+@pytest.mark.parametrize("calls", range(4))
+@pytest.mark.parametrize("method", ["refine", "exhaustive", "fingerprint"])
+def test_without_a_shard_the_answer_is_that_of_the_others_and_says_so(
+    in_shards: dict[int, Path], backend: Backend, method: Method, calls: int
+) -> None:
+    with open_collection(in_shards[4]) as many:
+        assert isinstance(many, ShardedCollection)
+        shards = {name: CollectionShard(part, backend, 1) for name, part in many.parts.items()}
+        lost = "shard-002"
+        others = searcher(Shards({name: one for name, one in shards.items() if name != lost}), backend, shortlist=9)
+        for query in asked(method):
+            failing = Shards(shards | {lost: Failing(shards[lost], lost, calls)})
+            answer = searcher(failing, backend, shortlist=9).answers([query])[0]
+            if not answer.unseen:  # it was not asked so often
+                assert calls > 0
+                continue
+            counts = {kind: part.documents for kind, part in many.parts[lost].kinds.items()}
+            assert answer.unseen == (UnseenShard(name=lost, documents=counts),)
+            expected = others.answers([query])[0]
+            assert answer.plan is not None
+            assert answer.plan.documents == len(many.ids(query.among)) - counts[query.among]
+            assert told(replace(answer, unseen=()), query, many) == told(expected, query, many)
+            table_of = table(as_dict(answer, query.sequence.kind, query.among, many))
+            assert f"incomplete: {sum(counts.values())} documents were not searched, because {lost}" in table_of
+
+
+def test_without_any_shard_there_is_an_error(in_shards: dict[int, Path], backend: Backend) -> None:
+    with open_collection(in_shards[2]) as many:
+        assert isinstance(many, ShardedCollection)
+        shards = Shards(
+            {name: Failing(CollectionShard(part, backend, 1), name, 0) for name, part in many.parts.items()}
+        )
+        with pytest.raises(ShardLostError, match="no shard answers"):
+            searcher(shards, backend).answers([next(asked("refine"))])
+
+
+def test_the_times_tell_how_long_each_shard_took(in_shards: dict[int, Path], backend: Backend) -> None:
+    with open_collection(in_shards[2]) as many:
+        times_ms = searcher(many, backend, shortlist=5).answers([next(asked("refine"))])[0].timings_ms
+    stages = ("neighbours", "read", "align", "fetch")
+    assert {f"{stage} shard-00{number}" for stage in stages for number in (0, 1)} <= times_ms.keys()
+    assert times_ms["align shard-000"] + times_ms["align shard-001"] <= times_ms["total"]
+
+
+def test_the_first_of_equal_documents_votes_at_the_last_place(plain: Path, backend: Backend) -> None:
+    """Documents 5 and 6 are the same, and one vote a snippet is given."""
+    with open_collection(plain) as one:
+        answer = Searcher(one, SearchSettings(threads=1, neighbours=1), backend).query(
+            sharded_collection.made("score", 6)[1], "score", "vote"
+        )
+    assert [match.document.id for match in answer.matches[:1]] == [sharded_collection.made("score", 5)[0].id]
