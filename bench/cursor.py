@@ -65,7 +65,7 @@ class ReadPiece:
     def counted(self) -> list[bool]:
         """Returns whether the measures of each verified system are as many as are found."""
         return [
-            len(self.measures[number]) == system.last_measure - system.first_measure + 1
+            len({one.number for one in self.measures[number]}) == system.last_measure - system.first_measure + 1
             for number, system in self.held.items()
         ]
 
@@ -120,7 +120,7 @@ def _moment(known: ReadPiece, time_map: TimeMap, second: float, measure: int) ->
     return Moment(
         piece=known.piece.id,
         in_system=True,
-        in_measure=held.first_measure + index == measure,
+        in_measure=held.first_measure + measures[index].number - measures[0].number == measure,
         by_number=measures[index].number - 1 + known.first == measure,
     )
 

@@ -1,20 +1,27 @@
 """Measures: where each is printed, and when it is played.
 
 The measures of a score are those between the barlines that are found on its pages (`engine.score.barlines`), counted
-from 1 through the document. A count is wrong from the first barline that is missed on. A pickup counts as a measure,
-and so do both parts of a measure that a repeat sign or the end of a system divides.
+from 1 through the document. A count is wrong from the first barline that is missed on. A pickup counts as a measure.
+The parts of a measure that a repeat sign divides, because a section begins with a pickup, have one number: both are
+short, and as long as a measure together. Parts that the end of a system divides count as two.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.score import Score
-from engine.score.barlines import measure_ends
-from engine.timemap import Stretch, TimeMap
+from engine.score.barlines import MeasureEnds, measure_ends
+from engine.timemap import HEAD_SPACES, Stretch, TimeMap
 from engine.values import System
 
+MAX_PART = 0.7
+"""Largest width of a part of a measure that is divided, by the median width of the score's measures."""
+MAX_PARTS = 1.1
+"""Largest width of both parts together, by the same. Of 767 systems of rags, the right number of measures is found in
+97.3 % so, in 96.9 % without parts, and in 96.4 % with 0.8 and 1.35: endings of repeats are short, too."""
 FIRST_NOTE = 2.0
 """Distance in staff spaces from a barline to the note that follows it. The measure begins to sound when the music is
 there; at the barline it would begin 0.1 s too soon."""
@@ -32,6 +39,13 @@ class PrintedMeasure:
     """Left end of the measure, in page widths: a barline, or the end of the system."""
     x1: float
     """Right end of the measure, in page widths."""
+    is_second_part: bool = False
+    """Whether the measure is the second part of one that a repeat sign divides, and has the number of the first."""
+
+    @property
+    def name(self) -> str:
+        """Returns the number, with a letter for a second part: no other measure of the score has this name."""
+        return f"{self.number}b" if self.is_second_part else str(self.number)
 
     @property
     def first_note(self) -> float:
@@ -51,13 +65,31 @@ class PlayedMeasure:
 
 def printed_measures(score: Score) -> tuple[PrintedMeasure, ...]:
     """Returns the measures of a score, in order."""
+    ends = [measure_ends(strip.unpacked(), system) for system, strip in zip(score.systems, score.strips, strict=True)]
+    widths = [_widths(system, one) for system, one in zip(score.systems, ends, strict=True)]
+    usual = float(np.median(np.concatenate(widths))) if widths else 0.0
     found: list[PrintedMeasure] = []
-    for system, strip in zip(score.systems, score.strips, strict=True):
+    for system, one, own in zip(score.systems, ends, widths, strict=True):
         x0 = system.box.x0
-        for x1 in measure_ends(strip.unpacked(), system).tolist():
-            found.append(PrintedMeasure(number=len(found) + 1, system=system, x0=x0, x1=x1))
+        for i, x1 in enumerate(one.places.tolist()):
+            divided = i > 0 and bool(one.doubled[i - 1]) and _are_parts(own[i - 1], own[i], usual)
+            second = divided and not found[-1].is_second_part
+            number = found[-1].number + (not second) if found else 1
+            found.append(PrintedMeasure(number=number, system=system, x0=x0, x1=x1, is_second_part=second))
             x0 = x1
     return tuple(found)
+
+
+def _widths(system: System, ends: MeasureEnds) -> NDArray[np.float64]:
+    """Returns the widths of the measures of a system in staff spaces, the first without clef and key."""
+    edges = np.append(system.box.x0, ends.places) / system.staff_space
+    edges[0] = min(edges[0] + HEAD_SPACES, edges[1])
+    return np.diff(edges)
+
+
+def _are_parts(first: float, second: float, usual: float) -> bool:
+    """Returns whether two measures on both sides of a repeat sign are parts of one, by their widths."""
+    return max(first, second) <= MAX_PART * usual and first + second <= MAX_PARTS * usual
 
 
 def played_measures(time_map: TimeMap, measures: Iterable[PrintedMeasure]) -> tuple[PlayedMeasure, ...]:

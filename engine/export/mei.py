@@ -34,7 +34,7 @@ def mei(material: ExportMaterial) -> str:
         _zone(surfaces[system.page], f"system-{system.number}", "system", material.rectangle(system))
     for measure in measures:
         place = material.rectangle(_same(material, measure.system), measure.x0, measure.x1)
-        _zone(surfaces[measure.system.page], f"measure-{measure.number}", "measure", place)
+        _zone(surfaces[measure.system.page], f"measure-{measure.name}", "measure", place)
     if material.pair is not None:
         _performance(music, material, material.pair)
     division = ET.SubElement(ET.SubElement(music, _name("body")), _name("mdiv"))
@@ -83,7 +83,7 @@ def _section(division: ET.Element, measures: Sequence[PrintedMeasure]) -> None:
         if measure.system.number != system:
             system = measure.system.number
             ET.SubElement(section, _name("sb"), {"n": str(system), "facs": f"#system-{system}"})
-        named = {"n": str(measure.number), "facs": f"#measure-{measure.number}"}
+        named = {"n": str(measure.number), "facs": f"#measure-{measure.name}"}
         written = ET.SubElement(section, _name("measure"), named)
         for staff in range(len(measure.system.staves)):
             layer = ET.SubElement(written, _name("staff"), {"n": str(staff + 1)})
@@ -102,7 +102,7 @@ def _performance(music: ET.Element, material: ExportMaterial, pair: AlignedPair)
     ET.SubElement(recording, _name("avFile"), sound)
     stretches, played = pair.time_map.stretches, pair.played
     moments = [(one.seconds[0], f"system-{one.system.number}", one.system.page) for one in stretches]
-    moments += [(one.start_s, f"measure-{one.measure.number}", one.measure.system.page) for one in played]
+    moments += [(one.start_s, f"measure-{one.measure.name}", one.measure.system.page) for one in played]
     times: defaultdict[str, int] = defaultdict(int)
     for second, zone, page in sorted(moments):
         if page not in material.pages:

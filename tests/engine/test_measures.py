@@ -39,6 +39,27 @@ def test_measures_are_counted_through_the_systems() -> None:
     assert measures[4].x0 == measures[4].system.box.x0
 
 
+def repeat_signs(*bars: float, x_of_others: tuple[float, ...] = ()) -> list[tuple[int, bool]]:
+    """The numbers of the measures of a system whose barlines lie at these places, the first a repeat sign."""
+    page, _ = drawn_page([2, 2], notes=False)
+    width = page.shape[1]
+    top, bottom = round(8 * 9.0), round(8 * 9.0 + 13 * 9.0)
+    for number, x in enumerate((*bars, *x_of_others)):
+        place = round(x * width)
+        page[top : bottom + 1, place - 1 : place + 1] = 0
+        if number < len(bars):
+            page[top : bottom + 1, place + 5 : place + 10] = 0
+    return [(one.number, one.is_second_part) for one in printed_measures(score_of([page])) if one.system.number == 1]
+
+
+def test_the_parts_of_a_measure_that_a_repeat_sign_divides_have_one_number() -> None:
+    """The second of four measures is divided; a plain barline there, or a sign between whole measures, divides none."""
+    divided = repeat_signs(0.39)
+    assert divided == [(1, False), (2, False), (2, True), (3, False), (4, False)]
+    assert [number for number, _ in repeat_signs(x_of_others=(0.39,))] == [1, 2, 3, 4, 5]
+    assert [number for number, _ in repeat_signs(0.5)] == [1, 2, 3, 4]
+
+
 def test_a_measure_begins_where_its_first_note_sounds() -> None:
     assert played(stretch(1, 0, 10, 0.0, 1.0)) == [
         (1, 0, 2.5 + 10 * NOTE),

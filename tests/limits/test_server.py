@@ -32,7 +32,7 @@ from running_server import (
 from server import changes, decoding, messages
 from server.address import Address
 from server.config import ServerSettings
-from server.decoding import Decoders, Reading
+from server.decoding import Decoders, Drawing, Reading
 from server.errors import FrameError, FrameTooLarge, MediaRefused, RequestError
 from server.frames import HEADER, MAX_DEPTH, MAX_VALUES, Decoder, Message, encode
 from server.messages import array
@@ -274,23 +274,25 @@ def test_16_queries_are_answered_together_and_two_processes_read_media(collectio
 def test_media_of_queries_and_of_additions_are_read_within_their_own_limits(
     collection: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readings: list[Reading] = []
+    readings: list[Reading | Drawing] = []
 
-    async def read(self: Decoders, media: object, reading: Reading, client: object) -> None:
-        readings.append(reading)
+    async def decode(self: Decoders, media: object, work: Reading | Drawing, client: object) -> None:
+        readings.append(work)
         raise MediaRefused("noted")
 
-    monkeypatch.setattr(Decoders, "read", read)
+    monkeypatch.setattr(Decoders, "decode", decode)
     media = [("a.wav", b"")]
 
     async def go() -> None:
         async with running(collection) as here, here.client() as client:
-            for work in (client.query(media), client.add("a", media)):
+            page = [{"name": "a.png", "data": b""}]
+            for work in (client.query(media), client.add("a", media), client.request("draw", media=page, page=1)):
                 with pytest.raises(MediaRefused):
                     await work
 
     within(go())
-    query, add = readings
+    query, add, drawing = readings
+    assert (drawing.timeout_s, drawing.limits) == (query.timeout_s, query.limits)
     assert (query.timeout_s, query.limits) == (20.0, MediaLimits(seconds=1800.0, pages=40, pixels=100_000_000))
     assert (add.timeout_s, add.limits) == (300.0, MediaLimits(seconds=7200.0, pages=1000, pixels=300_000_000))
 

@@ -12,10 +12,8 @@ from server.messages import (
     Add,
     CloseStream,
     Embedded,
-    File,
     GetStream,
     Info,
-    Media,
     OpenStream,
     Ping,
     PushStream,
@@ -25,6 +23,7 @@ from server.messages import (
     Stats,
     Wanted,
 )
+from server.sent import File, Media
 
 HEAD = {"v": 1, "id": 5}
 AUDIO = [{"name": "Take 1.FLAC", "data": b"abc"}]
@@ -142,6 +141,14 @@ def test_arrays_are_sent_as_little_endian_bytes() -> None:
         (HEAD | {"op": "add", "media": AUDIO}, "document: expected a text, got nothing"),
         (HEAD | {"op": "add", "media": AUDIO, "document": "x" * 2000}, "document: expected a text of at most 1000"),
         (HEAD | {"op": "remove", "documents": []}, "documents: expected 1 to 10000 ids"),
+        (HEAD | {"op": "draw", "media": AUDIO, "page": 1}, "media: expected the pages of a score"),
+        (HEAD | {"op": "draw", "media": PAGES}, "page: expected a number, got nothing"),
+        (HEAD | {"op": "draw", "media": PAGES, "page": 1, "turn": 45}, "turn: expected 0, 90, 180 or 270, got 45"),
+        (
+            HEAD | {"op": "export", "document": "a", "base": "https://a", "format": "midi"},
+            "format: expected one of iiif",
+        ),
+        (HEAD | {"op": "export", "document": "a", "format": "mei", "base": "a.example"}, "base: expected the URL"),
         (HEAD | {"op": "stream.open", "rate": 0}, "rate: expected a number from 1 to 768000, got 0"),
     ],
 )

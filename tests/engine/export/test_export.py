@@ -261,6 +261,14 @@ def test_mei_has_a_measure_without_notes_for_each_zone_of_one() -> None:
     assert set(order) <= {one.get(ID) for one in root.iter()}
 
 
+def test_both_parts_of_a_divided_measure_have_zones_of_their_own() -> None:
+    measures = (*MEASURES[:1], replace(MEASURES[1], number=1, is_second_part=True), *MEASURES[2:])
+    root = ET.fromstring(exported(replace(made(recording=False), measures=measures), "mei"))
+    named = [one.get(ID) for one in root.iter(f"{MEI}zone")]
+    assert {"measure-1", "measure-1b"} <= set(named)
+    assert len(named) == len(set(named))
+
+
 @pytest.mark.parametrize("recording", [True, False])
 def test_verovio_opens_mei_with_all_measures_and_zones(recording: bool) -> None:
     verovio = pytest.importorskip("verovio")

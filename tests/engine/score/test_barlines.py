@@ -30,7 +30,7 @@ def ends(page: Grey) -> list[list[float]]:
             staff_space=one.staff_space,
             confidence=one.confidence,
         )
-        found.append(measure_ends(cut_strip(page, one.course, FrontEnd()), system).tolist())
+        found.append(measure_ends(cut_strip(page, one.course, FrontEnd()), system).places.tolist())
     return found
 
 
@@ -116,4 +116,4 @@ def test_a_strip_without_barlines_is_one_measure() -> None:
     white = np.full_like(page, 255)
     (one,) = find_systems(page)
     system = System(page=1, number=1, box=one.box, staves=one.staves, staff_space=one.staff_space, confidence=1.0)
-    assert measure_ends(cut_strip(white, one.course, FrontEnd()), system).tolist() == [one.box.x1]
+    assert measure_ends(cut_strip(white, one.course, FrontEnd()), system).places.tolist() == [one.box.x1]

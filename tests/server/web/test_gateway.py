@@ -110,8 +110,9 @@ def test_every_operation_is_there_and_described() -> None:
     streamed = {"stream.open", "stream.push", "stream.get", "stream.close"}
     assert {operation.op for operation in OPERATIONS} | streamed == set(messages._BODIES)
     paths = described()["paths"]
-    for operation in OPERATIONS:
-        assert paths[operation.path][operation.method.lower()]["operationId"] == operation.op
+    names = [paths[operation.path][operation.method.lower()]["operationId"] for operation in OPERATIONS]
+    assert [name.partition("_")[0] for name in names] == [operation.op for operation in OPERATIONS]
+    assert len(set(names)) == len(names)
 
 
 def test_each_described_operation_is_answered(tmp_path: Path) -> None:
