@@ -9,6 +9,8 @@ right if it overlaps with a true one of the same piece by half of both together,
 passage of a piece that is not played at any moment of it. Border errors are of right passages. Intervals of 95 %: F1
 and the share of borders within five seconds by a bootstrap over pieces, false works by Poisson's law.
 
+A *volume* has the scans of all pieces in random order, and is cut by the recordings of every second one.
+
 CPU seconds and the peak of Python's and NumPy's memory are of finding the passages; embedding is a column of its own.
 """
 
@@ -27,7 +29,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from bench.lib import pieces, recitals, report, sounds
+from bench.lib import pieces, recitals, report, sounds, volumes
 from bench.lib.pieces import Piece, collect
 from bench.lib.recitals import Played, PlayedEvening, Programme
 from bench.mixtures import lacking
@@ -208,6 +210,37 @@ def found(
     return judged(told(passages), evening.played, recording.duration_s / 3600), cost
 
 
+def volume_row(everything: Sequence[Piece], whole: Path, half: Path, engine: Engine) -> dict[str, Any]:
+    """Returns the table row of a volume of all scans, among the recordings of every second piece.
+
+    whole, half: the collection with all scans, and the one without the strangers.
+    """
+    network, known = engine.encoder.identity, frozenset(piece.id for piece in everything[::2])
+    with Collection.open(whole, network) as scans, Collection.open(half, network) as collection:
+        one = volumes.volume(scans, everything, known, np.random.default_rng(SEED))
+        segmenter = engine.segmenter(collection, engine.searcher(collection))
+        started = time.process_time()
+        passages = segmenter.passages(Evening(sequence=one.sequence, among="recording", systems=one.systems))
+        took_s = time.process_time() - started
+    stretches = [(passage.document.id, [system.number for system in passage.stretch.systems]) for passage in passages]
+    found = [Played(piece=id, start_s=numbers[0] - 1, end_s=numbers[-1]) for id, numbers in stretches]
+    result = judged(found, one.printed, one.pages / 100)
+    errors = np.abs([error for _, *both in result.right for error in both])
+    counted = row("", "", [result], [])
+    return {
+        "pages": one.pages,
+        "systems": len(one.systems),
+        "n": counted["n"],
+        "told": counted["told"],
+        "F1": counted["F1"],
+        "F1 95%": counted["F1 95%"],
+        "false works": result.false_works,
+        "borders right": float(np.mean(errors == 0)),
+        "within a system": float(np.mean(errors <= 1)),
+        "search CPU s/100 pages": 100 * took_s / one.pages,
+    }
+
+
 def rooms(data: Path) -> list[Callable[[Samples], Samples]]:
     """Returns what the rooms make of a recording; without rooms, one function that changes nothing."""
     known = [path for path in acoustics(data / sounds.RESPONSES, None, "val").rooms if path.stem.startswith(ROOMS)]
@@ -216,14 +249,10 @@ def rooms(data: Path) -> list[Callable[[Samples], Samples]]:
 
 
 def measured(
-    options: argparse.Namespace, everything: Sequence[Piece], engine: Engine, load: Any
+    options: argparse.Namespace, everything: Sequence[Piece], engine: Engine, half: Path
 ) -> Iterator[dict[str, Any]]:
-    """Yields the row of each programme, over all sounds and evenings."""
+    """Yields the row of each programme, over all sounds and evenings. half: the collection without the strangers."""
     work, strangers = options.work / options.set, everything[1::2]
-    path, _ = collect(
-        everything, work, engine.encoder.identity, load, options.jobs, fresh=False, sound=options.sounds[0]
-    )
-    half = lacking(path, options.out / f"{options.set}-half", [piece.id for piece in strangers], engine.encoder)
     known_rooms = rooms(options.data)
     with Collection.open(half, engine.encoder.identity) as collection:
         for name in options.programmes:
@@ -255,13 +284,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     environment = report.environment()
     print(report.heading(environment))
     print(json.dumps({"network": report.label(encoder.identity), "set": options.set}))
+    everything, work = pieces.pieces(options.data, options.set), options.work / options.set
+    whole, _ = collect(everything, work, encoder.identity, load, options.jobs, fresh=False, sound=options.sounds[0])
+    strangers = [id for piece in everything[1::2] for id in (piece.id, piece.recording_id)]
+    half = lacking(whole, options.out / f"{options.set}-half", strangers, encoder)
+    volume = volume_row(everything, whole, half, engine)
+    print("", report.table([report.with_intervals(volume)]), sep="\n", flush=True)
     table = []
-    for one in measured(options, pieces.pieces(options.data, options.set), engine, load):
+    for one in measured(options, everything, engine, half):
         table.append(one)
         print(json.dumps(one), flush=True)
     print("", report.table([report.with_intervals(one) for one in table]), sep="\n")
     if options.json:
-        report.save(options.json, environment=environment, set=options.set, network=encoder.identity.name, rows=table)
+        report.save(options.json, environment=environment, set=options.set, volume=volume, rows=table)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

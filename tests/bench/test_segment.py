@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 
+import paired_collection
 from bench import segment
-from bench.lib import recitals
+from bench.lib import recitals, volumes
 from bench.lib.recitals import Form, Played, Programme
 from engine.audio import SAMPLE_RATE
+from engine.collection import Collection
 
 
 def tone(path: Path, hertz: float, seconds: float) -> Path:
@@ -27,9 +29,9 @@ def pitch(samples: np.ndarray) -> float:
 def test_each_piece_sounds_where_the_evening_says(form: Form, tmp_path: Path) -> None:
     known = {f"{hertz}": tone(tmp_path / f"{hertz}.flac", hertz, 50) for hertz in (440, 550, 660)}
     stranger = tone(tmp_path / "stranger.flac", 880, 50)
-    programme = Programme(form=form, minutes=20)
+    programme = Programme(form=form, minutes=6)
     evening = recitals.evening(programme, known, [stranger], lambda samples: samples, np.random.default_rng(0))
-    assert len(evening.samples) >= 20 * 60 * SAMPLE_RATE
+    assert len(evening.samples) >= 6 * 60 * SAMPLE_RATE
     assert {one.piece for one in evening.played} - {""} == {"440", "550", "660"}
     assert form == "practice" or "" in {one.piece for one in evening.played}
     for one in evening.played:
@@ -74,3 +76,16 @@ def test_rows_count_f1_borders_and_false_works_an_hour() -> None:
     low, high = row["false works/h 95%"]
     assert low == pytest.approx(0.242, abs=0.001)  # Poisson's interval of two events
     assert high == pytest.approx(7.225, abs=0.001)
+
+
+def test_a_volume_has_its_pieces_where_it_says(tmp_path: Path) -> None:
+    paired_collection.write(tmp_path / "c")
+    pieces = [paired_collection.piece(number) for number in range(4)]
+    with Collection.open(tmp_path / "c") as collection:
+        made = volumes.volume(collection, pieces, frozenset({"piece0", "piece2"}), np.random.default_rng(0))
+        for one, number in zip(made.printed, np.random.default_rng(0).permutation(4).tolist(), strict=True):
+            assert one.piece == (pieces[number].recording_id if number in (0, 2) else "")
+            inside = (made.sequence.places["system"] > one.start_s) & (made.sequence.places["system"] <= one.end_s)
+            own = collection.sequence(f"piece{number}").embeddings
+            np.testing.assert_array_equal(made.sequence.embeddings[inside], own)
+    assert [system.number for system in made.systems] == list(range(1, 49))
