@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,12 +88,3 @@ class ReplicaGroup:
         with self._lock:
             replica.avoided_until = time.monotonic() + RETRY_S
             self.failures[replica.name] = self.failures.get(replica.name, 0) + 1
-
-
-def up_to_date(states: Mapping[str, ReplicaState]) -> list[str]:
-    """Returns the names of the replicas of one shard that hold its newest generation.
-
-    A generation is acknowledged only if all replicas have it, so none is newer than the highest one.
-    """
-    newest = max(states.values(), key=lambda state: state.generation, default=None)
-    return [name for name, state in states.items() if newest is not None and state.digest == newest.digest]

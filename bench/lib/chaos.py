@@ -85,13 +85,13 @@ class _Record:
 
 def run(folder: Path, minutes: float) -> dict[str, Any]:
     """Returns what happened in some minutes of chaos."""
-    import ray
-
     shutil.rmtree(folder, ignore_errors=True)
     plain = made(folder / "plain", NETWORK, SNIPPETS)
     shard(plain, folder / "a", SHARDS)
     shutil.copytree(folder / "a", folder / "b")
     start_ray({"SCOREFIND_SHARDS": f"{folder.resolve() / 'a'}{os.pathsep}{folder.resolve() / 'b'}"})
+    import ray
+
     from cluster.storage import ClusterStorage
 
     settings, backend = SearchSettings(threads=1), alignment.choose("cpu", threads=1)

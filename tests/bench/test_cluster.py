@@ -23,7 +23,8 @@ def _engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_size_and_number_of_shards_is_timed(tmp_path: Path) -> None:
     write(tmp_path / "real")
     cluster.main(
-        f"--source {tmp_path}/real --sizes 3000 --shards 1 3 --queries 3 --work {tmp_path}/work --json {tmp_path}/out.json".split()
+        f"--source {tmp_path}/real --work {tmp_path}/work --json {tmp_path}/out.json".split()
+        + "--sizes 3000 --shards 1 3 --queries 3".split()
     )
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
     assert [(row["shards"], row["form"]) for row in rows] == [(n, form) for n in (1, 3) for form, _, _ in cluster.FORMS]

@@ -197,6 +197,13 @@ def test_an_addition_is_on_the_disks_of_all_replicas_or_refused(storage: "Cluste
     assert len({state.digest for state in storage.states()[home].values()}) == 1
 
 
+def test_only_this_machine_reaches_the_processes(storage: "ClusterStorage") -> None:
+    import ray
+
+    assert storage.states()
+    assert {node["NodeManagerAddress"] for node in ray.nodes()} == {"127.0.0.1"}
+
+
 def test_a_second_front_finds_the_same_processes(site: Path, storage: "ClusterStorage") -> None:
     from cluster.storage import ClusterStorage
 
