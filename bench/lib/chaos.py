@@ -181,7 +181,7 @@ def _judge(answer: Answer, truth: _Truth, record: _Record, started: float, map: 
     if unseen:
         record.counts["partial"] += 1
         with record.lock:
-            # a replica that did not answer is passed over for some seconds, and counts as down for as long
+            # a replica that was down is passed over until it answers a probe, and counts as down until then
             excused = {
                 name for name in unseen if started - record.lately.get(name, -np.inf) < 30 or record.down[name] == 2
             }
