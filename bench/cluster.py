@@ -24,6 +24,7 @@ partial though a replica of each shard was left (`bench.lib.chaos`).
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -241,13 +242,13 @@ def _timed(searcher: Searcher, queries: list[Query]) -> tuple[dict[str, Any], li
 
 def _round_trip_ms() -> float:
     """Returns the median time of a call of a process of Ray on this machine; 0 without the package."""
-    try:
-        import ray
-    except ImportError:
+    if importlib.util.find_spec("ray") is None:
         return 0.0
     from bench.lib.chaos import start_ray
 
     start_ray({})
+    import ray
+
     try:
         echo = ray.remote(_Echo).options(num_cpus=0).remote()
         rows = np.zeros((92, 32), np.float32)

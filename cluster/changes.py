@@ -1,5 +1,6 @@
 """What is to be changed in a shard, as it goes from a writer to the replicas of the shard."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.values import Document, SnippetSequence
@@ -41,3 +42,12 @@ class ReplicaState:
     """Id of its process, for people and for tests."""
     path: str
     """Folder of the shard on its machine."""
+
+
+def up_to_date(states: Mapping[str, ReplicaState]) -> list[str]:
+    """Returns the names of the replicas of one shard that hold its newest generation.
+
+    A generation is acknowledged only if all replicas have it, so none is newer than the highest one.
+    """
+    newest = max(states.values(), key=lambda state: state.generation, default=None)
+    return [name for name, state in states.items() if newest is not None and state.digest == newest.digest]

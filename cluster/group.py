@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,10 @@ from engine.errors import EngineError, ShardLostError
 
 logger = logging.getLogger(__name__)
 
-RETRY_S = 5.0
-"""Time for which a replica that did not answer is not asked again."""
+RETRY_S = 1.0
+"""Time between two probes of a replica that is not there."""
+PROBE_S = 0.5
+"""Time for which a probe is waited for where no replica of a shard may be asked."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,8 +29,29 @@ class ReplicaHandle:
     """Name of its actor."""
     actor: Any
     state: ReplicaState
-    avoided_until: float = 0.0
-    """When it is asked again after it did not answer, on the clock of `time.monotonic`."""
+    probe: Any = None
+    """A call that it has to answer before it is asked again, after it did not answer; None: it may be asked."""
+    probed: float = 0.0
+    """When it got this call, on the clock of `time.monotonic`."""
+
+    def avoid(self) -> None:
+        """Does not ask the replica again before it has answered a probe."""
+        self.probe = self.actor.state.options(concurrency_group="search").remote()
+        self.probed = time.monotonic()
+
+    def is_ready(self) -> bool:
+        """Returns whether the replica may be asked. A probe that failed, because there is no process, is repeated."""
+        if self.probe is None:
+            return True
+        if not ray.wait([self.probe], timeout=0)[0]:
+            return False
+        try:
+            ray.get(self.probe)
+            self.probe = None
+        except RayError:
+            if time.monotonic() - self.probed > RETRY_S:
+                self.avoid()
+        return self.probe is None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,11 +70,11 @@ class ReplicaGroup:
     def ask(self, method: str, *arguments: Any, timeout_s: float | None = None, **options: Any) -> Any:
         """Returns what a replica answers: `Replica.method` of its generation.
 
-        Replicas take turns. One that is dead, or does not answer in time, is passed over for RETRY_S.
+        Replicas take turns. One that is dead, or does not answer in time, is passed over until it answers a probe.
         Raises ShardLostError if none answers, and the EngineError that a replica raises.
         """
-        causes: list[str] = []
-        for replica in self._candidates():
+        causes: dict[str, str] = {}
+        while (replica := self._next(causes.keys())) is not None:
             try:
                 call = getattr(replica.actor, method).options(concurrency_group="search")
                 reference = call.remote(replica.state.generation, *arguments, **options)
@@ -66,8 +89,9 @@ class ReplicaGroup:
             except RayError as exc:
                 cause = f"{replica.name} is not there: {type(exc).__name__}"
             self._avoid(replica, cause)
-            causes.append(cause)
-        raise ShardLostError(frozenset({self.shard}), "; ".join(causes) or "its replicas did not answer lately")
+            causes[replica.name] = cause
+        told = "; ".join(causes.values()) or "its replicas have not answered lately"
+        raise ShardLostError(frozenset({self.shard}), told)
 
     def take_in(self, replicas: Iterable[ReplicaHandle]) -> None:
         """Adds replicas that have the same documents as these, and are not known yet."""
@@ -75,25 +99,24 @@ class ReplicaGroup:
             known, digest = {one.name for one in self.replicas}, self.replicas[0].state.digest
             self.replicas += [one for one in replicas if one.name not in known and one.state.digest == digest]
 
-    def _candidates(self) -> list[ReplicaHandle]:
-        """Returns the replicas to ask, one after the other."""
+    def _next(self, tried: Container[str]) -> ReplicaHandle | None:
+        """Returns the replica to ask next, other than those that are tried already; None if there is none."""
+        ready, probes = self._ready(tried)
+        if not ready and probes:
+            ray.wait(probes, timeout=PROBE_S)
+            ready, _ = self._ready(tried)
+        self._turn += 1
+        return ready[self._turn % len(ready)] if ready else None
+
+    def _ready(self, tried: Container[str]) -> tuple[list[ReplicaHandle], list[Any]]:
+        """Returns the replicas that may be asked, and the probes of those that may not."""
         with self._lock:
-            now, self._turn = time.monotonic(), self._turn + 1
-            ready = [one for one in self.replicas if one.avoided_until <= now]
-        first = self._turn % max(1, len(ready))
-        return ready[first:] + ready[:first]
+            left = [one for one in self.replicas if one.name not in tried]
+            ready = [one for one in left if one.is_ready()]
+            return ready, [one.probe for one in left if one.probe is not None]
 
     def _avoid(self, replica: ReplicaHandle, cause: str) -> None:
         logger.warning("%s: %s", self.shard, cause)
         with self._lock:
-            replica.avoided_until = time.monotonic() + RETRY_S
+            replica.avoid()
             self.failures[replica.name] = self.failures.get(replica.name, 0) + 1
-
-
-def up_to_date(states: Mapping[str, ReplicaState]) -> list[str]:
-    """Returns the names of the replicas of one shard that hold its newest generation.
-
-    A generation is acknowledged only if all replicas have it, so none is newer than the highest one.
-    """
-    newest = max(states.values(), key=lambda state: state.generation, default=None)
-    return [name for name, state in states.items() if newest is not None and state.digest == newest.digest]

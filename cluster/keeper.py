@@ -12,8 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cluster.changes import ReplicaState, ShardChange
-from cluster.group import up_to_date
+from cluster.changes import ReplicaState, ShardChange, up_to_date
 from engine.errors import CollectionError, EngineError
 
 logger = logging.getLogger(__name__)

@@ -4,15 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace as replaced
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from cluster.changes import Drop, Put, ShardChange
-from cluster.remote import ClusterCollection
 from engine import names
 from engine.collection import identity
 from engine.collection.identity import Status
 from engine.collection.sharding import ShardMap
 from engine.errors import CollectionError, DocumentExistsError, DocumentMissingError
 from engine.values import Document, Kind, SnippetSequence
+
+if TYPE_CHECKING:
+    from cluster.remote import ClusterCollection
 
 MAX_GATHERED = 256
 """Changes that are gathered before they are made, so that a long run that is stopped has most of its documents."""
@@ -29,7 +32,7 @@ class ClusterWriter:
     What it gathers is made in parts: at each `commit`, and whenever there are MAX_GATHERED changes.
     """
 
-    def __init__(self, path: Path, map: ShardMap, opened: Callable[[], ClusterCollection], apply: Apply) -> None:
+    def __init__(self, path: Path, map: ShardMap, opened: "Callable[[], ClusterCollection]", apply: Apply) -> None:
         """opened: opens the newest generation."""
         self.path = path
         self._map = map

@@ -29,6 +29,7 @@ TORCH = (
     "indexer/training/",
     "bench/",
 )
+RAY = ("cluster/bulk.py", "cluster/group.py", "cluster/storage.py", "bench/")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))] + [
     ROOT / "scorefind.py",
     ROOT / "scorefind_options.py",
@@ -63,6 +64,7 @@ def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
     names = {module for module, _ in found}
     assert names & {*PACKAGES, "scorefind", "scorefind_options"} <= MAY_IMPORT[name.split("/")[0]]
     assert "torch" not in names or name.startswith(TORCH)
+    assert "ray" not in names or name.startswith(RAY)
     assert ("librosa", True) not in found or name.startswith("bench/")
 
 

@@ -85,13 +85,13 @@ class _Record:
 
 def run(folder: Path, minutes: float) -> dict[str, Any]:
     """Returns what happened in some minutes of chaos."""
-    import ray
-
     shutil.rmtree(folder, ignore_errors=True)
     plain = made(folder / "plain", NETWORK, SNIPPETS)
     shard(plain, folder / "a", SHARDS)
     shutil.copytree(folder / "a", folder / "b")
     start_ray({"SCOREFIND_SHARDS": f"{folder.resolve() / 'a'}{os.pathsep}{folder.resolve() / 'b'}"})
+    import ray
+
     from cluster.storage import ClusterStorage
 
     settings, backend = SearchSettings(threads=1), alignment.choose("cpu", threads=1)
@@ -181,7 +181,7 @@ def _judge(answer: Answer, truth: _Truth, record: _Record, started: float, map: 
     if unseen:
         record.counts["partial"] += 1
         with record.lock:
-            # a replica that did not answer is passed over for some seconds, and counts as down for as long
+            # a replica that was down is passed over until it answers a probe, and counts as down until then
             excused = {
                 name for name in unseen if started - record.lately.get(name, -np.inf) < 30 or record.down[name] == 2
             }

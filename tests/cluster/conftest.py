@@ -1,5 +1,6 @@
 """A Ray cluster on this machine, for all tests of this folder that need one."""
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ RAY_SETTINGS = {
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a plain collection, `plain`, and its two shards on two machines, `a` and `b`; Ray runs."""
-    pytest.importorskip("ray", reason="the package ray is not installed (extra `cluster`)")
+    if importlib.util.find_spec("ray") is None:  # it is imported below, when the environment is set
+        pytest.skip("the package ray is not installed (extra `cluster`)")
     folder = tmp_path_factory.mktemp("cluster")
     shard(sharded_collection.write(folder / "plain"), folder / "a", 2)
     shutil.copytree(folder / "a", folder / "b")

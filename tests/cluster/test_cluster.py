@@ -34,7 +34,8 @@ from server import changes
 from server.browsing import ListDocuments
 from server.changes import Addition
 from server.errors import DocumentMissing
-from server.messages import Add, File, Media, Remove
+from server.messages import Add, Remove
+from server.sent import File, Media
 from server.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -195,6 +196,13 @@ def test_an_addition_is_on_the_disks_of_all_replicas_or_refused(storage: "Cluste
             assert "all of its replicas" in str(exc) or "does not answer" in str(exc)  # noqa: PT017
     recovered(storage, home, {hung})
     assert len({state.digest for state in storage.states()[home].values()}) == 1
+
+
+def test_only_this_machine_reaches_the_processes(storage: "ClusterStorage") -> None:
+    import ray
+
+    assert storage.states()
+    assert {node["NodeManagerAddress"] for node in ray.nodes()} == {"127.0.0.1"}
 
 
 def test_a_second_front_finds_the_same_processes(site: Path, storage: "ClusterStorage") -> None:
