@@ -30,6 +30,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from bench.lib import pieces, recitals, report, sounds, volumes
+from bench.lib.intervals import interval, share
 from bench.lib.pieces import Piece, collect
 from bench.lib.recitals import Played, PlayedEvening, Programme
 from bench.mixtures import lacking
@@ -61,7 +62,6 @@ MIN_OVERLAP = 0.5
 """Smallest overlap of a right passage with the true one, as a share of both together."""
 BORDER_S = 5.0
 """Largest error of a border that is good."""
-RESAMPLES = 1000
 SEED = 22
 
 
@@ -142,10 +142,10 @@ def row(name: str, sound: str, results: Sequence[JudgedEvening], costs: Sequence
         "hours": hours,
         "n": sum(len(result.right) + len(result.missed) for result in results),
         "told": sum(len(result.right) + len(result.wrong) for result in results),
-        **_interval("F1", list(counts.values()), _f1),
+        **interval("F1", list(counts.values()), _f1),
         "border median s": float(np.median(errors)) if errors else None,
         "border 90% s": float(np.quantile(errors, 0.9)) if errors else None,
-        **_interval("within 5 s", [[sum(own), len(own)] for own in by_piece], _share),
+        **interval("within 5 s", [[sum(own), len(own)] for own in by_piece], share),
         "false works/h": false_works / hours,
         "false works/h 95%": _poisson(false_works, hours),
         "embed CPU s/h": sum(cost.embed_s for cost in costs) / hours,
@@ -158,22 +158,6 @@ def _f1(counts: NDArray[np.int64]) -> float:
     """Returns F1. counts: of each piece, right passages, and wrong or missed ones."""
     right, others = counts.sum(axis=0).tolist()
     return float(2 * right / max(1, 2 * right + others))
-
-
-def _share(counts: NDArray[np.int64]) -> float:
-    """Returns a share. counts: of each piece, good ones and all."""
-    good, count = counts.sum(axis=0).tolist()
-    return float(good / max(1, count))
-
-
-def _interval(
-    name: str, counts: Sequence[Sequence[int]], figure: Callable[[NDArray[np.int64]], float]
-) -> dict[str, Any]:
-    """Returns a figure with its interval, by a bootstrap over pieces. counts: two numbers of each piece."""
-    groups, rng = np.array(counts, dtype=np.int64).reshape(-1, 2), np.random.default_rng(0)
-    drawn = rng.integers(max(1, len(groups)), size=(RESAMPLES, len(groups)))
-    low, high = np.quantile([figure(groups[draw]) for draw in drawn], (0.025, 0.975)).tolist()
-    return {name: float(figure(groups)), f"{name} 95%": [low, high]}
 
 
 def _poisson(events: int, hours: float) -> list[float]:

@@ -14,16 +14,16 @@ import functools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench.lib import pieces, report, sounds
 from bench.lib.editions import Edition, edition
+from bench.lib.intervals import interval, share
 from bench.lib.pieces import Piece, collect
 from engine import config, process, score
 from engine.collection import Collection, CollectionWriter
@@ -41,7 +41,6 @@ NOTES = 20
 """Notes of a piece that are carried."""
 HALF = 1.0
 """Half the width of a note's box, in staff spaces."""
-RESAMPLES = 1000
 SEED = 5
 
 
@@ -71,7 +70,7 @@ def link_rows(links: Sequence[DocumentLink], held: Sequence[Document], took_s: f
         yield {
             "pairs": pair,
             "n": len(right) + len(missed),
-            **interval("recall", list(counts.values()), _share),
+            **interval("recall", list(counts.values()), share),
             "false links": len(wrong),
             "precision": len(right) / max(1, len(right) + len(wrong)),
             "ms a document": 1000 * took_s / len(held),
@@ -135,27 +134,11 @@ def carry_row(errors: Sequence[tuple[str, float]]) -> dict[str, Any]:
         near[piece][1] += 1
     return {
         "notes": len(errors),
-        **interval("right system", list(counts.values()), _share),
+        **interval("right system", list(counts.values()), share),
         "median error, spaces": float(np.median(finite)),
         "90% error, spaces": float(np.quantile(finite, 0.9)),
-        **interval("within 7 spaces", list(near.values()), _share),
+        **interval("within 7 spaces", list(near.values()), share),
     }
-
-
-def _share(counts: NDArray[np.int64]) -> float:
-    """Returns a share. counts: of each piece, good ones and all."""
-    good, count = counts.sum(axis=0).tolist()
-    return float(good / max(1, count))
-
-
-def interval(
-    name: str, counts: Sequence[Sequence[int]], figure: Callable[[NDArray[np.int64]], float]
-) -> dict[str, Any]:
-    """Returns a figure with its interval, by a bootstrap over pieces. counts: two numbers of each piece."""
-    groups, rng = np.array(counts, dtype=np.int64).reshape(-1, 2), np.random.default_rng(0)
-    drawn = rng.integers(max(1, len(groups)), size=(RESAMPLES, len(groups)))
-    low, high = np.quantile([figure(groups[draw]) for draw in drawn], (0.025, 0.975)).tolist()
-    return {name: figure(groups), f"{name} 95%": [low, high]}
 
 
 def library(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cluster.group import ReplicaGroup
-from engine.collection.manifest import KINDS, Contents, Manifest
+from engine.collection.manifest import KINDS, Contents, Manifest, added_up
 from engine.collection.reader import Checked
 from engine.collection.sharding import ShardMap
 from engine.config import Alignment, FrontEnd
@@ -105,14 +105,7 @@ class ClusterCollection:
     @property
     def kinds(self) -> dict[Kind, Contents]:
         """Returns the numbers of documents and snippets by kind."""
-        parts = [shard.manifest.kinds for shard in self._shards.values()]
-        return {
-            kind: Contents(
-                documents=sum(part[kind].documents for part in parts),
-                snippets=sum(part[kind].snippets for part in parts),
-            )
-            for kind in KINDS
-        }
+        return added_up([shard.manifest.kinds for shard in self._shards.values()])
 
     @property
     def count(self) -> int:

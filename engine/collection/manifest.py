@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -53,6 +54,16 @@ class Contents:
     """Number of snippets of these documents."""
     index: IndexFile | None = None
     """Index on disk; None if there are so few snippets that a search compares them all."""
+
+
+def added_up(parts: Sequence[Mapping[Kind, Contents]]) -> dict[Kind, Contents]:
+    """Returns the numbers of documents and snippets by kind of several collections together, without indexes."""
+    return {
+        kind: Contents(
+            documents=sum(part[kind].documents for part in parts), snippets=sum(part[kind].snippets for part in parts)
+        )
+        for kind in KINDS
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

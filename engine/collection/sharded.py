@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from engine.collection.manifest import KINDS, Contents
+from engine.collection.manifest import Contents, added_up
 from engine.collection.reader import Checked, Collection
 from engine.collection.sharding import ShardMap
 from engine.errors import CollectionDamagedError, NetworkMismatchError
@@ -43,14 +43,7 @@ class ShardedCollection:
     @property
     def kinds(self) -> dict[Kind, Contents]:
         """Returns the numbers of documents and snippets by kind. Only shards have indexes."""
-        parts = [part.kinds for part in self.parts.values()]
-        return {
-            kind: Contents(
-                documents=sum(part[kind].documents for part in parts),
-                snippets=sum(part[kind].snippets for part in parts),
-            )
-            for kind in KINDS
-        }
+        return added_up([part.kinds for part in self.parts.values()])
 
     @property
     def count(self) -> int:
