@@ -8,8 +8,12 @@ fifth, so that up to four further editions or recordings of the piece do not low
 collection may hold too few other documents. So the query is also aligned with a fixed background of documents, which
 comes with the calibration, and these count among the other documents.
 
-The probability is a logistic function of the cost, the gap, and the logarithms of the query's length and of the number
-of documents. The number matters to short queries: among many documents some are cheap by chance.
+The probability is a logistic function of the cost, the gap, the mean cost of the background, and the logarithms of the
+query's length and of the number of documents. The background's mean tells queries that fit everything from queries that
+fit nothing. The gap counts the more the more documents it is won against, and the cost the more the longer the query
+is. Fitted to rags and judged on other music, and the other way round, the log loss among scores is .243 and .150. It
+was .310 and .189 with the length times the gap and without the background's mean; among recordings .227 and .159, and
+.242 and .166. The square of the gap would gain a little more, but it would not always fall as the gap grows.
 `indexer.training.calibrate` fits the function for one network and one alignment, so that the probabilities of best
 matches are right. Each match is judged alone; the probabilities do not sum to one. Behind the best match they are a
 little high: second matches get 2 to 7 % on average, and 0.2 to 2 % of them are right.
@@ -47,7 +51,7 @@ DEFAULT_CALIBRATION = Path(__file__).parents[1] / "weights" / "default.calibrati
 """The calibration of the shipped network."""
 
 FORMAT = "scorefind-calibration"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 IN_COLLECTION = 0.5
 """Probability of the best match from which an answer says that the piece is likely in the collection."""
@@ -243,10 +247,9 @@ def rest_features(gains: Costs, background_gains: Costs, *, snippets: int, docum
 
     gains: (k,), of all documents or of the best, in any order. The other arguments are those of `features`.
     """
-    values = features(-gains, -background_gains, snippets=snippets, documents=documents)
-    own, difference = -values[:, 0], -values[:, 1]
-    given = np.column_stack([own, own - difference, difference])
-    return np.column_stack([np.log1p(np.maximum(given, 0)), values[:, 2], values[:, 3]])
+    losses, gap = _gaps(-gains, -background_gains)
+    given = np.log1p(np.maximum(np.column_stack([-losses, gap - losses, -gap]), 0))
+    return np.column_stack([given, *_sizes(len(gains), snippets, documents)])
 
 
 def _logistic(coefficients: NDArray[np.float64], values: NDArray[np.float64]) -> Probabilities:
@@ -258,13 +261,24 @@ def _logistic(coefficients: NDArray[np.float64], values: NDArray[np.float64]) ->
 def features(costs: Costs, background_costs: Costs, *, snippets: int, documents: int) -> NDArray[np.float64]:
     """Returns the inputs of the probability function for each document, (k, 6).
 
-    The columns are: the cost; the gap to the fifth-cheapest other document, background included; the logarithm of the
-    query's length; the logarithm of the number of documents, at most CALIBRATED_DOCUMENTS; the product of the length's
-    logarithm with the gap; the product of both logarithms.
+    The columns are: the cost; the logarithm of the query's length; the logarithm of the number of documents, at most
+    CALIBRATED_DOCUMENTS; the mean cost of the background; the gap to the fifth-cheapest other document, background
+    included, times the logarithm of the number of documents; the cost times the root of the query's length.
 
     costs: (k,), of all documents or of the cheapest, in any order.
     background_costs: (background documents,), of the same query.
     snippets: length of the query. documents: number of documents of the kind searched in the collection.
+    Raises ValueError if there are not enough costs to compare with.
+    """
+    finite, gap = _gaps(costs, background_costs)
+    length, size = _sizes(len(costs), snippets, documents)
+    usual = np.full(len(costs), np.mean(background_costs[np.isfinite(background_costs)], dtype=np.float64))
+    return np.column_stack([finite, length, size, usual, size * gap, np.sqrt(snippets) * finite])
+
+
+def _gaps(costs: Costs, background_costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the costs, finite, and the gap of each to the fifth-cheapest other document, background included, (k,).
+
     Raises ValueError if there are not enough costs to compare with.
     """
     pool = np.concatenate([costs, background_costs])
@@ -272,9 +286,11 @@ def features(costs: Costs, background_costs: Costs, *, snippets: int, documents:
         raise ValueError(f"expected more than {OTHERS} costs, background included, got {np.sum(np.isfinite(pool))}")
     fifth, sixth = np.partition(pool, (OTHERS - 1, OTHERS))[OTHERS - 1 : OTHERS + 1]
     finite = np.where(np.isfinite(costs), costs, fifth).astype(np.float64)
-    gap = finite - np.where(
-        costs <= fifth, sixth, fifth
-    )  # without itself, a document among the five cheapest has the sixth cost as its fifth other one
-    size = np.full(len(costs), np.log(np.clip(documents, 1, CALIBRATED_DOCUMENTS)))
-    length = np.full(len(costs), np.log(snippets))
-    return np.column_stack([finite, gap, length, size, length * gap, length * size])
+    # Without itself, a document among the five cheapest has the sixth cost as its fifth other one.
+    return finite, finite - np.where(costs <= fifth, sixth, fifth)
+
+
+def _sizes(count: int, snippets: int, documents: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the logarithms of the query's length and of the number of documents, `count` times each."""
+    size = np.log(np.clip(documents, 1, CALIBRATED_DOCUMENTS))
+    return np.full(count, np.log(snippets)), np.full(count, size)

@@ -184,14 +184,14 @@ def test_a_match_with_a_confidence_of_a_half_is_in_the_collection(confidence: fl
 
 def test_confidence_counts_1400_documents_and_takes_more_for_as_many() -> None:
     costs = np.linspace(0.3, 0.9, 9).astype(np.float32)
-    sizes = [features(costs, costs, snippets=9, documents=count)[0, 3] for count in (1, 1399, 1400, 1401, 10**6)]
+    sizes = [features(costs, costs, snippets=9, documents=count)[0, 2] for count in (1, 1399, 1400, 1401, 10**6)]
     assert sizes == pytest.approx([math.log(count) for count in (1, 1399, 1400, 1400, 1400)])
 
 
 def test_a_confidence_needs_five_others_to_compare_with() -> None:
     costs = np.linspace(0.3, 0.9, 5).astype(np.float32)
     (first, *_) = features(costs, costs[-1:] + 1, snippets=9, documents=5)
-    assert first[1] == pytest.approx(0.3 - 1.9)  # the fifth of the others
+    assert first[4] == pytest.approx(math.log(5) * (0.3 - 1.9))  # the fifth of the others
     with pytest.raises(ValueError, match="expected more than 5 costs"):
         features(costs, costs[:0], snippets=9, documents=5)
 

@@ -38,7 +38,7 @@ def scale() -> Scale:
     embeddings = unit_rows(120, rng).astype(np.float16)
     offsets = np.arange(0, 121, 20, dtype=np.int64)
     background = Packed(embeddings=embeddings, bias=np.zeros(120, np.float32), offsets=offsets)
-    return Scale(background=background, coefficients=np.array([8.0, -14.0, -24.0, 0.6, -0.4, -2.0, 0.1]))
+    return Scale(background=background, coefficients=np.array([7.0, -14.0, 0.6, -0.4, 3.0, -16.0, -0.4]))
 
 
 def probabilities(*costs: float, snippets: int = 32, documents: int = 10) -> list[float]:
@@ -55,18 +55,28 @@ def test_the_gap_is_to_the_fifth_cheapest_of_the_others_and_the_background() -> 
     others = np.array([1.0, 1.1, 1.2, 1.4], np.float32)  # with the costs: 0.5, 0.9, 1, 1, 1.1, 1.2, 1.3, 1.4
     given = features(costs, others, snippets=20, documents=4)
     np.testing.assert_allclose(given[:, 0], costs)
-    np.testing.assert_allclose(given[:, 1], [0.5 - 1.2, 0.9 - 1.2, 1.0 - 1.2, 1.3 - 1.1], rtol=1e-5)
+    gaps = np.array([0.5 - 1.2, 0.9 - 1.2, 1.0 - 1.2, 1.3 - 1.1])
+    np.testing.assert_allclose(given[:, 4], np.log(4) * gaps, rtol=1e-5)
 
 
-def test_length_and_number_enter_as_logarithms_and_products() -> None:
+def test_the_length_and_the_numbers_of_documents_and_their_products_are_features() -> None:
     (given,) = features(np.array([0.5], np.float32), BACKGROUND_COSTS, snippets=20, documents=4)
-    n, b = np.log(20), np.log(4)
-    np.testing.assert_allclose(given[2:], [n, b, n * given[1], n * b])
+    expected = [0.5, np.log(20), np.log(4), 1.1, np.log(4) * (0.5 - 1.1), np.sqrt(20) * 0.5]
+    np.testing.assert_allclose(given, expected, rtol=1e-5)
+
+
+def test_a_query_that_fits_everything_is_doubtful() -> None:
+    def probability(background: float) -> float:
+        null = np.full(9, background, np.float32)
+        found = scale().probabilities(np.array([0.7], np.float32), null, snippets=32, documents=10)
+        return float(found[0])
+
+    assert probability(0.8) < probability(0.9) < probability(1.1)
 
 
 def test_the_effect_of_the_number_ends_where_calibrations_do() -> None:
-    few, most, more = (probabilities(0.7, documents=n)[0] for n in (100, CALIBRATED_DOCUMENTS, 100_000))
-    assert few > most == more
+    few, most, more = (probabilities(1.0, documents=n)[0] for n in (100, CALIBRATED_DOCUMENTS, 100_000))
+    assert few != most == more
 
 
 def test_a_cheaper_match_is_surer() -> None:
