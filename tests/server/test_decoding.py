@@ -159,10 +159,12 @@ def test_a_worker_that_dies_is_replaced_and_fails_its_request_alone(
     decoders: Decoders, loop: asyncio.AbstractEventLoop, recording: bytes, deaths: list[int]
 ) -> None:
     async def killed_at_work() -> None:
+        (worker,) = decoder_processes(decoders)
+        os.kill(worker, signal.SIGSTOP)  # else it may have read the file before it is killed
         reading = asyncio.create_task(decoders.read(media("a.flac", recording), READING))
         while not leftovers(decoders):
-            await asyncio.sleep(0)
-        os.kill(decoder_processes(decoders)[0], signal.SIGKILL)
+            await asyncio.sleep(0.01)
+        os.kill(worker, signal.SIGKILL)
         await reading
 
     with pytest.raises(MediaRefused, match=r"a\.flac: its worker process died \(SIGKILL\)"):
@@ -196,10 +198,13 @@ def test_who_is_cancelled_leaves_the_worker_to_the_next_one(
     decoders: Decoders, loop: asyncio.AbstractEventLoop, recording: bytes
 ) -> None:
     async def leave_and_return() -> Score | Recording:
+        (worker,) = decoder_processes(decoders)
+        os.kill(worker, signal.SIGSTOP)
         gone = asyncio.create_task(decoders.read(media("a.flac", recording), READING))
         while not leftovers(decoders):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
         gone.cancel()
+        os.kill(worker, signal.SIGCONT)
         return await decoders.read(media("a.flac", recording), READING)
 
     assert isinstance(loop.run_until_complete(leave_and_return()), Recording)
