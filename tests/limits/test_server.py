@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from collection_samples import embeddings
-from engine.collection import CollectionWriter
+from engine.collection import CollectionWriter, opening
 from engine.config import MediaLimits
 from engine.values import Embeddings
 from fake_encoder import FakeEncoder, engine_of
@@ -29,7 +29,7 @@ from running_server import (
     ping,
     running,
 )
-from server import changes, decoding, messages
+from server import decoding, messages
 from server.address import Address
 from server.config import ServerSettings
 from server.decoding import Decoders, Drawing, Reading
@@ -183,7 +183,7 @@ def test_all_clients_have_32_changes_in_flight(tmp_path: Path, monkeypatch: pyte
             go_on.wait(20)
             return super().commit()
 
-    monkeypatch.setattr(changes, "CollectionWriter", SlowWriter)
+    monkeypatch.setattr(opening, "CollectionWriter", SlowWriter)
 
     async def go() -> None:
         async with running(fill(tmp_path / "c", 0)) as here, here.raw() as raw, here.raw() as other:

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from engine.collection import CollectionWriter
+from engine.collection import CollectionWriter, opening
 from running_server import TOKEN, Gate, Raw, Running, asking, codes, fill, ping, running
-from server import changes
 from server.address import Address
 from server.client import AsyncClient
 from server.config import Limits
@@ -110,7 +109,7 @@ def test_a_change_gets_ten_minutes_though_it_asks_for_more(
             go_on.wait(20)
             return super().commit()
 
-    monkeypatch.setattr(changes, "CollectionWriter", SlowWriter)
+    monkeypatch.setattr(opening, "CollectionWriter", SlowWriter)
     removal = {"v": 1, "id": 1, "op": "remove", "documents": ["s0"], "token": TOKEN, "deadline_s": named}
 
     async def go() -> None:

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import scorefind
-from engine.collection import Collection, CollectionWriter
+from engine.collection import Collection, CollectionWriter, opening
 from engine.errors import CollectionLockedError
 from engine.values import Embeddings
 from fake_encoder import FakeEncoder, fake_loader
@@ -35,7 +35,6 @@ from running_server import (
     running,
     serving_process,
 )
-from server import changes
 from server.address import Address
 from server.client import AsyncClient
 from server.config import Limits
@@ -288,7 +287,7 @@ def test_others_leave_a_collection_alone_while_the_server_writes_to_it(
             go_on.wait(20)
             return super().commit()
 
-    monkeypatch.setattr(changes, "CollectionWriter", SlowWriter)
+    monkeypatch.setattr(opening, "CollectionWriter", SlowWriter)
 
     async def go() -> None:
         async with running(collection) as here, here.client() as client:
