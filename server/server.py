@@ -231,7 +231,7 @@ async def serving(
     service = Service(place, shelf, engine.encoder, settings, access or Access(), threads=threads)
     async with Server(service, settings.limits) as server:
         await service.warm()
-        tending = [asyncio.create_task(service.tend()), asyncio.create_task(service.follow())]
+        tending = [asyncio.create_task(chore) for chore in service.chores()]
         try:
             yield server
         finally:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -180,7 +180,12 @@ class Service:
         self._record_generation()
         return changed
 
-    async def tend(self) -> None:
+    def chores(self) -> list[Coroutine[Any, Any, None]]:
+        """Returns what is to be done beside the requests until it is cancelled."""
+        watch_s = self._storage.watch_s
+        return [self._tend(), *([] if watch_s is None else [self._follow(watch_s)])]
+
+    async def _tend(self) -> None:
         """Frees, every REAP_S seconds until it is cancelled, what killed readers hold of the collection's file."""
         while True:
             await asyncio.sleep(REAP_S)
@@ -189,9 +194,9 @@ class Service:
             except lmdb.Error as exc:
                 logger.error("%s: the table of readers cannot be cleared: %s", self._storage.path, exc)
 
-    async def follow(self) -> None:
+    async def _follow(self, watch_s: float) -> None:
         """Opens, until it is cancelled, each generation that others make of a collection that several may change."""
-        while (watch_s := self._storage.watch_s) is not None:
+        while True:
             await asyncio.sleep(watch_s)
             try:
                 await self.reload()
