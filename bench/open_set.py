@@ -43,7 +43,7 @@ from engine import alignment, config, process
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
-from engine.search.confidence import IN_COLLECTION, Calibration, Scale, beside, features
+from engine.search.confidence import IN_COLLECTION, Calibration, Scale, beside, gaps
 from engine.values import DIMENSION, Kind, Packed
 from indexer.training.calibrate import DocumentPool, QueryCosts, draw, without
 
@@ -265,7 +265,7 @@ def judge(
         "z, length taken out": (level + slope * np.log(lengths[kept[best]]) - costs[best])
         / np.std(null - level - slope * sizes),
         "margin to the second": np.min(others) - costs[best],
-        "gap to the fifth": -features(costs, asked.background, **numbers)[best, 1],
+        "gap to the fifth": -gaps(costs, asked.background)[1][best],
     }
 
 

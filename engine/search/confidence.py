@@ -247,7 +247,7 @@ def rest_features(gains: Costs, background_gains: Costs, *, snippets: int, docum
 
     gains: (k,), of all documents or of the best, in any order. The other arguments are those of `features`.
     """
-    losses, gap = _gaps(-gains, -background_gains)
+    losses, gap = gaps(-gains, -background_gains)
     given = np.log1p(np.maximum(np.column_stack([-losses, gap - losses, -gap]), 0))
     return np.column_stack([given, *_sizes(len(gains), snippets, documents)])
 
@@ -270,13 +270,13 @@ def features(costs: Costs, background_costs: Costs, *, snippets: int, documents:
     snippets: length of the query. documents: number of documents of the kind searched in the collection.
     Raises ValueError if there are not enough costs to compare with.
     """
-    finite, gap = _gaps(costs, background_costs)
+    finite, gap = gaps(costs, background_costs)
     length, size = _sizes(len(costs), snippets, documents)
     usual = np.full(len(costs), np.mean(background_costs[np.isfinite(background_costs)], dtype=np.float64))
     return np.column_stack([finite, length, size, usual, size * gap, np.sqrt(snippets) * finite])
 
 
-def _gaps(costs: Costs, background_costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def gaps(costs: Costs, background_costs: Costs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Returns the costs, finite, and the gap of each to the fifth-cheapest other document, background included, (k,).
 
     Raises ValueError if there are not enough costs to compare with.
