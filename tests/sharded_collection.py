@@ -52,7 +52,7 @@ def write(path: Path, first: int = 0, last: int = DOCUMENTS) -> Path:
 
 
 def split(path: Path, count: int) -> Path:
-    """The same collection in shards, beside it."""
+    """Returns the collection in shards, written beside it."""
     into = path.with_name(f"{path.name}-{count}")
     shard(path, into, count)
     return into

@@ -42,7 +42,7 @@ MAX_BESIDE_INK = 0.15
 """Largest share of ink in a column of the staff beside such a line, if it is no line too, above the share of an empty
 column, which has the staff lines: 0.2 to 0.4. The head of a note adds 0.17."""
 MAX_BESIDE_WORN = 0.25
-"""The same beside a worn line, which runs through two staves: a head that touches it is no sign of a stem."""
+"""That limit beside a worn line, which runs through two staves: a head that touches it is no sign of a stem."""
 EMPTIEST = 0.1
 """Share of a system's columns that are empty."""
 MERGED = 1.5
