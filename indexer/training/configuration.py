@@ -29,7 +29,7 @@ class TrainingSettings:
     """Folder of checkpoints, log and weights."""
     start: str = ""
     """Weights file to start from; `shipped`: the file that comes with scorefind; empty: random weights. The file's
-    architecture and front end must be those of this configuration."""
+    front end must be that of this configuration, and so must its architecture, but for fewer channels."""
     learns: tuple[Kind, ...] = ("score", "recording")
     """Pathways that learn. The other pathway keeps the weights that it started with."""
     steps: int = 3000

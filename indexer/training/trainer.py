@@ -24,6 +24,7 @@ from indexer.training.configuration import Configuration
 from indexer.training.losses import pairwise_ranking, symmetric_infonce
 from indexer.training.pairs import Batch
 from indexer.training.schedule import Plateau, finished, learning_rate
+from indexer.training.widening import widen
 
 logger = logging.getLogger(__name__)
 
@@ -54,19 +55,22 @@ def _move_average(share: float, average: Sequence[Tensor], weights: Sequence[Ten
 def _initial_network(configuration: Configuration) -> Network:
     """The network that a training starts with: random weights, or those of the file `training.start`.
 
-    Raises SettingsError if the file's architecture or front end differ from the configuration.
+    Raises SettingsError if the file has another front end, or differs in more than fewer channels.
     """
-    start, architecture, front_end = configuration.training.start, configuration.architecture, configuration.front_end
+    start, network = configuration.training.start, build(configuration.architecture, configuration.front_end)
     if not start:
-        return build(architecture, front_end)
+        return network
     read = weights.read(None if start == "shipped" else Path(start))
-    network, name = network_of(read), read.identity.name
-    for setting, actual, expected in (
-        ("architecture", network.architecture, architecture),
-        ("front_end", network.front_end, front_end),
-    ):
-        if actual != expected:
-            raise SettingsError(f"training.start: expected the {setting} {expected}, network {name!r} has {actual}")
+    former, name = network_of(read), read.identity.name
+    if former.front_end != network.front_end:
+        raise SettingsError(
+            f"training.start: expected the front_end {network.front_end}, network {name!r} has {former.front_end}"
+        )
+    try:
+        widen(former, network)
+    except ValueError as exc:
+        expected = f"expected the architecture {network.architecture} or a narrower one"
+        raise SettingsError(f"training.start: {expected}, network {name!r} has {former.architecture}: {exc}") from exc
     return network
 
 

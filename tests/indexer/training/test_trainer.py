@@ -152,8 +152,49 @@ def test_a_training_starts_from_a_weights_file_and_leaves_the_pathway_alone_that
 def test_weights_of_another_front_end_are_no_start(corpus: CorpusSettings, tmp_path: Path) -> None:
     first = configuration(corpus, tmp_path, RESIDUAL, steps=1)
     training = dataclasses.replace(first.training, start="shipped")
-    with pytest.raises(SettingsError, match=r"training\.start: expected the architecture .*, network 'default' has "):
+    with pytest.raises(SettingsError, match=r"training\.start: expected the front_end .*, network 'default' has "):
         Trainer(dataclasses.replace(first, training=training))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES[:2], ids=lambda architecture: architecture.family)
+def test_a_wider_network_starts_as_the_narrow_one_and_all_of_it_learns(
+    architecture: Architecture, corpus: CorpusSettings, tmp_path: Path
+) -> None:
+    first = configuration(corpus, tmp_path / "first", architecture, steps=2)
+    weights = train(first)
+    narrow = network_of(weights_files.read(weights)).eval()
+    wider = dataclasses.replace(architecture, channels=(3, 7), head_channels=4)
+    training = dataclasses.replace(
+        first.training, run=tmp_path / "second", start=str(weights), steps=4, warm_up_steps=1, learning_rate=1e-2
+    )
+    second = dataclasses.replace(first, architecture=wider, training=training)
+    wide = Trainer(second).network.eval()
+    snippets, excerpts = torch.rand(5, 1, *narrow.snippet_shape), torch.rand(5, 1, *narrow.excerpt_shape)
+    with torch.inference_mode():
+        torch.testing.assert_close(wide.score(snippets), narrow.score(snippets), atol=1e-4, rtol=0)
+        torch.testing.assert_close(wide.recording(excerpts), narrow.recording(excerpts), atol=1e-4, rtol=0)
+    before = {name: tensor.clone() for name, tensor in wide.named_parameters()}
+    learnt = dict(network_of(weights_files.read(train(second))).named_parameters())
+    assert [name for name, tensor in learnt.items() if torch.allclose(tensor, before[name], atol=1e-5)] == []
+
+
+@pytest.mark.parametrize(
+    ("former", "cause"),
+    [
+        (dataclasses.replace(RESIDUAL, channels=(2, 5)), r"would shrink from \(5, "),
+        (ARCHITECTURES[0], "their layers differ"),
+    ],
+)
+def test_a_network_that_is_wider_or_another_is_no_start(
+    former: Architecture, cause: str, corpus: CorpusSettings, tmp_path: Path
+) -> None:
+    weights = train(configuration(corpus, tmp_path / "first", former, steps=1))
+    second = configuration(corpus, tmp_path / "second", RESIDUAL, steps=1)
+    training = dataclasses.replace(second.training, start=str(weights))
+    with pytest.raises(
+        SettingsError, match=rf"training\.start: expected the architecture .*, network 'default' has .*: .*{cause}"
+    ):
+        Trainer(dataclasses.replace(second, training=training))
 
 
 def weights_of(network: torch.nn.Module) -> torch.Tensor:
