@@ -26,7 +26,10 @@ MIN_INDENTED = 0.25
 MIN_DISTANCE = 4.2
 """Smallest distance of two staves, middle line to middle line, in staff spaces. Closer staves are the same staff."""
 MAX_GAP = 25
-"""Longest gap across which two parts of a staff are joined, in staff spaces: beams and chords cover lines."""
+"""Longest gap across which two parts of a staff are joined, in staff spaces: beams and chords cover lines. Beside a
+whole staff the gap may be longer."""
+MAX_BESIDE = 20
+"""Largest distance of the whole staff beside a longer gap, in staff spaces: the other staff of a piano is nearer."""
 MAX_STEP = 0.6
 """Largest vertical step between two parts that are joined, in staff spaces: less than the distance of two lines."""
 MAX_SHIFT = 1.5
@@ -146,7 +149,7 @@ def _joined(staves: list[Staff]) -> list[Staff]:
     """Returns the staves, with the parts of a staff joined that notes or beams break up."""
     whole: list[Staff] = []
     for staff in sorted(staves, key=lambda staff: staff.x0):
-        number = next((n for n, left in enumerate(whole) if _continues(left, staff)), None)
+        number = next((n for n, left in enumerate(whole) if _continues(left, staff, staves)), None)
         if number is None:
             whole.append(staff)
         else:
@@ -154,12 +157,24 @@ def _joined(staves: list[Staff]) -> list[Staff]:
     return whole
 
 
-def _continues(left: Staff, right: Staff) -> bool:
-    """Returns whether the right staff continues the left one: in the same row, after a short gap."""
-    if not 0 < right.x0 - left.x1 <= MAX_GAP * left.space:
-        return False
+def _continues(left: Staff, right: Staff, staves: list[Staff]) -> bool:
+    """Returns whether the right staff continues the left one: in the same row, after a gap that is short or beside a
+    staff of the page.
+
+    Two pages side by side have a gap between them in all of their staves.
+    """
     middle = np.array([(left.x1 + right.x0) / 2])
-    return bool(abs(left.rows(middle) - right.rows(middle))[0] < MAX_STEP * left.space)
+    step = abs(left.rows(middle) - right.rows(middle))[0]
+    if right.x0 <= left.x1 or step >= MAX_STEP * left.space:
+        return False
+    if right.x0 - left.x1 <= MAX_GAP * left.space:
+        return True
+    return any(
+        staff.x0 <= left.x1
+        and staff.x1 >= right.x0
+        and abs(staff.rows(middle) - left.rows(middle))[0] <= MAX_BESIDE * left.space
+        for staff in staves
+    )
 
 
 def _join(left: Staff, right: Staff) -> Staff:

@@ -143,6 +143,16 @@ def test_parts_of_a_staff_are_put_together_across_a_limited_gap(gap: int, system
     assert len(find_systems(page)) == 1 + systems
 
 
+@pytest.mark.parametrize(("whole", "right", "parts"), [(990, RIGHT, 1), (1098, RIGHT, 2), (990, 600, 2)])
+def test_a_staff_beside_a_long_gap_puts_the_parts_together(whole: int, right: int, parts: int) -> None:
+    """MAX_BESIDE: beams over thirty spaces, and a staff ten spaces below, or 22, or one that ends within the gap."""
+    page = page_with(100)
+    draw_staff(page, 900, LEFT, 400)
+    draw_staff(page, 900, 400 + 30 * SPACE, RIGHT)
+    draw_staff(page, whole, LEFT, right)
+    assert len(find_systems(page)) == 2 + parts
+
+
 @pytest.mark.parametrize(("step", "systems"), [(4, 1), (8, 2)])
 def test_parts_of_a_staff_lie_in_one_row(step: int, systems: int) -> None:
     """MAX_STEP: .44 and .89 of a staff space."""
