@@ -22,14 +22,15 @@ MAX_INDENT = 2.0
 """Largest distance between the left ends of a short staff and of the long staves, in staff spaces. A short staff with a
 larger distance is indented. The last bars of a piece are short and not indented."""
 MIN_INDENTED = 0.25
-"""Smallest length of an indented staff, as a share of the longest staff's length. Beams and slurs are shorter."""
+"""Smallest length of an indented staff, as a share of the longest staff's length. Beams and slurs are shorter. A staff
+that ends where a staff beside it does is none of them, however short."""
 MIN_DISTANCE = 4.2
 """Smallest distance of two staves, middle line to middle line, in staff spaces. Closer staves are the same staff."""
 MAX_GAP = 25
 """Longest gap across which two parts of a staff are joined, in staff spaces: beams and chords cover lines. Beside a
 whole staff the gap may be longer."""
 MAX_BESIDE = 20
-"""Largest distance of the whole staff beside a longer gap, in staff spaces: the other staff of a piano is nearer."""
+"""Largest distance of a staff and the one beside it, in staff spaces: the other staff of a piano is nearer."""
 MAX_STEP = 0.6
 """Largest vertical step between two parts that are joined, in staff spaces: less than the distance of two lines."""
 MAX_SHIFT = 1.5
@@ -111,15 +112,27 @@ def _in_place(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
     long = [staff for staff in staves if staff.length >= MIN_LONG * longest]
     tilt = float(np.median([staff.slope for staff in long] or [0.0]))
     left = float(np.median([staff.x0 + tilt * staff.y for staff in long] or [0.0]))
-    kept = []
+    kept, doubtful = [], []
     for staff in staves:
         indented = abs(staff.x0 + tilt * staff.y - left) > MAX_INDENT * staff.space
-        if indented and staff.length < MIN_INDENTED * longest:
+        (doubtful if indented and staff.length < MIN_INDENTED * longest else kept).append(staff)
+    for staff in doubtful:
+        if any(_end_together(staff, other, tilt) for other in kept):
+            kept.append(staff)
+        else:
             share = staff.length / longest
             reject(_rejection(staff, "length of an indented staff below MIN_INDENTED", share, MIN_INDENTED, lines))
-        else:
-            kept.append(staff)
     return kept
+
+
+def _end_together(a: Staff, b: Staff, tilt: float) -> bool:
+    """Returns whether two staves, one beside the other, end at one barline and are about as long."""
+    limit = MAX_INDENT * a.space
+    return (
+        abs(a.y - b.y) <= MAX_BESIDE * a.space
+        and abs(a.x1 + tilt * a.y - b.x1 - tilt * b.y) <= limit
+        and abs(a.length - b.length) <= 2 * limit
+    )
 
 
 def _apart(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:

@@ -112,7 +112,13 @@ def within_systems(gaps: list[Gap]) -> list[bool]:
         limit = float(np.median(inner) + np.median(outer)) / 2
     else:
         limit = MAX_INNER_DISTANCE * float(np.median(inner)) if inner else np.inf
-    return [gap.surely_inside or (not gap.surely_between and gap.distance < limit) for gap in gaps]
+    apart = [True, *(gap.surely_between for gap in gaps), True]
+    # Two staves that the page's other systems leave alone belong together, however far apart they are.
+    alone = [bool(inner) and apart[number] and apart[number + 2] for number in range(len(gaps))]
+    return [
+        gap.surely_inside or (not gap.surely_between and (gap.distance < limit or pair))
+        for gap, pair in zip(gaps, alone, strict=True)
+    ]
 
 
 def grouped(staves: list[Staff], joined: list[bool], width: int, reject: Reject = ignore) -> list[FoundSystem]:

@@ -100,6 +100,14 @@ def test_a_short_staff_starts_where_the_others_do(x0: int, x1: int, kept: bool) 
     assert staves(with_staff(900, x0, x1)) == ([2, 2, 1] if kept else [2, 2])
 
 
+@pytest.mark.parametrize(("right", "below", "kept"), [(250, 990, True), (300, 990, False), (250, 1098, False)])
+def test_a_short_staff_with_a_brace_ends_with_the_staff_beside_it(right: int, below: int, kept: bool) -> None:
+    """A brace looks like 2.5 more spaces of staff; the staff beside it ends there, or 5 spaces later, or is far away."""
+    page = with_staff(below, LEFT, right)
+    draw_staff(page, 900, LEFT - 23, 250)
+    assert sum(staves(page)) == 4 + 1 + kept
+
+
 def test_staves_start_where_the_long_ones_do_though_more_are_short() -> None:
     """MIN_LONG: a last bar at the left stays, among examples that are indented."""
     page = page_with(100, 250)
@@ -183,12 +191,25 @@ def test_one_line_between_staves_may_be_a_slur_and_two_are_barlines(bars: int, s
     assert staves(page) == systems
 
 
-@pytest.mark.parametrize(("bars", "systems"), [(2, [2, 1, 1]), (3, [2, 2])])
+@pytest.mark.parametrize(("bars", "systems"), [(2, [2, 1]), (3, [3])])
 def test_two_lines_do_not_join_what_lies_far_apart_and_three_do(bars: int, systems: list[int]) -> None:
     """MIN_SURE_BARS: two leave doubt, in which the distance decides."""
-    page = page_with(100, 190, 340, 490)
+    page = page_with(100, 190, 340)
     line(page, LEFT, 100, 226)
     for x in (300, 500, 700)[:bars]:
+        line(page, x, 226, 340)
+    assert staves(page) == systems
+
+
+@pytest.mark.parametrize(("bars", "systems"), [(1, [2, 1, 1, 2]), (2, [2, 2, 2])])
+def test_two_staves_that_other_systems_leave_alone_are_a_system_if_two_lines_say_so(
+    bars: int, systems: list[int]
+) -> None:
+    """As far apart as systems are: the distance would keep them apart."""
+    page = page_with(100, 190, 340, 490, 640, 730)
+    line(page, LEFT, 100, 226)
+    line(page, LEFT, 640, 766)
+    for x in (300, 500)[:bars]:
         line(page, x, 376, 490)
     assert staves(page) == systems
 
