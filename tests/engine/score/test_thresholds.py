@@ -102,7 +102,7 @@ def test_a_short_staff_starts_where_the_others_do(x0: int, x1: int, kept: bool) 
 
 @pytest.mark.parametrize(("right", "below", "kept"), [(250, 990, True), (300, 990, False), (250, 1098, False)])
 def test_a_short_staff_with_a_brace_ends_with_the_staff_beside_it(right: int, below: int, kept: bool) -> None:
-    """A brace looks like 2.5 more spaces of staff; the staff beside it ends there, or 5 spaces later, or is far away."""
+    """A brace looks like 2.5 spaces of staff; the staff beside it ends there, or 5 spaces later, or is far away."""
     page = with_staff(below, LEFT, right)
     draw_staff(page, 900, LEFT - 23, 250)
     assert sum(staves(page)) == 4 + 1 + kept
