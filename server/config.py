@@ -63,7 +63,7 @@ class Limits:
     """Time that requests in flight get to finish when the server stops."""
     decode_s: float = 20.0
     """Time for a worker to read the media of a query."""
-    add_decode_s: float = 300.0
+    add_decode_s: float = 600.0
     """Time for a worker to read the media of an addition."""
     decode_bytes: int = 2048 * MIB
     """Memory that a worker may use for one file."""

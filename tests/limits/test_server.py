@@ -294,7 +294,7 @@ def test_media_of_queries_and_of_additions_are_read_within_their_own_limits(
     query, add, drawing = readings
     assert (drawing.timeout_s, drawing.limits) == (query.timeout_s, query.limits)
     assert (query.timeout_s, query.limits) == (20.0, MediaLimits(seconds=1800.0, pages=40, pixels=100_000_000))
-    assert (add.timeout_s, add.limits) == (300.0, MediaLimits(seconds=7200.0, pages=1000, pixels=300_000_000))
+    assert (add.timeout_s, add.limits) == (600.0, MediaLimits(seconds=7200.0, pages=1000, pixels=300_000_000))
 
 
 def test_a_decoder_may_take_two_gib_more_than_it_has_and_leaves_no_core_file(collection: Path, tmp_path: Path) -> None:
