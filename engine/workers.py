@@ -45,18 +45,27 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
-    """How results become bytes, and bytes results."""
+    """How results become bytes, and bytes results. A large result is sent in parts, none of them empty."""
 
-    encode: Callable[[Any], bytes]
-    """Runs in the worker; gets a result or a Failure."""
-    decode: Callable[[bytes], Any]
-    """Runs in the parent. Raises ValueError if the bytes hold no result; then the worker is killed."""
+    encode: Callable[[Any], Iterable[bytes]]
+    """Runs in the worker; gets a result or a Failure, and gives its parts. Only one part at a time is in memory."""
+    decode: Callable[[Iterator[bytes]], Any]
+    """Runs in the parent, and takes all parts. Raises ValueError if they hold no result; then the worker is killed."""
 
 
 START_S = 60.0
 """Time that a process may need to start."""
 
-PICKLE = Codec(encode=pickle.dumps, decode=pickle.loads)
+
+def _pickled(result: Any) -> list[bytes]:
+    return [pickle.dumps(result)]
+
+
+def _unpickled(parts: Iterator[bytes]) -> Any:
+    return pickle.loads(next(parts))
+
+
+PICKLE = Codec(encode=_pickled, decode=_unpickled)
 """For workers that are trusted: unpickling can run any code in the parent."""
 
 
@@ -173,17 +182,29 @@ class Worker:
             if self._starting and self.connection.poll(START_S):
                 self.connection.recv_bytes()
                 self._starting = False
-            if self.connection.poll(timeout_s):
-                return self._decode(self.connection.recv_bytes())
+            parts = self._parts(None if timeout_s is None else time.monotonic() + timeout_s)
+            result = self._decode(parts)
+            if next(parts, None) is not None:
+                raise ValueError("it sent more than a result")
+            return result
+        except TimeoutError:
             self.end()
             return Failure(cause=f"took longer than {timeout_s:g} s")
-        except ValueError as exc:
+        except (ValueError, StopIteration) as exc:
             self.end()
             return Failure(cause=f"its worker process sent no result ({exc})")
         except (EOFError, OSError):
             wait([self.process.sentinel], 1.0)  # otherwise the exit code would be that of our kill
             self.end()
             return Failure(cause=f"its worker process died ({_ending(self.process.exitcode)})")
+
+    def _parts(self, end_s: float | None) -> Iterator[bytes]:
+        """Yields the parts of the next message. Raises TimeoutError if one is not there at the time `end_s`."""
+        while self.connection.poll(None if end_s is None else max(0.0, end_s - time.monotonic())):
+            if not (part := self.connection.recv_bytes()):
+                return
+            yield part
+        raise TimeoutError
 
     def kill(self) -> None:
         """Kills the worker process and every process it has started, which may outlive a worker that died.
@@ -209,7 +230,7 @@ def tell(value: Any) -> None:
     value: is pickled.
     """
     if _outbox is not None:
-        _outbox.send_bytes(PICKLE.encode(Note(value=value)))
+        _outbox.send(PICKLE.encode(Note(value=value)))
 
 
 class _Outbox(logging.handlers.QueueHandler):
@@ -220,14 +241,21 @@ class _Outbox(logging.handlers.QueueHandler):
         self._connection = connection
         self._sending = threading.Lock()
 
-    def send_bytes(self, message: bytes) -> None:
-        """Sends the parent a note or a result, encoded."""
+    def send(self, message: Iterable[bytes]) -> None:
+        """Sends the parent a note or a result, in parts."""
         with self._sending:
-            self._connection.send_bytes(message)
+            _send(self._connection, message)
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Sends the parent a log record."""
-        self.send_bytes(PICKLE.encode(Note(value=record)))
+        self.send(PICKLE.encode(Note(value=record)))
+
+
+def _send(connection: Connection, message: Iterable[bytes]) -> None:
+    """Sends a message in parts. An empty part ends it."""
+    for part in message:
+        connection.send_bytes(part)
+    connection.send_bytes(b"")
 
 
 _outbox: _Outbox | None = None
@@ -261,12 +289,12 @@ def _serve(
     process.prepare(searches=False)
     os.setsid()  # Ctrl-C then reaches only the parent, which kills this process and all processes it has started
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    send: Callable[[bytes], None] = connection.send_bytes
+    send: Callable[[Iterable[bytes]], None] = functools.partial(_send, connection)
     handler: logging.Handler = logging.StreamHandler()
     handler.setFormatter(OneLine())
     if codec == PICKLE:
         handler = _outbox = _Outbox(connection)
-        send = _outbox.send_bytes
+        send = _outbox.send
     logging.getLogger().handlers = [handler]
     logging.getLogger().setLevel(level)
     with contextlib.suppress(EOFError, BrokenPipeError):

@@ -4,7 +4,7 @@ A decoder has read hostile bytes, so it may be hostile itself. Unpickling what i
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from engine.audio import Recording
 from engine.embedding.documents import Medium
 from engine.score import Score
-from engine.score.packed import PackedStrip
+from engine.score.packed import PackedStrip, Spool
 from engine.values import Box, System
 from engine.workers import Codec, Failure
 
@@ -33,64 +33,74 @@ class Decoded:
     """A picture of one page."""
 
 
-def packed(result: Decoded | Failure) -> bytes:
-    """Returns the result of a decoder as bytes."""
-    fields: dict[str, Any]
+def packed(result: Decoded | Failure) -> Iterator[bytes]:
+    """Yields the result of a decoder as bytes: first its fields, then each strip and each thing to keep.
+
+    A volume of a thousand pages has 0.9 GB of strips, and the decoder has one of them at a time in memory.
+    """
     if isinstance(result, Failure):
-        fields = {"cause": result.cause[:MAX_CAUSE]}
+        yield _fields(cause=result.cause[:MAX_CAUSE])
     elif result.medium is None:
-        fields = {"picture": result.picture}
+        yield _fields(picture=result.picture)
+    elif isinstance(result.medium, Score):
+        score = result.medium
+        yield _fields(
+            pages=score.pages,
+            systems=[dataclasses.astuple(system) for system in score.systems],
+            sizes=[(strip.rows, strip.width) for strip in score.strips],
+            kept=list(result.kept),
+        )
+        for strip in score.strips:
+            yield strip.unpacked().tobytes()  # hostile data are not decompressed in the server
+        yield from result.kept.values()
     else:
-        fields = _medium(result.medium) | {"kept": dict(result.kept)}
+        recording = result.medium
+        yield _fields(
+            spectrogram=np.ascontiguousarray(recording.spectrogram, "<f4").tobytes(),
+            bands=len(recording.spectrogram),
+            start_s=recording.start_s,
+            duration_s=recording.duration_s,
+            speed=recording.speed,
+            kept=list(result.kept),
+        )
+        yield from result.kept.values()
+
+
+def _fields(**fields: Any) -> bytes:
+    """Returns named values as bytes."""
     data: bytes = msgpack.packb(fields, default=lambda value: value.item())
     return data
 
 
-def unpacked(data: bytes) -> Decoded | Failure:
-    """Returns the result that a decoder has sent. Raises ValueError if the bytes hold none."""
+def unpacked(parts: Iterator[bytes]) -> Decoded | Failure:
+    """Returns the result that a decoder has sent. Raises ValueError if the parts hold none."""
     try:
-        fields = msgpack.unpackb(data, strict_map_key=False)
+        fields = msgpack.unpackb(next(parts), strict_map_key=False)
         if "cause" in fields:
             return Failure(cause=str(fields["cause"])[:MAX_CAUSE])
         if "picture" in fields:
             return Decoded(picture=_bytes(fields["picture"]))
-        medium = _score(fields) if "strips" in fields else _recording(fields)
-        return Decoded(medium=medium, kept={_whole(item): _bytes(part) for item, part in fields["kept"].items()})
+        medium = _score(fields, parts) if "sizes" in fields else _recording(fields)
+        return Decoded(medium=medium, kept={_whole(item): next(parts) for item in fields["kept"]})
+    except StopIteration:
+        raise ValueError("expected more parts") from None
     except (KeyError, TypeError, AttributeError, OverflowError, msgpack.UnpackException) as exc:
         raise ValueError(f"expected what a decoder sends, got something else: {type(exc).__name__}") from None
 
 
-def _medium(result: Medium) -> dict[str, Any]:
-    """Returns a medium as plain values."""
-    if isinstance(result, Score):
-        return {
-            "pages": result.pages,
-            "systems": [dataclasses.astuple(system) for system in result.systems],
-            "sizes": [(strip.rows, strip.width) for strip in result.strips],
-            "strips": [strip.unpacked().tobytes() for strip in result.strips],  # hostile data are not decompressed here
-        }
-    return {
-        "spectrogram": np.ascontiguousarray(result.spectrogram, "<f4").tobytes(),
-        "bands": len(result.spectrogram),
-        "start_s": result.start_s,
-        "duration_s": result.duration_s,
-        "speed": result.speed,
-    }
-
-
-def _score(fields: dict[str, Any]) -> Score:
-    systems = tuple(_system(*system) for system in fields["systems"])
-    sizes, strips = fields["sizes"], fields["strips"]
-    if not 0 < len(systems) == len(sizes) == len(strips):
+def _score(fields: dict[str, Any], parts: Iterator[bytes]) -> Score:
+    systems, sizes, spool = tuple(_system(*system) for system in fields["systems"]), fields["sizes"], Spool()
+    if not 0 < len(systems) == len(sizes):
         raise ValueError("expected one strip for each system")
-    return Score(pages=_whole(fields["pages"]), systems=systems, strips=tuple(map(_strip, sizes, strips)))
+    strips = tuple([_strip(size, next(parts), spool) for size in sizes])  # a generator would hide StopIteration
+    return Score(pages=_whole(fields["pages"]), systems=systems, strips=strips)
 
 
-def _strip(size: Any, values: bytes) -> PackedStrip:
+def _strip(size: Any, values: bytes, spool: Spool) -> PackedStrip:
     rows, width = map(_whole, size)
     if rows == 0 or width == 0 or len(values) != rows * width:
         raise ValueError("expected a strip of whole rows")
-    return PackedStrip.of(np.frombuffer(values, "u1").reshape(rows, width))
+    return PackedStrip.of(np.frombuffer(values, "u1").reshape(rows, width), spool)
 
 
 def _system(page: int, number: int, box: Any, staves: Any, staff_space: float, confidence: float, turn: int) -> System:

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -220,13 +220,14 @@ def _ready() -> None:
     """Does nothing in the process that draws. The time that the process takes to start is no time of its first page."""
 
 
-def _encoded(drawn: bytes | Failure) -> bytes:
+def _encoded(drawn: bytes | Failure) -> list[bytes]:
     """Returns the result of the worker as bytes that tell a picture from a failure."""
-    return b"-" + drawn.cause.encode("utf-8", "replace") if isinstance(drawn, Failure) else b"+" + drawn
+    return [b"-" + drawn.cause.encode("utf-8", "replace") if isinstance(drawn, Failure) else b"+" + drawn]
 
 
-def _decoded(data: bytes) -> bytes | Failure:
+def _decoded(parts: Iterator[bytes]) -> bytes | Failure:
     """Returns the result that the worker has sent."""
+    data = next(parts)
     return data[1:] if data[:1] == b"+" else Failure(cause=data[1:].decode("utf-8", "replace"))
 
 

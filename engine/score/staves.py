@@ -112,7 +112,8 @@ def _in_place(staves: list[Staff], lines: Lines, reject: Reject) -> list[Staff]:
     long = [staff for staff in staves if staff.length >= MIN_LONG * longest]
     tilt = float(np.median([staff.slope for staff in long] or [0.0]))
     left = float(np.median([staff.x0 + tilt * staff.y for staff in long] or [0.0]))
-    kept, doubtful = [], []
+    kept: list[Staff] = []
+    doubtful: list[Staff] = []
     for staff in staves:
         indented = abs(staff.x0 + tilt * staff.y - left) > MAX_INDENT * staff.space
         (doubtful if indented and staff.length < MIN_INDENTED * longest else kept).append(staff)

@@ -1,3 +1,4 @@
+import itertools
 import logging
 import os
 import signal
@@ -6,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.workers import Failure, Worker, each, tell
+from engine.workers import Codec, Failure, Worker, each, tell
 
 
 def square(number: int) -> int:
@@ -86,6 +87,48 @@ def test_the_result_is_received_past_what_a_task_tells() -> None:
     worker.send(3)
     assert worker.receive(60.0) == 3
     worker.end()
+
+
+def counted(number: int) -> Iterator[bytes]:
+    """The numbers up to one, in parts; after 9 nothing comes for long, and after 99 the process is gone."""
+    for step in range(number):
+        yield str(step).encode()
+    if number == 9:
+        time.sleep(60)
+    if number == 99:
+        os._exit(7)
+
+
+def joined(parts: Iterator[bytes]) -> str:
+    """The parts, as far as they come and are not 20."""
+    return " ".join(part.decode() for part in itertools.takewhile(lambda part: part != b"20", parts))
+
+
+def identity(number: int) -> int:
+    return number
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (3, "0 1 2"),
+        (9, Failure(cause="took longer than 10 s")),
+        (99, Failure(cause="its worker process sent no result (it sent more than a result)")),
+        (0, ""),
+    ],
+)
+def test_a_result_in_parts_is_whole_or_no_result(number: int, expected: str | Failure) -> None:
+    worker = Worker(identity, codec=Codec(encode=counted, decode=joined))
+    worker.send(number)
+    assert worker.receive(10 if number == 9 else 60) == expected
+    assert worker.alive is (expected in ("0 1 2", ""))
+    worker.end()
+
+
+def test_a_worker_that_dies_between_two_parts_has_no_result() -> None:
+    worker = Worker(identity, codec=Codec(encode=counted, decode=b" ".join))
+    worker.send(99)
+    assert worker.receive(60.0) == Failure(cause="its worker process died (exit code 7)")
 
 
 def test_telling_outside_a_worker_does_nothing() -> None:

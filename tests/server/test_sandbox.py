@@ -18,6 +18,7 @@ import pytest
 import scorefind
 from engine.audio import Recording
 from engine.score import Score, read_score
+from engine.score.packed import PackedStrip
 from engine.workers import Failure, Worker
 from fake_encoder import fake_loader
 from media import write_page
@@ -133,6 +134,17 @@ def test_what_is_read_comes_back_unchanged(tmp_path: Path) -> None:
     assert unpacked(packed(Failure(cause="no page"))) == Failure(cause="no page")
 
 
+def test_one_strip_at_a_time_is_in_a_decoder_s_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent, whole = score(tmp_path), []
+    original = PackedStrip.unpacked
+    monkeypatch.setattr(PackedStrip, "unpacked", lambda strip: whole.append(strip) or original(strip))
+    parts = packed(Decoded(medium=sent))
+    next(parts)
+    assert whole == []
+    next(parts)
+    assert whole == [sent.strips[0]]
+
+
 def medium_of(result: Decoded | Failure) -> object:
     assert isinstance(result, Decoded)
     return result.medium
@@ -147,11 +159,15 @@ def evil(_: object) -> object:
     return Evil()
 
 
+def pickled(result: object) -> list[bytes]:
+    return [pickle.dumps(result)]
+
+
 def test_a_decoder_cannot_have_the_server_run_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"expected|extra data"):
-        unpacked(pickle.dumps(Evil()))
-    worker = Worker(evil, codec=replace(CODEC, encode=pickle.dumps))
+        unpacked(iter([pickle.dumps(Evil())]))
+    worker = Worker(evil, codec=replace(CODEC, encode=pickled))
     worker.send(None)
     result = worker.receive(60)
     assert isinstance(result, Failure)
@@ -162,13 +178,17 @@ def test_a_decoder_cannot_have_the_server_run_anything(tmp_path: Path, monkeypat
 
 def test_damaged_results_are_refused(tmp_path: Path) -> None:
     rng, refused = random.Random(0), 0
-    for good in (packed(Decoded(medium=score(tmp_path))), packed(Decoded(medium=recording(), kept={0: b"sound"}))):
+    for good in (Decoded(medium=score(tmp_path)), Decoded(medium=recording(), kept={0: b"sound"})):
+        whole = list(packed(good))
         for _ in range(2000):
-            data = bytearray(good)
-            head = rng.choice([60, len(data)])
-            data[rng.randrange(head)] = rng.randrange(256)
+            parts = whole[: rng.choice([len(whole), rng.randrange(len(whole))])]
+            if parts:
+                changed = rng.choice([0, rng.randrange(len(parts))])
+                data = bytearray(parts[changed])
+                data[rng.randrange(rng.choice([min(60, len(data)), len(data)]))] = rng.randrange(256)
+                parts[changed] = bytes(data[: rng.choice([len(data), rng.randrange(len(data))])])
             try:
-                unpacked(bytes(data[: rng.choice([len(data), rng.randrange(len(data))])]))
+                unpacked(iter(parts))
             except ValueError:
                 refused += 1
     assert refused > 1000
