@@ -5,7 +5,7 @@ PACKAGES = engine indexer server cluster bench scorefind.py scorefind_options.py
 .PHONY: test lint mutants bench
 
 test:
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q -n 2 --dist loadfile
 
 lint:
 	$(PYTHON) -m ruff format --check .
