@@ -5,9 +5,9 @@
 The recordings are performances synthesised with each of the sounds in turn (`bench.lib.sounds`): an instrument, and
 optionally a room and MP3. The set `real` holds real recordings; its scores are searched together with the dev scans.
 One collection holds all scores of a set and all of its recordings with one sound. Each recording is searched among the
-scores (A2S): whole, and in fragments of 10, 20 and 40 s. Each score is searched among the recordings (S2A): whole, and
-in one to four consecutive systems. Fragments start at random places with a fixed seed. Column `heard` says whether all
-parts of the sound are in the default training corpus.
+scores (A2S): whole, and in fragments of 5, 10, 20 and 40 s. Each score is searched among the recordings (S2A): whole,
+and in one to four consecutive systems. Fragments start at random places with a fixed seed. Column `heard` says whether
+all parts of the sound are in the default training corpus.
 
 Fragments are cut from the sequence of the whole document, on its grid of snippets (0.5 s; 50 px), and not from the
 file: a file that is cut elsewhere gives other snippets. The time of the front ends on a file is measured separately.
@@ -40,7 +40,7 @@ from engine.metrics import ranks_of, summarise
 from engine.search.searcher import Searcher
 from engine.values import Kind, Method
 
-LENGTHS_S = (10, 20, 40)
+LENGTHS_S = (5, 10, 20, 40)
 SYSTEMS = (1, 2, 3, 4)
 METHODS: tuple[Method, ...] = ("vote", "refine", "exhaustive")
 SEED = 0
@@ -157,12 +157,14 @@ def sounds_of(name: str, wanted: Sequence[str] | None, data: Path) -> list[Sound
 
 def ask(collection: Collection, found: Sequence[Piece], per_piece: int) -> Iterator[LabelledQuery]:
     """All queries of the pieces: each document whole, and `per_piece` fragments of each length."""
-    rng = np.random.default_rng(SEED)
+    rng, shortest_rng = np.random.default_rng(SEED), np.random.default_rng((SEED, LENGTHS_S[0]))
     front_end = collection.network.front_end
     for query in queries.whole(collection, found):
         yield query
         for size, _ in itertools.product(LENGTHS_S if query.direction == "A2S" else SYSTEMS, range(per_piece)):
-            yield queries.fragment(query, size, front_end, rng)
+            # Of its own, so that fragments of the other lengths are those of tables without the shortest.
+            own = shortest_rng if query.direction == "A2S" and size == LENGTHS_S[0] else rng
+            yield queries.fragment(query, size, front_end, own)
 
 
 def answer(

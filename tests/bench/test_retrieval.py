@@ -10,7 +10,7 @@ from bench.lib.queries import LabelledQuery
 from bench.lib.sounds import REAL, TIMGM6MB
 from bench.retrieval import RetrievalResult
 from engine.collection import Collection
-from engine.config import SearchSettings
+from engine.config import FrontEnd, SearchSettings
 from engine.values import SCORE_PLACE, SnippetSequence
 from paired_collection import piece
 
@@ -32,7 +32,7 @@ def test_every_piece_is_asked_for_whole_and_in_fragments_both_ways(collection: C
     forms = [(query.direction, query.form) for query in asked if query.piece == "piece1"]
     assert forms.count(("A2S", "whole")) == forms.count(("S2A", "whole")) == 1
     assert forms.count(("A2S", "20 s")) == forms.count(("S2A", "1 system")) == forms.count(("S2A", "4 systems")) == 2
-    assert len(asked) == 2 * (2 + 2 * (3 + 4))
+    assert len(asked) == 2 * (2 + 2 * (4 + 4))
 
 
 def test_the_same_queries_are_asked_each_time(collection: Collection) -> None:
@@ -50,7 +50,7 @@ def test_pieces_with_the_same_embeddings_are_found_by_every_method(collection: C
     settings = SearchSettings(neighbours=1, threads=1)
     results = retrieval.answer(collection, asked, settings, retrieval.METHODS)
     rows = retrieval.quality_rows(results)
-    assert len(rows) == 3 * (1 + 3 + 1 + 4)
+    assert len(rows) == 3 * (1 + 4 + 1 + 4)
     assert {(row["n"], row["R@1"], row["MRR"], row["MR"]) for row in rows} == {(4, 1.0, 1.0, 1.0)}
 
 
@@ -89,3 +89,18 @@ def test_quality_is_summed_up_by_kind_of_query() -> None:
 def test_times_are_means_of_the_stages_that_ran() -> None:
     (row,) = retrieval.timing_rows([result(1), result(4)])
     assert (row["vote"], row["align"], row["locate"]) == (5.0, None, None)
+
+
+def test_the_shortest_fragments_are_drawn_apart(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise they would move all later fragments."""
+    drawn: list[tuple[bool, int]] = []
+
+    def draw(query: LabelledQuery, size: float, _: FrontEnd, rng: np.random.Generator) -> LabelledQuery:
+        drawn.append((query.direction == "A2S" and size == 5, id(rng)))
+        return query
+
+    monkeypatch.setattr(queries, "fragment", draw)
+    list(retrieval.ask(collection, [piece(0), piece(1)], per_piece=2))
+    shortest, others = ({rng for short, rng in drawn if short is wanted} for wanted in (True, False))
+    assert len(shortest) == len(others) == 1
+    assert shortest != others
