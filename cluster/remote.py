@@ -51,8 +51,8 @@ class RemoteShard:
             self._listings[kind] = self.group.ask("search", "listing", kind, timeout_s=LOAD_S)
         return self._listings[kind]
 
-    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int) -> Neighbours:
-        found: Neighbours = self.group.ask("search", "nearest", kind, query, neighbours, probes)
+    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int, cells: int) -> Neighbours:
+        found: Neighbours = self.group.ask("search", "nearest", kind, query, neighbours, probes, cells)
         return found
 
     def aligner(self, kind: Kind, documents: Positions | None) -> Aligner:

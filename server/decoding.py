@@ -172,7 +172,7 @@ class Decoders:
     def _started(self, number: int) -> Worker:
         """Starts a worker, which is confined to a folder of its own."""
         folder = self._folder(number)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         give(folder)
         return Worker(self._work, enter=functools.partial(sandbox.enter, folder), codec=CODEC)
 

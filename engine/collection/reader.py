@@ -23,6 +23,7 @@ from engine.collection.store import Entry, Store, Stored
 from engine.errors import CollectionDamagedError, DocumentMissingError
 from engine.neighbours import (
     AmendedIndex,
+    CellIndex,
     FaissIndex,
     Index,
     Segment,
@@ -222,6 +223,14 @@ class Collection:
                 else:
                     self._indexes[kind] = self._amended(kind, index_file)
             return self._indexes[kind]
+
+    def cells(self, kind: Kind) -> CellIndex | None:
+        """Returns the index file of a kind, if it has cells and the documents of this generation; otherwise None."""
+        index_file = self.manifest.kinds[kind].index
+        if index_file is None or self._entries_of_index(kind, index_file) != self.entries_of(kind):
+            return None
+        index = self._load_index(kind, index_file, self.entries_of(kind))
+        return index if isinstance(index, CellIndex) else None
 
     def indexes(self) -> tuple[Index, ...]:
         """Returns the indexes that are built or loaded already, without waiting for one that is being loaded."""

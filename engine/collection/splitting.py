@@ -1,16 +1,22 @@
 """A collection is written anew in shards, or in another number of shards, while others use it."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from engine import files
+from engine.collection.manifest import KINDS
 from engine.collection.opening import open_collection
 from engine.collection.reader import Collection
 from engine.collection.sharding import ShardMap
 from engine.collection.store import Entry
 from engine.collection.writer import CollectionWriter
 from engine.errors import CollectionError
-from engine.values import NetworkIdentity
+from engine.neighbours import CellIndex, part
+from engine.values import Kind, NetworkIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +25,8 @@ def shard(path: Path, into: Path, count: int, *, threads: int = 1) -> ShardMap:
     """Writes the documents of the collection at `path`, plain or sharded, into `count` shards below `into`.
 
     The new collection appears under its name when it is complete, verified and on disk. Documents keep their numbers,
-    and so their order. threads: for building indexes.
+    and so their order. Shards of a plain collection keep the cells of its indexes, however few rows of a cell each has,
+    so that all together find the neighbours that the plain collection finds. threads: for building indexes.
     Raises CollectionError if `into` exists and is not an empty folder, or cannot be written; CollectionDamagedError.
     """
     into = into.resolve()
@@ -32,9 +39,10 @@ def shard(path: Path, into: Path, count: int, *, threads: int = 1) -> ShardMap:
             parts = [source] if isinstance(source, Collection) else list(source.parts.values())
             located = sorted(((entry, part) for part in parts for entry in part.entries), key=lambda one: one[0].number)
             homes = [shards.home(entry.id) for entry, _ in located]
+            cells = _cells(source) if isinstance(source, Collection) else {}
             for name in shards.shards:
                 chosen = [one for one, home in zip(located, homes, strict=True) if home == name]
-                _write(unfinished / name, chosen, source.network, threads)
+                _write(unfinished / name, chosen, source.network, cells, threads)
                 logger.info("%s: %d documents, %d snippets", name, len(chosen), sum(one.snippets for one, _ in chosen))
             shards.write(unfinished)
             with open_collection(unfinished) as written:
@@ -44,10 +52,35 @@ def shard(path: Path, into: Path, count: int, *, threads: int = 1) -> ShardMap:
     return shards
 
 
-def _write(path: Path, documents: list[tuple[Entry, Collection]], network: NetworkIdentity, threads: int) -> None:
-    """Writes one shard. documents: the entry of each document, by rising number, and the collection that has it."""
+def _cells(source: Collection) -> dict[Kind, tuple[CellIndex, tuple[Entry, ...]]]:
+    """Returns the index with cells of each kind that has one, and the entries of its documents in their order."""
+    found = {kind: source.cells(kind) for kind in KINDS}
+    return {kind: (index, tuple(source.entries_of(kind))) for kind, index in found.items() if index is not None}
+
+
+def _write(
+    path: Path,
+    documents: list[tuple[Entry, Collection]],
+    network: NetworkIdentity,
+    cells: dict[Kind, tuple[CellIndex, tuple[Entry, ...]]],
+    threads: int,
+) -> None:
+    """Writes one shard.
+
+    documents: the entry of each document, by rising number, and the collection that has it. cells: see `_cells`.
+    """
+    own = {entry.number for entry, _ in documents}
     with CollectionWriter(path, network, threads=threads) as writer:
-        for entry, part in documents:
+        for entry, source in documents:
             writer.skip_to(entry.number)
-            writer.put(part.document(entry.id), part.sequence(entry.id), media=part.all_media(entry.id))
-        writer.commit()
+            writer.put(source.document(entry.id), source.sequence(entry.id), media=source.all_media(entry.id))
+        writer.commit(indexes={kind: part(index, _rows(entries, own)) for kind, (index, entries) in cells.items()})
+
+
+def _rows(entries: Iterable[Entry], own: set[int]) -> NDArray[np.int64]:
+    """Returns the row in a shard of each row of the whole index, -1 where another shard has it, (rows,).
+
+    entries: of the whole index. own: numbers of the shard's documents.
+    """
+    mine = np.concatenate([np.full(entry.snippets, entry.number in own) for entry in entries])
+    return np.where(mine, np.cumsum(mine) - 1, -1)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import numpy as np
 
@@ -47,6 +47,7 @@ all added snippets."""
 MAX_REMOVED_SHARE = 1 / 8
 """Largest share of an index's snippets that may be removed from the collection while the index stays in use. Removed
 snippets take places among the nearest neighbours."""
+NO_INDEXES: Mapping[Kind, FaissIndex] = MappingProxyType({})
 
 
 class CollectionWriter:
@@ -184,10 +185,11 @@ class CollectionWriter:
                     txn.put(encoded)
             self._pending.clear()
 
-    def commit(self, at_least: int = 0) -> int:
+    def commit(self, at_least: int = 0, indexes: Mapping[Kind, FaissIndex] = NO_INDEXES) -> int:
         """Commits all staged and removed documents, and returns the number of the current generation.
 
         at_least: smallest number of the new generation: replicas of a shard give their generations the same numbers.
+        indexes: indexes of all documents of a kind that the caller has already; they are written whatever their size.
 
         An index file is written again only if too many documents have changed since it was written. Its index is
         rebuilt if it needs more or fewer cells.
@@ -196,7 +198,7 @@ class CollectionWriter:
         self.flush()
         entries = sorted(self._working.values(), key=lambda entry: entry.number)
         if entries != self._live:
-            self._commit(entries, rebuild=False, at_least=at_least)
+            self._commit(entries, rebuild=False, at_least=at_least, indexes=indexes)
         self._collect_garbage()
         return self.generation
 
@@ -321,24 +323,33 @@ class CollectionWriter:
                 self._dropped.add(old.number)
         self._working[entry.id] = entry
 
-    def _commit(self, entries: list[Entry], *, rebuild: bool, at_least: int = 0) -> None:
+    def _commit(
+        self,
+        entries: list[Entry],
+        *,
+        rebuild: bool,
+        at_least: int = 0,
+        indexes: Mapping[Kind, FaissIndex] = NO_INDEXES,
+    ) -> None:
         """Commits a generation with these documents, and logs the time. rebuild: whether to rewrite all files."""
         started = time.monotonic()
         try:
-            self._make_generation(entries, rebuild, at_least)
+            self._make_generation(entries, rebuild, at_least, indexes)
         except OSError as exc:
             raise CollectionError(self.path, f"the new generation cannot be written: {exc}") from exc
         message = "%s: generation %d with %d documents committed in %.1f s"
         logger.info(message, self.path, self.generation, len(entries), time.monotonic() - started)
 
-    def _make_generation(self, entries: list[Entry], rebuild: bool, at_least: int) -> None:
+    def _make_generation(
+        self, entries: list[Entry], rebuild: bool, at_least: int, indexes: Mapping[Kind, FaissIndex]
+    ) -> None:
         """Writes a generation with these documents. The last step, the rename of the manifest, makes it current."""
         with self._store.writing() as txn:
             # Numbers of failed commits are not used again: a commit may have renamed the manifest and then failed to
             # confirm it. The files of such a generation must not be overwritten.
             generation = max(at_least, 1 + max(txn.generations()))
             txn.put_generation(generation, entries)
-        kinds = {kind: self._contents(kind, entries, generation, rebuild) for kind in KINDS}
+        kinds = {kind: self._contents(kind, entries, generation, rebuild, indexes.get(kind)) for kind in KINDS}
         store = self._rewritten(generation, entries) if rebuild else Store.acquire(self._store.path)
         with contextlib.ExitStack() as opened:
             opened.callback(store.release)
@@ -373,24 +384,26 @@ class CollectionWriter:
             failed.pop_all()
         return store
 
-    def _contents(self, kind: Kind, entries: list[Entry], generation: int, rebuild: bool) -> Contents:
+    def _contents(
+        self, kind: Kind, entries: list[Entry], generation: int, rebuild: bool, index: FaissIndex | None
+    ) -> Contents:
         """Returns the new generation's contents of one kind, with its index file.
 
         A new index file is written unless the current one can still serve. A few snippets need no index file, because a
-        search compares them all.
+        search compares them all. index: the index to write, if the caller has it.
         """
         chosen = [entry for entry in entries if entry.kind == kind]
         part, old_file = contents(chosen), self._manifest.kinds[kind].index
-        index: FaissIndex | None = None
-        if cell_count(part.snippets) == 0:
-            return part
-        with self._store.reading() as txn:
-            if old_file is not None and not rebuild:
-                old = txn.entries(old_file.generation, kind)
-                if _can_serve(old, chosen):
-                    return replace(part, index=old_file)
-                index = self._extended(old_file, old, chosen, txn)
-            index = index or build(Stored(txn, chosen, threading.RLock()), threads=self._threads)
+        if index is None:
+            with self._store.reading() as txn:
+                if old_file is not None and not rebuild:
+                    old = txn.entries(old_file.generation, kind)
+                    if _can_serve(old, chosen):
+                        return replace(part, index=old_file)
+                    index = self._extended(old_file, old, chosen, txn)
+                if index is None and cell_count(part.snippets) == 0:
+                    return part
+                index = index or build(Stored(txn, chosen, threading.RLock()), threads=self._threads)
         name = f"{kind}s-{generation:06d}.faiss"
         size, sha256 = save(index, self.path / name)
         return replace(part, index=IndexFile(file=name, size=size, sha256=sha256, generation=generation))

@@ -15,7 +15,7 @@ Row i of an index is snippet i of the documents packed one after the other.
 
 from engine.neighbours import cells, flat
 from engine.neighbours.amended import AmendedIndex, Segment
-from engine.neighbours.cells import CellIndex, cell_count, extend, extendable
+from engine.neighbours.cells import CellIndex, cell_count, extend, extendable, part
 from engine.neighbours.files import checksum, load, save
 from engine.neighbours.flat import FlatIndex, exact
 from engine.neighbours.gpu import GpuIndex, on_gpu
@@ -43,6 +43,7 @@ __all__ = [
     "merged",
     "nearest",
     "on_gpu",
+    "part",
     "save",
 ]
 

@@ -46,6 +46,10 @@ class AmendedIndex:
         return sum(segment.index.ntotal for segment in self._segments)
 
     @property
+    def cells(self) -> int:
+        return self._segments[0].index.cells
+
+    @property
     def fell_back(self) -> bool:
         return any(segment.index.fell_back for segment in self._segments)
 

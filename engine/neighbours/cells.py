@@ -42,6 +42,10 @@ class CellIndex:
     def ntotal(self) -> int:
         return int(self.raw.ntotal)
 
+    @property
+    def cells(self) -> int:
+        return int(self.raw.nlist)
+
     def search(self, query: Embeddings, k: int, probes: int = PROBES) -> Neighbours:
         """The k nearest rows of each query snippet among the rows of `probes` cells; see `Index.search`."""
         faiss.omp_set_num_threads(1)  # see `FlatIndex.search`
@@ -101,7 +105,24 @@ def extend(index: CellIndex, rows: NDArray[np.int64], new: Documents, *, threads
     new: documents added since.
     """
     faiss.omp_set_num_threads(threads)
-    old = index.raw
+    raw = _kept(index.raw, rows)
+    graph = faiss.downcast_index(raw.quantizer)
+    parameters: Any = faiss.SearchParametersHNSW(efSearch=PROBES)  # type: ignore[attr-defined]
+    for block in blocks(new):
+        _put(raw, block, graph.search(block, 1, params=parameters)[1])
+    return CellIndex(raw)
+
+
+def part(index: CellIndex, rows: NDArray[np.int64]) -> CellIndex:
+    """An index of some rows of an index, with the same cells.
+
+    The nearest rows of a query are then the nearest among those that its parts find. rows: see `extend`.
+    """
+    return CellIndex(_kept(index.raw, rows))
+
+
+def _kept(old: Any, rows: NDArray[np.int64]) -> Any:
+    """A FAISS inverted file with the cells of an older one and its rows, as far as they have a number in `rows`."""
     raw = _empty(faiss.clone_index(old.quantizer), old.nlist)
     raw.sq, raw.is_trained = old.sq, True
     for cell in range(old.nlist):
@@ -113,11 +134,7 @@ def extend(index: CellIndex, rows: NDArray[np.int64], new: Documents, *, threads
             arrays = numbers[kept], np.ascontiguousarray(codes[kept])
             raw.invlists.add_entries(cell, len(arrays[0]), *map(faiss.swig_ptr, arrays))
     raw.ntotal = int(np.count_nonzero(rows >= 0))
-    graph = faiss.downcast_index(raw.quantizer)
-    parameters: Any = faiss.SearchParametersHNSW(efSearch=PROBES)  # type: ignore[attr-defined]
-    for block in blocks(new):
-        _put(raw, block, graph.search(block, 1, params=parameters)[1])
-    return CellIndex(raw)
+    return raw
 
 
 def extendable(index: FaissIndex, rows: int) -> TypeGuard[CellIndex]:

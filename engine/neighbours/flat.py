@@ -13,6 +13,7 @@ from engine.values import DIMENSION, Documents, Embeddings
 class FlatIndex:
     """An index that compares each query snippet with every row. A row takes 128 bytes."""
 
+    cells = 0
     concurrent = True
     fell_back = False
 

@@ -41,6 +41,10 @@ class GpuIndex:
         return self._original.ntotal
 
     @property
+    def cells(self) -> int:
+        return self._original.cells
+
+    @property
     def fell_back(self) -> bool:
         return self._copy is None
 

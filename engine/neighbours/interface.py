@@ -28,6 +28,10 @@ class Index(Protocol):
         """The number of rows."""
 
     @property
+    def cells(self) -> int:
+        """The number of cells; 0 if a search compares every row."""
+
+    @property
     def concurrent(self) -> bool:
         """Whether several threads that search at the same time are faster than one thread."""
 

@@ -8,6 +8,7 @@ has.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -19,7 +20,7 @@ from engine.alignment import Backend
 from engine.collection import Collection
 from engine.config import Alignment, FrontEnd
 from engine.errors import ShardLostError
-from engine.neighbours import Neighbours, nearest
+from engine.neighbours import Neighbours, cell_count, nearest
 from engine.values import DIMENSION, Document, Embeddings, Kind, Packed, SnippetSequence, UnseenShard
 
 Positions = NDArray[np.int64]
@@ -28,6 +29,10 @@ Costs = NDArray[np.float32]
 """Cost of each of some documents, (k,); infinity where there is no alignment."""
 Aligner = Callable[[Sequence[Embeddings], Alignment], list[Costs]]
 """Aligns each of several queries with chosen documents, and returns the costs of these documents for each query."""
+
+
+MIN_PROBES = 16
+"""Smallest number of cells that a shard searches for each query snippet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +90,12 @@ class Shard(Protocol):
     def listing(self, kind: Kind) -> Listing:
         """Returns what is known of all documents of a kind, listed once and kept."""
 
-    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int) -> Neighbours:
-        """Returns the nearest rows of each query snippet, see `engine.neighbours.nearest`."""
+    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int, cells: int) -> Neighbours:
+        """Returns the nearest rows of each query snippet, see `engine.neighbours.nearest`.
+
+        probes: number of cells searched of an index of all documents, which has so many `cells`. A shard that has fewer
+            cells searches fewer.
+        """
 
     def aligner(self, kind: Kind, documents: Positions | None) -> Aligner:
         """Returns the function that aligns queries with these documents, read from disk; None: with all, in memory."""
@@ -144,8 +153,12 @@ class ShardIndex:
     def ntotal(self) -> int:
         return self._shard.listing(self._kind).snippets
 
+    @property
+    def cells(self) -> int:
+        return cell_count(self.ntotal)
+
     def search(self, query: Embeddings, k: int, probes: int) -> Neighbours:
-        return self._shard.nearest(self._kind, query, k, probes)
+        return self._shard.nearest(self._kind, query, k, probes, self.cells)
 
     def describe(self) -> str:
         return "the indexes of shards"
@@ -187,8 +200,11 @@ class CollectionShard:
             )
         return self._listings[kind]
 
-    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int) -> Neighbours:
-        return nearest(self._collection.index(kind), query, neighbours, threads=self._threads, probes=probes)
+    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int, cells: int) -> Neighbours:
+        index = self._collection.index(kind)
+        if 0 < index.cells < cells:
+            probes = min(probes, max(MIN_PROBES, math.ceil(probes * index.cells / cells)))
+        return nearest(index, query, neighbours, threads=self._threads, probes=probes)
 
     def aligner(self, kind: Kind, documents: Positions | None) -> Aligner:
         collection = self._collection

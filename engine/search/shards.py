@@ -31,9 +31,6 @@ Result = TypeVar("Result")
 Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """Calls a function with each of some values, and returns the results in order, as `map` does."""
 
-MIN_PROBES = 16
-"""Smallest number of cells that a shard searches for each query snippet."""
-
 
 @runtime_checkable
 class Elsewhere(Protocol):
@@ -137,12 +134,11 @@ class Shards:
     def listing(self, kind: Kind) -> Listing:
         return self._merged(kind).listing
 
-    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int) -> Neighbours:
+    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int, cells: int) -> Neighbours:
         of_all = self._merged(kind)
-        share = min(probes, max(MIN_PROBES, -(-probes // len(self._parts))))
 
         def find(name: str) -> Neighbours:
-            similarities, rows = self._parts[name].nearest(kind, query, neighbours, share)
+            similarities, rows = self._parts[name].nearest(kind, query, neighbours, probes, cells)
             return similarities, of_all.rows(name, rows)
 
         names = [name for name, positions in of_all.positions.items() if len(positions)] or list(self._parts)[:1]

@@ -1,6 +1,7 @@
 """A collection in shards answers as the same collection in one, to the last bit, and says what it did not see."""
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,12 @@ import sharded_collection
 from collection_samples import NETWORK, packed
 from engine import alignment
 from engine.alignment import Backend
-from engine.collection import Collection, ShardedCollection, open_collection
+from engine.collection import Collection, CollectionWriter, ShardedCollection, open_collection
+from engine.collection.manifest import KINDS
 from engine.config import Alignment, SearchSettings
 from engine.errors import ShardLostError
-from engine.neighbours import Neighbours
+from engine.neighbours import Neighbours, cells
+from engine.search import shard
 from engine.search.answers import as_dict, table
 from engine.search.confidence import Calibration, Scale
 from engine.search.searcher import Query, Searcher
@@ -90,6 +93,33 @@ def test_shards_answer_as_one_collection(
             assert told(searcher(many, backend).answers([query])[0], query, many) == expected
 
 
+def test_shards_find_the_neighbours_that_cells_of_one_collection_find(
+    plain: Path, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One collection searches 64 of its cells, and so do its shards; other cells, or all rows, give other votes.
+
+    No two documents are the same here: which of equal rows is the last neighbour is left to FAISS.
+    """
+    monkeypatch.setattr(cells, "EXACT_ROWS", 0)
+    monkeypatch.setattr(cells, "CELL_ROWS", 4)
+    copy = Path(shutil.copytree(plain, tmp_path / "music.sf"))
+    with CollectionWriter(copy, NETWORK) as writer:
+        for number in range(6, sharded_collection.DOCUMENTS, 7):
+            for kind in KINDS:
+                writer.remove(sharded_collection.made(kind, number)[0].id)
+        writer.build()
+    into = sharded_collection.split(copy, 4)
+    with open_collection(copy) as one, open_collection(into) as many:
+        for method in ("vote", "fingerprint", "refine"):
+            for query in asked(method):
+                expected, found = (searcher(each, backend, shortlist=5).answers([query])[0] for each in (one, many))
+                assert expected.plan is not None
+                assert expected.plan.probes > 0
+                assert told(found, query, many) == told(expected, query, one)
+        assert isinstance(one, Collection)
+        assert one.index("score").cells > 500
+
+
 def test_a_shortlist_is_that_of_all_shards_together(plain: Path, in_shards: dict[int, Path], backend: Backend) -> None:
     with open_collection(plain) as one, open_collection(in_shards[4]) as many:
         for query in asked("refine"):
@@ -116,9 +146,9 @@ class Failing(CollectionShard):
         self.name = name
         self.calls = calls
 
-    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int) -> Neighbours:
+    def nearest(self, kind: Kind, query: Embeddings, neighbours: int, probes: int, cells: int) -> Neighbours:
         self._count()
-        return super().nearest(kind, query, neighbours, probes)
+        return super().nearest(kind, query, neighbours, probes, cells)
 
     def aligner(self, kind: Kind, documents: Positions | None) -> Aligner:
         self._count()
@@ -185,3 +215,23 @@ def test_the_first_of_equal_documents_votes_at_the_last_place(plain: Path, backe
             sharded_collection.made("score", 6)[1], "score", "vote"
         )
     assert [match.document.id for match in answer.matches[:1]] == [sharded_collection.made("score", 5)[0].id]
+
+
+def test_a_shard_with_fewer_cells_searches_fewer(
+    plain: Path, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 64 of 1,000 cells a shard with about 64 cells searches MIN_PROBES, with 500 half, with as many all."""
+    monkeypatch.setattr(cells, "EXACT_ROWS", 0)
+    monkeypatch.setattr(cells, "CELL_ROWS", 50)
+    copy = Path(shutil.copytree(plain, tmp_path / "music.sf"))
+    with CollectionWriter(copy, NETWORK) as writer:
+        writer.build()
+    asked: list[int] = []
+    with Collection.open(copy, NETWORK) as collection:
+        own = collection.index("score").cells
+        monkeypatch.setattr(shard, "nearest", lambda *_, probes, threads: asked.append(probes))
+        part = CollectionShard(collection, backend, threads=1)
+        for of in (1000, 2 * own, own, own - 1):
+            part.nearest("score", sharded_collection.heard(0, 14, "recording").embeddings, 25, 64, of)
+    assert asked == [max(16, -(-64 * own // 1000)), 32, 64, 64]
+    assert own > 20
