@@ -49,7 +49,7 @@ QUERIES = 16
 """Queries cut from each document."""
 MIN_QUERY_SNIPPETS = 2
 """Length of the shortest query: 5 s."""
-PRICES = (0.4, 0.45, 0.5, 0.55, 0.6)
+PRICES = (0.4, 0.45, 0.5, 0.55)
 """Prices of a rest that are tried. Right documents charge some .43 a row, wrong ones some .65. Rags are told apart best
 at .45, because they resemble each other, and other music at .5 to .55; .35 and .6 are clearly worse for all."""
 MIXED_SHARE = 0.2
