@@ -224,13 +224,17 @@ class Collection:
                     self._indexes[kind] = self._amended(kind, index_file)
             return self._indexes[kind]
 
-    def cells(self, kind: Kind) -> CellIndex | None:
-        """Returns the index file of a kind, if it has cells and the documents of this generation; otherwise None."""
+    def cells(self, kind: Kind) -> tuple[CellIndex, list[Entry]] | None:
+        """Returns the index with cells of a kind, and the documents in it; None if there is no such index.
+
+        The index may be older than this generation: some of its documents may be gone, and others not in it.
+        """
         index_file = self.manifest.kinds[kind].index
-        if index_file is None or self._entries_of_index(kind, index_file) != self.entries_of(kind):
+        if index_file is None:
             return None
-        index = self._load_index(kind, index_file, self.entries_of(kind))
-        return index if isinstance(index, CellIndex) else None
+        entries = self._entries_of_index(kind, index_file)
+        index = self._load_index(kind, index_file, entries)
+        return (index, entries) if isinstance(index, CellIndex) else None
 
     def indexes(self) -> tuple[Index, ...]:
         """Returns the indexes that are built or loaded already, without waiting for one that is being loaded."""

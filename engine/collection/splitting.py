@@ -1,11 +1,9 @@
 """A collection is written anew in shards, or in another number of shards, while others use it."""
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine import files
 from engine.collection.manifest import KINDS
@@ -13,12 +11,15 @@ from engine.collection.opening import open_collection
 from engine.collection.reader import Collection
 from engine.collection.sharding import ShardMap
 from engine.collection.store import Entry
-from engine.collection.writer import CollectionWriter
+from engine.collection.writer import CollectionWriter, Indexed
 from engine.errors import CollectionError
 from engine.neighbours import CellIndex, part
 from engine.values import Kind, NetworkIdentity
 
 logger = logging.getLogger(__name__)
+
+Cells = dict[Kind, tuple[CellIndex, list[Entry]]]
+"""The index with cells of each kind, and the entries of the documents in it."""
 
 
 def shard(path: Path, into: Path, count: int, *, threads: int = 1) -> ShardMap:
@@ -52,35 +53,29 @@ def shard(path: Path, into: Path, count: int, *, threads: int = 1) -> ShardMap:
     return shards
 
 
-def _cells(source: Collection) -> dict[Kind, tuple[CellIndex, tuple[Entry, ...]]]:
-    """Returns the index with cells of each kind that has one, and the entries of its documents in their order."""
+def _cells(source: Collection) -> Cells:
+    """Returns the index with cells of each kind that has one, and the entries of the documents in it."""
     found = {kind: source.cells(kind) for kind in KINDS}
-    return {kind: (index, tuple(source.entries_of(kind))) for kind, index in found.items() if index is not None}
+    return {kind: one for kind, one in found.items() if one is not None}
 
 
 def _write(
-    path: Path,
-    documents: list[tuple[Entry, Collection]],
-    network: NetworkIdentity,
-    cells: dict[Kind, tuple[CellIndex, tuple[Entry, ...]]],
-    threads: int,
+    path: Path, documents: list[tuple[Entry, Collection]], network: NetworkIdentity, cells: Cells, threads: int
 ) -> None:
-    """Writes one shard.
-
-    documents: the entry of each document, by rising number, and the collection that has it. cells: see `_cells`.
-    """
+    """Writes one shard. documents: the entry of each document, by rising number, and the collection that has it."""
     own = {entry.number for entry, _ in documents}
     with CollectionWriter(path, network, threads=threads) as writer:
         for entry, source in documents:
             writer.skip_to(entry.number)
             writer.put(source.document(entry.id), source.sequence(entry.id), media=source.all_media(entry.id))
-        writer.commit(indexes={kind: part(index, _rows(entries, own)) for kind, (index, entries) in cells.items()})
+        writer.commit(indexes={kind: _part(index, entries, own) for kind, (index, entries) in cells.items()})
 
 
-def _rows(entries: Iterable[Entry], own: set[int]) -> NDArray[np.int64]:
-    """Returns the row in a shard of each row of the whole index, -1 where another shard has it, (rows,).
+def _part(index: CellIndex, entries: list[Entry], own: set[int]) -> Indexed:
+    """Returns the part of an index that has a shard's documents.
 
-    entries: of the whole index. own: numbers of the shard's documents.
+    entries: of the documents in the whole index. own: numbers of the shard's documents.
     """
     mine = np.concatenate([np.full(entry.snippets, entry.number in own) for entry in entries])
-    return np.where(mine, np.cumsum(mine) - 1, -1)
+    rows = np.where(mine, np.cumsum(mine) - 1, -1)
+    return Indexed(index=part(index, rows), numbers=frozenset(entry.number for entry in entries) & own)

@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
@@ -47,7 +47,18 @@ all added snippets."""
 MAX_REMOVED_SHARE = 1 / 8
 """Largest share of an index's snippets that may be removed from the collection while the index stays in use. Removed
 snippets take places among the nearest neighbours."""
-NO_INDEXES: Mapping[Kind, FaissIndex] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indexed:
+    """An index that a caller has already for documents that are to be committed."""
+
+    index: FaissIndex
+    numbers: frozenset[int]
+    """Numbers of the documents in the index, whose rows are in the order of these. Others are searched beside it."""
+
+
+NO_INDEXES: Mapping[Kind, Indexed] = MappingProxyType({})
 
 
 class CollectionWriter:
@@ -185,11 +196,11 @@ class CollectionWriter:
                     txn.put(encoded)
             self._pending.clear()
 
-    def commit(self, at_least: int = 0, indexes: Mapping[Kind, FaissIndex] = NO_INDEXES) -> int:
+    def commit(self, at_least: int = 0, indexes: Mapping[Kind, Indexed] = NO_INDEXES) -> int:
         """Commits all staged and removed documents, and returns the number of the current generation.
 
         at_least: smallest number of the new generation: replicas of a shard give their generations the same numbers.
-        indexes: indexes of all documents of a kind that the caller has already; they are written whatever their size.
+        indexes: indexes that the caller has already, by kind. They are written, whatever their size.
 
         An index file is written again only if too many documents have changed since it was written. Its index is
         rebuilt if it needs more or fewer cells.
@@ -329,7 +340,7 @@ class CollectionWriter:
         *,
         rebuild: bool,
         at_least: int = 0,
-        indexes: Mapping[Kind, FaissIndex] = NO_INDEXES,
+        indexes: Mapping[Kind, Indexed] = NO_INDEXES,
     ) -> None:
         """Commits a generation with these documents, and logs the time. rebuild: whether to rewrite all files."""
         started = time.monotonic()
@@ -341,15 +352,24 @@ class CollectionWriter:
         logger.info(message, self.path, self.generation, len(entries), time.monotonic() - started)
 
     def _make_generation(
-        self, entries: list[Entry], rebuild: bool, at_least: int, indexes: Mapping[Kind, FaissIndex]
+        self, entries: list[Entry], rebuild: bool, at_least: int, indexes: Mapping[Kind, Indexed]
     ) -> None:
         """Writes a generation with these documents. The last step, the rename of the manifest, makes it current."""
         with self._store.writing() as txn:
             # Numbers of failed commits are not used again: a commit may have renamed the manifest and then failed to
             # confirm it. The files of such a generation must not be overwritten.
             generation = max(at_least, 1 + max(txn.generations()))
+            if indexes:  # they are of an older generation, which has only their documents
+                numbers = frozenset[int]().union(*(indexed.numbers for indexed in indexes.values()))
+                txn.put_generation(generation, [entry for entry in entries if entry.number in numbers])
+                generation += 1
             txn.put_generation(generation, entries)
-        kinds = {kind: self._contents(kind, entries, generation, rebuild, indexes.get(kind)) for kind in KINDS}
+        kinds = {
+            kind: self._given(kind, entries, indexes[kind].index, generation - 1)
+            if kind in indexes
+            else self._contents(kind, entries, generation, rebuild)
+            for kind in KINDS
+        }
         store = self._rewritten(generation, entries) if rebuild else Store.acquire(self._store.path)
         with contextlib.ExitStack() as opened:
             opened.callback(store.release)
@@ -384,29 +404,32 @@ class CollectionWriter:
             failed.pop_all()
         return store
 
-    def _contents(
-        self, kind: Kind, entries: list[Entry], generation: int, rebuild: bool, index: FaissIndex | None
-    ) -> Contents:
+    def _contents(self, kind: Kind, entries: list[Entry], generation: int, rebuild: bool) -> Contents:
         """Returns the new generation's contents of one kind, with its index file.
 
         A new index file is written unless the current one can still serve. A few snippets need no index file, because a
-        search compares them all. index: the index to write, if the caller has it.
+        search compares them all.
         """
         chosen = [entry for entry in entries if entry.kind == kind]
         part, old_file = contents(chosen), self._manifest.kinds[kind].index
-        if index is None:
-            with self._store.reading() as txn:
-                if old_file is not None and not rebuild:
-                    old = txn.entries(old_file.generation, kind)
-                    if _can_serve(old, chosen):
-                        return replace(part, index=old_file)
-                    index = self._extended(old_file, old, chosen, txn)
-                if index is None and cell_count(part.snippets) == 0:
-                    return part
-                index = index or build(Stored(txn, chosen, threading.RLock()), threads=self._threads)
+        index: FaissIndex | None = None
+        with self._store.reading() as txn:
+            if old_file is not None and not rebuild:
+                old = txn.entries(old_file.generation, kind)
+                if _can_serve(old, chosen):
+                    return replace(part, index=old_file)
+                index = self._extended(old_file, old, chosen, txn)
+            if index is None and cell_count(part.snippets) == 0:
+                return part
+            index = index or build(Stored(txn, chosen, threading.RLock()), threads=self._threads)
+        return self._given(kind, entries, index, generation)
+
+    def _given(self, kind: Kind, entries: list[Entry], index: FaissIndex, generation: int) -> Contents:
+        """Returns the contents of one kind with this index, after it was written. generation: that of its documents."""
         name = f"{kind}s-{generation:06d}.faiss"
         size, sha256 = save(index, self.path / name)
-        return replace(part, index=IndexFile(file=name, size=size, sha256=sha256, generation=generation))
+        file = IndexFile(file=name, size=size, sha256=sha256, generation=generation)
+        return replace(contents([entry for entry in entries if entry.kind == kind]), index=file)
 
     def _extended(
         self, old_file: IndexFile, old: list[Entry], current: list[Entry], txn: Transaction
