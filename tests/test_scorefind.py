@@ -144,7 +144,9 @@ def test_names_and_titles_reach_the_terminal_in_one_line_without_escape_sequence
     capsys.readouterr()
     for command in (["info", collection, "--list"], ["query", collection, str(path), "--among", "score"]):
         assert scorefind.main(command) == 0
-        assert "red\\x1b[31m\\nline" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "red\\x1b[31m\\nline" in told
+        assert "\x1b" not in told
     assert list(printed_json(capsys, "info", collection, "--list", "--json")["ids"]) == ["red\x1b[31m\nline"]
     assert scorefind.main(["query", collection, str(path.with_suffix(".wav"))]) == 1
     assert "red\\x1b[31m\\nline.wav: no such file or folder\n" in capsys.readouterr().err
