@@ -139,17 +139,17 @@ def test_two_columns_of_short_examples_are_no_two_pages() -> None:
 
 
 def test_a_page_on_a_larger_sheet_is_no_page_of_examples(tmp_path: Path) -> None:
-    page, _ = drawn_page([2, 2], width=1500, space=13)
+    page, _ = drawn_page([2, 2, 2], width=1500, space=13)  # as many systems as a page of examples has
     bed = np.full((page.shape[0], 3200), 255, np.uint8)
     bed[:, :1500] = page
     for name, image in [("1.png", page), ("2.png", page), ("3.png", bed)]:
         cv2.imwrite(str(tmp_path / name), image)
-    assert [system.page for system in read_score(tmp_path).systems] == [1, 1, 2, 2, 3, 3]
+    assert [system.page for system in read_score(tmp_path).systems] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 def test_a_dark_surrounding_joins_no_systems() -> None:
     page, _ = drawn_page([2, 2, 2], notes=False)
-    page[:, :70] = page[:, 945:] = 0
+    page[:, :76] = page[:, 940:] = 0  # as near as the line that opens a system
     assert [len(system.staves) for system in placed_systems(page)] == [2, 2, 2]
 
 
