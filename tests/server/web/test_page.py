@@ -341,6 +341,12 @@ def test_a_token_is_asked_for_once(library: Path) -> None:
             await page.set_input_files("#file", str(shown.take))
             await page.wait_for_selector(".verdict h2")
             await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
+            other = await shown.open("/page/evening.html")
+            await other.set_input_files("#file", str(shown.take))
+            await other.fill("#token input", TOKEN)
+            await other.get_by_role("button", name="Continue").click()
+            await other.wait_for_selector(".ribbon button")
+            assert await other.locator("dialog").count() == 0
 
     run(test())
 
