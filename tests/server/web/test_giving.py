@@ -63,6 +63,18 @@ async def drop(page: "Page", data: str) -> None:
     )
 
 
+def test_a_recording_is_dropped_on_the_page_of_evenings(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await shown.open("/page/evening.html")
+            await page.wait_for_selector("h1")
+            async with page.expect_request("**/segment"):
+                await drop(page, base64.b64encode(b"a recording").decode())
+            await page.wait_for_selector(".failed")  # it is none
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
 @pytest.mark.parametrize(("give", "view"), [(paste, "/"), (drop, "/"), (paste, "/#/browse"), (drop, "/#/browse")])
 def test_a_picture_is_pasted_or_dropped_anywhere(library: Path, give: Any, view: str) -> None:
     async def test() -> None:

@@ -136,7 +136,7 @@ def test_a_microphone_is_heard_and_the_score_follows(library: Path, tmp_path: Pa
         microphone = cut(library / "sonata_played.wav", tmp_path / "microphone.wav", 20, 40)
         async with browsing(library, microphone=microphone) as shown:
             page = await shown.open()
-            await page.get_by_role("button", name="Listen").click()
+            await page.get_by_role("button", name="Microphone").click()
             await until(page, "document.querySelector('.live h2').textContent.includes('Sonata')")
             await until(page, "document.querySelector('.stage')?.dataset.system !== ''")
             await page.get_by_role("button", name="Stop").click()
@@ -236,6 +236,9 @@ def test_files_for_other_programs_are_saved(library: Path, open_reads: bool) -> 
     run(test())
 
 
+BEYOND = """[...document.querySelectorAll('.top a')]
+.filter((link) => link.getBoundingClientRect().right > document.documentElement.clientWidth).length"""
+"""The number of links of the page's head that are cut off."""
 LINES = """[...document.querySelectorAll('.top a')].map((link) => {
   const text = document.createRange();
   text.selectNodeContents(link.lastChild);
@@ -249,13 +252,14 @@ def test_the_page_fits_every_screen(library: Path) -> None:
         async with browsing(library) as shown:
             for width, height in ((320, 568), (390, 844), (1024, 768), (1920, 1080), (3840, 2160)):
                 page = await asked(shown, shown.take, width=width, height=height)
-                for path in ("", "#/browse", "#/document/sonata"):
+                for path in ("", "#/browse", "#/document/sonata", "page/evening.html"):
                     if path:
                         await page.goto(f"{shown.root}/{path}")
                         await page.wait_for_selector("h1")
                     wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
                     assert wide <= 0, (width, path)
                     assert await page.evaluate(LINES) == [1, 1, 1, 1], (width, path)
+                    assert await page.evaluate(BEYOND) == 0, (width, path)
                 if width >= 3840:
                     await page.goto(f"{shown.root}/#/document/sonata")
                     await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
