@@ -429,7 +429,7 @@ async def _serving(options: argparse.Namespace) -> None:
     from server.config import ServerSettings
     from server.server import serving
 
-    flags = {"workers": options.workers, "batch": options.batch}
+    flags = {"workers": options.workers, "batch": options.batch, "web.public_url": options.public_url}
     settings = load(ServerSettings(), section="server", path=options.config, flags=flags)
     search = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
     given = {name: getattr(options, name) for name in ("host", "port", "unix") if getattr(options, name) is not None}

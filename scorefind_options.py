@@ -70,7 +70,8 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
         )
         barred = dict.fromkeys((*searches, "--speed"), "--server")  # the server chooses these
     elif options.command == "serve":
-        needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port", "--http-host": "--http-port"}
+        needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
+        needed |= dict.fromkeys(("--http-host", "--public-url"), "--http-port")
         barred = {"--plain": "--tls-cert", "--host": "--unix", "--port": "--unix"}
     else:
         return
@@ -382,6 +383,9 @@ def _serve_options(parser: _Parser) -> None:
         "--http-port", type=int, metavar="PORT", help="port for the page and for HTTP with JSON (default: none)"
     )
     parser.add_argument("--http-host", metavar="HOST", help="address for --http-port (default: that of the socket)")
+    parser.add_argument(
+        "--public-url", metavar="URL", help="address of --http-port for others, where a proxy shows the server"
+    )
     parser.add_argument("--log", choices=("json", "text"), default="json", help="format of the log (default: json)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, tables [server] and [search]")
     _weights(parser)

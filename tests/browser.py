@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -68,10 +69,12 @@ def system_at(second: float) -> int:
 
 
 @asynccontextmanager
-async def browsing(folder: Path, *, microphone: Path | None = None, **options: Any) -> AsyncIterator[Shown]:
+async def browsing(
+    folder: Path, *, microphone: Path | None = None, phone: bool = False, **options: Any
+) -> AsyncIterator[Shown]:
     """A browser that shows the collection of `filled`.
 
-    microphone: what a fake microphone plays.
+    microphone: what a fake microphone plays. phone: whether it is that of a phone, which is touched.
     """
     program = _chromium()
     playwright = pytest.importorskip("playwright.async_api", reason="the package playwright is not installed")
@@ -83,7 +86,12 @@ async def browsing(folder: Path, *, microphone: Path | None = None, **options: A
     async with serving_web(folder / "c", **options) as web, playwright.async_playwright() as driver:
         browser = await driver.chromium.launch(executable_path=program, args=arguments)
         try:
-            context = await browser.new_context(viewport={"width": 1280, "height": 800})
+            context = await browser.new_context(
+                viewport={"width": 390, "height": 844} if phone else {"width": 1280, "height": 800},
+                device_scale_factor=3 if phone else 1,
+                is_mobile=phone,
+                has_touch=phone,
+            )
             context.set_default_timeout(30_000)
             yield Shown(web=web, context=context, take=take, page_file=page_file, problems=[])
         finally:
@@ -161,3 +169,37 @@ async def until(page: "Page", script: str) -> None:
     async with asyncio.timeout(30):
         while not await page.evaluate(script):
             await asyncio.sleep(0.05)
+
+
+async def asked(shown: Shown, file: Path, **size: Any) -> "Page":
+    """A tab that shows the answer to a file."""
+    page = await shown.open(**size)
+    await page.set_input_files("#file", str(file))
+    await page.wait_for_selector(".verdict h2")
+    await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
+    return page
+
+
+async def seek(page: "Page", second: float) -> None:
+    """Goes to a second of the recording by a click on the waveform."""
+    box = await page.locator(".wave").bounding_box()
+    duration = await page.evaluate("document.querySelector('audio')?.duration")
+    assert box
+    await page.mouse.click(box["x"] + box["width"] * second / duration, box["y"] + 20)
+
+
+async def now(page: "Page") -> tuple[float, str]:
+    """The second that is heard, and the system in which the cursor is."""
+    script = "[document.querySelector('audio').currentTime, document.querySelector('.stage')?.dataset.system]"
+    second, system = await page.evaluate(script)
+    return float(second), str(system)
+
+
+async def answering(page: "Page", answer: dict[str, Any]) -> None:
+    """Lets every query of a tab have this answer."""
+    await page.route("**/query", lambda route: route.fulfill(body=json.dumps(answer)))
+
+
+def stored(id: str) -> dict[str, Any]:
+    """The fields of a query for what belongs to a score of the collection."""
+    return {"document": id, "kind": "score", "path": True}

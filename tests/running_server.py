@@ -237,6 +237,8 @@ class Process:
     process: "subprocess.Popen[str]"
     address: Address
     log: Path
+    page: str
+    """URL of the page; empty without `--http-port`."""
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -266,9 +268,10 @@ def serving_process(collection: Path, *arguments: object) -> Iterator[Process]:
     ):
         try:
             assert process.stdout is not None
-            line = process.stdout.readline()
-            found = re.search(r" on (\S+)$", line.strip())
-            assert found, f"expected an address, got {line!r}; {log.read_text()}"
-            yield Process(process=process, address=Address.parse(found.group(1)), log=log)
+            printed = [process.stdout.readline() for _ in range(2 if "--http-port" in arguments else 1)]
+            found = re.search(r"(?:the page is at (\S+)\n)?serving .* on (\S+)\n$", "".join(printed))
+            assert found, f"expected addresses, got {printed!r}; {log.read_text()}"
+            page, address = found.groups("")
+            yield Process(process=process, address=Address.parse(address), log=log, page=page)
         finally:
             process.kill()

@@ -434,6 +434,7 @@ def test_what_the_server_decides_cannot_be_said_with_a_query_to_it(
         ("query c p --path", "--path has no effect without --json"),
         ("query --server localhost p --path", "--path has no effect without --json"),
         ("serve c --tls-key key.pem", "--tls-key has no effect without --tls-cert"),
+        ("serve c --public-url https://music.example", "--public-url has no effect without --http-port"),
         ("serve c --metrics-host 0.0.0.0", "--metrics-host has no effect without --metrics-port"),
         ("serve c --unix s --port 0", "--port has no effect with --unix"),
         ("serve c --unix s --host 127.0.0.1", "--host has no effect with --unix"),

@@ -1,12 +1,14 @@
 """The pages of a score as an MEI facsimile: a surface a page, a zone a system or measure, and when each is played.
 
-Where measures are known, the music is a section of empty measures that point to their zones: so Verovio opens the file,
-and an editor of notation has each measure at its place.
+The music is a section of empty measures that point to their zones: so Verovio opens the file, and an editor of notation
+has each measure at its place. Where measures are not known, one empty measure stands for those of a system.
 """
 
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 from engine import __version__
 from engine.export.material import PICTURE_TYPE, ExportMaterial, Rectangle, sound_type
@@ -18,10 +20,30 @@ NAMESPACE = "http://www.music-encoding.org/ns/mei"
 _XML_ID = "{http://www.w3.org/XML/1998/namespace}id"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Empty:
+    """A measure without notes."""
+
+    system: System
+    fields: dict[str, str]
+    """Attributes of the element."""
+
+    @classmethod
+    def of(cls, measure: PrintedMeasure) -> Self:
+        """Returns a measure that is known."""
+        fields = {"n": str(measure.number), "facs": f"#measure-{measure.name}"}
+        return cls(system=measure.system, fields=fields)
+
+    @classmethod
+    def whole(cls, system: System) -> Self:
+        """Returns a measure that stands for all of a system. It has no number, and `metcon` says that it is not one."""
+        return cls(system=system, fields={"metcon": "false", "facs": f"#system-{system.number}"})
+
+
 def mei(material: ExportMaterial) -> str:
     """Returns a score as MEI 5: a facsimile with zones and, with a recording, a performance of moments (`when`).
 
-    The zones are systems and, if they are known, measures. There is no notation: measures are empty.
+    The zones are systems and, if they are known, measures. There is no notation.
     """
     ET.register_namespace("", NAMESPACE)
     root = ET.Element(_name("mei"), {"meiversion": "5.0"})
@@ -37,9 +59,9 @@ def mei(material: ExportMaterial) -> str:
         _zone(surfaces[measure.system.page], f"measure-{measure.name}", "measure", place)
     if material.pair is not None:
         _performance(music, material, material.pair)
+    systems = [system for system in material.systems if system.page in surfaces]
     division = ET.SubElement(ET.SubElement(music, _name("body")), _name("mdiv"))
-    if measures:
-        _section(division, measures)
+    _section(division, [_Empty.of(one) for one in measures] or [_Empty.whole(system) for system in systems])
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, "unicode")}\n'
 
@@ -68,11 +90,11 @@ def _surface(facsimile: ET.Element, material: ExportMaterial, number: int) -> ET
     return surface
 
 
-def _section(division: ET.Element, measures: Sequence[PrintedMeasure]) -> None:
+def _section(division: ET.Element, measures: Sequence[_Empty]) -> None:
     """Adds the measures without notes, with the breaks of pages and systems between them."""
     score = ET.SubElement(division, _name("score"))
     group = ET.SubElement(ET.SubElement(score, _name("scoreDef")), _name("staffGrp"))
-    for staff in range(max(len(measure.system.staves) for measure in measures)):
+    for staff in range(max((len(measure.system.staves) for measure in measures), default=1)):
         ET.SubElement(group, _name("staffDef"), {"n": str(staff + 1), "lines": "5"})
     section = ET.SubElement(score, _name("section"))
     page = system = 0
@@ -83,8 +105,7 @@ def _section(division: ET.Element, measures: Sequence[PrintedMeasure]) -> None:
         if measure.system.number != system:
             system = measure.system.number
             ET.SubElement(section, _name("sb"), {"n": str(system), "facs": f"#system-{system}"})
-        named = {"n": str(measure.number), "facs": f"#measure-{measure.name}"}
-        written = ET.SubElement(section, _name("measure"), named)
+        written = ET.SubElement(section, _name("measure"), measure.fields)
         for staff in range(len(measure.system.staves)):
             layer = ET.SubElement(written, _name("staff"), {"n": str(staff + 1)})
             ET.SubElement(layer, _name("layer"), {"n": "1"})

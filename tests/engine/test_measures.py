@@ -2,7 +2,7 @@
 
 import pytest
 
-from drawn_pages import drawn_page
+from drawn_pages import LEFT, RIGHT, drawn_page
 from engine.measures import FIRST_NOTE, PlayedMeasure, PrintedMeasure, played_measures, printed_measures
 from engine.score import score_of
 from engine.timemap import Stretch, TimeMap
@@ -58,6 +58,42 @@ def test_the_parts_of_a_measure_that_a_repeat_sign_divides_have_one_number() -> 
     assert divided == [(1, False), (2, False), (2, True), (3, False), (4, False)]
     assert [number for number, _ in repeat_signs(x_of_others=(0.39,))] == [1, 2, 3, 4, 5]
     assert [number for number, _ in repeat_signs(0.5)] == [1, 2, 3, 4]
+
+
+def with_line(x: float, *, erased: bool) -> list[int]:
+    """The numbers of the measures of a system with a stem through both staves at `x`, in page widths.
+
+    erased: without the second of its three barlines.
+    """
+    page, _ = drawn_page([2, 2], notes=False)
+    width, top = page.shape[1], 8 * 9
+    if erased:
+        second = round((LEFT + RIGHT) / 2 * width)
+        page[: top + 14 * 9, second - 4 : second + 5] = 255
+    place = round(x * width)
+    page[top - 18 : top + 13 * 9 + 1, place - 1 : place + 1] = 0
+    return [one.number for one in printed_measures(score_of([page])) if one.system.number == 1]
+
+
+def test_a_doubtful_line_is_a_barline_where_it_makes_measures_as_wide_as_usual() -> None:
+    assert with_line(0.52, erased=True) == [1, 2, 3, 4]
+    assert with_line(0.52, erased=False) == [1, 2, 3, 4]
+    assert with_line(0.33, erased=False) == [1, 2, 3, 4]
+    assert with_line(0.33, erased=True) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("last", "first", "numbers"), [(0.83, 0.22, [4, 5, 5]), (0.79, 0.27, [4, 5, 6])])
+def test_a_measure_that_the_end_of_a_system_divides_has_one_number(
+    last: float, first: float, numbers: list[int]
+) -> None:
+    """last: where the last measure of a system begins. first: where the first of the next one ends."""
+    page, _ = drawn_page([2, 2], notes=False)
+    for x, top in ((last, 8 * 9), (first, 8 * 9 + 22 * 9)):
+        place = round(x * page.shape[1])
+        page[top : top + 13 * 9 + 1, place - 1 : place + 1] = 0
+    measures = printed_measures(score_of([page]))
+    assert [one.number for one in measures[3:6]] == numbers
+    assert measures[5].is_second_part == (numbers[1] == numbers[2])
 
 
 def test_a_measure_begins_where_its_first_note_sounds() -> None:

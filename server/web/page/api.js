@@ -1,6 +1,6 @@
 /** Asks the server. Where a token is needed, a dialog asks for it once and the request is sent again. */
 
-const KEY = "scorefind-token";
+import { askedForToken, authorisation, token } from "./token.js";
 
 /** An error that the server or the network reports; `code` is the server's, as in docs/protocol.md. */
 export class ApiError extends Error {
@@ -9,11 +9,6 @@ export class ApiError extends Error {
     this.code = code;
     this.status = status;
   }
-}
-
-/** Returns the token of this tab, or an empty text. */
-export function token() {
-  return sessionStorage.getItem(KEY) ?? "";
 }
 
 /** Returns the JSON of a path. */
@@ -95,20 +90,6 @@ export function pagePath(id, page, turn, width) {
 /** Returns the path of the sound of a recording. */
 export function soundPath(id) {
   return `/documents/${encodeURIComponent(id)}/sound`;
-}
-
-function authorisation() {
-  return token() ? { Authorization: `Bearer ${token()}` } : {};
-}
-
-async function askedForToken() {
-  const dialog = document.getElementById("token");
-  dialog.showModal();
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  const field = dialog.querySelector("input");
-  sessionStorage.setItem(KEY, field.value.trim());
-  field.value = "";
-  return dialog.returnValue === "ok" && token() !== "";
 }
 
 function failure(status, text) {

@@ -29,7 +29,7 @@ export function askView() {
       { class: "ways" },
       h("label", { class: "button primary", for: "file" }, "Choose a file"), chooser,
       h("label", { class: "button camera", for: "camera" }, "Take a photo"), camera,
-      h("button", { type: "button", onclick: () => listen() }, "Listen"),
+      h("button", { type: "button", onclick: () => listen() }, "Microphone"),
     ),
     h("p", { class: "hint" }, "Sound, PDF or pictures. You can paste, too. Piano music; 20 seconds are best."),
   );

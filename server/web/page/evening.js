@@ -2,6 +2,7 @@
 
 import { get, media, pagePath, send } from "./api.js";
 import { announce, h } from "./dom.js";
+import { takeDropped } from "./drop.js";
 import { clock, count, name, percent, where } from "./format.js";
 import { ScoreView } from "./score.js";
 
@@ -26,10 +27,13 @@ main.append(
       h("p", { class: "sub" }, "Give the recording of a concert, a radio hour or an hour of practice."),
       h("label", { class: "button primary", for: "file" }, "Choose a recording"),
       chooser,
+      h("p", { class: "hint" }, "You can drop it here, too."),
     ),
     outcome,
   ),
 );
+
+takeDropped(([file]) => take(file));
 
 /** Asks the server about a recording, and shows its answer. */
 async function take(file) {

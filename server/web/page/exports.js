@@ -1,7 +1,8 @@
 /** What other programs read of a score and its recording: a IIIF manifest and files, one link each. */
 
-import { media, token } from "./api.js";
+import { media } from "./api.js";
 import { announce, h } from "./dom.js";
+import { token } from "./token.js";
 
 /** Formats by the name of their address: what it is called, the name's ending, and whether it needs a recording. */
 const FORMATS = [

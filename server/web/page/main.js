@@ -3,9 +3,9 @@
 import { askView } from "./ask.js";
 import { browseView } from "./browse.js";
 import { documentView } from "./document.js";
+import { takeDropped } from "./drop.js";
 
 const main = document.getElementById("main");
-const veil = document.getElementById("drop-veil");
 let [view, ask] = [null, null];
 
 function route() {
@@ -43,22 +43,7 @@ function take(files) {
   ask.take(files);
 }
 
-const holdsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-addEventListener("dragover", (event) => {
-  if (!holdsFiles(event)) return;
-  event.preventDefault();
-  veil.classList.add("on");
-});
-addEventListener("dragleave", (event) => event.relatedTarget === null && veil.classList.remove("on"));
-addEventListener("drop", (event) => {
-  veil.classList.remove("on");
-  if (!holdsFiles(event)) return;
-  event.preventDefault();
-  take([...event.dataTransfer.files]);
-});
-addEventListener("paste", (event) => {
-  if (event.clipboardData?.files.length) take([...event.clipboardData.files]);
-});
+takeDropped(take);
 addEventListener("hashchange", route);
 addEventListener("keydown", (event) => {
   const busy = event.target.closest("button, a, input, summary, select, textarea");

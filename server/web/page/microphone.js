@@ -1,6 +1,7 @@
 /** Listens to the microphone and asks the server, while the music goes on, what it is. */
 
-import { ApiError, token } from "./api.js";
+import { ApiError } from "./api.js";
+import { token } from "./token.js";
 
 /** Seconds of samples in one message, at most: the server takes messages of 1 MiB. */
 const MAX_S = 4;

@@ -278,6 +278,14 @@ def test_verovio_opens_mei_with_all_measures_and_zones(recording: bool) -> None:
     assert [len(list(root.iter(f"{MEI}{name}"))) for name in ("surface", "zone", "measure")] == [2, 9, 6]
 
 
+def test_verovio_opens_mei_without_measures_as_one_measure_a_system() -> None:
+    verovio = pytest.importorskip("verovio")
+    toolkit = verovio.toolkit()
+    assert toolkit.loadData(exported(made(measures=False), "mei"))
+    found = [one.get("facs") for one in ET.fromstring(toolkit.getMEI({})).iter(f"{MEI}measure")]
+    assert found == ["#system-1", "#system-2", "#system-3"]
+
+
 def test_mei_of_a_score_alone_has_its_systems() -> None:
     root = ET.fromstring(exported(made(recording=False, title="a\x07<b>"), "mei"))
     assert len(list(root.iter(f"{MEI}zone"))) == 3

@@ -7,7 +7,7 @@ import pytest
 from drawn_pages import LEFT, RIGHT, Grey, drawn_page, rotated
 from engine.config import FrontEnd
 from engine.score import cut_strip, find_systems
-from engine.score.barlines import measure_ends
+from engine.score.barlines import MeasureEnds, measure_ends
 from engine.values import System
 
 SPACE, WIDTH = 9.0, 1000
@@ -20,6 +20,17 @@ QUARTERS = [LEFT + (RIGHT - LEFT) * bar / 4 for bar in (1, 2, 3, 4)]
 
 def ends(page: Grey) -> list[list[float]]:
     """The ends of the measures of each system of an upright page."""
+    return [one.places.tolist() for one in all_ends(page)]
+
+
+def split(page: Grey) -> tuple[list[float], list[float]]:
+    """The ends of the first system that are certain, and those that are doubtful."""
+    first = all_ends(page)[0]
+    return first.places[~first.doubtful].tolist(), first.places[first.doubtful].tolist()
+
+
+def all_ends(page: Grey) -> list[MeasureEnds]:
+    """What is found of the measures of each system of an upright page."""
     found = []
     for number, one in enumerate(find_systems(page), start=1):
         system = System(
@@ -30,7 +41,7 @@ def ends(page: Grey) -> list[list[float]]:
             staff_space=one.staff_space,
             confidence=one.confidence,
         )
-        found.append(measure_ends(cut_strip(page, one.course, FrontEnd()), system).places.tolist())
+        found.append(measure_ends(cut_strip(page, one.course, FrontEnd()), system))
     return found
 
 
@@ -91,7 +102,40 @@ def test_a_broken_line_beside_a_slur_or_with_heads_beside_it_is_no_barline() -> 
                 cv2.circle(page, (place - 7, round(TOP + y * SPACE)), 4, 0, -1)
         else:
             cv2.rectangle(page, (place + 3, round(TOP + 5 * SPACE)), (place + 9, round(TOP + 8 * SPACE)), 0, -1)
-    assert ends(page)[0] == pytest.approx(QUARTERS, abs=0.01)
+    certain, doubtful = split(page)
+    assert certain == pytest.approx(QUARTERS, abs=0.01)
+    assert doubtful == pytest.approx([0.42], abs=0.01)
+
+
+def test_a_stem_through_both_staves_that_goes_on_to_its_beam_is_doubtful() -> None:
+    page, _ = drawn_page([2], notes=False)
+    vertical(page, 0.4, TOP - 2 * SPACE, TOP + STAFF + 4 * SPACE)
+    certain, doubtful = split(page)
+    assert certain == pytest.approx(QUARTERS, abs=0.01)
+    assert doubtful == pytest.approx([0.4], abs=0.01)
+
+
+def test_a_pickup_of_one_note_ends_with_its_barline() -> None:
+    page, _ = drawn_page([2], notes=False)
+    pickup = LEFT + 11 * SPACE / WIDTH
+    vertical(page, pickup, TOP, TOP + STAFF + 4 * SPACE)
+    assert ends(page)[0] == pytest.approx([pickup, *QUARTERS], abs=0.01)
+
+
+def double_bar(page: Grey, x: float, *, reversed: bool = False) -> None:
+    """A double bar from its thin line at `x` to the right, or to the left."""
+    vertical(page, x, TOP, TOP + STAFF + 4 * SPACE)
+    vertical(page, x + (-0.009 if reversed else 0.009), TOP, TOP + STAFF + 4 * SPACE, 4)
+
+
+def test_a_repeat_sign_after_a_wide_key_and_a_double_bar_before_one_bound_the_music() -> None:
+    page, _ = drawn_page([2], notes=False)
+    opening, closing = LEFT + 12 * SPACE / WIDTH, RIGHT - 8 * SPACE / WIDTH
+    double_bar(page, opening, reversed=True)
+    double_bar(page, closing)
+    (found,) = all_ends(page)
+    assert found.places.tolist() == pytest.approx(QUARTERS, abs=0.01)
+    assert (found.opening, found.closing) == (pytest.approx(opening, abs=0.01), pytest.approx(closing, abs=0.01))
 
 
 def test_a_double_bar_is_one_barline_and_a_repeat_sign_after_the_clef_is_none() -> None:
@@ -116,4 +160,5 @@ def test_a_strip_without_barlines_is_one_measure() -> None:
     white = np.full_like(page, 255)
     (one,) = find_systems(page)
     system = System(page=1, number=1, box=one.box, staves=one.staves, staff_space=one.staff_space, confidence=1.0)
-    assert measure_ends(cut_strip(white, one.course, FrontEnd()), system).places.tolist() == [one.box.x1]
+    found = measure_ends(cut_strip(white, one.course, FrontEnd()), system)
+    assert (found.places.tolist(), found.opening, found.closing) == ([one.box.x1], one.box.x0, one.box.x1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import urllib.request
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from http_client import Web, serving_web
 from indexer import ingest
 from indexer.sources import discover
 from media import write_page
+from running_server import serving_process
 from server import exporting
 from server.config import WebSettings
 from server.errors import AddressError
@@ -151,6 +153,12 @@ def test_the_addresses_are_those_of_the_proxy(library: Path) -> None:
             assert (await web.get(MANIFEST, headers={"Origin": "https://other.example"})).status == 403
 
     run(test())
+
+
+def test_the_command_line_names_the_proxy(library: Path) -> None:
+    options = ["--http-port", 0, "--public-url", "https://music.example/scores"]
+    with serving_process(library / "c", *options) as process, urllib.request.urlopen(process.page + MANIFEST) as reply:
+        assert json.load(reply)["id"] == f"https://music.example/scores{MANIFEST}"
 
 
 @pytest.mark.parametrize(

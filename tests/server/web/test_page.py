@@ -4,17 +4,14 @@ import asyncio
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from browser import SECONDS, TITLE, Shown, browsing, cut, filled, system_at, until
+from browser import SECONDS, TITLE, answering, asked, browsing, cut, filled, now, seek, stored, system_at, until
 from running_server import TOKEN
 from server.web.static import assets
-
-if TYPE_CHECKING:
-    from playwright.async_api import Page
 
 
 def run(test: Any) -> Any:
@@ -24,30 +21,6 @@ def run(test: Any) -> Any:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return filled(tmp_path_factory.mktemp("library"))
-
-
-async def asked(shown: Shown, file: Path, **size: Any) -> "Page":
-    """A tab that shows the answer to a file."""
-    page = await shown.open(**size)
-    await page.set_input_files("#file", str(file))
-    await page.wait_for_selector(".verdict h2")
-    await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
-    return page
-
-
-async def seek(page: "Page", second: float) -> None:
-    """Goes to a second of the recording by a click on the waveform."""
-    box = await page.locator(".wave").bounding_box()
-    duration = await page.evaluate("document.querySelector('audio')?.duration")
-    assert box
-    await page.mouse.click(box["x"] + box["width"] * second / duration, box["y"] + 20)
-
-
-async def now(page: "Page") -> tuple[float, str]:
-    """The second that is heard, and the system in which the cursor is."""
-    script = "[document.querySelector('audio').currentTime, document.querySelector('.stage')?.dataset.system]"
-    second, system = await page.evaluate(script)
-    return float(second), str(system)
 
 
 def test_the_cursor_keeps_to_the_right_system_while_a_minute_is_played(library: Path) -> None:
@@ -104,8 +77,8 @@ def test_a_page_finds_its_recording_and_is_followed(library: Path) -> None:
     async def test() -> None:
         async with browsing(library) as shown:
             page = await shown.open()
-            answer = await (await page.request.post(f"{shown.root}/query", data=_stored("sonata"))).json()
-            await _answers(page, answer | {"query": "1.png"})
+            answer = await (await page.request.post(f"{shown.root}/query", data=stored("sonata"))).json()
+            await answering(page, answer | {"query": "1.png"})
             await page.set_input_files("#file", str(shown.page_file))
             await page.wait_for_selector(".verdict h2")
             await until(page, "document.querySelector('audio')?.duration > 60")
@@ -125,8 +98,8 @@ def test_pages_that_a_browser_cannot_show_are_drawn_with_their_systems(library: 
         async with browsing(library) as shown:
             for name in ("scan.pdf", "scan.tif"):
                 page = await shown.open()
-                answer = await (await page.request.post(f"{shown.root}/query", data=_stored("sonata"))).json()
-                await _answers(page, answer | {"query": name})
+                answer = await (await page.request.post(f"{shown.root}/query", data=stored("sonata"))).json()
+                await answering(page, answer | {"query": name})
                 await page.set_input_files("#file", str(tmp_path / name))
                 await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
                 assert await page.locator(".system.matched").count() == 3
@@ -139,20 +112,11 @@ def test_pages_that_a_browser_cannot_show_are_drawn_with_their_systems(library: 
     run(test())
 
 
-async def _answers(page: "Page", answer: dict[str, Any]) -> None:
-    """Lets every query of a tab have this answer."""
-    await page.route("**/query", lambda route: route.fulfill(body=json.dumps(answer)))
-
-
-def _stored(id: str) -> dict[str, Any]:
-    return {"document": id, "kind": "score", "path": True}
-
-
 def test_what_is_not_there_is_said_plainly(library: Path) -> None:
     async def test() -> None:
         async with browsing(library) as shown:
             page = await shown.open()
-            answer = await (await page.request.post(f"{shown.root}/query", data=_stored("sonata"))).json()
+            answer = await (await page.request.post(f"{shown.root}/query", data=stored("sonata"))).json()
             matches = [match | {"confidence": 0.01} for match in answer["matches"]]
             absent = json.dumps(answer | {"in_collection": False, "matches": matches})
             await page.route("**/query", lambda route: route.fulfill(body=absent))
@@ -172,7 +136,7 @@ def test_a_microphone_is_heard_and_the_score_follows(library: Path, tmp_path: Pa
         microphone = cut(library / "sonata_played.wav", tmp_path / "microphone.wav", 20, 40)
         async with browsing(library, microphone=microphone) as shown:
             page = await shown.open()
-            await page.get_by_role("button", name="Listen").click()
+            await page.get_by_role("button", name="Microphone").click()
             await until(page, "document.querySelector('.live h2').textContent.includes('Sonata')")
             await until(page, "document.querySelector('.stage')?.dataset.system !== ''")
             await page.get_by_role("button", name="Stop").click()
@@ -231,12 +195,12 @@ def test_another_recording_goes_on_at_the_same_place_of_the_score(library: Path)
     async def test() -> None:
         async with browsing(library) as shown:
             page = await shown.open("/#/browse")
-            asked = _stored("sonata") | {"top": 10}
+            asked = stored("sonata") | {"top": 10}
             answer = await (await page.request.post(f"{shown.root}/query", data=asked)).json()
             first = answer["matches"][0] | {"confidence": 0.99}
             later = [part | {"s": [second + 5 for second in part["s"]]} for part in first["time_map"]]
             other = first | {"id": "waltz_played", "title": "Another take", "time_map": later}
-            await _answers(page, answer | {"matches": [first, other]})
+            await answering(page, answer | {"matches": [first, other]})
             await page.goto(f"{shown.root}/#/document/sonata")
             await until(page, "document.querySelector('audio')?.duration > 60")
             await seek(page, 20)
@@ -272,6 +236,9 @@ def test_files_for_other_programs_are_saved(library: Path, open_reads: bool) -> 
     run(test())
 
 
+BEYOND = """[...document.querySelectorAll('.top a')]
+.filter((link) => link.getBoundingClientRect().right > document.documentElement.clientWidth).length"""
+"""The number of links of the page's head that are cut off."""
 LINES = """[...document.querySelectorAll('.top a')].map((link) => {
   const text = document.createRange();
   text.selectNodeContents(link.lastChild);
@@ -285,13 +252,14 @@ def test_the_page_fits_every_screen(library: Path) -> None:
         async with browsing(library) as shown:
             for width, height in ((320, 568), (390, 844), (1024, 768), (1920, 1080), (3840, 2160)):
                 page = await asked(shown, shown.take, width=width, height=height)
-                for path in ("", "#/browse", "#/document/sonata"):
+                for path in ("", "#/browse", "#/document/sonata", "page/evening.html"):
                     if path:
                         await page.goto(f"{shown.root}/{path}")
                         await page.wait_for_selector("h1")
                     wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
                     assert wide <= 0, (width, path)
                     assert await page.evaluate(LINES) == [1, 1, 1, 1], (width, path)
+                    assert await page.evaluate(BEYOND) == 0, (width, path)
                 if width >= 3840:
                     await page.goto(f"{shown.root}/#/document/sonata")
                     await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
@@ -341,6 +309,12 @@ def test_a_token_is_asked_for_once(library: Path) -> None:
             await page.set_input_files("#file", str(shown.take))
             await page.wait_for_selector(".verdict h2")
             await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
+            other = await shown.open("/page/evening.html")
+            await other.set_input_files("#file", str(shown.take))
+            await other.fill("#token input", TOKEN)
+            await other.get_by_role("button", name="Continue").click()
+            await other.wait_for_selector(".ribbon button")
+            assert await other.locator("dialog").count() == 0
 
     run(test())
 
