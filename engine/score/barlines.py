@@ -35,7 +35,7 @@ MIN_CONTRAST = 0.5
 """Smallest difference between this share and that of the columns at `ASIDE`, where a slur or a beam would go on."""
 MIN_DOUBTFUL_INK = 0.65
 """Smallest share of ink in each staff, and between two, at a line that is doubtful. Higher shares lose more lines of
-rags whose print is worn by hand, and none finds fewer that are none."""
+rags whose print is worn artificially, and none finds fewer that are none."""
 MIN_DOUBTFUL_CONTRAST = 0.4
 """Smallest contrast of a line that is doubtful."""
 ASIDE = (-0.6, 0.6)
