@@ -41,7 +41,8 @@ from engine.config import SearchSettings
 from engine.embedding import documents
 from engine.embedding.encoder import Encoder
 from engine.finder import Engine
-from engine.search.segmentation import Evening, Passage
+from engine.search.passages import Passage
+from engine.search.segmentation import Evening
 from indexer.synthesis.acoustics import acoustics
 
 PROGRAMMES = {

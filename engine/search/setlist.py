@@ -6,7 +6,7 @@ from typing import Any
 from engine.collection import AnyCollection
 from engine.names import printable
 from engine.search.answers import as_box, as_place, clock, counts, ranges
-from engine.search.segmentation import Passage
+from engine.search.passages import Passage
 from engine.values import Kind, Place
 
 CUE_FRAMES = 75

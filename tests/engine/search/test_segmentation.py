@@ -14,8 +14,9 @@ from engine.embedding.documents import recording_sequence
 from engine.errors import QueryError
 from engine.search import nomination, setlist
 from engine.search.confidence import DEFAULT_CALIBRATION, FORMAT, FORMAT_VERSION, Calibration, Scale
+from engine.search.passages import Passage
 from engine.search.searcher import Searcher
-from engine.search.segmentation import Evening, Passage, Segmenter
+from engine.search.segmentation import Evening, Segmenter
 from engine.tensors import read
 from engine.values import Document, Embeddings, Packed, SnippetSequence
 from tests import laid_out_scores, paired_collection
