@@ -4,6 +4,7 @@ A link is judged like a query of its own, by the confidence of alignments with r
 other documents and of the background.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,9 @@ from engine.search import location
 from engine.search.confidence import IN_COLLECTION, Calibration
 from engine.search.searcher import Searcher
 from engine.values import Document, Documents, Embeddings, Kind, Place, SnippetSequence, System
+
+Numbers = NDArray[np.int64]
+"""Numbers of documents."""
 
 ENTRY_PRICE = 4.0
 """Cost of entering a document: what some 20 right rows save. On validation (the rags on four pianos), 3 told a piece
@@ -46,7 +50,7 @@ class Passage:
     """Place in the document, see `engine.values.Match.place`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Searched:
     """The documents of one kind that an evening is searched for, and all that judges and places its links."""
 
@@ -95,12 +99,17 @@ class Searched:
             calibration=None if kind == among else calibration,
         )
 
-    @property
-    def lengths(self) -> dict[str, int]:
-        """Returns the number of snippets of each document, by its id."""
-        return dict(zip(self.ids, np.diff(self.documents.offsets).tolist(), strict=True))
+    @functools.cached_property
+    def numbers(self) -> dict[str, int]:
+        """Returns the number of each document, by its id."""
+        return {id: number for number, id in enumerate(self.ids)}
 
-    def confidence(self, rows: Embeddings, compared: NDArray[np.int64], document: int) -> float | None:
+    @functools.cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Returns the number of snippets of each document, (documents,)."""
+        return np.diff(self.documents.offsets)
+
+    def confidence(self, rows: Embeddings, compared: Numbers, document: int) -> float | None:
         """Returns the confidence that rows are of a document: that of these rows as a query of their own.
 
         compared: numbers of the documents that it is compared with, itself included, rising.

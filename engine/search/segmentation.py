@@ -58,11 +58,14 @@ class Segmenter:
         self._backend = backend
         self._calibration = calibration
         self._alignment = alignment
+        self._searched: dict[tuple[Kind, Kind], Searched] = {}
 
     def searched(self, kind: Kind, among: Kind) -> Searched:
-        """Returns what evenings of a kind are searched for. among: kind of the documents."""
+        """Returns what evenings of a kind are searched for, always the same. among: kind of the documents."""
         parts = self._collection, self._searcher, self._backend, self._calibration, self._alignment
-        return Searched.of(*parts, kinds=(kind, among))
+        if (kind, among) not in self._searched:
+            self._searched[kind, among] = Searched.of(*parts, kinds=(kind, among))
+        return self._searched[kind, among]
 
     def passages(self, evening: Evening) -> tuple[Passage, ...]:
         """Returns the passages of an evening, in order. Raises QueryError if it has no snippets."""
@@ -72,8 +75,7 @@ class Segmenter:
         if not searched.ids:
             return ()
         search = _Search(evening=replace(evening, sequence=_heard(evening.sequence)), searched=searched)
-        heard, between = search.evening.sequence, evening.between
-        stages = nomination.stages(self._searcher, heard, evening.among, searched.lengths, between)
+        stages = nomination.stages(searched, search.evening.sequence.embeddings, evening.between)
         likely = {link.document for link, confidence in search.judged(stages, stages) if is_likely(confidence)}
         judged = search.judged([_among(stage, likely) for stage in stages], stages)
         return tuple(

@@ -173,10 +173,9 @@ def test_a_stage_holds_the_most_nominated_documents_that_fit(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nomination, "MAX_SNIPPETS", 2 * SNIPPETS)
-    searcher = Searcher(collection, SearchSettings(threads=1), BACKEND)
-    lengths = {f"piece{number}": SNIPPETS for number in range(4)}
+    searched = _segmenter(collection).searched("recording", "score")
     evening = _evening(_music(collection, 3), _music(collection, 1))
-    (stage,) = nomination.stages(searcher, evening.sequence, "score", lengths, lambda: None)
+    (stage,) = nomination.stages(searched, evening.sequence.embeddings, lambda: None)
     assert stage.documents.tolist() == [1, 3]
 
 
