@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from engine import audio
 from engine.audio import Recording
 from engine.audio.listening import Listener
+from engine.audio.tonality import Tonality, tonality
 from engine.collection import AnyCollection
 from engine.config import FrontEnd
 from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
 from engine.search import setlist
+from engine.search.endings import Tones
 from engine.search.live_segmentation import LiveSegmentation
 from engine.search.passages import Passage, is_likely
 from engine.search.segmentation import Evening, Segmenter
@@ -37,13 +39,21 @@ def segmented(
     between: see `Evening.between`.
     """
     bands, tries = encoder.identity.front_end.bands, []
+    tones = tones_of(medium) if isinstance(medium, Recording) else None
     for shift in shifts or (0.0,):
         heard = audio.transposed(medium, shift, bands) if isinstance(medium, Recording) else medium
         (sequence,) = documents.sequences([heard], encoder)
         systems = () if isinstance(heard, Recording) else heard.systems
-        passages = segmenter.passages(Evening(sequence=sequence, among=among, systems=systems, between=between))
+        evening = Evening(sequence=sequence, among=among, systems=systems, tones=tones, between=between)
+        passages = segmenter.passages(evening)
         tries.append((tuple(_priced(passages, max(1, len(shifts)))), shift))
     return max(tries, key=lambda one: _sure_s(one[0]))
+
+
+def tones_of(recording: Recording) -> Tones:
+    """Returns how tonal a recording is."""
+    rate = audio.FRAME_RATE * recording.speed
+    return Tones(values=tonality(recording.spectrogram), start_s=recording.start_s, rate=rate)
 
 
 def _priced(passages: Sequence[Passage], tries: int) -> list[Passage]:
@@ -70,6 +80,7 @@ class LiveEvening:
         """
         self.rate = rate
         self.among = among
+        self._front_end = front_end
         self._listener = Listener(rate, front_end)
         self._segmentation = LiveSegmentation(front_end)
         self._waiting: list[NDArray[np.float32]] = []
@@ -89,12 +100,21 @@ class LiveEvening:
 
         segmenter: of the collection as it is now. all: go on though little was heard since the last time.
         """
-        embeddings = np.empty((0, DIMENSION), np.float32)
+        embeddings, tones = np.empty((0, DIMENSION), np.float32), np.empty(0, np.float32)
         if any(map(len, self._waiting)):
-            embeddings = encoder.recording(np.concatenate(self._waiting))
+            excerpts = np.concatenate(self._waiting)
+            embeddings, tones = encoder.recording(excerpts), self._tones(excerpts)
         self._waiting.clear()
-        searched = segmenter.searched("recording", self.among)
-        self._segmentation.hear(embeddings, searched, self._listener.silent_s, all=all)
+        self._segmentation.note(embeddings, tones, self._listener.silent_s)
+        self._segmentation.find(segmenter.searched("recording", self.among), all=all)
+
+    def _tones(self, excerpts: NDArray[np.float32]) -> Tonality:
+        """Returns the tonality of the frames that further excerpts are the first to have."""
+        hop = self._front_end.excerpt_hop_frames
+        new = [one[:, -hop:] for one in excerpts]
+        if not self._segmentation.begun:
+            new[0] = excerpts[0]
+        return tonality(np.concatenate(new, axis=1))
 
     def as_dict(self, collection: AnyCollection) -> dict[str, Any]:
         """Returns the passages of the last hour as a map of plain values, as docs/protocol.md describes it."""

@@ -18,13 +18,15 @@ import numpy as np
 
 from engine.alignment.chains import Cells, Link, Stage, State, advanced, links
 from engine.audio import FRAME_RATE
+from engine.audio.tonality import Tonality
 from engine.config import FrontEnd
 from engine.embedding.documents import recording_sequence
 from engine.search import nomination
+from engine.search.endings import Tones
 from engine.search.passages import ENTRY_PRICE, MAX_PAUSE, Numbers, Passage, Searched, is_likely, joined
 from engine.search.stillness import WINDOW as STILL_WINDOW
 from engine.search.stillness import without_still
-from engine.values import DIMENSION, Embeddings
+from engine.values import DIMENSION, Embeddings, SnippetSequence
 
 Key = tuple[int, int, int]
 """Document, first row and last row of a link."""
@@ -107,14 +109,18 @@ class LiveSegmentation:
     def __init__(self, front_end: FrontEnd) -> None:
         self._front_end = front_end
         self._start_s = 0.0
-        self._searched: Searched | None = None
-        """What the numbers of documents are of."""
+        self._ids: tuple[str, ...] = ()
+        """Ids of all documents, in the order of their numbers."""
+        self._sizes = np.empty(0, np.int64)
+        """Number of snippets of each."""
         self._waiting: Embeddings = np.empty((0, DIMENSION), np.float32)
         """The rows that were heard after the last step."""
         self._raw: Embeddings = np.empty((0, DIMENSION), np.float32)
         """The rows that are kept, as they were heard."""
         self._rows = self._raw
         """The same rows up to the last step, without what is still."""
+        self._tones: Tonality = np.empty(0, np.float32)
+        """Tonality of the frames from the first row that is kept on."""
         self._first = 0
         """Number of the first row that is kept."""
         self._settled = 0
@@ -145,24 +151,34 @@ class LiveSegmentation:
         """Returns the number of passages before the first one of `passages`."""
         return self._forgotten
 
-    def hear(self, embeddings: Embeddings, searched: Searched, start_s: float, *, all: bool = False) -> None:
-        """Goes on with further rows, and finds the passages anew if there are enough.
+    @property
+    def begun(self) -> bool:
+        """Returns whether a row was heard."""
+        return self._first + len(self._raw) + len(self._waiting) > 0
 
-        After an error the rows count as heard, and the next call tries again.
+    def note(self, embeddings: Embeddings, tones: Tonality, start_s: float) -> None:
+        """Notes further rows, which `find` goes on with.
 
         embeddings: float32 (n, 32). start_s: time of the first row of the evening.
+        tones: (frames,), tonality of the frames that these rows are the first to have.
+        """
+        self._start_s = start_s
+        self._waiting = np.concatenate([self._waiting, embeddings])
+        self._tones = np.concatenate([self._tones, tones])
+
+    def find(self, searched: Searched, *, all: bool = False) -> None:
+        """Finds the passages anew if enough was heard. After an error, the next call tries again.
+
         searched: what the evening is searched for. Where it is another one than before, the chains begin anew; what is
             played of a document that stays is joined with what was played before.
         all: whether to go on though there are few rows, because the evening ends, or somebody asks.
         """
-        self._start_s = start_s
-        self._waiting = np.concatenate([self._waiting, embeddings])
         while len(self._waiting) >= STEP or (all and len(self._waiting)):
             self._step(self._waiting[:STEP], searched)
 
     def _step(self, new: Embeddings, searched: Searched) -> None:
         """Goes on with both chains through the next rows. What changes is kept at the end, when nothing can fail."""
-        if searched is not self._searched:
+        if searched.ids is not self._ids:
             self._renumber(searched)
         raw, first = np.concatenate([self._raw, new]), self._settled
         heard, at = self._first + len(raw), first - self._first
@@ -183,14 +199,15 @@ class LiveSegmentation:
 
     def _renumber(self, searched: Searched) -> None:
         """Begins the chains anew, because the numbers of the documents are others than before."""
-        old, self._searched = self._searched, searched
-        if old is None:
-            return
+        numbers, old = searched.numbers, zip(self._ids, self._sizes.tolist(), strict=True)
         same = {
-            number: searched.numbers[id]
-            for number, id in enumerate(old.ids)
-            if id in searched.numbers and old.sizes[number] == searched.sizes[searched.numbers[id]]
+            number: numbers[id]
+            for number, (id, size) in enumerate(old)
+            if id in numbers and searched.sizes[numbers[id]] == size
         }
+        self._ids, self._sizes = searched.ids, searched.sizes
+        there = ((at, tuple(id for id in ids if id in numbers)) for at, ids in self._nominated)
+        self._nominated = deque(there)
         self._all, self._chosen, self._judged = self._all.renumbered(same), self._chosen.renumbered(same), {}
         self._likely = {same[number]: at for number, at in self._likely.items() if number in same}
         if self._cut is not None:
@@ -219,18 +236,28 @@ class LiveSegmentation:
         heard: number of rows heard so far. settled: number of the first row that is not settled.
         """
         hop_s = self._front_end.excerpt_hop_frames / FRAME_RATE
-        evening = recording_sequence(judge.rows, self._start_s + self._first * hop_s, self._front_end)
+        start_s = self._start_s + self._first * hop_s
+        evening = recording_sequence(judge.rows, start_s, self._front_end)
+        tones = Tones(values=self._tones, start_s=start_s, rate=FRAME_RATE)
+        passages = [self._passage(link, judge, evening) for link in found]
         told: list[_Open] = []
-        for number, link in enumerate(found):
-            last = int(link.path[-1, 0])
-            counted = Link(document=link.document, path=link.path - np.array([self._first, 0], dtype=np.int32))
-            passage = judge.searched.passage(counted, judge.known[_key(link)], evening)
-            if self._cut is not None and self._cut[:2] == (link.document, int(link.path[0, 0])):
-                passage = replace(passage, stretch=replace(passage.stretch, start_s=self._cut[2]))
-            ended = number + 1 < len(found) or heard - 1 - last >= ENDED_ROWS
-            live = LivePassage(passage=passage, ended=ended, settled=last + MAX_PAUSE < settled)
+        for number, (link, passage) in enumerate(
+            zip(found, tones.prolonged(passages, found, judge.searched), strict=True)
+        ):
+            last, end_s = int(link.path[-1, 0]), passage.stretch.end_s or 0.0
+            quiet = heard - 1 - last >= ENDED_ROWS and tones.end_s - end_s >= ENDED_ROWS * hop_s
+            ended = number + 1 < len(found) or quiet
+            live = LivePassage(passage=passage, ended=ended, settled=ended and last + MAX_PAUSE < settled)
             told.append(_Open(link=link, told=live))
         return tuple(told)
+
+    def _passage(self, link: Link, judge: "_Judge", evening: SnippetSequence) -> Passage:
+        """Returns the passage of a link as the chain tells it. evening: the rows that are kept."""
+        counted = Link(document=link.document, path=link.path - np.array([self._first, 0], dtype=np.int32))
+        passage = judge.searched.passage(counted, judge.known[_key(link)], evening)
+        if self._cut is not None and self._cut[:2] == (link.document, int(link.path[0, 0])):
+            return replace(passage, stretch=replace(passage.stretch, start_s=self._cut[2]))
+        return passage
 
     def _keep(self, told: Sequence[_Open], found: Sequence[Link], heard: int) -> None:
         """Keeps the passages, and forgets rows that none of them needs any more.
@@ -243,17 +270,19 @@ class LiveSegmentation:
         while self._past and self._past[0][0] < heard - SHOWN_ROWS:
             self._past.popleft()
             self._forgotten += 1
-        over = [int(link.path[-1, 0]) + 1 for link in found if link.path[-1, 0] + MAX_PAUSE < self._settled]
-        self._chosen = self._chosen.since(max(over, default=0))
-        begun = [int(link.path[0, 0]) for link in found if link.path[-1, 0] + MAX_PAUSE >= self._settled]
+        going_on = [one.link for one in self._open]
+        going_on += [link for link in found if link.path[-1, 0] + MAX_PAUSE >= self._settled]
+        begun = [int(link.path[0, 0]) for link in going_on]
+        self._chosen = self._chosen.since(min([self._settled, *begun]))
         first = max(self._first, min([self._settled - REMEMBERED, *begun]), heard - MAX_ROWS)
         for one in self._open:
             if one.link.path[0, 0] < first:
                 rows = one.link.path[:, 0]
                 row, start_s = int(rows[np.searchsorted(rows, first)]), one.told.passage.stretch.start_s
                 self._cut = one.link.document, row, start_s or 0.0
-        self._raw, self._rows = self._raw[first - self._first :], self._rows[first - self._first :]
-        self._first = first
+        gone = first - self._first
+        self._raw, self._rows, self._first = self._raw[gone:], self._rows[gone:], first
+        self._tones = self._tones[gone * self._front_end.excerpt_hop_frames :]
         self._chosen, self._all = self._chosen.since(first), self._all.since(self._settled - REMEMBERED)
 
 

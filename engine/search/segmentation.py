@@ -22,6 +22,7 @@ from engine.config import Alignment
 from engine.errors import QueryError
 from engine.search import nomination
 from engine.search.confidence import Calibration
+from engine.search.endings import Tones
 from engine.search.passages import ENTRY_PRICE, Passage, Searched, is_likely, joined
 from engine.search.searcher import Searcher
 from engine.search.stillness import without_still
@@ -37,6 +38,8 @@ class Evening:
     """Kind of the documents searched."""
     systems: tuple[System, ...] = ()
     """Systems of the query, if it is a score."""
+    tones: Tones | None = None
+    """How tonal a recording is. Without it, passages end where the chain says, see `engine.search.endings`."""
     between: Callable[[], None] = lambda: None
     """Is called between parts of the work, of some hundred milliseconds. It may raise, which ends the work."""
 
@@ -78,11 +81,11 @@ class Segmenter:
         stages = nomination.stages(searched, search.evening.sequence.embeddings, evening.between)
         likely = {link.document for link, confidence in search.judged(stages, stages) if is_likely(confidence)}
         judged = search.judged([_among(stage, likely) for stage in stages], stages)
-        return tuple(
-            searched.passage(link, confidence, evening.sequence, evening.systems)
-            for link, confidence in judged
-            if is_likely(confidence)
-        )
+        found = [(link, confidence) for link, confidence in judged if is_likely(confidence)]
+        passages = tuple(searched.passage(*one, evening.sequence, evening.systems) for one in found)
+        if evening.tones is None:
+            return passages
+        return evening.tones.prolonged(passages, [link for link, _ in found], searched)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
