@@ -17,7 +17,7 @@ from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
 from engine.search import setlist
 from engine.search.endings import Tones
-from engine.search.live_segmentation import LiveSegmentation
+from engine.search.live_segmentation import LivePassage, LiveSegmentation
 from engine.search.passages import Passage, is_likely
 from engine.search.segmentation import Evening, Segmenter
 from engine.transposition import dearer
@@ -90,6 +90,11 @@ class LiveEvening:
     def heard_s(self) -> float:
         """Duration of all samples so far, in seconds."""
         return self._listener.heard_s
+
+    @property
+    def passages(self) -> tuple[LivePassage, ...]:
+        """Returns the passages of the last hour, in order."""
+        return self._segmentation.passages
 
     def hear(self, samples: NDArray[np.float32]) -> None:
         """Adds further samples, float32 (n,), mono, in -1..1. Raises ValueError if a sample is not finite."""

@@ -23,7 +23,7 @@ def news(before: Mapping[int, dict[str, Any]], live: dict[str, Any]) -> list[str
         if old is None or old["id"] != passage["id"]:
             lines.append(_line(heard, "began", passage))
             old = passage | {"ended": False}
-        elif max(abs(passage[end] - old[end]) for end in _told_ends(old)) >= MOVED_S:
+        elif max(abs(passage[end] - old[end]) for end in _told_ends(old, passage)) >= MOVED_S:
             lines.append(_line(heard, "moved", passage))
         if passage["ended"] and not old["ended"]:
             lines.append(_line(heard, "ended", passage))
@@ -59,9 +59,9 @@ def _vanished(before: Mapping[int, dict[str, Any]], now: Mapping[int, dict[str, 
     return [number for number, passage in before.items() if number not in now and not passage["settled"]]
 
 
-def _told_ends(passage: dict[str, Any]) -> tuple[str, ...]:
-    """Returns the names of the borders of a passage that were told."""
-    return ("start_s", "end_s") if passage["ended"] else ("start_s",)
+def _told_ends(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the names of the borders of a passage that were told and are told again."""
+    return ("start_s", "end_s") if old["ended"] and new["ended"] else ("start_s",)
 
 
 def _line(heard: str, event: str, passage: dict[str, Any]) -> str:
