@@ -70,7 +70,7 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
         )
         barred = dict.fromkeys((*searches, "--speed"), "--server")  # the server chooses these
     elif options.command == "segment":
-        needed = {"--token-file": "--server", "--tls-ca": "--server"}
+        needed = dict.fromkeys(("--token-file", "--tls-ca"), "--server")
         barred = dict.fromkeys(("--weights", "--precision", "--config", "--threads", "--speed"), "--server")
         yield from _without_effect_on_stdin(options, given)
     elif options.command == "serve":
