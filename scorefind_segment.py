@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from engine.finder import Finder
     from server.client import Client
+
+    Samples = NDArray[np.float32]
+    Told = Callable[[Samples | None], dict[str, Any]]
+    """Hears further samples, None at the end, and returns the passages so far, see `setlist.live_as_dict`."""
 
 STDIN = Path("-")
 """The path that means the standard input."""
@@ -21,9 +25,6 @@ RATE = 44100
 """Sampling rate of the standard input, Hz, unless `--rate` says another."""
 BLOCKS_PER_S = 2
 """Blocks of samples in a second of the standard input."""
-
-Told = Callable[[NDArray[np.float32] | None], dict[str, Any]]
-"""Hears further samples, None at the end, and returns the passages so far, see `setlist.live_as_dict`."""
 
 
 def of_finder(finder: "Finder", options: argparse.Namespace, show: Callable[[str], None]) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def of_finder(finder: "Finder", options: argparse.Namespace, show: Callable[[str
         )
     evening = finder.evening(options.rate or RATE, among=options.among or "score")
 
-    def told(samples: NDArray[np.float32] | None) -> dict[str, Any]:
+    def told(samples: "Samples | None") -> dict[str, Any]:
         if samples is not None:
             evening.hear(samples)
         return finder.found_in(evening, all=samples is None)
@@ -67,7 +68,7 @@ def of_server(client: "Client", options: argparse.Namespace, show: Callable[[str
     )
 
 
-def _listened(told: Told, options: argparse.Namespace, show: Callable[[str], None]) -> dict[str, Any]:
+def _listened(told: "Told", options: argparse.Namespace, show: Callable[[str], None]) -> dict[str, Any]:
     """Returns the set list of what is played into the standard input, after showing each change of it on the way."""
     from engine.search import tidings
 
@@ -85,7 +86,9 @@ def _listened(told: Told, options: argparse.Namespace, show: Callable[[str], Non
     return tidings.set_list(passages, live)
 
 
-def _blocks(source: BinaryIO, rate: int) -> Iterator[NDArray[np.float32]]:
+def _blocks(source: BinaryIO, rate: int) -> "Iterator[Samples]":
     """Yields the samples of a source, signed 16-bit little-endian and mono, some at a time."""
+    import numpy as np
+
     while data := source.read(2 * (rate // BLOCKS_PER_S)):
         yield np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)
