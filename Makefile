@@ -1,6 +1,6 @@
 # Run in an environment made by the second command of README.md (or put its bin/ on the PATH).
 PYTHON ?= .venv/bin/python
-PACKAGES = engine indexer server cluster bench scorefind.py scorefind_options.py
+PACKAGES = engine indexer server cluster bench scorefind.py scorefind_options.py scorefind_segment.py
 
 .PHONY: test lint mutants bench
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import scorefind_segment
 from engine.names import OneLine, printable
 from scorefind_options import parsed
 
@@ -326,16 +327,22 @@ def _segment(options: argparse.Namespace) -> int:
     from engine.errors import QueryError
     from engine.finder import Engine, Finder
     from engine.search import setlist
+    from server.client import Client
 
-    settings = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
-    kind = options.kind or documents.kind_of(options.path, options.among)
+    live = options.path == scorefind_segment.STDIN
+    kind = "recording" if live else options.kind or documents.kind_of(options.path, options.among)
     if kind == "score" and (options.cue or options.labels):
         raise QueryError(f"{options.path}: --cue and --labels are for recordings, this is a volume of pages")
-    encoder = encoder_loader(options, settings.threads)()
-    engine = Engine.load(options.weights, settings=settings, encoder=encoder)
-    given = {"kind": kind, "start_s": options.start, "end_s": options.end, "among": options.among}
-    with Finder(options.collection, engine) as finder:
-        found = finder.segment(options.path, **given)
+    show = functools.partial(print, flush=True)
+    if options.server:
+        with Client(options.server, token=_token(options.token_file), tls=_trusted(options.tls_ca)) as client:
+            found = scorefind_segment.of_server(client, options, show)
+    else:
+        settings = load(SearchSettings(), section="search", path=options.config, flags={"threads": options.threads})
+        encoder = encoder_loader(options, settings.threads)()
+        engine = Engine.load(options.weights, settings=settings, encoder=encoder)
+        with Finder(options.collection, engine) as finder:
+            found = scorefind_segment.of_finder(finder, options, show)
     if options.cue:
         _write(setlist.cue(found, options.path.name), options.cue)
     if options.labels:

@@ -5,7 +5,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,6 +69,10 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
             "--threads",
         )
         barred = dict.fromkeys((*searches, "--speed"), "--server")  # the server chooses these
+    elif options.command == "segment":
+        needed = dict.fromkeys(("--token-file", "--tls-ca"), "--server")
+        barred = dict.fromkeys(("--weights", "--precision", "--config", "--threads", "--speed"), "--server")
+        yield from _without_effect_on_stdin(options, given)
     elif options.command == "serve":
         needed = {"--tls-key": "--tls-cert", "--metrics-host": "--metrics-port"}
         needed |= dict.fromkeys(("--http-host", "--public-url"), "--http-port")
@@ -79,10 +83,20 @@ def _without_effect(options: argparse.Namespace) -> Iterator[str]:
     yield from (f"{one} has no effect with {other}" for one, other in barred.items() if given(one) and given(other))
 
 
+def _without_effect_on_stdin(options: argparse.Namespace, given: Callable[[str], bool]) -> Iterator[str]:
+    """Yields a message for each option of `segment` that is for files alone, or for the standard input alone."""
+    if options.path != Path("-"):
+        if given("--rate"):
+            yield "--rate has no effect without the PATH -"
+        return
+    flags = ("--kind", "--start", "--end", "--transpose", "--speed", "--cue")
+    yield from (f"{flag} has no effect with the PATH -" for flag in flags if given(flag))
+
+
 def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
     """Returns the parser of the program, and those of the commands by name.
 
-    remote: `query` asks a server, so it has no argument COLLECTION.
+    remote: `query` or `segment` asks a server, so it has no argument COLLECTION.
     """
     common = _Parser(add_help=False)
     common.add_argument(
@@ -142,7 +156,8 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
             "segment",
             "List what is played from when to when in a long recording, or printed where in a volume.",
             "segment music.sf evening.flac --cue evening.cue",
-        )
+        ),
+        remote=remote,
     )
     link = command(
         "link",
@@ -291,10 +306,14 @@ def _query_options(parser: _Parser, *, remote: bool) -> None:
     )
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
     _weights(parser)
+    _remote(parser)
+
+
+def _remote(parser: _Parser) -> None:
     parser.add_argument(
         "--server",
         metavar="HOST:PORT",
-        help="query a server, at this address or path of a Unix socket; then leave out COLLECTION",
+        help="ask a server, at this address or path of a Unix socket; then leave out COLLECTION",
     )
     _token_file(parser, "the token of the server")
     parser.add_argument(
@@ -302,13 +321,18 @@ def _query_options(parser: _Parser, *, remote: bool) -> None:
     )
 
 
-def _segment_options(parser: _Parser) -> None:
-    _collection(parser)
+def _segment_options(parser: _Parser, *, remote: bool) -> None:
+    if not remote:
+        _collection(parser)
     parser.add_argument(
         "path",
         type=Path,
         metavar="PATH",
-        help="a recording of any length, a volume as a file, or a folder of its pages",
+        help="a recording of any length, a volume as a file, or a folder of its pages; -: what is played, as samples "
+        "on the standard input, signed 16-bit little-endian and mono. Then each passage is told as it begins and ends",
+    )
+    parser.add_argument(
+        "--rate", type=_positive, metavar="HZ", help="sampling rate of the standard input (default: 44100)"
     )
     _kind(parser, "--kind", "kind of PATH (default: auto, by its name)")
     _kind(parser, "--among", "kind of documents to search (default: auto, the other kind)")
@@ -317,9 +341,19 @@ def _segment_options(parser: _Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--cue", type=Path, metavar="FILE", help="write the passages of a recording as a CUE sheet")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="write them as labels of Audacity")
+    parser.add_argument(
+        "--transpose",
+        type=_semitones,
+        metavar="N[,N...]",
+        help="semitones by which a recording is transposed; of several, those of which most is found (default: 0)",
+    )
+    parser.add_argument(
+        "--speed", type=_speed, metavar="X", help="the recording runs at X times its true speed (default: 1)"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
     parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
     _weights(parser)
+    _remote(parser)
 
 
 def _export_options(parser: _Parser) -> None:

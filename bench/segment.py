@@ -2,6 +2,8 @@
 
     python -m bench.segment --data DIR
     python -m bench.segment --data DIR --set joplin --evenings 1     # the set that settings are chosen on
+    python -m bench.segment --data DIR --live                        # also while the evening is played
+    python -m bench.segment --data DIR --rooms effects               # in rooms in which no piano stands
 
 Evenings are made of the performances of a set (`bench.lib.recitals`), each on one of the sounds and in a room of the
 validation split. The collection has the scores of every second piece; the others are the strangers. A told passage is
@@ -12,6 +14,10 @@ and the share of borders within five seconds by a bootstrap over pieces, false w
 A *volume* has the scans of all pieces in random order, and is cut by the recordings of every second one.
 
 CPU seconds and the peak of Python's and NumPy's memory are of finding the passages; embedding is a column of its own.
+
+With `--live`, each evening is also heard half a second at a time. The delay of a border is the time from the true
+border to the moment at which a passage of its piece is first told with this border, within five seconds of the truth;
+an end is told only when the passage is told to have ended. Borders that are never told count as later than all others.
 """
 
 import argparse
@@ -29,8 +35,9 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from bench.lib import pieces, recitals, report, sounds, volumes
+from bench.lib import live_evenings, pieces, recitals, report, sounds, volumes
 from bench.lib.intervals import interval, share
+from bench.lib.live_evenings import BORDER_S, LiveDelays
 from bench.lib.pieces import Piece, collect
 from bench.lib.recitals import Played, PlayedEvening, Programme
 from bench.mixtures import lacking
@@ -40,8 +47,10 @@ from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.embedding import documents
 from engine.embedding.encoder import Encoder
+from engine.evening import tones_of
 from engine.finder import Engine
-from engine.search.segmentation import Evening, Passage
+from engine.search.passages import Passage
+from engine.search.segmentation import Evening
 from indexer.synthesis.acoustics import acoustics
 
 PROGRAMMES = {
@@ -60,8 +69,6 @@ ROOMS = ("made", "openair", "seminar")
 effects, in which the network does not find half a minute of a piece either."""
 MIN_OVERLAP = 0.5
 """Smallest overlap of a right passage with the true one, as a share of both together."""
-BORDER_S = 5.0
-"""Largest error of a border that is good."""
 SEED = 22
 
 
@@ -183,11 +190,12 @@ def found(
     (sequence,) = documents.sequences([recording], engine.encoder)
     embedded = time.process_time()
     segmenter = engine.segmenter(collection, engine.searcher(collection))
-    passages = segmenter.passages(Evening(sequence=sequence, among="score"))
+    asked = Evening(sequence=sequence, among="score", tones=tones_of(recording))
+    passages = segmenter.passages(asked)
     search_s, megabytes = time.process_time() - embedded, float("nan")
     if traced:
         tracemalloc.start()
-        segmenter.passages(Evening(sequence=sequence, among="score"))
+        segmenter.passages(asked)
         megabytes = tracemalloc.get_traced_memory()[1] / 1e6
         tracemalloc.stop()
     cost = EveningCost(embed_s=embedded - started, search_s=search_s, megabytes=megabytes)
@@ -225,23 +233,32 @@ def volume_row(everything: Sequence[Piece], whole: Path, half: Path, engine: Eng
     }
 
 
-def rooms(data: Path) -> list[Callable[[Samples], Samples]]:
-    """Returns what the rooms make of a recording; without rooms, one function that changes nothing."""
-    known = [path for path in acoustics(data / sounds.RESPONSES, None, "val").rooms if path.stem.startswith(ROOMS)]
+def rooms(data: Path, *, effects: bool = False) -> list[Callable[[Samples], Samples]]:
+    """Returns what the rooms make of a recording; without rooms, one function that changes nothing.
+
+    effects: the rooms in which no piano stands, instead of the others.
+    """
+    every = acoustics(data / sounds.RESPONSES, None, "val").rooms
+    known = [path for path in every if path.stem.startswith(ROOMS) != effects]
     made = [functools.partial(sounds.convolved, path=path, share=sounds.ROOM_SHARE) for path in known]
     return [*made] or [lambda samples: samples]
 
 
 def measured(
     options: argparse.Namespace, everything: Sequence[Piece], engine: Engine, half: Path
-) -> Iterator[dict[str, Any]]:
-    """Yields the row of each programme, over all sounds and evenings. half: the collection without the strangers."""
+) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Yields the rows of each programme, over all sounds and evenings: of the whole evenings, and of them live.
+
+    half: the collection without the strangers.
+    """
     work, strangers = options.work / options.set, everything[1::2]
-    known_rooms = rooms(options.data)
+    known_rooms = rooms(options.data, effects=options.rooms == "effects")
     with Collection.open(half, engine.encoder.identity) as collection:
+        segmenter = engine.segmenter(collection, engine.searcher(collection))
         for name in options.programmes:
             results: list[JudgedEvening] = []
             costs: list[EveningCost] = []
+            delays: list[LiveDelays] = []
             for number in range(options.evenings):
                 for sound in options.sounds:
                     seed = [SEED, number, list(PROGRAMMES).index(name), len(results)]
@@ -254,7 +271,10 @@ def measured(
                     result, cost = found(evening, engine, collection, traced=not results)
                     results.append(result)
                     costs.append(cost)
-            yield row(name, ", ".join(sound.name for sound in options.sounds), results, costs)
+                    if options.live:
+                        delays.append(live_evenings.delays(evening, engine, segmenter))
+            whole = row(name, ", ".join(sound.name for sound in options.sounds), results, costs)
+            yield whole, live_evenings.row(name, delays) if delays else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -274,13 +294,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     half = lacking(whole, options.out / f"{options.set}-half", strangers, encoder)
     volume = volume_row(everything, whole, half, engine)
     print("", report.table([report.with_intervals(volume)]), sep="\n", flush=True)
-    table = []
-    for one in measured(options, everything, engine, half):
+    table, live = [], []
+    for one, played in measured(options, everything, engine, half):
         table.append(one)
-        print(json.dumps(one), flush=True)
+        live += [played] if played else []
+        print(json.dumps([one, played] if played else one), flush=True)
     print("", report.table([report.with_intervals(one) for one in table]), sep="\n")
+    if live:
+        print("", "While the evenings are played", report.table(live), sep="\n")
     if options.json:
-        report.save(options.json, environment=environment, set=options.set, volume=volume, rows=table)
+        report.save(options.json, environment=environment, set=options.set, volume=volume, rows=table, live=live)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -289,6 +312,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", choices=("dev", "joplin"), default="dev")
     parser.add_argument("--sound", nargs="+", metavar="NAME", help="see bench.retrieval (default: as there)")
     parser.add_argument("--programmes", nargs="+", choices=PROGRAMMES, default=list(PROGRAMMES), metavar="NAME")
+    parser.add_argument("--rooms", choices=("plain", "effects"), default="plain", help="rooms of the evenings")
+    parser.add_argument("--live", action="store_true", help="also hear each evening while it is played")
     parser.add_argument("--evenings", type=int, default=1, help="evenings of each programme and sound (default: 1)")
     parser.add_argument("--jobs", type=int, default=1, help="processes that embed the collection")
     parser.add_argument("--json", type=Path, help="write all figures to this file")

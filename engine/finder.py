@@ -28,12 +28,13 @@ from engine.config import FrontEnd, SearchSettings
 from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
 from engine.errors import QueryError
+from engine.evening import LiveEvening, segmented
 from engine.score import Score
 from engine.search import setlist
 from engine.search.confidence import Calibration, beside
 from engine.search.linking import Linker
 from engine.search.searcher import Query, Searcher
-from engine.search.segmentation import Evening, Segmenter
+from engine.search.segmentation import Segmenter
 from engine.search.shard import Shard
 from engine.transposition import Transposer
 from engine.values import OTHER, Answer, Document, Kind, Method, SnippetSequence
@@ -105,6 +106,7 @@ class Finder:
         self.collection: AnyCollection = open_collection(path, engine.encoder.identity)
         """The open generation of the collection, which queries search."""
         self.searcher = engine.searcher(self.collection)
+        self.segmenter = engine.segmenter(self.collection, self.searcher)
 
     def query(
         self,
@@ -187,22 +189,41 @@ class Finder:
         start_s: float | None = None,
         end_s: float | None = None,
         among: Kind | None = None,
+        transpose: Sequence[float] | None = None,
+        speed: float = 1.0,
     ) -> dict[str, Any]:
         """Returns the set list of a long recording or of a volume of pages, see `engine.search.setlist.as_dict`.
 
-        kind, start_s, end_s, among: see `query`.
-        Raises MediaError if the file cannot be read, or has no music.
+        kind, start_s, end_s, among, speed: see `query`.
+        transpose: semitones by which a recording is transposed, by default none; of several, see `engine.evening`.
+        Raises MediaError if the file cannot be read, or has no music; QueryError if a volume is to be transposed.
         """
         source = Path(source)
         kind = kind or documents.kind_of(source, among)
         among = among or OTHER[kind]
-        medium = documents.read(source, kind, self._front_end, start_s, end_s)
+        medium = documents.read(source, kind, self._front_end, start_s, end_s, speed=speed)
         documents.warn_of_unread(source)
-        (sequence,) = documents.sequences([medium], self.engine.encoder)
-        systems, extent = ((), medium.duration_s) if isinstance(medium, Recording) else (medium.systems, medium.pages)
-        evening = Evening(sequence=sequence, among=among, systems=systems)
-        passages = self.engine.segmenter(self.collection, self.searcher).passages(evening)
-        return setlist.as_dict(passages, kind, among, (start_s or 0.0) + extent, self.collection)
+        if transpose and not isinstance(medium, Recording):
+            raise QueryError("expected a recording to transpose, got a volume of pages")
+        extent = medium.duration_s if isinstance(medium, Recording) else medium.pages
+        passages, shift = segmented(medium, self.engine.encoder, self.segmenter, among, transpose or ())
+        return setlist.as_dict(passages, kind, among, (start_s or 0.0) + extent, self.collection, shift)
+
+    def evening(self, rate: int, *, among: Kind = "score") -> LiveEvening:
+        """Returns an evening that is still going on: `hear` its samples, then ask `found_in`.
+
+        rate: sampling rate of the samples, in Hz. among: the kind of documents searched.
+        Raises ValueError for an impossible rate.
+        """
+        return LiveEvening(rate, self._front_end, among)
+
+    def found_in(self, evening: LiveEvening, *, all: bool = False) -> dict[str, Any]:
+        """Returns the passages of an evening so far, see `engine.search.setlist.live_as_dict`.
+
+        all: go on though little was heard since the last time, for example because the evening is over.
+        """
+        evening.find(self.engine.encoder, self.segmenter, all=all)
+        return evening.as_dict(self.collection)
 
     def add(
         self,
@@ -261,6 +282,7 @@ class Finder:
         newer = open_collection(self.collection.path, self.engine.encoder.identity)
         self.collection.close()
         self.collection, self.searcher = newer, self.engine.searcher(newer)
+        self.segmenter = self.engine.segmenter(newer, self.searcher)
 
     def close(self) -> None:
         """Closes the collection."""

@@ -103,9 +103,12 @@ def priced(answer: Answer, tries: int) -> Answer:
 
 
 def _priced(match: Match, tries: int) -> Match:
-    if match.confidence is None:
-        return match
-    return dataclasses.replace(match, confidence=match.confidence / (match.confidence + tries * (1 - match.confidence)))
+    return dataclasses.replace(match, confidence=dearer(match.confidence, tries))
+
+
+def dearer(confidence: float | None, tries: int) -> float | None:
+    """Returns a confidence that pays for the number of tries: its odds are divided by that number."""
+    return None if confidence is None else confidence / (confidence + tries * (1 - confidence))
 
 
 def _likelihood(answer: Answer) -> float:

@@ -183,11 +183,13 @@ class AsyncClient:
         among: Kind | None = None,
         start_s: float | None = None,
         end_s: float | None = None,
+        transpose: Sequence[float] | None = None,
         deadline_s: float | None = 600.0,
     ) -> dict[str, Any]:
         """Returns which documents are played from when to when in a recording: what `scorefind segment --json` prints.
 
         source, kind, among: see `query`. start_s, end_s: read only this part of a recording.
+        transpose: semitones by which a recording is transposed; of several, the likeliest. By default none.
         Raises MediaError if the file cannot be read.
         """
         return await self.request(
@@ -198,6 +200,7 @@ class AsyncClient:
             among=among,
             start_s=start_s,
             end_s=end_s,
+            transpose=None if transpose is None else [float(shift) for shift in transpose],
         )
 
     async def add(
@@ -245,9 +248,15 @@ class AsyncClient:
         among: Kind | None = None,
         method: Method = "refine",
         top: int = 10,
+        passages: bool = False,
     ) -> "AsyncStream":
-        """Opens a stream for a recording that is sent while it is played; rate: of its samples, in Hz."""
-        opened = await self.request("stream.open", again=False, rate=rate, among=among, method=method, top=top)
+        """Opens a stream for a recording that is sent while it is played.
+
+        rate: of its samples, in Hz.
+        passages: tell the passages of an evening since its start, in place of the matches of what was heard last.
+        """
+        wanted: dict[str, Any] = {"passages": True} if passages else {"method": method, "top": top}
+        opened = await self.request("stream.open", again=False, rate=rate, among=among, **wanted)
         return AsyncStream(self, opened["stream"])
 
     async def request(
@@ -373,9 +382,18 @@ class Client:
     remove = _blocking(AsyncClient.remove)
     reload = _blocking(AsyncClient.reload)
 
-    def stream(self, rate: int, *, among: Kind | None = None, method: Method = "refine", top: int = 10) -> "Stream":
-        """Opens a stream for a recording that is sent while it is played; rate: of its samples, in Hz."""
-        return Stream(self, self._run(self._client.stream(rate, among=among, method=method, top=top)))
+    def stream(
+        self,
+        rate: int,
+        *,
+        among: Kind | None = None,
+        method: Method = "refine",
+        top: int = 10,
+        passages: bool = False,
+    ) -> "Stream":
+        """Opens a stream for a recording that is sent while it is played; see `AsyncClient.stream`."""
+        opened = self._client.stream(rate, among=among, method=method, top=top, passages=passages)
+        return Stream(self, self._run(opened))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

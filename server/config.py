@@ -51,6 +51,9 @@ class Limits:
     evenings: int = 4
     """Long recordings and volumes in flight that are cut into passages, all connections together; one at a time is
     worked on. Beyond it the reply is `overloaded`, at once."""
+    live_evenings: int = 32
+    """Streams that tell the passages of an evening, all connections together, some megabytes each. Beyond it the reply
+    is `overloaded`, at once."""
     deadline_s: float = 30.0
     """Deadline of a query that names none, and the longest deadline that a query may name."""
     write_deadline_s: float = 600.0

@@ -1,13 +1,14 @@
 """Finds the passages of long recordings and of volumes, one at a time, in a thread of its own and in small parts.
 
 The queries of other clients go on meanwhile. Before each part, of some hundred milliseconds, the work ends if nobody
-waits for it any more.
+waits for it any more. Evenings that are still going on have another thread, because their samples come whether a long
+recording is being worked on or not.
 """
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.audio import Recording
-from engine.embedding import documents
 from engine.embedding.documents import Encoder, Medium
+from engine.evening import LiveEvening, segmented
 from engine.search import setlist
-from engine.search.segmentation import Evening
-from engine.values import Embeddings, Kind, NetworkIdentity, SnippetSequence, System
+from engine.search.passages import Passage
+from engine.search.segmentation import Evening, Segmenter
+from engine.values import Embeddings, Kind, NetworkIdentity
 from server.answering import KnownDocument, Reply
 from server.shelf import Shelf
 
@@ -29,27 +31,52 @@ class GivenUp(Exception):
 
 
 class Evenings:
-    """Finds the passages of one evening after the other in the generation in force."""
+    """Finds the passages of one evening after the other in the generation in force, and those of evenings going on."""
 
     def __init__(self, shelf: Shelf, encoder: Encoder) -> None:
         self._shelf = shelf
         self._encoder = encoder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="evenings")
+        self._live = ThreadPoolExecutor(1, thread_name_prefix="live")
 
-    async def found(self, source: Medium | KnownDocument, among: Kind) -> Reply:
-        """Returns the reply with the set list. The work ends soon after the caller is cancelled."""
+    async def found(self, source: Medium | KnownDocument, among: Kind, shifts: Sequence[float] = ()) -> Reply:
+        """Returns the reply with the set list. The work ends soon after the caller is cancelled.
+
+        shifts: semitones by which a recording is transposed; of several, the likeliest.
+        """
         given_up = threading.Event()
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._found, source, among, given_up)
+            return await loop.run_in_executor(self._thread, self._found, source, among, shifts, given_up)
         finally:
             given_up.set()
 
-    async def close(self) -> None:
-        """Waits for the evening that is being worked on, and ends the thread."""
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+    async def heard(self, evening: LiveEvening, samples: NDArray[np.float32], *, all: bool = False) -> Reply:
+        """Returns the reply with the passages of an evening that goes on with further samples. all: see `find`.
 
-    def _found(self, source: Medium | KnownDocument, among: Kind, given_up: threading.Event) -> Reply:
+        Samples of one evening are heard in the order of the calls, also those of calls that are cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._live, self._heard, evening, samples, all)
+
+    async def close(self) -> None:
+        """Waits for the evenings that are being worked on, and ends the threads."""
+        for thread in (self._thread, self._live):
+            await asyncio.to_thread(thread.shutdown, cancel_futures=True)
+
+    def _heard(self, evening: LiveEvening, samples: NDArray[np.float32], all: bool) -> Reply:
+        """Returns the reply with the passages so far."""
+        started = time.perf_counter()
+        evening.hear(samples)
+        with self._shelf.taken() as generation:
+            evening.find(self._encoder, generation.segmenter, all=all)
+            result = evening.as_dict(generation.collection)
+        timings_ms: dict[str, Any] = {"total": (time.perf_counter() - started) * 1000}
+        return Reply(generation=generation.number, result=result | {"timings_ms": timings_ms})
+
+    def _found(
+        self, source: Medium | KnownDocument, among: Kind, shifts: Sequence[float], given_up: threading.Event
+    ) -> Reply:
         """Returns the reply with the set list. Raises GivenUp."""
 
         def between() -> None:
@@ -57,37 +84,46 @@ class Evenings:
                 raise GivenUp
 
         started = time.perf_counter()
-        sequence, systems, extent = self._embedded(source, between)
-        embedded = time.perf_counter()
-        evening = Evening(sequence=sequence, among=among, systems=systems, between=between)
+        encoder = _InParts(self._encoder, between)
         with self._shelf.taken() as generation:
-            passages = generation.segmenter.passages(evening)
-            result = setlist.as_dict(passages, sequence.kind, among, extent, generation.collection)
-        ended = time.perf_counter()
-        times_s = {"embed": embedded - started, "segment": ended - embedded, "total": ended - started}
+            if isinstance(source, KnownDocument):
+                passages, shift = _passages_of(source, among, generation.segmenter, between), 0.0
+            else:
+                passages, shift = segmented(source, encoder, generation.segmenter, among, shifts, between)
+            kind, extent = _extent(source)
+            result = setlist.as_dict(passages, kind, among, extent, generation.collection, shift)
+        total_s = time.perf_counter() - started
+        times_s = {"embed": encoder.took_s, "segment": total_s - encoder.took_s, "total": total_s}
         timings_ms: dict[str, Any] = {stage: took_s * 1000 for stage, took_s in times_s.items()}
         return Reply(generation=generation.number, result=result | {"timings_ms": timings_ms})
 
-    def _embedded(
-        self, source: Medium | KnownDocument, between: Callable[[], None]
-    ) -> tuple[SnippetSequence, tuple[System, ...], float]:
-        """Returns the snippets of an evening, the systems of a volume, and the seconds or the number of pages."""
-        if isinstance(source, KnownDocument):
-            last = source.sequence.places[-1]
-            extent = float(last["end_s"]) if not source.systems else source.systems[-1].page
-            return source.sequence, source.systems, extent
-        (sequence,) = documents.sequences([source], _InParts(self._encoder, between))
-        if isinstance(source, Recording):
-            return sequence, (), source.start_s + source.duration_s
-        return sequence, source.systems, source.pages
+
+def _passages_of(
+    document: KnownDocument, among: Kind, segmenter: Segmenter, between: Callable[[], None]
+) -> tuple[Passage, ...]:
+    """Returns the passages of a document of the collection."""
+    evening = Evening(sequence=document.sequence, among=among, systems=document.systems, between=between)
+    return segmenter.passages(evening)
+
+
+def _extent(source: Medium | KnownDocument) -> tuple[Kind, float]:
+    """Returns the kind of an evening, and its seconds or its number of pages."""
+    if isinstance(source, KnownDocument):
+        last = source.sequence.places[-1]
+        return source.sequence.kind, float(last["end_s"]) if not source.systems else source.systems[-1].page
+    if isinstance(source, Recording):
+        return "recording", source.start_s + source.duration_s
+    return "score", source.pages
 
 
 class _InParts:
-    """An encoder that calls a function before each block of snippets."""
+    """An encoder that calls a function before each block of snippets, and counts the time."""
 
     def __init__(self, encoder: Encoder, between: Callable[[], None]) -> None:
         self._encoder = encoder
         self._between = between
+        self.took_s = 0.0
+        """Seconds that embedding took so far."""
 
     @property
     def identity(self) -> NetworkIdentity:
@@ -99,11 +135,17 @@ class _InParts:
 
     def score(self, snippets: NDArray[np.uint8]) -> Embeddings:
         self._between()
-        return self._encoder.score(snippets)
+        started = time.perf_counter()
+        embeddings = self._encoder.score(snippets)
+        self.took_s += time.perf_counter() - started
+        return embeddings
 
     def recording(self, excerpts: NDArray[np.float32]) -> Embeddings:
         self._between()
-        return self._encoder.recording(excerpts)
+        started = time.perf_counter()
+        embeddings = self._encoder.recording(excerpts)
+        self.took_s += time.perf_counter() - started
+        return embeddings
 
     def bias(self, embeddings: Embeddings, kind: Kind) -> NDArray[np.float32]:
         return self._encoder.bias(embeddings, kind)

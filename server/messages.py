@@ -107,6 +107,8 @@ class SegmentRequest:
     """Start of the part of a recording to read."""
     end_s: float | None
     """End of that part."""
+    transpose: tuple[float, ...] = ()
+    """Semitones by which a recording is transposed; of several, the likeliest. Empty: not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,8 @@ class OpenStream:
     rate: int
     """Sampling rate, Hz."""
     wanted: Wanted
+    passages: bool = False
+    """Whether to tell the passages of an evening in place of the matches of what was heard last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +269,10 @@ def _segment(fields: Fields) -> SegmentRequest:
     among = fields.kind("among", lambda: None)
     asked = _stored(fields) if fields.has("document") else sent_media(fields, among)
     start_s, end_s = _part(fields, asked)
-    return SegmentRequest(asked=asked, among=among or OTHER[asked.kind], start_s=start_s, end_s=end_s)
+    transpose = _transpositions(fields, asked) or ()
+    return SegmentRequest(
+        asked=asked, among=among or OTHER[asked.kind], start_s=start_s, end_s=end_s, transpose=transpose
+    )
 
 
 def _stored(fields: Fields) -> StoredQuery:
@@ -379,6 +386,7 @@ _BODIES: dict[str, Callable[[Fields], Body]] = {
     "stream.open": lambda fields: OpenStream(
         rate=fields.whole("rate", maximum=RATES[-1]),
         wanted=_wanted(fields, fields.kind("among", lambda: OTHER["recording"])),
+        passages=fields.take("passages", bool, False),
     ),
     "stream.push": _push,
     "stream.get": lambda fields: GetStream(stream=fields.take("stream", int)),

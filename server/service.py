@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import weakref
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from engine.audio import BANDS
 from engine.collection import Storage, storage_of
 from engine.embedding.documents import Encoder
 from engine.errors import EngineError
+from engine.evening import LiveEvening
 from engine.score import compile_kernels, facsimile
 from engine.search.answers import contents
 from engine.transposition import ALL_TRIES, SHIFTS
@@ -83,7 +85,7 @@ class ClientState:
 
     name: str
     """The client's address, for the log."""
-    streams: dict[int, LiveRecording] = field(default_factory=dict)
+    streams: dict[int, LiveRecording | LiveEvening] = field(default_factory=dict)
     """The open streams by their numbers."""
     opened: int = 0
     """How many streams have been opened; the next one gets this number plus one."""
@@ -135,6 +137,8 @@ class Service:
         self._changes: Batcher[Change, dict[str, Any]] = Batcher(make, self._writing, max_size=settings.batch)
         self._library = Library(shelf, limits)
         self._evenings = Evenings(shelf, encoder)
+        self._live_evenings: weakref.WeakSet[LiveEvening] = weakref.WeakSet()
+        """The evenings that clients have open; one whose client is gone leaves by itself."""
         self._record_generation()
 
     @property
@@ -304,6 +308,8 @@ class Service:
             case GetStream():
                 with self._admitted("queries", self._limits.queue):
                     stream = self._stream(client, body.stream)
+                    if isinstance(stream, LiveEvening):
+                        return await self._evenings.heard(stream, np.empty(0, np.float32), all=True)
                     push = Push(stream=stream, samples=np.empty(0, np.float32), answer=True)
                     asked = Question(source=push, wanted=stream.wanted)
                     return await self._answered(asked, client, time.perf_counter())
@@ -398,7 +404,7 @@ class Service:
             return await self._evenings.found(await self._library.known(wanted.asked), wanted.among)
         reading = replace(self._unhurried, start_s=wanted.start_s, end_s=wanted.end_s)
         medium = await self._decoders.read(wanted.asked, reading, client)
-        return await self._evenings.found(medium, wanted.among)
+        return await self._evenings.found(medium, wanted.among, wanted.transpose)
 
     @property
     def _unhurried(self) -> Reading:
@@ -433,24 +439,42 @@ class Service:
         """Opens a stream of the client. Raises TooMany."""
         if len(client.streams) >= self._limits.streams_per_client:
             raise TooMany(f"{len(client.streams)} streams are open, the maximum for a client")
-        stream = LiveRecording(body, self._encoder.identity.front_end, self._limits.stream_s)
+        stream: LiveRecording | LiveEvening
+        if body.passages:
+            stream = self._live_evening(body)
+        else:
+            stream = LiveRecording(body, self._encoder.identity.front_end, self._limits.stream_s)
         client.opened += 1
         client.streams[client.opened] = stream
         return self._reply({"stream": client.opened})
 
+    def _live_evening(self, body: OpenStream) -> LiveEvening:
+        """Returns a new evening that is going on. Raises Overloaded if there are too many, RequestError."""
+        if len(self._live_evenings) >= self._limits.live_evenings:
+            raise Overloaded(f"{len(self._live_evenings)} evenings are going on, the maximum; try again later")
+        try:
+            evening = LiveEvening(body.rate, self._encoder.identity.front_end, body.wanted.among)
+        except ValueError as exc:
+            raise RequestError(f"rate: {exc}") from exc
+        self._live_evenings.add(evening)
+        return evening
+
     async def _push_stream(self, body: PushStream, client: ClientState) -> Reply:
-        """Adds samples to a stream and answers with the matches so far."""
+        """Adds samples to a stream and answers with the matches so far, or with the passages."""
         stream, max_s = self._stream(client, body.stream), self._limits.push_s
         max_samples = int(max_s * stream.rate)
         if len(body.samples) > max_samples:
             raise RequestError(
                 f"samples: expected at most {max_samples} ({max_s:g} s), got {len(body.samples)}; send them in parts"
             )
+        if isinstance(stream, LiveEvening):
+            reply = await self._evenings.heard(stream, body.samples)
+            return reply if body.answer else replace(reply, result=reply.result | {"passages": []})
         push = Push(stream=stream, samples=body.samples, answer=body.answer)
         return await self._answered(Question(source=push, wanted=stream.wanted), client, time.perf_counter())
 
     @staticmethod
-    def _stream(client: ClientState, number: int) -> LiveRecording:
+    def _stream(client: ClientState, number: int) -> LiveRecording | LiveEvening:
         """Returns an open stream of the client by its number. Raises RequestError."""
         if number not in client.streams:
             raise RequestError(f"stream: expected one of the open streams {sorted(client.streams)}, got {number}")

@@ -78,6 +78,7 @@ class Session:
             logger.debug("%s is gone: %s", self._client.name, exc)
         finally:
             await self._end_requests()
+            self._client.streams.clear()
             await self._close()
 
     async def drain(self) -> None:

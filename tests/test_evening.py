@@ -1,5 +1,7 @@
 """`scorefind segment`, called in the process of a test, with a small stand-in for the network."""
 
+import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +116,72 @@ def test_a_box_is_carried_to_another_edition(filled: Path, capsys: pytest.Captur
     assert scorefind.main(["carry", str(filled), "rag", "1", "0.5,0.1,0.4,0.2", "--to", "edition"]) == 2
     assert scorefind.main(["carry", str(filled), "rag", "1", "0.1,0.0,0.2,0.001", "--to", "edition"]) == 1
     assert "no system on page 1" in capsys.readouterr().err
+
+
+class _Stdin:
+    def __init__(self, samples: np.ndarray) -> None:
+        self.buffer = io.BytesIO((32767 * samples).astype("<i2").tobytes())
+
+
+def test_what_is_played_into_the_standard_input_is_told_as_it_begins_and_ends(
+    filled: Path, evening: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", _Stdin(soundfile.read(evening)[0]))
+    labels = filled.parent / "live.txt"
+    capsys.readouterr()
+    arguments = ["segment", str(filled), "-", "--rate", str(RATE), "--among", "recording", "--labels", str(labels)]
+    assert scorefind.main(arguments) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    events = [(words[1], words[2], words[4]) for words in told if words[2:3] in (["began"], ["ended"])]
+    assert events[:3] == [
+        ("1", "began", "waltz_recording"),
+        ("1", "ended", "waltz_recording"),
+        ("2", "began", "etude_recording"),
+    ]
+    assert [line.split("\t")[2] for line in labels.read_text().splitlines()] == ["waltz", "etude"]
+
+
+def test_live_changes_are_objects_on_lines_of_their_own(
+    filled: Path, evening: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", _Stdin(soundfile.read(evening)[0][: 60 * RATE]))
+    capsys.readouterr()
+    arguments = ["segment", str(filled), "-", "--rate", str(RATE), "--among", "recording", "--json"]
+    assert scorefind.main(arguments) == 0
+    *live, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["passages"][0]["ended"] for one in live[:2]] == [False, True]
+    assert (last["query"], last["duration_s"], len(last["passages"])) == ("-", 60, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["c", "-", "--start", "5"], "--start has no effect with the PATH -"),
+        (["c", "-", "--cue", "x.cue"], "--cue has no effect with the PATH -"),
+        (["c", "a.flac", "--rate", "44100"], "--rate has no effect without the PATH -"),
+        (["c", "a.flac", "--tls-ca", "x"], "--tls-ca has no effect without --server"),
+        (["a.flac", "--server", "x:1", "--speed", "2"], "--speed has no effect with --server"),
+    ],
+)
+def test_options_of_segment_that_have_no_effect_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scorefind.main(["segment", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_recording_that_runs_too_fast_is_found_at_its_true_speed(
+    filled: Path, evening: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = soundfile.read(evening)[0]
+    fast = filled.parent / "fast.wav"
+    soundfile.write(fast, samples, RATE * 5 // 4)
+    told = printed_json(capsys, "segment", filled, fast, "--among", "recording", "--json", "--speed", "1.25")
+    assert [passage["id"] for passage in told["passages"]] == ["waltz_recording", "etude_recording"]
+    assert [passage["start_s"] for passage in told["passages"]] == pytest.approx([16, 48], abs=3)
+
+
+def test_a_volume_is_not_transposed(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["segment", str(filled), str(filled.parent / "rag.png"), "--among", "score", "--transpose", "1"]
+    assert scorefind.main(arguments) == 1
+    assert "expected a recording to transpose" in capsys.readouterr().err

@@ -18,8 +18,9 @@ MAY_IMPORT = {
     "server": {"engine", "server"},
     "cluster": {"cluster", "engine"},
     "bench": {*PACKAGES},
-    "scorefind.py": {"cluster", "engine", "indexer", "server", "scorefind_options"},
+    "scorefind.py": {"cluster", "engine", "indexer", "server", "scorefind_options", "scorefind_segment"},
     "scorefind_options.py": {"engine", "server"},
+    "scorefind_segment.py": {"engine", "server"},
 }
 TORCH = (
     "engine/embedding/network.py",
@@ -33,6 +34,7 @@ RAY = ("cluster/bulk.py", "cluster/group.py", "cluster/storage.py", "bench/")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))] + [
     ROOT / "scorefind.py",
     ROOT / "scorefind_options.py",
+    ROOT / "scorefind_segment.py",
 ]
 
 
@@ -62,7 +64,7 @@ def test_a_module_imports_only_what_its_place_allows(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()
     found = {(module.split(".")[0], at_import_time) for module, at_import_time in imports(ast.parse(path.read_text()))}
     names = {module for module, _ in found}
-    assert names & {*PACKAGES, "scorefind", "scorefind_options"} <= MAY_IMPORT[name.split("/")[0]]
+    assert names & {*PACKAGES, "scorefind", "scorefind_options", "scorefind_segment"} <= MAY_IMPORT[name.split("/")[0]]
     assert "torch" not in names or name.startswith(TORCH)
     assert "ray" not in names or name.startswith(RAY)
     assert ("librosa", True) not in found or name.startswith("bench/")

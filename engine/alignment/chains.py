@@ -4,6 +4,9 @@
 query, and in memory for one stage: it goes through the query forwards and keeps only what one stage hands to the next.
 Then it goes backwards, computes each stage a second time, now with the way into every cell, and traces the chain.
 Totals are counted from the start of the stage, so that their rounding does not grow with the query.
+
+A query that is still going on is given in parts. `advanced` goes on from the state after the rows whose way is settled,
+and traces the chain through the rows that follow them.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +24,7 @@ CELLS_AT_A_TIME = 2_000_000
 """Cells whose local costs are computed at a time: 8 MB."""
 
 Floats = NDArray[np.float32]
+Cells = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +48,11 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    """What a stage hands to the next: its last row, with totals counted from S of this row."""
+class State:
+    """What is known of a chain after some rows: its last row, with totals counted from S of this row."""
 
     numbers: NDArray[np.int64]
-    """Numbers of the stage's documents, (B,)."""
+    """Numbers of the documents, (B,)."""
     offsets: NDArray[np.int64]
     """Borders of the documents, (B + 1,)."""
     totals: Floats
@@ -61,6 +65,20 @@ class _State:
     """Snippet of this minimum, (B,)."""
     end: NDArray[np.int32]
     """Last cell of the path of S: number of the document, and snippet; -1 for a rest; (2,)."""
+
+    @classmethod
+    def begun(cls) -> "State":
+        """Returns the state before the first row."""
+        nothing = np.empty(0, dtype=np.float32)
+        return cls(
+            numbers=np.empty(0, dtype=np.int64),
+            offsets=np.zeros(1, dtype=np.int64),
+            totals=nothing,
+            charges=np.empty((2, 0), dtype=np.float32),
+            lowest=nothing,
+            leaps=np.empty(0, dtype=np.int32),
+            end=np.full(2, -1, dtype=np.int32),
+        )
 
 
 def chain(
@@ -81,68 +99,130 @@ def chain(
     Raises ValueError if the arguments do not fit together.
     """
     check_query(query)
-    if settings.steps == "classic" or settings.whole or not settings.rests:
-        raise ValueError(f"expected slope or wide steps, parts of documents and a price of rests, got {settings}")
+    _check_settings(settings)
     if sum(stage.rows for stage in stages) != len(query) or any(stage.rows < 1 for stage in stages):
         raise ValueError(f"expected stages of {len(query)} rows together, got {[stage.rows for stage in stages]}")
     firsts = np.cumsum([0, *(stage.rows for stage in stages)])
-    nothing = np.empty(0, dtype=np.float32)
-    states = [_State(
-        numbers=np.empty(0, dtype=np.int64),
-        offsets=np.zeros(1, dtype=np.int64),
-        totals=nothing,
-        charges=np.empty((2, 0), dtype=np.float32),
-        lowest=nothing,
-        leaps=np.empty(0, dtype=np.int32),
-        end=np.full(2, -1, dtype=np.int32),
-    )]  # fmt: skip
+    states = [State.begun()]
     parts = [query[first : first + stage.rows] for first, stage in zip(firsts[:-1], stages, strict=True)]
     for part, stage in zip(parts, stages, strict=True):
         between()
-        states.append(_Passing(part, stage, documents, states[-1]).state(settings, entry_price))
-    at, cells = np.array([len(query) - 1, *states[-1].end, 0], dtype=np.int32), []
+        packed = documents.take(stage.documents)
+        states.append(_Passing(part, stage.documents, packed, states[-1], settings, entry_price).state())
+    at, cells = _last_cell(len(query), states[-1]), []
     for k in reversed(range(len(stages))):
         between()
-        passing = _Passing(parts[k], stages[k], documents, states[k])
-        cells.append(passing.traced(settings, entry_price, int(firsts[k]), at))
-    return _links(np.concatenate(cells)[::-1])
+        packed = documents.take(stages[k].documents)
+        passing = _Passing(parts[k], stages[k].documents, packed, states[k], settings, entry_price)
+        cells.append(passing.filled().traced(int(firsts[k]), at))
+    return links(np.concatenate(cells)[::-1])
+
+
+def advanced(
+    before: State,
+    query: Embeddings,
+    settled: int,
+    stage: Stage,
+    documents: Documents,
+    settings: Alignment,
+    price: float,
+) -> tuple[State, Cells]:
+    """Returns the state after the first rows of a query that goes on, and the cells of the cheapest chain so far.
+
+    before: the state before these rows. query: float32 (N, 32), the rows that follow. settled: number of the first rows
+        of them, less than N, after which the state is that is returned.
+    stage: the rows of the query, and the documents that may be played in them. documents: all documents.
+    settings: as for `chain`. price: cost of entering a document.
+    The cells are int32 (L, 4), in order: row, number of the document, snippet, and whether the path enters the document
+    there. Rows are counted from the first one of `query`.
+    """
+    check_query(query)
+    _check_settings(settings)
+    if not 0 <= settled < len(query) == stage.rows:
+        raise ValueError(f"expected fewer settled rows than the {len(query)} of query and stage, got {settled}")
+    packed, filled = documents.take(stage.documents), []
+    state = before
+    for first, part in ((0, query[:settled]), (settled, query[settled:])):
+        if len(part):
+            passing = _Passing(part, stage.documents, packed, state, settings, price).filled()
+            filled.append((first, passing))
+            state = passing.after
+    at = _last_cell(len(query), state)
+    cells = [passing.traced(first, at) for first, passing in reversed(filled)]
+    return filled[0][1].after if settled else before, np.concatenate(cells)[::-1]
+
+
+def _check_settings(settings: Alignment) -> None:
+    """Raises ValueError if chains have no such settings."""
+    if settings.steps == "classic" or settings.whole or not settings.rests:
+        raise ValueError(f"expected slope or wide steps, parts of documents and a price of rests, got {settings}")
+
+
+def _last_cell(rows: int, state: State) -> NDArray[np.int32]:
+    """Returns the cell from which a chain of some rows is traced, see `chain_kernels.trace_chain`."""
+    return np.array([rows - 1, *state.end, 0], dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Filled:
+    """A part of a chain after it is computed with the way into each cell."""
+
+    before: State
+    """The state before it, of the documents of the part."""
+    after: State
+    leaps: NDArray[np.int32]
+    ends: NDArray[np.int32]
+    ways: NDArray[np.uint8]
+    """These three as `chain_kernels.fill_chain` writes them."""
+
+    def traced(self, first: int, at: NDArray[np.int32]) -> Cells:
+        """Returns the cells of the chain in this part, last cell first, see `chain_kernels.trace_chain`.
+
+        first: number of the part's first row. at: the cell to trace from; on return, that of the part before.
+        """
+        before, cells = self.before, np.empty((len(self.ways), 4), dtype=np.int32)
+        borders = before.offsets, before.numbers
+        count = chain_kernels.trace_chain(
+            first, *borders, self.leaps, self.ends, self.ways, before.leaps, before.end, at, cells
+        )
+        return cells[:count]
 
 
 class _Passing:
-    """One stage of a chain while it is computed, from the state that the stage before hands over."""
+    """A part of a chain while it is computed, from the state that the part before hands over."""
 
-    def __init__(self, query: Embeddings, stage: Stage, documents: Documents, before: _State) -> None:
-        packed = documents.take(stage.documents)
+    def __init__(
+        self,
+        query: Embeddings,
+        numbers: NDArray[np.int64],
+        packed: Packed,
+        before: State,
+        settings: Alignment,
+        entry_price: float,
+    ) -> None:
+        """numbers, packed: the documents that may be played in the part."""
         self._query = query
         self._packed = _as_float32(packed)
-        self._state = _carried(before, stage.documents, packed.offsets)
+        self._state = _carried(before, numbers, packed.offsets)
+        self._settings = settings
+        self._entry_price = entry_price
 
-    def state(self, settings: Alignment, entry_price: float) -> _State:
-        """Returns the state after the stage."""
-        return self._filled(settings, entry_price, traced=False)[0]
+    def state(self) -> State:
+        """Returns the state after the part."""
+        return self._filled(traced=False).after
 
-    def traced(self, settings: Alignment, entry_price: float, first: int, at: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Returns the cells of the chain in this stage, last cell first, see `chain_kernels.trace_chain`.
+    def filled(self) -> _Filled:
+        """Returns the part with the way into each cell."""
+        return self._filled(traced=True)
 
-        first: number of the stage's first row. at: the cell to trace from; on return, that of the stage before.
-        """
-        before = self._state
-        _, leaps, ends, ways = self._filled(settings, entry_price, traced=True)
-        cells = np.empty((len(self._query), 4), dtype=np.int32)
-        borders = before.offsets, before.numbers
-        count = chain_kernels.trace_chain(first, *borders, leaps, ends, ways, before.leaps, before.end, at, cells)
-        return cells[:count]
-
-    def _filled(
-        self, settings: Alignment, entry_price: float, *, traced: bool
-    ) -> tuple[_State, NDArray[np.int32], NDArray[np.int32], NDArray[np.uint8]]:
-        """Returns the state after the stage, and the leaps, ends and ways of `chain_kernels.fill_chain`."""
-        before, rows, (columns, count) = self._state, len(self._query), (len(self._packed.bias), len(self._packed))
+    def _filled(self, *, traced: bool) -> _Filled:
+        before, settings, rows = self._state, self._settings, len(self._query)
+        columns, count = len(self._packed.bias), len(self._packed)
         leaps, ends = np.zeros((rows, count), dtype=np.int32), np.empty((rows, 2), dtype=np.int32)
         ways = np.empty((rows if traced else 1, columns), dtype=np.uint8)
         above, charges, lowest = before.totals.copy(), before.charges.copy(), before.lowest.copy()
         here = np.full_like(above, np.inf)
-        prices = np.array([settings.jump_penalty, settings.rest_price, entry_price, 0], dtype=np.float32)
+        prices = np.array([settings.jump_penalty, settings.rest_price, self._entry_price, 0], dtype=np.float32)
         base = 1 + np.float32(settings.bias_weight) * self._packed.bias
         step = max(1, CELLS_AT_A_TIME // max(1, columns))
         for first in range(0, rows, step):
@@ -158,7 +238,7 @@ class _Passing:
             before, totals=above - reached, charges=charges - reached, lowest=lowest - reached, leaps=leaps[-1],
             end=ends[-1],
         )  # fmt: skip
-        return after, leaps, ends, ways
+        return _Filled(before=before, after=after, leaps=leaps, ends=ends, ways=ways)
 
 
 def _as_float32(packed: Packed) -> Packed:
@@ -166,7 +246,7 @@ def _as_float32(packed: Packed) -> Packed:
     return Packed(embeddings=packed.embeddings.astype(np.float32), bias=packed.bias, offsets=packed.offsets)
 
 
-def _carried(before: _State, numbers: NDArray[np.int64], offsets: NDArray[np.int64]) -> _State:
+def _carried(before: State, numbers: NDArray[np.int64], offsets: NDArray[np.int64]) -> State:
     """Returns the state for the documents of the next stage: documents that the stage before lacked cost infinity."""
     count, columns = len(numbers), int(offsets[-1])
     totals = np.full(columns + count * PADDING, np.inf, dtype=np.float32)
@@ -181,8 +261,14 @@ def _carried(before: _State, numbers: NDArray[np.int64], offsets: NDArray[np.int
     return replace(before, numbers=numbers, offsets=offsets, totals=totals, charges=charges, lowest=lowest, leaps=leaps)
 
 
-def _links(cells: NDArray[np.int32]) -> list[Link]:
-    """Returns the links of a chain. cells: in order, (L, 4), see `chain_kernels.trace_chain`."""
-    entries = np.flatnonzero(cells[:, 3])
-    parts = np.split(cells, entries[1:]) if len(entries) else []
+def links(cells: Cells) -> list[Link]:
+    """Returns the links of a chain. cells: in order, (L, 4), see `advanced`.
+
+    Cells of another document than the cell before begin a link, too, as do the first cells: a chain that goes on may
+    have been entered before them.
+    """
+    entries = cells[:, 3].astype(np.bool_)
+    entries[:1] = True
+    entries[1:] |= cells[1:, 1] != cells[:-1, 1]
+    parts = np.split(cells, np.flatnonzero(entries)[1:]) if len(cells) else []
     return [Link(document=int(part[0, 1]), path=np.ascontiguousarray(part[:, (0, 2)])) for part in parts]

@@ -8,14 +8,14 @@ neither on the length of the query nor on the size of the collection.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.alignment.chains import Stage
-from engine.search.searcher import Query, Searcher
-from engine.values import Kind, Snippets
+from engine.search.passages import Numbers, Searched
+from engine.search.searcher import Query
+from engine.values import Embeddings, Snippets
 
 WINDOW, HOP = 40, 20
 """Snippets of a window, and from one window to the next."""
@@ -27,35 +27,42 @@ MAX_SNIPPETS = 100_000
 """Document snippets of a stage, which bound its memory and time. Documents with the fewest nominations are left out."""
 
 
-def stages(
-    searcher: Searcher, query: Snippets, among: Kind, lengths: dict[str, int], between: Callable[[], None]
-) -> list[Stage]:
-    """Returns the stages of a query with the documents that are nominated for each.
+def stages(searched: Searched, query: Embeddings, between: Callable[[], None]) -> list[Stage]:
+    """Returns the stages of a query, float32 (n, 32), with the documents that are nominated for each.
 
-    lengths: number of snippets of each document of the kind `among`, by its id, in the order of the collection.
     between: is called before each window is searched for. It may raise, which ends the work.
     """
-    numbers = {id: number for number, id in enumerate(lengths)}
     count = -(-len(query) // STAGE)
-    votes: list[dict[int, float]] = [defaultdict(float) for _ in range(count)]
+    nominated: list[list[tuple[str, ...]]] = [[] for _ in range(count)]
     for first in range(0, max(1, len(query) - WINDOW + HOP), HOP):
-        window = query.embeddings[first : first + WINDOW]
+        window = query[first : first + WINDOW]
         if not window.any():
             continue  # nothing changes in it, so it holds no music
         between()
-        asked = Query(sequence=Snippets(kind=query.kind, embeddings=window), among=among, locate=False)
-        middle = min((first + WINDOW // 2) // STAGE, count - 1)
-        for place, id in enumerate(searcher.ranking(asked).ids[:NOMINATED]):
-            for stage in range(max(0, middle - 1), min(count, middle + 2)):
-                votes[stage][numbers[id]] += 1 / (1 + place)
-    sizes = np.fromiter(lengths.values(), dtype=np.int64, count=len(lengths))
+        middle, ids = min((first + WINDOW // 2) // STAGE, count - 1), best(searched, window)
+        for stage in range(max(0, middle - 1), min(count, middle + 2)):
+            nominated[stage].append(ids)
     rows = (min(STAGE, len(query) - first) for first in range(0, len(query), STAGE))
-    return [Stage(rows=own, documents=_affordable(given, sizes)) for own, given in zip(rows, votes, strict=True)]
+    return [Stage(rows=own, documents=affordable(given, searched)) for own, given in zip(rows, nominated, strict=True)]
 
 
-def _affordable(votes: dict[int, float], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Returns the numbers of the documents with most votes whose snippets fit into a stage, rising."""
+def best(searched: Searched, window: Embeddings) -> tuple[str, ...]:
+    """Returns the ids of the documents that a window nominates, the best first."""
+    sequence = Snippets(kind=searched.kind, embeddings=window)
+    ranking = searched.searcher.ranking(Query(sequence=sequence, among=searched.among, locate=False))
+    return ranking.ids[:NOMINATED]
+
+
+def affordable(nominated: Iterable[tuple[str, ...]], searched: Searched) -> Numbers:
+    """Returns the numbers of the nominated documents with most votes whose snippets fit into a stage, rising.
+
+    nominated: by each window, the best first.
+    """
+    votes: dict[int, float] = defaultdict(float)
+    for ids in nominated:
+        for place, id in enumerate(ids):
+            votes[searched.numbers[id]] += 1 / (1 + place)
     by_votes = sorted(votes, key=lambda number: (-votes[number], number))
-    totals = itertools.accumulate(int(sizes[number]) for number in by_votes)
+    totals = itertools.accumulate(int(searched.sizes[number]) for number in by_votes)
     kept = [number for number, total in zip(by_votes, totals, strict=True) if total <= MAX_SNIPPETS]
     return np.array(sorted(kept), dtype=np.int64)

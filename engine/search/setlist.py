@@ -6,7 +6,8 @@ from typing import Any
 from engine.collection import AnyCollection
 from engine.names import printable
 from engine.search.answers import as_box, as_place, clock, counts, ranges
-from engine.search.segmentation import Passage
+from engine.search.live_segmentation import LivePassage
+from engine.search.passages import Passage
 from engine.values import Kind, Place
 
 CUE_FRAMES = 75
@@ -17,20 +18,45 @@ _HEADER = ("", "when", "id", "title", "confidence", "where")
 
 
 def as_dict(
-    passages: Sequence[Passage], kind: Kind, among: Kind, extent: float, collection: AnyCollection
+    passages: Sequence[Passage],
+    kind: Kind,
+    among: Kind,
+    extent: float,
+    collection: AnyCollection,
+    transposed: float = 0.0,
 ) -> dict[str, Any]:
     """Returns a set list as a map of plain values, as docs/protocol.md describes it.
 
-    The keys are `direction`, `duration_s` or `pages`, `passages` and `collection`.
+    The keys are `direction`, `duration_s`, `pages`, `transposed`, `passages` and `collection`.
 
     kind: kind of the evening. among: kind of the documents searched.
-    extent: seconds of a recording, or pages of a volume.
+    extent: seconds of a recording, or pages of a volume. transposed: semitones by which a recording was transposed.
     """
     return {
         "direction": "2".join("A" if side == "recording" else "S" for side in (kind, among)),
         "duration_s": extent if kind == "recording" else None,
         "pages": int(extent) if kind == "score" else None,
+        "transposed": transposed,
         "passages": [_passage(number, passage) for number, passage in enumerate(passages, start=1)],
+        "collection": counts(collection),
+    }
+
+
+def live_as_dict(
+    passages: Sequence[LivePassage], forgotten: int, among: Kind, heard_s: float, collection: AnyCollection
+) -> dict[str, Any]:
+    """Returns the passages of an evening that is still going on as a map of plain values.
+
+    forgotten: number of passages before the first of these. The keys are `direction`, `heard_s`, `passages` and
+    `collection`; a passage has `ended` and `settled`, too.
+    """
+    return {
+        "direction": f"A2{'A' if among == 'recording' else 'S'}",
+        "heard_s": heard_s,
+        "passages": [
+            _passage(number, one.passage) | {"ended": one.ended, "settled": one.settled}
+            for number, one in enumerate(passages, start=forgotten + 1)
+        ],
         "collection": counts(collection),
     }
 

@@ -53,7 +53,7 @@ OPERATIONS = (
         path="/segment",
         op="segment",
         summary="What is played from when to when in a long recording, or printed where in a volume?",
-        fields=("media", "document", "kind", "among", "start_s", "end_s", "deadline_s"),
+        fields=("media", "document", "kind", "among", "start_s", "end_s", "transpose", "deadline_s"),
         body=True,
     ),
     Operation(

@@ -1,6 +1,7 @@
 """Evenings hold what they say, and what is counted of their passages adds up."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +9,17 @@ import soundfile
 
 import paired_collection
 from bench import segment
-from bench.lib import recitals, volumes
-from bench.lib.recitals import Form, Played, Programme
+from bench.lib import live_evenings, recitals, volumes
+from bench.lib.live_evenings import LiveDelays
+from bench.lib.recitals import Form, Played, PlayedEvening, Programme
+from engine import audio
 from engine.audio import SAMPLE_RATE
-from engine.collection import Collection
+from engine.collection import Collection, CollectionWriter
+from engine.embedding import documents
+from engine.finder import Engine, Finder
+from engine.values import Document
+from fake_encoder import FakeEncoder
+from media import write_recording
 
 
 def tone(path: Path, hertz: float, seconds: float) -> Path:
@@ -89,3 +97,46 @@ def test_a_volume_has_its_pieces_where_it_says(tmp_path: Path) -> None:
             own = collection.sequence(f"piece{number}").embeddings
             np.testing.assert_array_equal(made.sequence.embeddings[inside], own)
     assert [system.number for system in made.systems] == list(range(1, 49))
+
+
+def test_rooms_of_effects_are_all_rooms_but_the_plain_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / f"{name}.flac" for name in ("made_hall_1", "plate", "seminar_room", "silo")]
+    monkeypatch.setattr(segment, "acoustics", lambda *arguments: SimpleNamespace(rooms=paths))
+    named = [
+        [one.keywords["path"].stem for one in segment.rooms(tmp_path, effects=effects)]  # type: ignore[attr-defined]
+        for effects in (False, True)
+    ]
+    assert named == [["made_hall_1", "seminar_room"], ["plate", "silo"]]
+
+
+def test_delays_of_borders_that_are_never_told_are_blank_and_counted() -> None:
+    one = LiveDelays(starts=(8.0, 10.0, 30.0), ends=(4.0, np.inf, np.inf), cpu_s=60, slowest_s=0.2, hours=2)
+    told = live_evenings.row("recital", [one, one])
+    assert (told["start after s, median"], told["start after s, 90%"], told["start never"]) == (10, 30, 0)
+    assert (told["end after s, median"], told["end after s, 90%"], told["end never"]) == (
+        None,
+        None,
+        pytest.approx(2 / 3),
+    )
+    assert (told["n"], told["CPU s/h"]) == (6, 30)
+
+
+def test_a_live_evening_is_told_with_the_delay_of_each_border(tmp_path: Path) -> None:
+    """Twenty seconds of noise, a tune of half a minute among recordings of tunes, and twenty seconds of noise."""
+    rng = np.random.default_rng(0)
+    tune = soundfile.read(write_recording(tmp_path / "tune.flac", 1, seconds=40), dtype="float32")[0]
+    noise = [0.1 * rng.standard_normal(20 * SAMPLE_RATE).astype(np.float32) for _ in range(2)]
+    samples = np.concatenate([noise[0], tune, noise[1]])
+    evening = PlayedEvening(samples=samples, played=(played("tune", 20, 60), played("", 60, 61)))
+    encoder = FakeEncoder()
+    with CollectionWriter(tmp_path / "c", encoder.identity) as writer:
+        recording = audio.recording_of(tune, SAMPLE_RATE, encoder.identity.front_end)
+        (sequence,) = documents.sequences([recording], encoder)
+        writer.put(Document(id="tune", kind="recording"), sequence)
+        writer.commit()
+    with Finder(tmp_path / "c", Engine.load(encoder=encoder, backend="cpu")) as finder:
+        told = live_evenings.delays(evening, finder.engine, finder.segmenter, among="recording")
+    assert 0 < told.starts[0] < 40
+    assert -5 <= told.ends[0] < 20
+    assert told.hours == pytest.approx(80 / 3600)
+    assert 0 < told.slowest_s <= told.cpu_s

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.alignment import chain_definition
-from engine.alignment.chains import Link, Stage, chain
+from engine.alignment.chains import Link, Stage, State, advanced, chain, links
 from engine.alignment.definition import local_costs
 from engine.config import Alignment
 from engine.values import DIMENSION, Embeddings, Packed
@@ -59,6 +59,41 @@ def test_stages_compute_what_the_definition_says(seed: int) -> None:
     )
     price = float(rng.integers(0, 6)) / 4
     assert _same(chain(query, stages, documents, settings, price), _defined(query, stages, documents, settings, price))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_query_that_goes_on_has_the_chain_of_the_whole_query(seed: int) -> None:
+    """Rows are settled after the first part. The chain is traced from the end of the second part, whose rows it has."""
+    rng = np.random.default_rng(seed)
+    documents = _packed(rng.integers(1, 9, 3).tolist(), rng)
+    sizes = rng.integers(1, 7, 3).tolist()
+    query, kept = _coarse(sum(sizes), rng), sizes[0] + sizes[1]
+    settings = Alignment(steps=("wide", "slope")[seed % 2], rest_price=0.625, jump_penalty=0.75, bias_weight=0.25)  # type: ignore[arg-type]
+    every = np.arange(3)
+    whole = _defined(query, [Stage(rows=len(query), documents=every)], documents, settings, 0.5)
+    begun, _ = advanced(
+        State.begun(), query[:kept], sizes[0], Stage(rows=kept, documents=every), documents, settings, 0.5
+    )
+    rest = query[sizes[0] :]
+    after, cells = advanced(begun, rest, 0, Stage(rows=len(rest), documents=every), documents, settings, 0.5)
+    assert after is begun
+    expected = [(one.document, *cell) for one in whole for cell in one.path.tolist() if cell[0] >= sizes[0]]
+    assert [(document, row + sizes[0], snippet) for row, document, snippet, _ in cells.tolist()] == expected
+
+
+def test_the_way_of_settled_rows_is_traced_with_the_others() -> None:
+    rng = np.random.default_rng(0)
+    documents, query = _packed([6, 5], rng), _coarse(12, rng)
+    stage = Stage(rows=12, documents=np.arange(2))
+    _, cells = advanced(State.begun(), query, 7, stage, documents, RESTS, 0.5)
+    assert _same(links(cells), _defined(query, [stage], documents, RESTS, 0.5))
+
+
+def test_settled_rows_are_fewer_than_the_query_has() -> None:
+    rng = np.random.default_rng(0)
+    documents, query = _packed([6, 5], rng), _coarse(12, rng)
+    with pytest.raises(ValueError, match="fewer settled rows than the 12"):
+        advanced(State.begun(), query, 12, Stage(rows=12, documents=np.arange(2)), documents, RESTS, 0.5)
 
 
 def _one_hot(places: list[int]) -> Embeddings:

@@ -1,6 +1,8 @@
 """The passages of long recordings over the socket and over HTTP; work that nobody waits for ends."""
 
 import asyncio
+import itertools
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
+from websockets.asyncio.client import connect
 
+import scorefind
 from collection_samples import sequence
 from engine.search.segmentation import Evening
 from fake_encoder import FakeEncoder
@@ -131,3 +136,83 @@ def test_the_work_ends_when_nobody_waits_for_it_any_more() -> None:
         await evenings.close()  # waits for the thread
 
     asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def samples_of(path: Path) -> NDArray[np.float32]:
+    return soundfile.read(path, dtype="float32")[0]
+
+
+def test_an_evening_that_is_played_is_told_by_the_socket(evening: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(fill(tmp_path / "c", 0)) as server, server.client(token=TOKEN) as client:
+            await client.add("waltz", tmp_path / "waltz.flac")
+            stream = await client.stream(RATE, among="recording", passages=True)
+            samples, states = samples_of(evening), []
+            for at in range(0, len(samples), 2 * RATE):
+                answer = await stream.push(samples[at : at + 2 * RATE])
+                states.append([(one["id"], one["ended"]) for one in answer["passages"]])
+            assert [state for state, _ in itertools.groupby(states)] == [[], [("waltz", False)], [("waltz", True)]]
+            told_last = await stream.get()
+            assert told(told_last) == [("waltz", 10)]
+            assert told_last["heard_s"] == pytest.approx(50)
+            assert (await stream.push(samples[:RATE], answer=False))["passages"] == []
+            await stream.close()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_an_evening_that_is_played_is_told_by_web_socket(evening: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving_web(fill(tmp_path / "c", 0)) as web, web.running.client(token=TOKEN) as client:
+            await client.add("waltz", tmp_path / "waltz.flac")
+            async with connect(f"ws://{web.address}/stream", compression=None) as socket:
+                await socket.send(json.dumps({"rate": RATE, "among": "recording", "passages": True}))
+                await socket.recv()
+                samples, answer = samples_of(evening), {}
+                for at in range(0, len(samples), 2 * RATE):
+                    await socket.send(samples[at : at + 2 * RATE].tobytes())
+                    answer = json.loads(await socket.recv())
+            assert told(answer) == [("waltz", 10)]
+            assert answer["passages"][0]["ended"]
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_more_live_evenings_than_allowed_are_refused_until_a_client_leaves(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(fill(tmp_path / "c", 0), Limits(live_evenings=1)) as server, server.client() as client:
+            async with server.client() as other:
+                await other.stream(RATE, passages=True)
+                with pytest.raises(Overloaded, match="1 evenings are going on"):
+                    await client.stream(RATE, passages=True)
+            while True:
+                try:
+                    stream = await client.stream(RATE, passages=True)
+                    break
+                except Overloaded:
+                    await asyncio.sleep(0.05)
+            await stream.close()
+            await client.stream(RATE, passages=True)
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def test_an_impossible_rate_of_a_live_evening_is_refused(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(fill(tmp_path / "c", 0)) as server, server.client() as client:
+            with pytest.raises(RequestError, match="rate: expected a sampling rate"):
+                await client.stream(1, passages=True)
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def test_the_command_line_asks_a_server(evening: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def test() -> int:
+        async with running(fill(tmp_path / "c", 0)) as server, server.client(token=TOKEN) as client:
+            await client.add("waltz", tmp_path / "waltz.flac")
+            arguments = ["segment", str(evening), "--among", "recording", "--json", "--server", str(server.address)]
+            return await asyncio.to_thread(scorefind.main, arguments)
+
+    assert asyncio.run(asyncio.wait_for(test(), 60)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (told(found), found["query"], found["transposed"]) == ([("waltz", 10)], str(evening), 0)
