@@ -25,9 +25,9 @@ MAX_PARTS = 1.1
 next in four, with 0.6 to 1.1; two whole measures there have 1.25 or more. With 0.8 and 1.35, endings of repeats are
 taken for parts."""
 DOUBTFUL_GAIN = 0.2
-"""What a barline more gains, if it is doubtful, against the squared logarithms of the widths by the usual one. With it a
-measure is halved that is 1.4 times as wide as usual, without it at 1.5 times. On rags with artificial wear, .93 of the
-systems have the right count with it and .91 without; with 0.4 stems are taken for barlines."""
+"""What a barline more gains, if it is doubtful, against the squared logarithms of the widths by the usual one. With it
+a measure is halved that is 1.4 times as wide as usual, without it at 1.5 times. On rags with artificial wear, .93 of
+the systems have the right count with it and .91 without; with 0.4 stems are taken for barlines."""
 FIRST_NOTE = 2.0
 """Distance in staff spaces from a barline to the note that follows it. The measure begins to sound when the music is
 there; at the barline it would begin 0.1 s too soon."""
