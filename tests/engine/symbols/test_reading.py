@@ -138,7 +138,7 @@ def test_a_score_has_a_time_and_a_length_that_it_may_take(tmp_path: Path, monkey
     with pytest.raises(AudioError, match=r"long\.krn: longer than 30 s, the maximum"):
         read_played(path, FRONT_END, limits=MediaLimits(seconds=30.0))
     monkeypatch.setattr(verovio, "CPU_S", 1)
-    write_kern(path, seed=1, bars=20_000)
+    write_kern(path, seed=1, bars=3_000)
     with pytest.raises(PageError, match=r"long\.krn: Verovio, which engraves it, took longer than 1 s of processor"):
         read_engraved(path, FRONT_END)
 
