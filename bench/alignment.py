@@ -4,8 +4,10 @@
 
 A cell is one query snippet against one document snippet. Embeddings are random unit vectors, float16 in the documents.
 Lengths of documents are log-normal about 400 snippets, as the lengths of piano movements are. One thread computes the
-costs and ends of all documents from the embeddings. The time is processor time, the best of several runs, so that other
-work on the machine counts little (it still takes memory bandwidth and cache).
+costs and ends of all documents from the embeddings; BLAS has one thread, too. The time is processor time, the best of
+several runs, so that other work on the machine counts little (it still takes memory bandwidth and cache). The bench
+fails if BLAS multiplies a document at less than a tenth of the speed of a large product, so that no peer is measured in
+trouble.
 
 - librosa: a cost matrix by `1 - query @ document.T`, then `librosa.sequence.dtw` with the same steps, without
   backtracking, on a sample of the documents. librosa has no jumps and does not charge a skipped query row.
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench.lib import report
+from bench.lib.confined import one_thread
 from engine import process
 from engine.alignment import cpu
 from engine.alignment.definition import STEPS
@@ -63,9 +66,28 @@ SETTINGS = [
 """Settings that are measured. The first is the default. The ninth is DTW as published, the only one without bias."""
 
 
+LARGE = (
+    np.ones((2048, DIMENSION), np.float32),
+    Packed(
+        embeddings=np.ones((2048, DIMENSION), np.float32),
+        bias=np.zeros(2048, np.float32),
+        offsets=np.array([0, 2048]),
+    ),
+)
+"""A query and a document whose product is the fastest that BLAS computes here."""
+LEAST_SHARE = 0.1
+"""Smallest speed of BLAS on documents, by that on LARGE, with which the peers count as measured."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     process.prepare()
     options = _options(arguments)
+    with one_thread():
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Measures, prints and saves."""
     rng = np.random.default_rng(0)
     environment = report.environment()
     print(report.heading(environment))
@@ -87,7 +109,11 @@ def measured(query: Embeddings, packed: Packed) -> list[dict[str, Any]]:
     """The table rows of one case, one for each of SETTINGS."""
     some = sample(query, packed)
     check(query, some)
-    product = gcells(by_blas, query, some)
+    product, large = gcells(by_blas, query, some), gcells(by_blas, *LARGE)
+    if product < LEAST_SHARE * large:
+        raise ValueError(
+            f"BLAS computes {product:.3g} Gcell/s of documents, and {large:.3g} of a large product: too few"
+        )
     peers = {
         (steps, whole): gcells(functools.partial(by_librosa, steps=steps, whole=whole), query, some)
         for steps, whole in {(settings.steps, settings.whole) for settings in SETTINGS}

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.lib import engraved, report
+from bench.lib.confined import one_thread
 from engine import audio, process, score
 from engine.embedding import weights
 from engine.embedding.encoder import Encoder
@@ -175,11 +176,12 @@ def peer_times(
         samples = [audio.read_audio(file) for file in recordings]
         # 12 bands an octave up to 84, as its documentation has it, for the 92 of the published spectrogram.
         octave = 12 if bands < 100 else 24
-        _, cqt_ms = timed(
-            lambda: [
-                librosa.cqt(one, sr=audio.SAMPLE_RATE, n_bins=7 * octave, bins_per_octave=octave) for one in samples
-            ]
-        )
+        with one_thread():
+            _, cqt_ms = timed(
+                lambda: [
+                    librosa.cqt(one, sr=audio.SAMPLE_RATE, n_bins=7 * octave, bins_per_octave=octave) for one in samples
+                ]
+            )
         yield Measured(medium="recording", stage="librosa: constant-Q transform", ms=cqt_ms)
     if importlib.util.find_spec("torch") is not None:
         import torch

@@ -39,3 +39,11 @@ def test_costs_other_than_librosas_are_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(alignment, "by_librosa", lambda *_, **__: [np.ones(4)] * 3)
     with pytest.raises(ValueError, match="expected the costs of librosa"):
         alignment.check(query, packed)
+
+
+def test_a_peer_in_trouble_is_no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    query, packed = alignment.unit_rows(5, rng), alignment.collection(3, rng)
+    monkeypatch.setattr(alignment, "gcells", lambda run, asked, documents: 0.9 if len(asked) > 5 else 0.08)
+    with pytest.raises(ValueError, match=r"BLAS computes 0\.08 Gcell/s of documents, and 0\.9 of a large product"):
+        alignment.measured(query, packed)
