@@ -19,7 +19,7 @@ export function answerView(answer, files) {
   const element = h(
     "div",
     { class: "answer" },
-    h("div", { class: "found" }, found ? [verdict, notes(answer)] : absent(answer), lists(sure, groups.slice(sure.length), cards)),
+    h("div", { class: "found" }, found ? [verdict, ...notes(answer)] : absent(answer), lists(sure, groups.slice(sure.length), cards)),
     shown,
   );
 
@@ -58,20 +58,31 @@ function told(match) {
 }
 
 function absent(answer) {
-  announce("This is not in this collection.");
+  const missing = unseen(answer);
+  const title = missing ? "Not found" : "Not in this collection";
+  announce(missing ? `Not found. ${missing}` : "This is not in this collection.");
   const kinds = { S: "score", A: "recording" };
   const total = count(answer.plan?.documents ?? answer.collection.documents, kinds[answer.direction.at(-1)] ?? "document");
   return h(
     "div",
     { class: "notice" },
-    h("h2", {}, "Not in this collection"),
-    h("p", {}, `None of its ${total} is likely to be this music.`),
+    h("h2", {}, title),
+    h("p", {}, `None of ${missing ? "the" : "its"} ${total} ${missing ? "that were searched " : ""}is likely to be this music.`),
+    missing && h("p", {}, missing),
     h("p", { class: "hint" }, "A longer or clearer part may still find it: 20 seconds of playing, or whole lines of music."),
   );
 }
 
+/** Returns which documents were not searched because a machine did not answer; empty if all were. */
+function unseen(answer) {
+  if (!answer.unseen?.length) return "";
+  const names = answer.unseen.map((shard) => shard.name).join(", ");
+  const documents = answer.unseen.flatMap((shard) => Object.values(shard.documents)).reduce((sum, one) => sum + one, 0);
+  return `${count(documents, "document was", "documents were")} not searched, because ${names} did not answer.`;
+}
+
 function notes(answer) {
-  const found = [];
+  const found = [unseen(answer)].filter(Boolean);
   if (answer.partial) found.push("What you gave holds more than one piece; each match is a part of it.");
   if (answer.transposed) {
     found.push(`It was played ${Math.abs(answer.transposed)} semitones ${answer.transposed > 0 ? "lower" : "higher"} than written.`);

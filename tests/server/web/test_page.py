@@ -131,6 +131,26 @@ def test_what_is_not_there_is_said_plainly(library: Path) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_what_was_not_searched_is_said(library: Path, found: bool) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            page = await shown.open()
+            answer = await (await page.request.post(f"{shown.root}/query", data=stored("sonata"))).json()
+            lost = [{"name": "shard-001", "documents": {"score": 7, "recording": 1200}}]
+            patched = json.dumps(answer | {"unseen": lost, "in_collection": found, "partial": True, "transposed": 2})
+            await page.route("**/query", lambda route: route.fulfill(body=patched))
+            await page.set_input_files("#file", str(shown.take))
+            told = await page.inner_text(".answer .found")
+            assert "1,207 documents were not searched, because shard-001 did not answer." in told
+            assert "Not in this collection" not in told
+            assert ("Not found" in told) is not found
+            assert ("holds more than one piece" in told) is ("2 semitones lower" in told) is found
+            assert shown.problems == []
+
+    run(test())
+
+
 def test_a_microphone_is_heard_and_the_score_follows(library: Path, tmp_path: Path) -> None:
     async def test() -> None:
         microphone = cut(library / "sonata_played.wav", tmp_path / "microphone.wav", 20, 40)
