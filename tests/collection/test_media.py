@@ -92,6 +92,16 @@ def test_what_is_removed_is_gone_from_the_file_after_a_build(path: Path) -> None
     assert not Manifest.read(path).media
 
 
+def test_media_leave_the_file_with_their_document(path: Path) -> None:
+    """Their place is free at once; without this they would stay until the next build."""
+    with CollectionWriter(path, NETWORK) as writer:
+        number = writer._working["a"].number
+        writer.remove("a")
+        writer.commit()
+        with writer._store.reading() as txn:
+            assert list(txn.media_items(number)) == []
+
+
 def test_damaged_and_missing_media_are_told(path: Path) -> None:
     store = path / Manifest.read(path).lmdb
     content = store.read_bytes()
