@@ -32,7 +32,7 @@ def test_an_evening_is_a_ribbon_whose_pieces_are_heard_and_seen_at_a_click(tmp_p
             assert await page.locator(".ribbon button").all_inner_texts() == [TITLE, "Waltz"]  # markup in it is text
             assert await page.inner_text("h2") == "2 pieces in 2:28"
             gaps = await page.locator(".programme .gone").all_inner_texts()
-            assert [gap.partition(" ")[0] for gap in gaps] == ["0:00", "1:12"]  # an excerpt's middle is not its end
+            assert [gap.partition(" ")[0] for gap in gaps] == ["0:00", "1:14"]  # where the sound of music ends
             await page.click(".ribbon button:nth-of-type(2)")
             await until(page, f"document.querySelector('audio').currentTime >= {SECONDS + 15}")
             await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
