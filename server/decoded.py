@@ -40,9 +40,11 @@ def packed(result: Decoded | Failure) -> Iterator[bytes]:
     """
     if isinstance(result, Failure):
         yield _fields(cause=result.cause[:MAX_CAUSE])
-    elif result.medium is None:
+        return
+    if result.medium is None:
         yield _fields(picture=result.picture)
-    elif isinstance(result.medium, Score):
+        return
+    if isinstance(result.medium, Score):
         score = result.medium
         yield _fields(
             pages=score.pages,
@@ -52,7 +54,6 @@ def packed(result: Decoded | Failure) -> Iterator[bytes]:
         )
         for strip in score.strips:
             yield strip.unpacked().tobytes()  # hostile data are not decompressed in the server
-        yield from result.kept.values()
     else:
         recording = result.medium
         yield _fields(
@@ -63,7 +64,7 @@ def packed(result: Decoded | Failure) -> Iterator[bytes]:
             speed=recording.speed,
             kept=list(result.kept),
         )
-        yield from result.kept.values()
+    yield from result.kept.values()
 
 
 def _fields(**fields: Any) -> bytes:

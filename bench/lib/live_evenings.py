@@ -28,7 +28,7 @@ class LiveDelays:
     starts: tuple[float, ...]
     """Seconds from the start of each known piece until it was told; infinite if never."""
     ends: tuple[float, ...]
-    """The same of the ends."""
+    """Seconds from the end of each known piece until it was told; infinite if never."""
     cpu_s: float
     """CPU seconds of embedding and finding."""
     slowest_s: float

@@ -416,6 +416,17 @@ def digest(entries: Iterable[Entry]) -> str:
     return hashlib.sha256(b"".join(entry.number.to_bytes(8, "big") + entry.checksum for entry in entries)).hexdigest()
 
 
+def rows_among(entries: list[Entry], current: list[Entry]) -> NDArray[np.int64]:
+    """Returns the row among the current documents of each row of these documents, (rows,); -1 for a removed one."""
+    starts = starts_among(entries, current).tolist()
+    return np.concatenate(
+        [
+            np.full(entry.snippets, -1) if start < 0 else np.arange(start, start + entry.snippets)
+            for entry, start in zip(entries, starts, strict=True)
+        ]
+    )
+
+
 def starts_among(entries: list[Entry], current: list[Entry]) -> NDArray[np.int64]:
     """Returns the first snippet of each document of `entries` among the `current` documents, (entries,).
 

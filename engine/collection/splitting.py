@@ -3,12 +3,10 @@
 import logging
 from pathlib import Path
 
-import numpy as np
-
 from engine import files
 from engine.collection.manifest import KINDS
 from engine.collection.opening import open_collection
-from engine.collection.reader import Collection
+from engine.collection.reader import Collection, rows_among
 from engine.collection.sharding import ShardMap
 from engine.collection.store import Entry
 from engine.collection.writer import CollectionWriter, Indexed
@@ -76,6 +74,6 @@ def _part(index: CellIndex, entries: list[Entry], own: set[int]) -> Indexed:
 
     entries: of the documents in the whole index. own: numbers of the shard's documents.
     """
-    mine = np.concatenate([np.full(entry.snippets, entry.number in own) for entry in entries])
-    rows = np.where(mine, np.cumsum(mine) - 1, -1)
-    return Indexed(index=part(index, rows), numbers=frozenset(entry.number for entry in entries) & own)
+    mine = [entry for entry in entries if entry.number in own]
+    numbers = frozenset(entry.number for entry in mine)
+    return Indexed(index=part(index, rows_among(entries, mine)), numbers=numbers)

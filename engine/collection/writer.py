@@ -18,7 +18,7 @@ from engine import names
 from engine.collection import identity
 from engine.collection.identity import Status
 from engine.collection.manifest import KINDS, LMDB_NAME, LOCK_SUFFIX, NAME, Contents, IndexFile, Manifest
-from engine.collection.reader import Collection, added, contents, digest, starts_among
+from engine.collection.reader import Collection, added, contents, digest, rows_among
 from engine.collection.store import Encoded, Entry, Store, Stored, Transaction, delete, encode, verify
 from engine.errors import (
     CollectionDamagedError,
@@ -438,10 +438,6 @@ class CollectionWriter:
 
         Returns None if the old index has too few or too many cells, or is damaged.
         """
-        moved = [
-            np.full(entry.snippets, -1) if start < 0 else np.arange(start, start + entry.snippets)
-            for entry, start in zip(old, starts_among(old, current).tolist(), strict=True)
-        ]
         new = Stored(txn, added(old, current), threading.RLock())
         try:
             with (self.path / old_file.file).open("rb") as file:
@@ -450,7 +446,7 @@ class CollectionWriter:
                 index = load(file)
                 if not extendable(index, contents(current).snippets):
                     return None
-                return extend(index, np.concatenate(moved), new, threads=self._threads)
+                return extend(index, rows_among(old, current), new, threads=self._threads)
         except (OSError, ValueError) as exc:
             logger.warning("%s: rebuilding %s: %s", self.path, old_file.file, exc)
             return None

@@ -118,7 +118,7 @@ class LiveSegmentation:
         self._raw: Embeddings = np.empty((0, DIMENSION), np.float32)
         """The rows that are kept, as they were heard."""
         self._rows = self._raw
-        """The same rows up to the last step, without what is still."""
+        """These rows up to the last step, without what is still."""
         self._tones: Tonality = np.empty(0, np.float32)
         """Tonality of the frames from the first row that is kept on."""
         self._first = 0
