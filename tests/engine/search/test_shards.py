@@ -222,7 +222,7 @@ def test_the_first_of_equal_documents_votes_at_the_last_place(plain: Path, backe
 def test_a_shard_with_fewer_cells_searches_fewer(
     plain: Path, tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where 64 of 1,000 cells are asked for, a shard with some 64 searches MIN_PROBES, with 500 half, with as many all."""
+    """Asked for 64 of 1,000 cells, a shard with some 64 searches MIN_PROBES, with 500 half, with as many all."""
     monkeypatch.setattr(cells, "EXACT_ROWS", 0)
     monkeypatch.setattr(cells, "CELL_ROWS", 50)
     copy = Path(shutil.copytree(plain, tmp_path / "music.sf"))
