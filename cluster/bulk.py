@@ -31,8 +31,8 @@ def each(
     """Yields every task with its result, in order of completion, computed on all machines of the cluster.
 
     The machines read the files under the same paths. A task whose machine dies is tried on another one.
-    The arguments are those of `engine.workers.each`; `jobs` has no effect, because the cluster knows its processors,
-    and nothing is told of tasks at work.
+    The arguments are those of `engine.workers.each`, and `tasks` are asked again after each result as there. `jobs` has
+    no effect, because the cluster knows its processors, and nothing is told of tasks at work.
     """
     run = ray.remote(_done).options(max_retries=TRIES - 1, num_cpus=1)
     limit = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -2,7 +2,8 @@
 
 The pools of the standard library stop when one of their processes dies, and decoders of pages and audio do die. Here
 each worker has its own pipe and at most one task at a time. This also limits how many tasks wait: `each` takes a task
-from its iterable only when a worker is free and the caller has consumed the earlier results.
+from its iterable only when a worker is free and the caller has consumed the earlier results. So a result may lead to
+further tasks (`Agenda`).
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from engine import process
 from engine.names import OneLine
@@ -91,19 +92,21 @@ def each(
     """Yields every task with its result, in order of completion, computed by `jobs` single-threaded processes.
 
     work: runs in the workers. It, the tasks and the results are pickled.
+    tasks: are asked for the next task again after each result, also if there was none before. A worker starts when
+        there is a task for it.
     expected: errors that become a Failure with their message as its cause. Any other error becomes a Failure that
         also names the error's type, and its traceback is logged.
     observe: receives what a task has passed to `tell`, with the task.
     What the workers log is logged in this process. The workers end at once when the iterator is closed or its consumer
     raises.
     """
-    free = [Worker(work, expected) for _ in range(jobs)]
+    free: list[Worker] = []
     busy: dict[Any, tuple[Worker, Task]] = {}
     remaining = iter(tasks)
     try:
         while True:
-            while free and (task := next(remaining, _END)) is not _END:
-                worker = free.pop()
+            while len(busy) < jobs and (task := next(remaining, _END)) is not _END:
+                worker = free.pop() if free else Worker(work, expected)
                 if not worker.alive:
                     worker = Worker(work, expected)
                 worker.send(task)
@@ -125,6 +128,24 @@ def each(
 
 
 _END: Any = object()
+
+
+class Agenda(Iterator[Task]):
+    """Tasks to which others can be added while they are done. After its end it goes on when there are more tasks."""
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._waiting = [iter(tasks)]
+
+    def prepend(self, tasks: Iterable[Task]) -> None:
+        """Adds tasks that come before all others. They are taken from the iterable one at a time."""
+        self._waiting.append(iter(tasks))
+
+    def __next__(self) -> Task:
+        while self._waiting:
+            if (task := next(self._waiting[-1], _END)) is not _END:
+                return cast(Task, task)
+            self._waiting.pop()
+        raise StopIteration
 
 
 class Worker:

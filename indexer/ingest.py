@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Never
 
@@ -23,9 +23,10 @@ from engine.collection.identity import Status
 from engine.embedding import documents
 from engine.embedding.documents import Encoder
 from engine.errors import DocumentExistsError, EngineError, MediaError
-from engine.values import Document, NetworkIdentity, SnippetSequence
-from engine.workers import Failure, each, tell
-from indexer import identifiers
+from engine.values import Document, Embeddings, NetworkIdentity, SnippetSequence
+from engine.workers import Agenda, Failure, each, tell
+from indexer import identifiers, long_scores
+from indexer.long_scores import LONG_PAGES, LongScore, PagesTask, ReadPages, SnippetsTask
 from indexer.sources import Source
 
 logger = logging.getLogger(__name__)
@@ -92,11 +93,11 @@ def add(
         try:
             assigned = identifiers.assign(sources, writer.ids_by_source())
             with logging_redirect_tqdm(), _progress(len(sources)) as progress:
-                adding = _Run(writer, progress, takeover, keep_media)
+                adding = _Run(writer, encoder, progress, takeover, keep_media)
                 for path, cause in assigned.failed.items():
                     adding.fail(path, cause)
                 ordered = costliest_first(assigned.sources) if jobs > 1 else assigned.sources
-                adding.embed(ordered, load_encoder, functools.partial(run, jobs=min(jobs, len(sources))))
+                adding.embed(ordered, load_encoder, functools.partial(run, jobs=jobs))
             generation = writer.commit()
         except KeyboardInterrupt:
             logger.error(
@@ -120,15 +121,26 @@ def costliest_first(sources: Iterable[Source]) -> list[Source]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
+    """A source to be embedded, or a share of the work on a long score."""
+
     source: Source
     document: Document
     """The document before embedding: without snippets, systems and duration."""
     keep_media: bool
+    share: PagesTask | SnippetsTask | None = None
+    """The share of the work; None means all of it, or to tell that the score is long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Long:
+    """What a worker tells of a long score instead of embedding it."""
+
+    pages: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Embedded:
-    """What a worker has made of a source."""
+    """What has been made of a source."""
 
     document: Document
     sequence: SnippetSequence
@@ -138,9 +150,14 @@ class _Embedded:
 class _Run:
     """One run of `add`: decides which sources are embedded, and records the outcome for each."""
 
-    def __init__(self, writer: AnyWriter, progress: "tqdm[Never]", takeover: bool, keep_media: bool) -> None:
+    def __init__(
+        self, writer: AnyWriter, encoder: Encoder, progress: "tqdm[Never]", takeover: bool, keep_media: bool
+    ) -> None:
         self.summary = Summary()
         self._writer = writer
+        self._encoder = encoder
+        self._long: dict[str, LongScore] = {}
+        """Long scores at work, by the ids of their documents."""
         self._progress = progress
         self._takeover = takeover
         self._keep_media = keep_media
@@ -155,14 +172,60 @@ class _Run:
 
     def embed(self, sources: Iterable[Source], load_encoder: LoadEncoder, run: Each) -> None:
         """Puts every source into the collection or into `summary.failed`; embeds the new and changed ones."""
-        work = functools.partial(_embed, load_encoder)
-        outcomes = run(work, self._tasks(sources), expected=(EngineError,), observe=self._observe)
+        work, agenda = functools.partial(_done, load_encoder), Agenda(self._tasks(sources))
+        outcomes = run(work, agenda, expected=(EngineError,), observe=self._observe)
         with closing(outcomes):
             for task, outcome in outcomes:
-                if isinstance(outcome, Failure):
-                    self._failed(task.source, outcome.cause)
-                else:
-                    self._put(task.source, outcome.document, outcome)
+                try:
+                    agenda.prepend(self._take(task, outcome))
+                except MediaError as exc:  # the parts of a long score make none
+                    self._give_up(task, exc.cause)
+
+    def _take(self, task: _Task, outcome: Any) -> Iterator[_Task]:
+        """Takes the outcome of a task, and returns the tasks that follow from it.
+
+        Raises MediaError if all pages of a long score are read and show no music.
+        """
+        id, share = task.document.id, task.share
+        following: Iterator[PagesTask | SnippetsTask] = iter(())
+        if share is not None and id not in self._long:
+            pass  # the score has failed by another share
+        elif isinstance(outcome, Failure):
+            self._give_up(task, outcome.cause)
+        elif isinstance(outcome, _Embedded):
+            self._put(task.source, outcome.document, outcome)
+        elif isinstance(outcome, _Long):
+            front_end = self._encoder.identity.front_end
+            self._long[id] = LongScore(task.source.path, outcome.pages, front_end, keep_media=self._keep_media)
+            following = self._long[id].tasks()
+        elif isinstance(share, PagesTask):
+            following = self._long[id].take_pages(share, outcome)
+            self._observe(task, (self._long[id].pages_read, self._long[id].pages))
+        elif isinstance(share, SnippetsTask):
+            self._long[id].take_embeddings(share, outcome)
+            self._put_long(task, self._long[id])
+        return self._shares(task, following)
+
+    def _put_long(self, task: _Task, long: LongScore) -> None:
+        """Puts a long score into the collection, if all its snippets are embedded."""
+        if long.score is None or long.embeddings is None:
+            return
+        del self._long[task.document.id]
+        sequence = documents.score_sequence(long.score, long.embeddings, self._encoder)
+        document = documents.described(task.document, long.score, sequence)
+        self._put(task.source, document, _Embedded(document=document, sequence=sequence, media=long.pictures))
+
+    def _shares(self, task: _Task, shares: Iterator[PagesTask | SnippetsTask]) -> Iterator[_Task]:
+        """Yields the shares of the work on a long score as tasks, until the score has failed."""
+        for share in shares:
+            if task.document.id not in self._long:
+                return
+            yield replace(task, share=share)
+
+    def _give_up(self, task: _Task, cause: str) -> None:
+        """Records a source that cannot be embedded."""
+        self._long.pop(task.document.id, None)
+        self._failed(task.source, cause)
 
     def _tasks(self, sources: Iterable[Source]) -> Iterator[_Task]:
         """Yields the sources that must be embedded; puts or fails the other sources on the way."""
@@ -188,7 +251,7 @@ class _Run:
             self._shown_s = now_s
 
     def rates(self) -> str:
-        """Pages, and minutes of sound, of the documents that are embedded, and how many of them a second."""
+        """PagesTask, and minutes of sound, of the documents that are embedded, and how many of them a second."""
         pages, minutes, passed_s = self.summary.pages, self.summary.sound_s / 60, time.monotonic() - self._started_s
         return f"{pages} pages ({pages / passed_s:.1f}/s), {minutes:.0f} min of sound ({minutes / passed_s:.2f}/s)"
 
@@ -225,15 +288,23 @@ def _document(source: Source) -> Document:
     )
 
 
-def _embed(load_encoder: LoadEncoder, task: _Task) -> _Embedded | Failure:
-    """The document, its snippets and what is kept of its file, or a Failure if it cannot be read; runs in a worker."""
+def _done(load_encoder: LoadEncoder, task: _Task) -> _Embedded | _Long | ReadPages | Embeddings | Failure:
+    """The result of a task, or a Failure if the source cannot be read; runs in a worker."""
     encoder = worker_encoder(load_encoder)
     try:
-        front_end = encoder.identity.front_end
-        medium = documents.read(task.source.path, task.source.kind, front_end, progress=_tell_pages)
-        kept = media.of_file(task.source.path, task.source.kind) if task.keep_media else {}
+        if task.share is not None:
+            return long_scores.done(task.share, encoder)
+        pages = documents.page_count(task.source.path, task.source.kind)
+        return _Long(pages=pages) if pages > LONG_PAGES else _embedded(task, encoder)
     except MediaError as exc:
         return Failure(cause=exc.cause)
+
+
+def _embedded(task: _Task, encoder: Encoder) -> _Embedded:
+    """The document of a source, its snippets and what is kept of its file. Raises MediaError."""
+    path, kind = task.source.path, task.source.kind
+    medium = documents.read(path, kind, encoder.identity.front_end, progress=_tell_pages)
+    kept = media.of_file(path, kind) if task.keep_media else {}
     (sequence,) = documents.sequences([medium], encoder)
     return _Embedded(document=documents.described(task.document, medium, sequence), sequence=sequence, media=kept)
 

@@ -165,6 +165,15 @@ def read(
     return (symbols.read_engraved if in_symbols else read_score)(path, front_end, limits, progress)
 
 
+def page_count(path: Path, kind: Kind) -> int:
+    """The number of pages of images that a file or folder holds, counted without decoding them; 0 if it holds none.
+
+    Raises PageError if there are more pages than a score may have.
+    """
+    in_symbols = symbols.is_symbolic(path) and path.is_file()
+    return 0 if kind == "recording" or in_symbols else len(score.page_addresses(path))
+
+
 def embed(
     path: Path, kind: Kind, encoder: Encoder, start_s: float | None = None, end_s: float | None = None
 ) -> tuple[Document, SnippetSequence]:
@@ -197,6 +206,12 @@ def sequences(media: Iterable[Medium], encoder: Encoder) -> list[SnippetSequence
     of_scores = _embedded(windows, [score.places(medium, front_end) for medium in scores], encoder, "score")
     of_recordings = _embedded(excerpts, [_places(medium, front_end) for medium in recordings], encoder, "recording")
     return [next(of_scores if isinstance(medium, Score) else of_recordings) for medium in media]
+
+
+def score_sequence(medium: Score, embeddings: Embeddings, encoder: Encoder) -> SnippetSequence:
+    """The embedded snippets of a score, whose embeddings are known."""
+    places = score.places(medium, encoder.identity.front_end)
+    return SnippetSequence(kind="score", embeddings=embeddings, places=places, bias=encoder.bias(embeddings, "score"))
 
 
 def recording_sequence(embeddings: Embeddings, start_s: float, front_end: FrontEnd) -> SnippetSequence:

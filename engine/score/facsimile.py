@@ -11,10 +11,9 @@ from PIL import Image
 from engine.config import GENEROUS, MediaLimits
 from engine.errors import PageError
 from engine.score import pages, tiff
-from engine.score.images import image_pages, image_size
-from engine.score.leaf import Leaf
+from engine.score.images import image_pages, image_size, page_indexes
 from engine.score.levels import Grey
-from engine.score.pdf import pdf_page, pdf_sizes
+from engine.score.pdf import pdf_sizes
 
 QUALITY = 80
 """Quality of the WebP: a scan of 1,200 px takes 60 to 200 kB, and staff lines stay clear."""
@@ -31,7 +30,7 @@ def page_picture(path: Path, number: int, *, turn: int = 0, width: int = 1200, l
     turn: degrees by which the page is turned clockwise. width: of the picture in px, at most.
     Raises PageError, which names file and cause, if there is no such page or it cannot be read.
     """
-    return encoded(_page(path, number, limits), turn=turn, width=width)
+    return encoded(pages.read_page(path, number, limits), turn=turn, width=width)
 
 
 def page_sizes(path: Path, limits: MediaLimits = GENEROUS) -> dict[int, tuple[int, int]]:
@@ -78,24 +77,6 @@ def encoded(page: Grey, *, turn: int = 0, width: int = 1200) -> bytes:
     return written.getvalue()
 
 
-def _page(path: Path, number: int, limits: MediaLimits) -> Grey:
-    """Returns a page of a score. Pages before it are decoded only in a TIFF of several pages."""
-    before = 0
-    for file in pages.page_files(path):
-        if pages.is_pdf(file):
-            return _image(file, pdf_page(file, number - 1))
-        if not tiff.is_tiff(file):
-            before += 1
-            if before == number:
-                return _image(file, next(leaf for _, leaf in image_pages(file, limits.pixels)))
-            continue
-        for _, leaf in image_pages(file, limits.pixels):
-            before += leaf.is_page
-            if before == number and leaf.is_page:
-                return _image(file, leaf)
-    raise PageError(path, f"has {before} pages, and no page {number}")
-
-
 def _sizes(path: Path, limits: MediaLimits) -> Iterator[tuple[int, int] | None]:
     """Yields the size of each page; None for one that is not readable."""
     for file in pages.page_files(path):
@@ -104,12 +85,5 @@ def _sizes(path: Path, limits: MediaLimits) -> Iterator[tuple[int, int] | None]:
         elif not tiff.is_tiff(file):
             yield image_size(file)
         else:
-            leaves = (leaf for _, leaf in image_pages(file, limits.pixels) if leaf.is_page)
+            leaves = image_pages(file, page_indexes(file), limits.pixels)
             yield from (None if leaf.image is None else (leaf.image.shape[1], leaf.image.shape[0]) for leaf in leaves)
-
-
-def _image(file: Path, leaf: Leaf) -> Grey:
-    """Returns the image of a page. Raises PageError if the page has none."""
-    if leaf.image is None:
-        raise PageError(file, leaf.fault)
-    return pages.levelled(leaf.image)

@@ -1,7 +1,7 @@
 """Image file -> its pages in grey, read as far as a damaged file goes."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -37,8 +37,29 @@ _ON_SIDE = (5, 6, 7, 8)
 """Orientations of Exif by which an image lies on its side."""
 
 
-def image_pages(file: Path, max_pixels: int) -> Iterator[tuple[int, Leaf]]:
-    """Yields the number of images in an image file, and each image when the caller takes it.
+def page_indexes(file: Path) -> list[int]:
+    """Returns the indexes of the images in a file that are pages, from 0. Only TIFFs have more than one page.
+
+    Previews and other views of a camera are no pages, and reduced images of a page in a TIFF are none either. Nothing
+    is decoded. Raises PageError if a TIFF is too damaged to tell what it holds.
+    """
+    if not tiff.is_tiff(file):
+        return [0]
+    try:
+        with _quiet():
+            opened = Image.open(file, formats=IMAGE_FORMATS)
+        with opened as image:
+            return [index for index in range(_count(file, image)) if not _is_reduced(image, index)]
+    except Image.DecompressionBombError:
+        return [0]
+    except UnidentifiedImageError:
+        return list(range(tiff.unusual_count(file)))
+    except DAMAGE as exc:
+        raise PageError(file, f"damaged image ({exc})") from exc
+
+
+def image_pages(file: Path, indexes: Iterable[int], max_pixels: int) -> Iterator[Leaf]:
+    """Yields images of a file by their indexes, from 0, each when the caller takes it.
 
     max_pixels: a page with more pixels is not decoded.
     Raises PageError if the file is no image, or too damaged to tell what it holds.
@@ -48,18 +69,16 @@ def image_pages(file: Path, max_pixels: int) -> Iterator[tuple[int, Leaf]]:
             opened = Image.open(file, formats=IMAGE_FORMATS)
         with opened as image:
             if image.format == "TIFF":
-                yield from _tiff_pages(file, image, max_pixels)
+                yield from (_tiff_page(file, image, index, max_pixels) for index in indexes)
             else:
-                yield 1, _first_image(file, image, max_pixels)
-                if image.format == "MPO":
-                    yield 1, Leaf(is_page=False, fault="previews and other views of a camera")
+                yield from (_first_image(file, image, max_pixels) for _ in indexes)
     except Image.DecompressionBombError as exc:  # Pillow's own limit, which `engine.process.prepare` removes
         raise PageError(file, f"too large for a page: {exc}") from exc
     except UnidentifiedImageError as exc:
         if not tiff.is_tiff(file):
             formats = ", ".join(IMAGE_FORMATS)
             raise PageError(file, f"not a PDF or an image in a format that is read ({formats})") from exc
-        yield from _unusual_pages(file, max_pixels)
+        yield from (_unusual_page(file, index, max_pixels) for index in indexes)
     except DAMAGE as exc:
         raise PageError(file, f"damaged image ({exc})") from exc
 
@@ -146,22 +165,25 @@ def _first_image(file: Path, image: Image.Image, max_pixels: int) -> Leaf:
         return _leaf(ended, damage)
 
 
-def _tiff_pages(file: Path, image: Image.Image, max_pixels: int) -> Iterator[tuple[int, Leaf]]:
-    """Yields the number of images in a TIFF, and each image."""
-    count = _count(file, image)
-    for index in range(count):
-        try:
-            with _quiet():
-                image.seek(index)
-        except DAMAGE:
-            yield count, _unusual_page(file, index, max_pixels)
-            continue
-        if index and tiff.is_reduced(image):
-            yield count, Leaf(is_page=False, fault="a reduced image of a page")
-        elif fault := _misfit(image.size, max_pixels):
-            yield count, Leaf(fault=fault)
-        else:
-            yield count, _leaf(image, _decoded(image))
+def _tiff_page(file: Path, image: Image.Image, index: int, max_pixels: int) -> Leaf:
+    """Returns an image of a TIFF as a page."""
+    try:
+        with _quiet():
+            image.seek(index)
+    except DAMAGE:
+        return _unusual_page(file, index, max_pixels)
+    fault = _misfit(image.size, max_pixels)
+    return Leaf(fault=fault) if fault else _leaf(image, _decoded(image))
+
+
+def _is_reduced(image: Image.Image, index: int) -> bool:
+    """Returns whether an image of a TIFF is a reduced image of a page before it. One that Pillow cannot read is not."""
+    try:
+        with _quiet():
+            image.seek(index)
+    except DAMAGE:
+        return False
+    return index > 0 and tiff.is_reduced(image)
 
 
 def _count(file: Path, image: Image.Image) -> int:
@@ -171,13 +193,6 @@ def _count(file: Path, image: Image.Image) -> int:
             return int(getattr(image, "n_frames", 1))
     except DAMAGE:
         return tiff.unusual_count(file)
-
-
-def _unusual_pages(file: Path, max_pixels: int) -> Iterator[tuple[int, Leaf]]:
-    """Yields the number of images in a TIFF of which Pillow reads none, and each image."""
-    count = tiff.unusual_count(file)
-    for index in range(count):
-        yield count, _unusual_page(file, index, max_pixels)
 
 
 def _unusual_page(file: Path, index: int, max_pixels: int) -> Leaf:

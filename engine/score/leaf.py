@@ -1,4 +1,4 @@
-"""Leaves: the pages of a file as they were read, each with its image or the reason why it has none."""
+"""Leaves: pages as they were read, each with its image or the reason why it has none."""
 
 from dataclasses import dataclass
 
@@ -17,14 +17,12 @@ MAX_WIDTH_PX = 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """A page of a file, or another image that the file holds."""
+    """A page as it was read."""
 
     image: Grey | None = None
-    """Image of the page; None if the page could not be read, or is no page."""
+    """Image of the page; None if the page could not be read."""
     fault: str = ""
     """What is wrong with the page; empty if nothing is."""
-    is_page: bool = True
-    """False for a further image of another page, such as a preview, which has no number."""
 
 
 def misshapen(width: float, height: float) -> bool:

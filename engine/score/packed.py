@@ -88,7 +88,17 @@ class PackedStrip:
         data = zlib.compress(np.ascontiguousarray(strip).data, _LEVEL)
         return cls(rows=rows, width=width, data=data if spool is None else spool.put(data))
 
+    def moved_to(self, spool: Spool) -> "PackedStrip":
+        """Returns the strip waiting in `spool`."""
+        return PackedStrip(rows=self.rows, width=self.width, data=spool.put(self._bytes()))
+
+    def in_memory(self) -> "PackedStrip":
+        """Returns the strip waiting in memory, from where it can go to another process."""
+        return PackedStrip(rows=self.rows, width=self.width, data=self._bytes())
+
     def unpacked(self) -> Grey:
         """Returns the strip, uint8 (rows, width)."""
-        data = self.data if isinstance(self.data, bytes) else self.data.read()
-        return np.frombuffer(zlib.decompress(data), dtype=np.uint8).reshape(self.rows, self.width)
+        return np.frombuffer(zlib.decompress(self._bytes()), dtype=np.uint8).reshape(self.rows, self.width)
+
+    def _bytes(self) -> bytes:
+        return self.data if isinstance(self.data, bytes) else self.data.read()

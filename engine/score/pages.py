@@ -1,8 +1,10 @@
 """PDF, image file or folder of images -> page images in grey, one at a time."""
 
+import itertools
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,10 @@ from PIL import Image
 from engine.config import GENEROUS, MediaLimits
 from engine.errors import PageError
 from engine.score import pictures
-from engine.score.images import grey, image_pages
+from engine.score.images import grey, image_pages, page_indexes
 from engine.score.leaf import MIN_SIDE_PX, Leaf
 from engine.score.levels import Grey, dark_on_light, normalise_grey
-from engine.score.pdf import pdf_pages
+from engine.score.pdf import pdf_count, pdf_pages
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,15 @@ Progress = Callable[[int, int], None]
 """A function that receives the number of pages that are finished, and the number of all pages of the document."""
 
 
+@dataclass(frozen=True, slots=True)
+class PageAddress:
+    """Where a page lies."""
+
+    file: Path
+    index: int
+    """Index of the page among the pages of a PDF or the images of an image file, from 0."""
+
+
 def read_pages(path: Path | str, limits: MediaLimits = GENEROUS) -> Iterator[Grey]:
     """Yields the pages of a score in order, each uint8 (h, w), white 255, grey levels normalised.
 
@@ -41,34 +52,71 @@ def read_pages(path: Path | str, limits: MediaLimits = GENEROUS) -> Iterator[Gre
     return (page for _, page in numbered_pages(path, limits))
 
 
+def page_addresses(path: Path | str, limits: MediaLimits = GENEROUS) -> list[PageAddress]:
+    """Returns where the pages of a score lie, in order, without decoding them.
+
+    path: a PDF, an image with one or more pages, or a folder of images, read in natural order. A file that cannot be
+    read is one page.
+    Raises PageError if there is nothing at the path, or there are more pages than `limits` allow.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise PageError(path, "no such file or folder")
+    found: list[PageAddress] = []
+    for file in page_files(path):
+        found += [PageAddress(file, index) for index in _indexes(file)]
+        if len(found) > limits.pages:
+            raise PageError(path, f"more than {limits.pages} pages, the largest number accepted")
+    return found
+
+
 def numbered_pages(
-    path: Path | str, limits: MediaLimits = GENEROUS, progress: Progress | None = None
+    path: Path | str,
+    limits: MediaLimits = GENEROUS,
+    progress: Progress | None = None,
+    numbers: range | None = None,
 ) -> Iterator[tuple[int, Grey]]:
     """Yields the number of each page of a score, from 1, and the page, uint8 (h, w), white 255, levels normalised.
 
     Each page is read when the caller takes it. A page that cannot be read, or is no page, is passed over with a
     warning; the other pages keep their numbers.
 
-    path: a PDF, an image with one or more pages, or a folder of images, read in natural order.
+    path: that of `page_addresses`.
     progress: is called when the caller has finished with a page.
-    Raises PageError, which names file and cause, if no page can be read, or there are more pages than `limits` allow.
+    numbers: of the pages to read; by default all of them.
+    Raises PageError, which names file and cause, if there are more pages than `limits` allow, or if all pages are asked
+    for and none can be read.
     """
+    addresses = page_addresses(path, limits)
     fault: PageError | None = None
     readable = 0
-    for number, total, file, leaf in _numbered(Path(path), limits):
+    first, total = (1 if numbers is None else numbers.start), len(addresses)
+    wanted = addresses if numbers is None else addresses[numbers.start - 1 : numbers.stop - 1]
+    for number, (address, leaf) in enumerate(_leaves(wanted, limits.pixels), start=first):
         if leaf.image is None:
-            fault = fault or PageError(file, leaf.fault)
+            fault = fault or PageError(address.file, leaf.fault)
             if total > 1:  # otherwise the error below says it
-                logger.warning("%s: page %d is passed over: %s", file, number, leaf.fault)
+                logger.warning("%s: page %d is passed over: %s", address.file, number, leaf.fault)
             continue
         if leaf.fault:
-            logger.warning("%s: page %d: %s", file, number, leaf.fault)
+            logger.warning("%s: page %d: %s", address.file, number, leaf.fault)
         readable += 1
         yield number, levelled(leaf.image)
         if progress is not None:
             progress(number, total)
-    if not readable:
+    if not readable and numbers is None:
         raise fault or PageError(path, "has no pages")
+
+
+def read_page(path: Path, number: int, limits: MediaLimits = GENEROUS) -> Grey:
+    """Returns one page of a score by its number, as `numbered_pages` counts. Raises PageError if it cannot be read."""
+    addresses = page_addresses(path, limits)
+    if not 0 < number <= len(addresses):
+        raise PageError(path, f"has {len(addresses)} pages, and no page {number}")
+    ((address, leaf),) = _leaves(addresses[number - 1 : number], limits.pixels)
+    if leaf.image is None:
+        raise PageError(address.file, leaf.fault)
+    return levelled(leaf.image)
 
 
 def pages_of(images: Iterable[NDArray[np.uint8]]) -> Iterator[Grey]:
@@ -96,38 +144,25 @@ def levelled(page: Grey) -> Grey:
     return normalise_grey(dark_on_light(page))
 
 
-def _numbered(path: Path, limits: MediaLimits) -> Iterator[tuple[int, int, Path, Leaf]]:
-    """Yields the number of each page of a score, the number of all its pages, the page's file, and the page.
-
-    Raises PageError if the score has more pages than `limits` allow, or its only file cannot be read.
-    """
-    if not path.exists():
-        raise PageError(path, "no such file or folder")
-    number = 0
-    for total, file, leaf in _leaves(path, limits.pixels):
-        if not leaf.is_page:
-            logger.info("%s: passed over: %s", file, leaf.fault)
-            continue
-        if number == limits.pages:
-            raise PageError(path, f"more than {limits.pages} pages, the largest number accepted")
-        number += 1
-        yield number, total, file, leaf
-
-
-def _leaves(path: Path, max_pixels: int) -> Iterator[tuple[int, Path, Leaf]]:
-    """Yields the number of pages of a score, and each leaf with its file.
-
-    Raises PageError if the only file cannot be read. A file of a folder that cannot be read is a leaf without image.
-    """
-    files = page_files(path)
-    for file in files:
+def _leaves(addresses: Iterable[PageAddress], max_pixels: int) -> Iterator[tuple[PageAddress, Leaf]]:
+    """Yields each page. A page of a file that cannot be read is a leaf without image."""
+    for file, group in itertools.groupby(addresses, key=lambda address: address.file):
+        of_file = list(group)
+        indexes, done = [address.index for address in of_file], 0
         try:
-            for total, leaf in pdf_pages(file) if is_pdf(file) else image_pages(file, max_pixels):
-                yield max(total, len(files)), file, leaf
+            for leaf in pdf_pages(file, indexes) if is_pdf(file) else image_pages(file, indexes, max_pixels):
+                yield of_file[done], leaf
+                done += 1
         except PageError as exc:
-            if len(files) == 1:
-                raise
-            yield len(files), file, Leaf(fault=exc.cause)
+            yield from ((address, Leaf(fault=exc.cause)) for address in of_file[done:])
+
+
+def _indexes(file: Path) -> list[int]:
+    """Returns the indexes of the pages in a file; one if the file cannot be read, which reading the page then tells."""
+    try:
+        return list(range(pdf_count(file))) if is_pdf(file) else page_indexes(file)
+    except PageError:
+        return [0]
 
 
 def page_files(path: Path) -> list[Path]:

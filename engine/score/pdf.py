@@ -1,7 +1,7 @@
 """PDF file -> its pages in grey."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,22 +19,20 @@ MAX_DEPTH = 4
 """Largest nesting of the forms of a page in which damaged images are looked for."""
 
 
-def pdf_pages(file: Path) -> Iterator[tuple[int, Leaf]]:
-    """Yields the number of pages of a PDF, and each page, rendered in grey when the caller takes it.
+def pdf_count(file: Path) -> int:
+    """Returns the number of pages of a PDF. Raises PageError if the file is no readable PDF."""
+    with closing(_opened(file)) as document:
+        return len(document)
+
+
+def pdf_pages(file: Path, indexes: Iterable[int]) -> Iterator[Leaf]:
+    """Yields pages of a PDF by their indexes, from 0, each rendered in grey when the caller takes it.
 
     Raises PageError if the file is no readable PDF.
     """
     with closing(_opened(file)) as document:
-        for index in range(len(document)):
-            yield len(document), _leaf(document, index)
-
-
-def pdf_page(file: Path, index: int) -> Leaf:
-    """Returns a page of a PDF by its index, from 0. Raises PageError if the file is no readable PDF."""
-    with closing(_opened(file)) as document:
-        if not 0 <= index < len(document):
-            return Leaf(fault=f"has {len(document)} pages, and no page {index + 1}")
-        return _leaf(document, index)
+        for index in indexes:
+            yield _leaf(document, index)
 
 
 def pdf_sizes(file: Path) -> Iterator[tuple[int, int] | None]:

@@ -40,6 +40,53 @@ often not stretched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CutSystem:
+    """A system and its part of the strip. It does not refer to the image of the page, which would stay in memory."""
+
+    system: System
+    """The system; its number is not known yet."""
+    length: float
+    """Length of the system in staff spaces: a page may lie on a larger sheet."""
+    strip: PackedStrip
+    """The system cut out."""
+
+    @property
+    def page(self) -> int:
+        """Returns the number of the page, from 1."""
+        return self.system.page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorePart:
+    """Some pages of a score. Which of their systems belong to the score is not known yet."""
+
+    pieces: tuple[CutSystem, ...]
+    """Systems of the pages, in order."""
+    counts: tuple[PageCount, ...]
+    """Counts of each page that could be read."""
+
+    def moved_to(self, spool: Spool) -> "ScorePart":
+        """Returns the part with its strips waiting in `spool`."""
+        return replace(self, pieces=tuple(replace(piece, strip=piece.strip.moved_to(spool)) for piece in self.pieces))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnippetBlock:
+    """Neighbouring snippets of a score that are cut at a time."""
+
+    strips: tuple[PackedStrip, ...]
+    """Strips of the systems that the snippets show."""
+    start_px: int
+    """Column of the first strip where the first snippet starts."""
+    snippets: int
+    """Number of snippets, at least 1."""
+
+    def in_memory(self) -> "SnippetBlock":
+        """Returns the block with its strips in memory, from where it can go to another process."""
+        return replace(self, strips=tuple(strip.in_memory() for strip in self.strips))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """A score as one strip, the form that is embedded."""
 
@@ -80,7 +127,18 @@ def read_score(
     progress: is called after each page.
     Raises PageError if no page can be decoded or shows systems, or the file is over a limit.
     """
-    return _unrolled(numbered_pages(path, limits, progress), path, front_end)
+    return joined([_part(numbered_pages(path, limits, progress), front_end, Spool())], path)
+
+
+def read_part(
+    path: Path | str, numbers: range, front_end: FrontEnd = DEFAULT, limits: MediaLimits = GENEROUS
+) -> ScorePart:
+    """Reads some pages of a score, by their numbers from 1. Their strips stay in memory.
+
+    `joined` makes a score of all parts, so several processes can read one score.
+    Raises PageError if the file is gone or over a limit. A page that cannot be read is passed over.
+    """
+    return _part(numbered_pages(path, limits, numbers=numbers), front_end, None)
 
 
 def score_of(
@@ -91,18 +149,22 @@ def score_of(
     images: uint8 (height, width), or (height, width, 3) in RGB. name: named in errors and warnings.
     Raises PageError if an array is no page, or no page shows systems.
     """
-    return _unrolled(enumerate(pages_of(images), start=1), name, front_end)
+    return joined([_part(enumerate(pages_of(images), start=1), front_end, Spool())], name)
 
 
-def _unrolled(pages: Iterable[tuple[int, Grey]], path: Path | str, front_end: FrontEnd) -> Score:
-    """Returns the score on these pages, each with its number, as one strip. path: named in errors and warnings."""
-    pieces: list[_Piece] = []
+def joined(parts: Iterable[ScorePart], path: Path | str) -> Score:
+    """Returns the score that has these parts, in order, as one strip.
+
+    path: named in errors and warnings.
+    Raises PageError if no page could be read, or none shows systems.
+    """
+    pieces: list[CutSystem] = []
     counts: list[PageCount] = []
-    spool = Spool()
-    for number, page in pages:
-        found = placed_systems(page)
-        counts.append(page_count(number, page, found))
-        pieces += [_piece(number, system, front_end, spool) for system in found]
+    for part in parts:
+        pieces += part.pieces
+        counts += part.counts
+    if not counts:
+        raise PageError(path, "none of its pages can be read")
     if not pieces:
         raise PageError(path, f"expected staves of music, found none on {len(counts)} page(s)")
     kept = _without_examples(pieces)
@@ -114,24 +176,18 @@ def _unrolled(pages: Iterable[tuple[int, Grey]], path: Path | str, front_end: Fr
     return Score(pages=counts[-1].page, systems=systems, strips=tuple(piece.strip for piece in kept))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Piece:
-    """A system and its part of the strip. It does not refer to the image of the page, which would stay in memory."""
-
-    system: System
-    """The system; its number is not known yet."""
-    length: float
-    """Length of the system in staff spaces: a page may lie on a larger sheet."""
-    strip: PackedStrip
-    """The system cut out."""
-
-    @property
-    def page(self) -> int:
-        """Returns the number of the page, from 1."""
-        return self.system.page
+def _part(pages: Iterable[tuple[int, Grey]], front_end: FrontEnd, spool: Spool | None) -> ScorePart:
+    """Returns the systems on these pages, each with its number. The strips wait in `spool`, or in memory."""
+    pieces: list[CutSystem] = []
+    counts: list[PageCount] = []
+    for number, page in pages:
+        found = placed_systems(page)
+        counts.append(page_count(number, page, found))
+        pieces += [_piece(number, system, front_end, spool) for system in found]
+    return ScorePart(pieces=tuple(pieces), counts=tuple(counts))
 
 
-def _piece(page: int, placed: PlacedSystem, front_end: FrontEnd, spool: Spool) -> _Piece:
+def _piece(page: int, placed: PlacedSystem, front_end: FrontEnd, spool: Spool | None) -> CutSystem:
     """Returns the piece of a system. page: number of its page."""
     course = placed.found.course
     system = System(
@@ -144,10 +200,10 @@ def _piece(page: int, placed: PlacedSystem, front_end: FrontEnd, spool: Spool) -
         turn=placed.turn,
     )
     strip = PackedStrip.of(cut_strip(placed.image, course, front_end), spool)
-    return _Piece(system=system, length=course.length / course.staff_space, strip=strip)
+    return CutSystem(system=system, length=course.length / course.staff_space, strip=strip)
 
 
-def _without_examples(pieces: list[_Piece]) -> list[_Piece]:
+def _without_examples(pieces: list[CutSystem]) -> list[CutSystem]:
     """Returns the pieces without pages of short examples, such as critical reports after the music."""
     lengths: dict[int, list[float]] = {}
     for piece in pieces:
@@ -223,24 +279,29 @@ def snippets(score: Score, front_end: FrontEnd = DEFAULT) -> tuple[Grey, NDArray
 
 
 def windows(score: Score, front_end: FrontEnd = DEFAULT) -> Iterator[Grey]:
-    """Yields the snippets of a score in blocks of BLOCK, each block uint8 (n, strip_rows, snippet_px), n at least 1.
+    """Yields the snippets of a score in blocks of BLOCK, each block as `cut_snippets` returns it."""
+    return (cut_snippets(block, front_end) for block in snippet_blocks(score, front_end))
 
-    A block is a view of its part of the strip, so that only this part is in memory.
+
+def snippet_blocks(score: Score, front_end: FrontEnd = DEFAULT) -> Iterator[SnippetBlock]:
+    """Yields the snippets of a score, in order and not cut yet: BLOCK of them at a time, and the rest."""
+    starts, hop, total = score.starts_px, front_end.snippet_hop_px, snippet_count(score, front_end)
+    for first in range(0, total, BLOCK):
+        snippets = min(BLOCK, total - first)
+        start_px = first * hop
+        end_px = start_px + (snippets - 1) * hop + front_end.snippet_px
+        system = int(np.searchsorted(starts, start_px, side="right")) - 1
+        end = int(np.searchsorted(starts, end_px))
+        yield SnippetBlock(strips=score.strips[system:end], start_px=start_px - int(starts[system]), snippets=snippets)
+
+
+def cut_snippets(block: SnippetBlock, front_end: FrontEnd = DEFAULT) -> Grey:
+    """Returns the snippets of a block, uint8 (n, strip_rows, snippet_px).
+
+    They are a view of the block's part of the strip, so that only this part is in memory.
     """
-    length, hop = front_end.snippet_px, front_end.snippet_hop_px
-    left = _count(score, front_end)
-    waiting: list[Grey] = []
-    columns = 0
-    for packed in score.strips:
-        waiting.append(packed.unpacked())
-        columns += packed.width
-        while columns >= (BLOCK - 1) * hop + length and left > BLOCK:
-            part = np.hstack(waiting)
-            yield _cut(part, BLOCK, front_end)
-            left -= BLOCK
-            waiting = [part[:, BLOCK * hop :].copy()]
-            columns -= BLOCK * hop
-    yield _cut(np.hstack(waiting), left, front_end)
+    part = np.hstack([strip.unpacked() for strip in block.strips])[:, block.start_px :]
+    return _cut(part, block.snippets, front_end)
 
 
 def _cut(part: Grey, count: int, front_end: FrontEnd) -> Grey:
@@ -253,14 +314,14 @@ def _cut(part: Grey, count: int, front_end: FrontEnd) -> Grey:
     return np.moveaxis(cut[:, :count], 0, 1)
 
 
-def _count(score: Score, front_end: FrontEnd) -> int:
+def snippet_count(score: Score, front_end: FrontEnd = DEFAULT) -> int:
     """Returns the number of snippets of a score, at least 1."""
     return max(0, score.width_px - front_end.snippet_px) // front_end.snippet_hop_px + 1
 
 
 def places(score: Score, front_end: FrontEnd = DEFAULT) -> NDArray[Any]:
     """Returns the places of the snippets of a score, (n,) of SCORE_PLACE."""
-    starts = np.arange(_count(score, front_end), dtype=np.int64) * front_end.snippet_hop_px
+    starts = np.arange(snippet_count(score, front_end), dtype=np.int64) * front_end.snippet_hop_px
     found = np.empty(len(starts), SCORE_PLACE)
     found["system"], found["x"] = _places(score, starts)
     ends = np.minimum(starts + front_end.snippet_px, score.width_px) - 1
