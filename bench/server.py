@@ -12,6 +12,7 @@ and files are synthesised if there are no data.
   (the default), or answers them one by one (--batch 1). Latencies are those of the clients.
 - Overhead: engine and server get the same files and embeddings in turns, one at a time. The overhead is the median of
   the differences, with a 95 % interval by resampling the differences.
+- Memory: of the server, and the mean of its workers, when it has started and after the load.
 - Overload: requests come at random times (open loop), three times as many as are answered with 64 clients.
 """
 
@@ -30,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.lib import load, pieces, random_collection, report
+from bench.lib import load, memory, pieces, random_collection, report
 from bench.lib.load import ClientQuery, Examples, Load, Sample, percentile
 from bench.lib.pieces import Piece, collect
 from engine import process
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = load.material(found, options.retrieval / "dev", next(iter(collections.values())), encoder.identity)
     environment = report.environment()
     print(report.heading(environment))
-    rows: dict[str, list[dict[str, Any]]] = {"load": [], "overhead": [], "overload": []}
+    rows: dict[str, list[dict[str, Any]]] = {"load": [], "overhead": [], "overload": [], "memory": []}
     for name, path in collections.items():
         for part, more in measure(path, asked, encoder, options).items():
             rows[part] += [{"collection": name, **row} for row in more]
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "load": "Requests a second, and milliseconds, by clients that wait for their replies",
         "overhead": "Milliseconds of the engine alone and through the server, and the server's stages",
         "overload": f"{TIMES} times as many requests as can be answered: milliseconds, and the server's MB",
+        "memory": "Memory in MB: own, resident, and its share of what is resident",
     }
     for part, title in titles.items():
         print("", title, report.table([report.with_intervals(row) for row in rows[part]]), sep="\n")
@@ -139,13 +141,25 @@ def measure(
     for batching, flags in BATCHING.items():
         weights = ("--weights", str(options.weights)) if options.weights else ()
         with load.served(path, log, *flags, *weights) as server:
+            before = memory_row(server.pid, "started")
             points = loads(server.address, asked, clients, options.seconds)
             rows.setdefault("load", []).extend(load_rows(points, batching))
             if not flags:
+                rows["memory"] = [before, memory_row(server.pid, "after the load")]
                 rows["overhead"] = overheads(server.address, path, asked, encoder, options)
                 some = {load.EMBEDDINGS: asked[load.EMBEDDINGS]} if options.quick else asked
                 rows["overload"] = overloads(server.address, some, options.seconds)
     return rows
+
+
+def memory_row(pid: int, when: str) -> dict[str, Any]:
+    """The table row of the memory of a server and of its workers. pid: of the server."""
+    workers = [memory.of(child) for child in memory.children(pid)]
+    row: dict[str, Any] = {"when": when, "workers": len(workers)}
+    for name in memory.FIELDS:
+        row[f"server {name}"] = getattr(memory.of(pid), name)
+        row[f"a worker {name}"] = float(np.mean([getattr(worker, name) for worker in workers]))
+    return row
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
@@ -277,12 +291,12 @@ async def overload(address: Address, examples: Sequence[ClientQuery], seconds: f
     requests come, for twice as long.
     """
     full = await load.closed_loop(address, examples, Limits().queue, seconds)
-    memory: list[float] = []
+    used: list[float] = []
     async with AsyncClient(address) as client:
 
         async def watch() -> None:
             while True:
-                memory.append((await client.stats())["memory_bytes"] / 1e6)
+                used.append((await client.stats())["memory_bytes"] / 1e6)
                 await asyncio.sleep(0.5)
 
         watching = asyncio.create_task(watch())
@@ -291,13 +305,13 @@ async def overload(address: Address, examples: Sequence[ClientQuery], seconds: f
         await asyncio.sleep(1.0)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-    return overload_row(full, found, memory)
+    return overload_row(full, found, used)
 
 
-def overload_row(full: Load, found: Load, memory: Sequence[float]) -> dict[str, Any]:
+def overload_row(full: Load, found: Load, used: Sequence[float]) -> dict[str, Any]:
     """The table row of one sort of query under overload.
 
-    full: the load with as many clients as the queue takes. memory: MB before, during and after.
+    full: the load with as many clients as the queue takes. used: MB before, during and after.
     """
     n, refused = len(found.samples), found.took_ms("overloaded")
     return {
@@ -311,9 +325,9 @@ def overload_row(full: Load, found: Load, memory: Sequence[float]) -> dict[str, 
         "refused p50": percentile(refused, 0.5),
         "refused p99": percentile(refused, 0.99),
         "others": n - found.outcomes["ok"] - len(refused),
-        "MB before": memory[0],
-        "most": max(memory),
-        "after": memory[-1],
+        "MB before": used[0],
+        "most": max(used),
+        "after": used[-1],
     }
 
 

@@ -1,11 +1,15 @@
 import asyncio
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench import server
-from bench.lib import load, random_collection
+from bench.lib import load, memory, random_collection
 from bench.lib.load import EMBEDDINGS, Load, Sample
 from engine.embedding.documents import read
 from engine.finder import Finder
@@ -101,3 +105,17 @@ def test_the_engine_alone_answers_the_same_query(tmp_path: Path) -> None:
     asked = load.material([], tmp_path, path, FakeEncoder.identity)[EMBEDDINGS][0]
     with Finder(path, engine_of(FakeEncoder())) as finder:
         assert server.in_process(asked, tmp_path, finder).matches
+
+
+def test_the_memory_of_a_process_is_not_that_of_those_it_started() -> None:
+    with subprocess.Popen([sys.executable, "-c", "block = b'x' * 60_000_000; input()"], stdin=subprocess.PIPE) as child:
+        while memory.of(child.pid).own < 55 and child.poll() is None:
+            time.sleep(0.01)
+        assert child.pid in set(memory.children(os.getpid()))
+        used, row = memory.of(child.pid), server.memory_row(os.getpid(), "now")
+        assert child.stdin is not None
+        child.stdin.close()
+    assert 55 <= used.own <= used.share <= used.resident < 100
+    assert row["when"] == "now"
+    assert row["workers"] >= 1
+    assert row["a worker own"] > 0
