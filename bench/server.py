@@ -154,7 +154,7 @@ def measure(
 
 def memory_row(pid: int, when: str) -> dict[str, Any]:
     """The table row of the memory of a server and of its workers. pid: of the server."""
-    workers = [memory.of(child) for child in memory.children(pid)]
+    workers = [memory.of(child) for child in memory.started_by(pid)]
     row: dict[str, Any] = {"when": when, "workers": len(workers)}
     for name in memory.FIELDS:
         row[f"server {name}"] = getattr(memory.of(pid), name)

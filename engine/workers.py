@@ -7,6 +7,7 @@ further tasks (`Agenda`).
 """
 
 import contextlib
+import ctypes
 import functools
 import logging
 import logging.handlers
@@ -23,14 +24,16 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar, cast
 
 from engine import process
+from engine.environment import changed
 from engine.names import OneLine
+from engine.template import ForkedProcess, Template
 
 logger = logging.getLogger(__name__)
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-_ONE_THREAD = dict.fromkeys(
+ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )
 """Environment variables that limit a worker's libraries to one thread: each core has its own worker."""
@@ -158,22 +161,26 @@ class Worker:
         *,
         enter: Callable[[], None] | None = None,
         codec: Codec = PICKLE,
+        template: Template | None = None,
     ) -> None:
         """Starts the worker process. `work` and `expected` are those of `each`.
 
         enter: is called in the process before it starts any thread or takes a task. The time that such a process needs
             to start is not counted as time of its first task.
         codec: of the results.
+        template: the process is forked of it; by default it is started anew.
         """
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        level = logging.getLogger().getEffectiveLevel()
-        self.process: SpawnProcess = context.Process(
-            target=_serve, args=(theirs, work, expected, enter, codec, level), daemon=True
-        )
-        with _environment(_ONE_THREAD):
-            self.process.start()
-        theirs.close()
+        arguments = work, expected, enter, codec, logging.getLogger().getEffectiveLevel()
+        self.process: SpawnProcess | ForkedProcess
+        with contextlib.closing(theirs):
+            if template is not None:
+                self.process = template.fork(_serve, theirs, *arguments)
+            else:
+                self.process = context.Process(target=_serve, args=(theirs, *arguments), daemon=True)
+                with changed(ONE_THREAD):
+                    self.process.start()
         self._decode = codec.decode
         self._starting = enter is not None
         self.alive = True
@@ -324,6 +331,14 @@ def _serve(
         while True:
             task = connection.recv()
             send(codec.encode(_attempt(work, task, expected)))
+            _release_memory()
+
+
+def _release_memory() -> None:
+    """Gives free memory back to the system: after a page, glibc would keep some 15 MB of it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _end_with_parent() -> None:
@@ -353,21 +368,3 @@ def _ending(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         return signal.Signals(-exitcode).name
     return f"exit code {exitcode}"
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Sets environment variables during the block, in which a process starts.
-
-    A child process reads its number of threads when it imports NumPy, so the variables must be set before the start.
-    """
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -1,6 +1,7 @@
 """Reads media from clients in worker processes with limits on time and memory, because a file may be hostile."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import math
@@ -15,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import media as facsimiles
+from engine import process, template
 from engine.config import FrontEnd, MediaLimits
 from engine.embedding import documents
 from engine.embedding.documents import Medium
 from engine.errors import MediaError
+from engine.score import compile_kernels
+from engine.template import Template
 from engine.values import Kind
-from engine.workers import Failure, Worker
+from engine.workers import ONE_THREAD, Failure, Worker
 from server import sandbox
 from server.browsing import Looks
 from server.decoded import CODEC, Decoded
@@ -71,7 +75,7 @@ class Decoders:
     """A pool of worker processes, each of which reads one medium at a time. A worker that dies is replaced."""
 
     def __init__(self, count: int, *, memory_bytes: int, observe_death: Callable[[], None] = lambda: None) -> None:
-        """Starts `count` workers.
+        """Starts `count` workers, in threads.
 
         memory_bytes: memory that reading one medium may take.
         observe_death: is called for each worker that dies or has to be killed.
@@ -80,10 +84,13 @@ class Decoders:
         self._observe_death = observe_death
         self._scratch = ScratchFolder()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
-        self._workers = [self._started(number) for number in range(count)]
+        self._template = Template(_load, ONE_THREAD) if template.AVAILABLE else None
+        self._workers: list[Worker | None] = [None] * count
+        """The worker of each number; None until it has started."""
         self._places = Places(count)
         self._replacing = threading.Lock()
         self._closed = False
+        self._threads.submit(self._start_all)
 
     async def read(self, media: Media, reading: Reading, client: object = None) -> Medium:
         """Returns media as they are read. See `decode`."""
@@ -112,8 +119,8 @@ class Decoders:
 
     @property
     def alive(self) -> int:
-        """Number of workers that are alive; a dead one is replaced when its turn to read comes."""
-        return sum(worker.process.is_alive() for worker in list(self._workers))
+        """Number of workers that are alive or starting; a dead one is replaced when its turn to read comes."""
+        return sum(worker is None or worker.process.is_alive() for worker in list(self._workers))
 
     async def close(self) -> None:
         """Kills the workers, even those at work, and removes the files they were reading."""
@@ -123,12 +130,21 @@ class Decoders:
     def _end(self) -> None:
         """Does the work of `close`, in a thread."""
         with self._replacing:
-            for worker in self._workers:
+            started = [worker for worker in self._workers if worker is not None]
+            for worker in started:
                 worker.kill()  # not `end`: the pipe belongs to the thread that waits for the worker
         self._threads.shutdown(wait=True)
-        for worker in self._workers:
+        for worker in started:
             worker.end()
+        if self._template is not None:
+            self._template.close()
         self._scratch.close()
+
+    def _start_all(self) -> None:
+        """Starts the workers, which takes a second or two, in a thread."""
+        with contextlib.suppress(Stopping, OSError):  # the next file that is read tells
+            for number in range(len(self._workers)):
+                self._worker(number)
 
     def _run(self, number: int, media: Media, work: Reading | Drawing) -> Decoded | Failure:
         """Gives the media to a worker and waits for its result, in a thread.
@@ -160,10 +176,11 @@ class Decoders:
                 self._scratch.close()
                 self._scratch = ScratchFolder()
             worker = self._workers[number]
-            if not worker.process.is_alive() or not self._folder(number).is_dir():
-                worker.end()
-                self._workers[number] = self._started(number)
-            return self._workers[number]
+            if worker is None or not worker.process.is_alive() or not self._folder(number).is_dir():
+                if worker is not None:
+                    worker.end()
+                self._workers[number] = worker = self._started(number)
+            return worker
 
     def _folder(self, number: int) -> Path:
         """Returns the folder that the worker of this number, and no other, can enter."""
@@ -174,7 +191,14 @@ class Decoders:
         folder = self._folder(number)
         folder.mkdir(mode=0o700, exist_ok=True)
         give(folder)
-        return Worker(self._work, enter=functools.partial(sandbox.enter, folder), codec=CODEC)
+        enter = functools.partial(sandbox.enter, folder)
+        return Worker(self._work, enter=enter, codec=CODEC, template=self._template)
+
+
+def _load() -> None:
+    """Loads what reading a file needs, in the template of the workers."""
+    process.prepare(searches=False)
+    compile_kernels()
 
 
 def _written(media: Media, folder: Path) -> Path:

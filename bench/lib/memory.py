@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FIELDS = {"own": "Anonymous", "resident": "Rss", "share": "Pss"}
+FIELDS = {"own": "Private_Dirty", "resident": "Rss", "share": "Pss"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +13,7 @@ class Memory:
     """Megabytes of one process."""
 
     own: int
-    """Memory that no file can give back."""
+    """Memory that no file can give back and no other process has."""
     resident: int
     """All that is in memory, with the parts of files that are mapped."""
     share: int
@@ -27,9 +27,10 @@ def of(pid: int) -> Memory:
     return Memory(**{ours: found[theirs] for ours, theirs in FIELDS.items()})
 
 
-def children(pid: int) -> Iterator[int]:
-    """Yields the processes that a process has started, but not the helper of the standard library."""
+def started_by(pid: int) -> Iterator[int]:
+    """Yields the processes that a process has started, and those that they have, without the standard library's own."""
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in map(int, (task / "children").read_text().split()):
             if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
                 yield child
+                yield from started_by(child)

@@ -111,7 +111,7 @@ def test_the_memory_of_a_process_is_not_that_of_those_it_started() -> None:
     with subprocess.Popen([sys.executable, "-c", "block = b'x' * 60_000_000; input()"], stdin=subprocess.PIPE) as child:
         while memory.of(child.pid).own < 55 and child.poll() is None:
             time.sleep(0.01)
-        assert child.pid in set(memory.children(os.getpid()))
+        assert child.pid in set(memory.started_by(os.getpid()))
         used, row = memory.of(child.pid), server.memory_row(os.getpid(), "now")
         assert child.stdin is not None
         child.stdin.close()
