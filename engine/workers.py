@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar, cast
 
-from engine import process
+from engine import process, template
 from engine.environment import changed
 from engine.names import OneLine
 from engine.template import ForkedProcess, Template
@@ -103,15 +103,16 @@ def each(
     What the workers log is logged in this process. The workers end at once when the iterator is closed or its consumer
     raises.
     """
+    modules = Template(functools.partial(_load, work), ONE_THREAD) if template.AVAILABLE else None
     free: list[Worker] = []
     busy: dict[Any, tuple[Worker, Task]] = {}
     remaining = iter(tasks)
     try:
         while True:
             while len(busy) < jobs and (task := next(remaining, _END)) is not _END:
-                worker = free.pop() if free else Worker(work, expected)
+                worker = free.pop() if free else Worker(work, expected, template=modules)
                 if not worker.alive:
-                    worker = Worker(work, expected)
+                    worker = Worker(work, expected, template=modules)
                 worker.send(task)
                 busy[worker.connection] = (worker, task)
             if not busy:
@@ -128,6 +129,13 @@ def each(
     finally:
         for worker in [*free, *(worker for worker, _ in busy.values())]:
             worker.end()
+        if modules is not None:
+            modules.close()
+
+
+def _load(work: Callable[..., Any]) -> None:
+    """Loads the modules of some work, which arrives pickled, in the template of the workers."""
+    process.prepare(searches=False)
 
 
 _END: Any = object()

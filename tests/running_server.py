@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from collections.abc import Sequence as Many
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -207,7 +208,10 @@ async def running(
 
 def decoder_processes(decoders: Decoders) -> tuple[int, ...]:
     """The process ids of the workers that read media."""
-    return tuple(worker.process.pid or 0 for worker in decoders._workers)
+    until_s = time.monotonic() + 60.0
+    while None in decoders._workers and time.monotonic() < until_s:
+        time.sleep(0.01)  # threads start them
+    return tuple(worker.process.pid or 0 for worker in decoders._workers if worker is not None)
 
 
 def asking(id: int, number: int = 0) -> Message:

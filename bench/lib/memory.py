@@ -9,7 +9,7 @@ FIELDS = {"own": "Private_Dirty", "resident": "Rss", "share": "Pss"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class ProcessMemory:
     """Megabytes of one process."""
 
     own: int
@@ -20,11 +20,11 @@ class Memory:
     """The same, but what several processes have mapped is divided among them."""
 
 
-def of(pid: int) -> Memory:
+def of(pid: int) -> ProcessMemory:
     """Returns the memory of a process. Raises OSError if there is no such process."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     found = {name: int(count) >> 10 for name, count in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)}
-    return Memory(**{ours: found[theirs] for ours, theirs in FIELDS.items()})
+    return ProcessMemory(**{ours: found[theirs] for ours, theirs in FIELDS.items()})
 
 
 def started_by(pid: int) -> Iterator[int]:

@@ -1,4 +1,5 @@
 import logging
+import multiprocessing
 import os
 import re
 import signal
@@ -33,7 +34,10 @@ class InterruptedByLongRecordings(FakeEncoder):
 
     def recording(self, excerpts: NDArray[np.float32]) -> Embeddings:
         if len(excerpts) > 40:
-            os.kill(os.getppid(), signal.SIGINT)
+            parent = multiprocessing.parent_process()
+            assert parent is not None
+            assert parent.pid is not None
+            os.kill(parent.pid, signal.SIGINT)
             time.sleep(60)
         return super().recording(excerpts)
 

@@ -58,7 +58,8 @@ def test_a_click_in_the_score_is_heard_and_a_click_in_the_sound_is_seen(library:
             await until(page, "document.querySelector('.page-number').textContent === '2 / 2'")
             assert (await now(page))[1] == str(system_at(50))
             await page.click("[aria-label='Previous page']")
-            await until(page, "document.querySelectorAll('[data-system]').length === 4")
+            drawn = "document.querySelector(\"rect[data-system='2']\")?.getBoundingClientRect().height > 0"
+            await until(page, f"document.querySelectorAll('[data-system]').length === 4 && {drawn}")
             box = await page.locator("rect[data-system='2']").bounding_box()
             assert box
             await page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
