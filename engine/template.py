@@ -5,7 +5,7 @@ these pages until they write to them. The template reads no file of a stranger a
 whole. A forked worker confines itself, as one that was started anew does; it cannot reach the template.
 
 Linux tells the end of a process that is no child by a file of the process (`pidfd_open`). Elsewhere there are no
-templates (`AVAILABLE`), and workers are started anew.
+templates (`available`), and workers are started anew.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
@@ -21,9 +22,17 @@ from typing import Any
 
 from engine.environment import changed
 
-AVAILABLE = hasattr(os, "pidfd_open")
 START_S = 60.0
 """Time that a template may need to load its modules."""
+
+
+def available() -> bool:
+    """Returns whether this system has what templates need. Old kernels and some containers have not."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 class ForkedProcess:
@@ -36,6 +45,7 @@ class ForkedProcess:
         """Exit code, negative for a signal; None while the process runs, or if nobody knows."""
         self.sentinel = os.pidfd_open(pid)
         """Is ready to read when the process has ended."""
+        weakref.finalize(self, os.close, self.sentinel)  # not earlier: another thread may kill the process
         self._exit_status = exit_status
         self._joined = False
 
@@ -55,7 +65,6 @@ class ForkedProcess:
             wait([self.sentinel])
             self.exitcode = self._exit_status(self.pid)
             self._joined = True
-            os.close(self.sentinel)
 
 
 class Template:

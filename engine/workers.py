@@ -103,7 +103,7 @@ def each(
     What the workers log is logged in this process. The workers end at once when the iterator is closed or its consumer
     raises.
     """
-    modules = Template(functools.partial(_load, work), ONE_THREAD) if template.AVAILABLE else None
+    modules = Template(functools.partial(_load, work), ONE_THREAD) if template.available() else None
     free: list[Worker] = []
     busy: dict[Any, tuple[Worker, Task]] = {}
     remaining = iter(tasks)

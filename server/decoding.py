@@ -84,7 +84,7 @@ class Decoders:
         self._observe_death = observe_death
         self._scratch = ScratchFolder()
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoder")
-        self._template = Template(_load, ONE_THREAD) if template.AVAILABLE else None
+        self._template = Template(_load, ONE_THREAD) if template.available() else None
         self._workers: list[Worker | None] = [None] * count
         """The worker of each number; None until it has started."""
         self._places = Places(count)

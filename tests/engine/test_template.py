@@ -14,9 +14,9 @@ import pytest
 
 from engine import template
 from engine.template import Template
-from engine.workers import Failure, Worker
+from engine.workers import Failure, Worker, each
 
-pytestmark = pytest.mark.skipif(not template.AVAILABLE, reason="needs pidfd_open of Linux")
+pytestmark = pytest.mark.skipif(not template.available(), reason="needs pidfd_open of Linux")
 
 loaded: list[int] = []
 
@@ -147,3 +147,12 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def test_where_the_kernel_lacks_what_templates_need_workers_are_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: int) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    assert not template.available()
+    assert dict(each(abs, [-1], jobs=1)) == {-1: 1}
