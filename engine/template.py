@@ -87,11 +87,12 @@ class Template:
         Raises OSError if no process can be started.
         """
         with self._asking:
-            try:
-                return self._forked(run, connection, arguments)
-            except (EOFError, ConnectionError):  # the template has died, perhaps for want of memory
-                self._end()
-                return self._forked(run, connection, arguments)
+            for _ in range(2):
+                try:
+                    return self._forked(run, connection, arguments)
+                except (EOFError, ConnectionError):  # the template has died, perhaps for want of memory
+                    self._end()
+        raise OSError("the process of which workers are forked cannot be started")
 
     def close(self) -> None:
         """Ends the template. Processes that were forked of it go on while this object is there."""

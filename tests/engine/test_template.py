@@ -1,6 +1,7 @@
 """Workers that are forked of a template."""
 
 import contextlib
+import functools
 import os
 import signal
 import stat
@@ -107,6 +108,11 @@ def test_a_template_that_died_is_started_again_and_its_workers_go_on(made: Templ
     after.end()
     assert before.process.exitcode is None  # nobody knows: its template is gone
     assert after.process.exitcode == -signal.SIGKILL
+
+
+def test_a_template_that_cannot_be_started_is_an_error() -> None:
+    with pytest.raises(OSError, match="cannot be started"):
+        Worker(state, template=Template(functools.partial(os._exit, 3), {}))
 
 
 def test_a_forked_worker_has_its_own_pipe_and_cannot_reach_the_template(made: Template) -> None:
