@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from cluster.changes import ReplicaState
-from engine.errors import EngineError, ShardLostError
+from engine.errors import CollectionDamagedError, EngineError, GenerationGoneError, ShardLostError
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +19,9 @@ RETRY_S = 1.0
 """Time between two probes of a replica that is not there."""
 PROBE_S = 0.5
 """Time for which a probe is waited for where no replica of a shard may be asked."""
+REST_S, MAX_REST_S = 2.0, 60.0
+"""Time for which the others are asked instead of a replica that answers probes and has failed twice in a row, as one
+with a slow disk does. It doubles with each further failure, up to MAX_REST_S."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,9 +36,23 @@ class ReplicaHandle:
     """A call that it has to answer before it is asked again, after it did not answer; None: it may be asked."""
     probed: float = 0.0
     """When it got this call, on the clock of `time.monotonic`."""
+    failures: int = 0
+    """How often in a row it has failed."""
+    rests_until: float = 0.0
+    """Until when the others are asked instead, on the same clock."""
 
-    def avoid(self) -> None:
-        """Does not ask the replica again before it has answered a probe."""
+    def fail(self) -> None:
+        """Notes that the replica has failed, and does not ask it again before it has answered a probe."""
+        self.failures += 1
+        if self.failures > 1:
+            self.rests_until = time.monotonic() + min(REST_S * 2.0 ** (self.failures - 2), MAX_REST_S)
+        self._ask_for_a_sign()
+
+    def succeed(self) -> None:
+        """Notes that the replica has answered."""
+        self.failures, self.rests_until = 0, 0.0
+
+    def _ask_for_a_sign(self) -> None:
         self.probe = self.actor.state.options(concurrency_group="search").remote()
         self.probed = time.monotonic()
 
@@ -50,7 +67,7 @@ class ReplicaHandle:
             self.probe = None
         except RayError:
             if time.monotonic() - self.probed > RETRY_S:
-                self.avoid()
+                self._ask_for_a_sign()
         return self.probe is None
 
 
@@ -70,7 +87,8 @@ class ReplicaGroup:
     def ask(self, method: str, *arguments: Any, timeout_s: float | None = None, **options: Any) -> Any:
         """Returns what a replica answers: `Replica.method` of its generation.
 
-        Replicas take turns. One that is dead, or does not answer in time, is passed over until it answers a probe.
+        Replicas take turns. One that is dead, has damaged data, or does not answer in time, is passed over until it
+        answers a probe; if that happens again and again, the others are asked first.
         Raises ShardLostError if none answers, and the EngineError that a replica raises.
         """
         causes: dict[str, str] = {}
@@ -78,9 +96,14 @@ class ReplicaGroup:
             try:
                 call = getattr(replica.actor, method).options(concurrency_group="search")
                 reference = call.remote(replica.state.generation, *arguments, **options)
-                return ray.get(reference, timeout=timeout_s or self.timeout_s)
+                answer = ray.get(reference, timeout=timeout_s or self.timeout_s)
+                replica.succeed()
+                return answer
             except RayTaskError as exc:
-                if isinstance(exc.cause, EngineError):
+                if isinstance(exc.cause, GenerationGoneError):  # it has restarted since; another one has it open
+                    causes[replica.name] = f"{replica.name}: {exc.cause.cause}"
+                    continue
+                if isinstance(exc.cause, EngineError) and not isinstance(exc.cause, CollectionDamagedError):
                     raise exc.cause from exc
                 cause = f"{replica.name} failed: {exc.cause!r}"
             except GetTimeoutError:
@@ -88,7 +111,7 @@ class ReplicaGroup:
                 cause = f"{replica.name} did not answer within {timeout_s or self.timeout_s:g} s"
             except RayError as exc:
                 cause = f"{replica.name} is not there: {type(exc).__name__}"
-            self._avoid(replica, cause)
+            self._pass_over(replica, cause)
             causes[replica.name] = cause
         told = "; ".join(causes.values()) or "its replicas have not answered lately"
         raise ShardLostError(frozenset({self.shard}), told)
@@ -105,8 +128,10 @@ class ReplicaGroup:
         if not ready and probes:
             ray.wait(probes, timeout=PROBE_S)
             ready, _ = self._ready(tried)
+        now = time.monotonic()
+        preferred = [one for one in ready if one.rests_until <= now] or ready
         self._turn += 1
-        return ready[self._turn % len(ready)] if ready else None
+        return preferred[self._turn % len(preferred)] if preferred else None
 
     def _ready(self, tried: Container[str]) -> tuple[list[ReplicaHandle], list[Any]]:
         """Returns the replicas that may be asked, and the probes of those that may not."""
@@ -115,8 +140,8 @@ class ReplicaGroup:
             ready = [one for one in left if one.is_ready()]
             return ready, [one.probe for one in left if one.probe is not None]
 
-    def _avoid(self, replica: ReplicaHandle, cause: str) -> None:
+    def _pass_over(self, replica: ReplicaHandle, cause: str) -> None:
         logger.warning("%s: %s", self.shard, cause)
         with self._lock:
-            replica.avoid()
+            replica.fail()
             self.failures[replica.name] = self.failures.get(replica.name, 0) + 1

@@ -20,7 +20,7 @@ from engine.collection import Collection, CollectionWriter
 from engine.collection.manifest import Manifest
 from engine.collection.store import Entry
 from engine.config import Alignment, SearchSettings
-from engine.errors import CollectionError
+from engine.errors import GenerationGoneError
 from engine.neighbours import cell_count
 from engine.search.plan import fits_in_memory
 from engine.search.shard import CollectionShard, Costs, Positions
@@ -80,11 +80,11 @@ class Replica:
         return self._at(generation)[0].manifest
 
     def search(self, generation: int, name: str, *arguments: Any, **options: Any) -> Any:
-        """Returns what `CollectionShard.name` returns of a generation. Raises CollectionError if it is not open."""
+        """Returns what `CollectionShard.name` returns of a generation. Raises GenerationGoneError."""
         return getattr(self._at(generation)[1], name)(*arguments, **options)
 
     def read(self, generation: int, name: str, *arguments: Any) -> Any:
-        """Returns what `Collection.name` returns of a generation. Raises CollectionError if it is not open."""
+        """Returns what `Collection.name` returns of a generation. Raises GenerationGoneError."""
         return getattr(self._at(generation)[0], name)(*arguments)
 
     def costs(
@@ -135,7 +135,8 @@ class Replica:
         return self.state()
 
     def abort(self) -> None:
-        """Forgets what was prepared."""
+        """Forgets what was prepared, also where the disk is too full to write it."""
+        self._writer.forget()
         self._writer.close()
         self._writer = self._opened_writer()
 
@@ -174,13 +175,14 @@ class Replica:
         return writer
 
     def _at(self, generation: int) -> tuple[Collection, CollectionShard]:
-        """Returns a generation, opened when it is first asked for. Raises CollectionError if it is gone."""
+        """Returns a generation, opened when it is first asked for. Raises GenerationGoneError."""
         with self._lock:
             if generation not in self._open:
                 collection = Collection.open(self._path)
                 if collection.generation != generation:
                     collection.close()
-                    raise CollectionError(self._path, f"generation {generation} is gone; {self._writer.generation} is")
+                    cause = f"generation {generation} is gone; {self._writer.generation} is"
+                    raise GenerationGoneError(self._path, cause)
                 self._open[generation] = (
                     collection,
                     CollectionShard(collection, self._backend, self._settings.threads),

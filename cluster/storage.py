@@ -62,11 +62,23 @@ def connect(address: str, **options: Any) -> None:
         raise CollectionError(address, f"no Ray cluster can be reached: {exc}") from exc
 
 
+class ReplicaActor(Replica):
+    """A replica as an actor. Searches run in some threads, changes in one."""
+
+    def follow(self, name: str, generation: int) -> ReplicaState:
+        """Catches up with another replica, of this name, whose generation has this number."""
+        other = _actor(name)
+        entries = ray.get(other.entries.remote(generation))
+        return self.catch_up(entries, generation, lambda ids: ray.get(other.content.remote(generation, ids)))
+
+
 class ClusterStorage:
     """A collection whose shards lie on the machines of a Ray cluster (`engine.collection.Storage`)."""
 
     watch_s: float | None = 5.0
     """Another front may change the collection, and machines come and go."""
+    replica: type[Replica] = ReplicaActor
+    """What runs beside each shard."""
 
     def __init__(
         self,
@@ -189,7 +201,7 @@ class ClusterStorage:
         with contextlib.suppress(ValueError):
             _actor(name)
             return []
-        actor = ray.remote(concurrency_groups={"search": 4, "change": 1})(_ReplicaActor).options(
+        actor = ray.remote(concurrency_groups={"search": 4, "change": 1})(self.replica).options(
             name=name,
             get_if_exists=True,
             lifetime="detached",
@@ -209,16 +221,6 @@ class ClusterStorage:
             raise CollectionError(self.path, f"a process of the cluster failed: {exc.cause!r}") from exc
         except (RayError, GetTimeoutError) as exc:
             raise CollectionError(self.path, f"a process of the cluster does not answer: {exc!r}") from exc
-
-
-class _ReplicaActor(Replica):
-    """A replica as an actor. Searches run in some threads, changes in one."""
-
-    def follow(self, name: str, generation: int) -> ReplicaState:
-        """Catches up with another replica, of this name, whose generation has this number."""
-        other = _actor(name)
-        entries = ray.get(other.entries.remote(generation))
-        return self.catch_up(entries, generation, lambda ids: ray.get(other.content.remote(generation, ids)))
 
 
 def _keeper(name: str, path: str) -> Any:
