@@ -9,12 +9,13 @@ snippets are scores. Queries are passages of made documents with noise, of the f
 10 s of a recording among scores (A2S), four systems and one system of a score among recordings (S2A).
 
 Each number of shards holds the same documents. More than 2e7 snippets are written into their shards at once, and not
-searched as one collection. At each size the first shard is also asked alone (`bench.lib.shard_sizes`). All shards are asked in this process, one after the other, so their
-times are those of machines that do nothing else. `slowest_ms` is the median time of the slowest shard, `merge_ms` that
-of what is left of the search: planning, votes, ranking and confidence. `model_ms` adds up a cluster with one shard a
-machine: the slowest shard, the merge, and a round trip of Ray for each stage (`round_trip_ms`, measured with one
-process of Ray). `same_first` is the share of queries with the same first match as in one shard: all of them, where no
-index has cells.
+searched as one collection. At each size the first shard is also asked alone (`bench.lib.shard_sizes`).
+
+All shards are asked in this process, one after the other, so their times are those of machines that do nothing else.
+`slowest_ms` is the median time of the slowest shard, `merge_ms` that of what is left of the search: planning, votes,
+ranking and confidence. `model_ms` adds up a cluster with one shard a machine: the slowest shard, the merge, and a round
+trip of Ray for each stage (`round_trip_ms`, measured with one process of Ray). `same_first` is the share of queries
+with the same first match as in one shard: all of them, where no index has cells.
 
 `--identical` splits the documents of `--source` into 1, 2, 4 and 7 shards, and counts the random queries whose answers
 differ in an id, a cost, a rank, a confidence or anything else than times.
