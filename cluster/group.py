@@ -20,8 +20,10 @@ RETRY_S = 1.0
 PROBE_S = 0.5
 """Time for which a probe is waited for where no replica of a shard may be asked."""
 REST_S, MAX_REST_S = 2.0, 60.0
-"""Time for which the others are asked instead of a replica that answers probes and has failed twice in a row, as one
-with a slow disk does. It doubles with each further failure, up to MAX_REST_S."""
+"""Time for which the others are asked instead of a replica that answers probes and has failed twice, as one with a slow
+disk does: it answers what it has in memory in time. It doubles with each further failure, up to MAX_REST_S."""
+FORGOTTEN_S = 120.0
+"""Time without a failure after which earlier failures no longer count."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,20 +39,20 @@ class ReplicaHandle:
     probed: float = 0.0
     """When it got this call, on the clock of `time.monotonic`."""
     failures: int = 0
-    """How often in a row it has failed."""
+    """How often it has failed, with less than FORGOTTEN_S between two failures."""
+    failed: float = 0.0
+    """When it last failed, on the same clock."""
     rests_until: float = 0.0
     """Until when the others are asked instead, on the same clock."""
 
     def fail(self) -> None:
         """Notes that the replica has failed, and does not ask it again before it has answered a probe."""
-        self.failures += 1
+        now = time.monotonic()
+        self.failures = 1 if now - self.failed > FORGOTTEN_S else self.failures + 1
+        self.failed = now
         if self.failures > 1:
-            self.rests_until = time.monotonic() + min(REST_S * 2.0 ** (self.failures - 2), MAX_REST_S)
+            self.rests_until = now + min(REST_S * 2.0 ** (self.failures - 2), MAX_REST_S)
         self._ask_for_a_sign()
-
-    def succeed(self) -> None:
-        """Notes that the replica has answered."""
-        self.failures, self.rests_until = 0, 0.0
 
     def _ask_for_a_sign(self) -> None:
         self.probe = self.actor.state.options(concurrency_group="search").remote()
@@ -80,7 +82,7 @@ class ReplicaGroup:
     timeout_s: float
     """Time for a replica to answer before the next one is asked."""
     failures: dict[str, int] = field(default_factory=dict)
-    """How often each replica did not answer, by its name."""
+    """How often each replica was passed over, by its name; it outlives the group."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _turn: int = 0
 
@@ -96,9 +98,7 @@ class ReplicaGroup:
             try:
                 call = getattr(replica.actor, method).options(concurrency_group="search")
                 reference = call.remote(replica.state.generation, *arguments, **options)
-                answer = ray.get(reference, timeout=timeout_s or self.timeout_s)
-                replica.succeed()
-                return answer
+                return ray.get(reference, timeout=timeout_s or self.timeout_s)
             except RayTaskError as exc:
                 if isinstance(exc.cause, GenerationGoneError):  # it has restarted since; another one has it open
                     causes[replica.name] = f"{replica.name}: {exc.cause.cause}"
@@ -115,6 +115,10 @@ class ReplicaGroup:
             causes[replica.name] = cause
         told = "; ".join(causes.values()) or "its replicas have not answered lately"
         raise ShardLostError(frozenset({self.shard}), told)
+
+    def answering(self) -> set[str]:
+        """Returns the names of the replicas that may be asked."""
+        return {one.name for one in self._ready(())[0]}
 
     def take_in(self, replicas: Iterable[ReplicaHandle]) -> None:
         """Adds replicas that have the same documents as these, and are not known yet."""

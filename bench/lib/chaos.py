@@ -240,7 +240,7 @@ def _attack(storage: Any, record: _Record, until: float, disk: Path | None) -> N
     while time.monotonic() < until:
         time.sleep(rng.expovariate(1 / ATTACK_S))
         try:
-            states = storage.states()
+            states = storage.joined()
         except CollectionError:
             continue
         victim = rng.choice([(name, state) for found in states.values() for name, state in found.items()])
@@ -316,7 +316,7 @@ def _settle(storage: Any) -> None:
     """Waits until all replicas answer and are up to date."""
     until = time.monotonic() + 120
     while time.monotonic() < until:
-        if all(len(found) == 2 for found in storage.states().values()):
+        if all(len(found) == 2 for found in storage.joined().values()):
             return
         time.sleep(1)
 

@@ -91,10 +91,19 @@ def test_a_replica_that_fails_again_and_again_is_asked_ever_less_often(
         now += pause
         assert {group.ask("search") for _ in range(4)} == {"b"}
         assert actors[0].asked == asked
-    now += 60
+    now += 8.0
     actors[0].fails = None
     assert {group.ask("search") for _ in range(4)} == {"a", "b"}
-    assert group.failures == {"a": 4}
+    actors[0].fails = late()
+    assert {group.ask("search") for _ in range(4)} == {"b"}
+    assert group.failures == {"a": 5}
+    actors[0].fails, asked = None, actors[0].asked
+    now += 15.0  # what it answered meanwhile does not count: the next rest is twice as long again
+    assert {group.ask("search") for _ in range(4)} == {"b"}
+    now += 200.0
+    actors[0].fails = late()
+    assert {group.ask("search") for _ in range(4)} == {"b"}
+    assert actors[0].asked == asked + 2
 
 
 def test_a_replica_that_fails_again_and_again_is_asked_if_no_other_is_left(group: Any, actors: list[Actor]) -> None:
