@@ -3,6 +3,8 @@
     python -m bench.cluster [--source COLLECTION] [--sizes 1e6 1e7] [--shards 1 4] [--work DIR] [--json FILE]
     python -m bench.cluster --identical [--source COLLECTION] [--work DIR]
     python -m bench.cluster --chaos [--minutes 10] [--work DIR] [--json FILE]
+    python -m bench.cluster --nodes 1 2 [--sizes 1e6] [--shards 4] [--seconds 20] [--source COLLECTION] [--work DIR]
+    python -m bench.cluster --model FILE [FILE ...]
 
 Documents are made (`bench.lib.made_documents`) from those of a collection, by default that of the demo; half of the
 snippets are scores. Queries are passages of made documents with noise, of the four forms of `bench.scale`: 50 s and
@@ -24,6 +26,10 @@ differ in an id, a cost, a rank, a confidence or anything else than times.
 seconds, their disks are slow or full (`bench.lib.faults`), and documents are added. It counts wrong answers,
 acknowledged documents that are lost, and answers that are partial, and queries that fail, though a replica of each
 shard was left: the columns `unjustified` (`bench.lib.chaos`).
+
+`--nodes` asks the first size in the last number of shards on so many nodes of Ray, each on a core of its own
+(`bench.lib.nodes`). `--model` reads what earlier runs wrote with `--json`, and prints what a cluster would do that is
+larger than any here, with all that it assumes (`bench.lib.cluster_model`).
 """
 
 import argparse
@@ -40,7 +46,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.lib import report, shard_sizes
+from bench.lib import cluster_model, report, shard_sizes
 from bench.lib.shard_sizes import FORMS, SizeBench, noisy
 from engine import process
 from engine.collection import AnyCollection, Collection, ShardedCollection, open_collection, shard
@@ -72,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--chaos", action="store_true", help="kill and stop replicas on Ray under load")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the chaos")
+    parser.add_argument("--nodes", type=int, nargs="+", help="count queries a second on so many nodes of Ray")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each number of nodes is asked")
+    parser.add_argument("--model", type=Path, nargs="+", metavar="FILE", help="print the model of a large cluster")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s")
     for name in ("bench", "engine.collection"):
@@ -82,6 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from bench.lib import chaos
 
         rows = [chaos.run(options.work / "chaos", options.minutes)]
+    elif options.model:
+        sizes = [row for file in options.model for row in json.loads(file.read_text())["rows"]]
+        print(cluster_model.ASSUMED, report.table([cluster_model.bytes_told()]), sep="\n")
+        rows = list(cluster_model.rows(sizes))
+    elif options.nodes:
+        rows = list(_on_nodes(options))
     elif options.identical:
         rows = list(_compared(options.source, options.work / "identical", options.threads))
     else:
@@ -93,20 +108,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yields a row for each size, number of shards and form of query, and prints each row when it is there."""
-    encoder = Encoder.load(threads=1)
-    with Collection.open(options.source, encoder.identity) as real:
-        sources = shard_sizes.sources_of(real)
-    bench = SizeBench(
-        engine=Engine.load(settings=SearchSettings(threads=options.threads), encoder=encoder),
-        sources=sources,
-        work=options.work,
-        queries=options.queries,
-        round_trip_ms=_round_trip_ms(),
-    )
+    bench = _bench(options, _round_trip_ms())
     for size in options.sizes:
         for row in bench.rows(size, options.shards):
             print(report.table([row]), flush=True)
             yield row
+
+
+def _on_nodes(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yields a row for each number of nodes and of replicas."""
+    from bench.lib import nodes
+
+    bench = _bench(options, 0.0)
+    path = bench.made(options.sizes[0], options.shards[-1])
+    asked = [query for _, kind, length in FORMS for query in bench.asked(kind, length)]
+    network, folder = bench.engine.encoder.identity, options.work / "nodes"
+    for row in nodes.rows(path, network, asked, options.nodes, folder, options.seconds):
+        print(report.table([row]), flush=True)
+        yield row
+
+
+def _bench(options: argparse.Namespace, round_trip_ms: float) -> SizeBench:
+    encoder = Encoder.load(threads=1)
+    with Collection.open(options.source, encoder.identity) as real:
+        sources = shard_sizes.sources_of(real)
+    return SizeBench(
+        engine=Engine.load(settings=SearchSettings(threads=options.threads), encoder=encoder),
+        sources=sources,
+        work=options.work,
+        queries=options.queries,
+        round_trip_ms=round_trip_ms,
+    )
 
 
 def _compared(source: Path, folder: Path, threads: int) -> Iterator[dict[str, Any]]:

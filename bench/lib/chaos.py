@@ -41,15 +41,18 @@ ADD_S = 3.0
 """Time between two additions."""
 
 
+RAY_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # whatever the system, Ray then listens on the loopback address alone
+    "RAY_worker_niceness": "0",
+}
+"""Environment in which Ray is imported."""
+
+
 def start_ray(environment: dict[str, str]) -> None:
     """Starts Ray on this machine for this process alone, with two logical processors and a small store."""
-    settings = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # whatever the system, Ray then listens on the loopback address alone
-        "RAY_worker_niceness": "0",
-    }
-    os.environ.update(settings | environment)
+    os.environ.update(RAY_SETTINGS | environment)
     import ray
 
     ray.init(

@@ -79,32 +79,41 @@ class SizeBench:
         for count in counts:
             if count == 1 and size > PLAIN_MOST:
                 continue
-            path = self._made(size, count)
+            path = self.made(size, count)
             with open_collection(path) as collection:
-                yield from self._asked(collection, str(count), firsts)
+                yield from self._timed(collection, str(count), firsts)
                 if isinstance(collection, ShardedCollection):
                     name, part = next(iter(collection.parts.items()))
-                    yield from self._asked(part, f"{name} of {count} alone", {})
+                    yield from self._timed(part, f"{name} of {count} alone", {})
 
-    def _made(self, size: int, count: int) -> Path:
+    def made(self, size: int, count: int) -> Path:
         """Returns a collection of about `size` snippets in some shards, which is made unless it exists."""
         path = self.work / (f"{size}" if count == 1 else f"{size}-{count}")
         started = time.monotonic()
         if path.exists():
             return path
         if count > 1 and size <= PLAIN_MOST:
-            shard(self._made(size, 1), path, count)
+            shard(self.made(size, 1), path, count)
         else:
-            made(path, size, count, self.sources, self.engine.encoder)
+            write(path, size, count, self.sources, self.engine.encoder)
         logger.info("%s: made in %.0f s", path, time.monotonic() - started)
         return path
 
-    def _asked(self, collection: AnyCollection, shards: str, firsts: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+    def asked(self, kind: Kind, length: int) -> list[Query]:
+        """Returns the queries of a kind: noisy passages of made documents of the other kind."""
+        rng, asked = np.random.default_rng(length), []
+        for _ in range(self.queries):
+            rows = made_documents.embeddings(self.sources[OTHER[kind]], int(rng.integers(ASKED_ABOUT)))
+            snippets = Snippets(kind=kind, embeddings=noisy(rows, length, rng))
+            asked.append(Query(sequence=snippets, among=OTHER[kind], locate=False))
+        return asked
+
+    def _timed(self, collection: AnyCollection, shards: str, firsts: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
         """Yields a row for each form of query. firsts: first matches by form of the first collection of this size."""
         searcher = self.engine.searcher(collection)
         searcher.load()
         for form, kind, length in FORMS:
-            row, found = timed(searcher, list(_queries(self.sources, kind, length, self.queries)))
+            row, found = timed(searcher, self.asked(kind, length))
             same = np.mean([a == b for a, b in zip(firsts.setdefault(form, found), found, strict=True)])
             model_ms = row["slowest_ms"] + row["merge_ms"] + row["trips"] * self.round_trip_ms
             yield {
@@ -118,7 +127,7 @@ class SizeBench:
             }
 
 
-def made(path: Path, size: int, count: int, sources: Sources, encoder: Encoder) -> None:
+def write(path: Path, size: int, count: int, sources: Sources, encoder: Encoder) -> None:
     """Writes a collection of about `size` made snippets, half of them scores, in one or in `count` shards."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished, ExitStack() as opened:
@@ -155,10 +164,10 @@ def noisy(rows: Embeddings, length: int, rng: np.random.Generator) -> Embeddings
 def timed(searcher: Searcher, queries: Sequence[Query]) -> tuple[dict[str, Any], list[str]]:
     """Returns the times of queries, asked one by one, and the id of the first match of each."""
     searcher.answers(queries[:2])
-    total, slowest, merge, found = [], [], [], []
+    total, busy, slowest, merge, found = [], [], [], [], []
     trips = 0
     for query in queries:
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         (answer,) = searcher.answers([query])
         took_ms = (time.perf_counter() - started) * 1000
         of_shard: dict[str, float] = {}
@@ -169,12 +178,17 @@ def timed(searcher: Searcher, queries: Sequence[Query]) -> tuple[dict[str, Any],
                 of_shard[shard_name] = of_shard.get(shard_name, 0.0) + ms
                 stages.add(stage)
         total.append(took_ms)
+        busy.append((time.process_time() - worked) * 1000)
         slowest.append(max(of_shard.values(), default=took_ms))
         merge.append(took_ms - sum(of_shard.values()) if of_shard else 0.0)
         trips = max(trips, len(stages))
         found.append(answer.matches[0].document.id if answer.matches else "")
     plan = searcher.plan(queries[0])
-    times = {"p50_ms": float(np.median(total)), "p95_ms": float(np.quantile(total, 0.95))}
+    times = {
+        "p50_ms": float(np.median(total)),
+        "p95_ms": float(np.quantile(total, 0.95)),
+        "cpu_ms": float(np.median(busy)),
+    }
     parts = {"slowest_ms": float(np.median(slowest)), "merge_ms": float(np.median(merge)), "trips": trips}
     return times | parts | {"aligned": plan.aligned, "documents": plan.documents}, found
 
@@ -190,11 +204,3 @@ def _empty(path: Path, count: int, encoder: Encoder) -> AnyWriter:
     shard(plain, path, count)
     shutil.rmtree(plain)
     return open_writer(path)
-
-
-def _queries(sources: Sources, kind: Kind, length: int, count: int) -> Iterator[Query]:
-    """Yields queries of a kind: noisy passages of made documents of the other kind."""
-    rng = np.random.default_rng(length)
-    for _ in range(count):
-        rows = made_documents.embeddings(sources[OTHER[kind]], int(rng.integers(ASKED_ABOUT)))
-        yield Query(sequence=Snippets(kind=kind, embeddings=noisy(rows, length, rng)), among=OTHER[kind], locate=False)
