@@ -1,5 +1,6 @@
 """The replicas of one shard, as those who ask see them: each question goes to one that answers in time."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -34,6 +35,7 @@ class ReplicaHandle:
     """Name of its actor."""
     actor: Any
     state: ReplicaState
+    """What it has to hold: the generation that is asked for."""
     probe: Any = None
     """A call that it has to answer before it is asked again, after it did not answer; None: it may be asked."""
     probed: float = 0.0
@@ -52,25 +54,33 @@ class ReplicaHandle:
         self.failed = now
         if self.failures > 1:
             self.rests_until = now + min(REST_S * 2.0 ** (self.failures - 2), MAX_REST_S)
-        self._ask_for_a_sign()
+        self.ask_for_a_sign()
 
-    def _ask_for_a_sign(self) -> None:
+    def ask_for_a_sign(self) -> None:
+        """Does not ask the replica before it has answered a probe."""
         self.probe = self.actor.state.options(concurrency_group="search").remote()
         self.probed = time.monotonic()
 
     def is_ready(self) -> bool:
-        """Returns whether the replica may be asked. A probe that failed, because there is no process, is repeated."""
+        """Returns whether the replica may be asked.
+
+        A probe is repeated if it failed, because there is no process, or if the replica has yet to catch up.
+        """
         if self.probe is None:
             return True
         if not ray.wait([self.probe], timeout=0)[0]:
             return False
-        try:
-            ray.get(self.probe)
-            self.probe = None
-        except RayError:
-            if time.monotonic() - self.probed > RETRY_S:
-                self._ask_for_a_sign()
-        return self.probe is None
+        with contextlib.suppress(RayError):
+            if self._has_caught_up(ray.get(self.probe)):
+                self.probe = None
+                return True
+        if time.monotonic() - self.probed > RETRY_S:
+            self.ask_for_a_sign()
+        return False
+
+    def _has_caught_up(self, found: ReplicaState) -> bool:
+        """Returns whether a replica that holds this may have the generation: older ones stay open for a while."""
+        return found.digest == self.state.digest or found.generation > self.state.generation
 
 
 @dataclass(slots=True, kw_only=True)

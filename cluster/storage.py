@@ -114,10 +114,8 @@ class ClusterStorage:
         """Opens the newest generation. Raises CollectionError if no shard answers."""
         shards = {}
         for name, states in sorted(self.joined().items()):
-            group = ReplicaGroup(
-                shard=name, replicas=_handles(states), timeout_s=self._shard_s, failures=self._failures[name]
-            )
             if states:
+                group = self._group(name, states)
                 self._groups[name] = group
                 shards[name] = RemoteShard(group, group.ask("manifest", timeout_s=LOAD_S))
         if not shards:
@@ -125,6 +123,23 @@ class ClusterStorage:
                 self.path, f"no machine of the cluster has shards of it; {FOLDERS} names their folders"
             )
         return ClusterCollection(self.path, self._map, shards, network)
+
+    def _group(self, shard: str, states: Mapping[str, ReplicaState]) -> ReplicaGroup:
+        """Returns all replicas of a shard. Those that do not answer now, or are behind, are asked when they are ready.
+
+        states: of those that are up to date.
+        """
+        missing = {}
+        for name in self._seen[shard][0] - states.keys():
+            with contextlib.suppress(ValueError):  # it has never been started; the next look does that
+                actor(name)
+                missing[name] = next(iter(states.values()))
+        late = _handles(missing)
+        for replica in late:
+            replica.ask_for_a_sign()
+        return ReplicaGroup(
+            shard=shard, replicas=_handles(states) + late, timeout_s=self._shard_s, failures=self._failures[shard]
+        )
 
     def writer(self, network: NetworkIdentity, threads: int = 1) -> ClusterWriter:
         """Opens a writer. Any number of writers may be open: the keeper makes their changes one after the other."""

@@ -292,9 +292,11 @@ def _strike(name: str, state: Any, kind: str, record: _Record) -> None:
             break
         except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError, ValueError):
             time.sleep(0.2)
+    took_s = time.monotonic() - started
+    if kind == "killed":  # it has only the newest generation, which the front asks for after its next look
+        time.sleep(faults.SlowStorage.watch_s or 0.0)
+        record.recovery_s.append(took_s)
     record.recover(state.shard, name)
-    if kind == "killed":
-        record.recovery_s.append(time.monotonic() - started)
 
 
 def _add(storage: Any, record: _Record, until: float) -> None:

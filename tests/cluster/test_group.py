@@ -2,12 +2,17 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cluster.changes import ReplicaState
 from engine.errors import CollectionDamagedError, DocumentMissingError, GenerationGoneError, ShardLostError
+
+STATE = ReplicaState(
+    shard="s", generation=5, digest="d", next_generation=6, next_number=9, process=1, path="/machine/s"
+)
 
 
 class Call:
@@ -30,7 +35,8 @@ class Actor:
         self.name = name
         self.fails: Exception | None = None
         self.asked = 0
-        self.state = Call(lambda: "state")
+        self.holds = STATE
+        self.state = Call(lambda: self.holds)
         self.search = Call(self._search)
 
     def _search(self) -> Any:
@@ -55,10 +61,7 @@ def group(actors: list[Actor], monkeypatch: pytest.MonkeyPatch, ray_environment:
     monkeypatch.setattr(module.ray, "get", get)
     monkeypatch.setattr(module.ray, "wait", lambda references, **_: (references, []))
     monkeypatch.setattr(module.ray, "cancel", lambda reference: None)
-    state = ReplicaState(
-        shard="s", generation=1, digest="d", next_generation=2, next_number=9, process=1, path="/machine/s"
-    )
-    handles = [module.ReplicaHandle(name=one.name, actor=one, state=state) for one in actors]
+    handles = [module.ReplicaHandle(name=one.name, actor=one, state=STATE) for one in actors]
     return module.ReplicaGroup(shard="s", replicas=handles, timeout_s=1.0)
 
 
@@ -124,6 +127,28 @@ def test_the_copy_of_another_replica_answers_for_one_that_is_damaged_or_has_rest
     actors[1].fails = actors[0].fails
     with pytest.raises(ShardLostError, match=r"s: .*generation 1 is gone; 2 is"):
         group.ask("search")
+
+
+def test_a_replica_that_is_behind_is_asked_when_it_has_caught_up(
+    group: Any, actors: list[Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for behind in (replace(STATE, generation=4, digest="c"), replace(STATE, digest="other")):
+        actors[0].holds = behind
+        group.replicas[0].ask_for_a_sign()
+        assert {group.ask("search") for _ in range(4)} == {"b"}
+        assert group.answering() == {"b"}
+        now += 1.5
+        assert {group.ask("search") for _ in range(4)} == {"b"}
+        actors[0].holds = STATE
+        now += 1.5
+        group.ask("search")
+        assert {group.ask("search") for _ in range(4)} == {"a", "b"}
+    actors[0].holds = replace(STATE, generation=6, digest="e")  # it keeps older generations for a while
+    group.replicas[0].ask_for_a_sign()
+    assert {group.ask("search") for _ in range(4)} == {"a", "b"}
+    assert group.failures == {}
 
 
 def test_what_all_replicas_would_say_is_said_at_once(group: Any, actors: list[Actor]) -> None:
