@@ -17,6 +17,7 @@ from cluster.changes import Put, ReplicaState, ShardChange
 from engine import alignment, process
 from engine.alignment import BackendName
 from engine.collection import Collection, CollectionWriter
+from engine.collection.catching_up import Content, catch_up
 from engine.collection.manifest import Manifest
 from engine.collection.store import Entry
 from engine.config import Alignment, SearchSettings
@@ -24,12 +25,10 @@ from engine.errors import GenerationGoneError
 from engine.neighbours import cell_count
 from engine.search.plan import fits_in_memory
 from engine.search.shard import CollectionShard, Costs, Positions
-from engine.values import DIMENSION, Document, Embeddings, Kind, SnippetSequence
+from engine.values import DIMENSION, Embeddings, Kind
 
 KEPT_S = 15.0
 """Time for which an older generation stays open after it was last asked for. Fronts look for newer ones every 5 s."""
-MOVED_TOGETHER = 64
-"""Documents that another replica sends at a time."""
 
 
 class Replica:
@@ -144,7 +143,7 @@ class Replica:
         """Returns the entries of the documents of a generation."""
         return self._at(generation)[0].entries
 
-    def content(self, generation: int, ids: Sequence[str]) -> list[tuple[Document, SnippetSequence, dict[int, bytes]]]:
+    def content(self, generation: int, ids: Sequence[str]) -> list[Content]:
         """Returns documents with their snippets and their media, for a replica that lacks them."""
         collection = self._at(generation)[0]
         return [(collection.document(id), collection.sequence(id), collection.all_media(id)) for id in ids]
@@ -155,17 +154,7 @@ class Replica:
         entries: of an up-to-date replica. fetch: returns `content` of that replica for some ids.
         """
         self.abort()
-        wanted = {entry.number: entry for entry in entries}
-        held = {entry.number: entry for entry in self._at(self._writer.generation)[0].entries}
-        for number, entry in held.items():
-            if wanted.get(number) != entry:
-                self._writer.remove(entry.id)
-        missing = [entry for number, entry in sorted(wanted.items()) if held.get(number) != entry]
-        for first in range(0, len(missing), MOVED_TOGETHER):
-            part = missing[first : first + MOVED_TOGETHER]
-            for entry, (document, sequence, media) in zip(part, fetch([one.id for one in part]), strict=True):
-                self._writer.skip_to(entry.number)
-                self._writer.put(document, sequence, media=media)
+        catch_up(self._writer, self._at(self._writer.generation)[0].entries, entries, fetch)
         return self.commit(generation)
 
     def _opened_writer(self) -> CollectionWriter:
