@@ -281,8 +281,7 @@ def _strike(name: str, state: Any, kind: str, record: _Record) -> None:
     record.counts[kind] += 1
     started = time.monotonic()
     try:
-        befalls = {"killed": faults.killed, "stopped": faults.stopped, "slow": faults.slow}[kind]
-        with befalls(state.path if kind == "slow" else state.process):
+        with faults.befalling(kind, state):
             pass
     except (ProcessLookupError, FileNotFoundError):  # another fault has befallen it
         record.counts["gone already"] += 1

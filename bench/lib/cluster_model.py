@@ -19,7 +19,7 @@ Model of {MACHINES} machines with {CORES} cores each: {SNIPPETS:.0e} snippets in
 {SHARDS_A_MACHINE} a machine, each with {REPLICAS} replicas, so a machine has {SHARDS_A_MACHINE * REPLICAS}. It assumes
 - that a shard takes as long as one of its size took here among the fewest shards, interpolated in the logarithm of its
   size. That is too long: among more shards it aligns fewer documents of the shortlist and searches no more cells;
-- that the time to merge is a + b x shards, fitted at the size at which most numbers of shards were measured;
+- that the time to merge is a + b x shards, fitted at the largest size at which most numbers of shards were measured;
 - that the calls of a stage go out at the same time, and that a stage takes one call of Ray and {NETWORK_MS} ms more;
 - that a query costs every shard the processor time that the slowest shard took, and the front the merge;
 - that nothing else runs: a time counts by the share of it in which this process had a processor (cpu_ms / p50_ms);
@@ -73,11 +73,13 @@ def _alone(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merge_slope(of_form: Sequence[dict[str, Any]]) -> float:
-    """Returns by how many ms a further shard lengthens the merge, at the size with most numbers of shards."""
-    by_size: dict[int, list[tuple[int, float]]] = {}
+    """Returns by how many ms a further shard lengthens the merge, at the largest size with most numbers of shards."""
+    by_size: dict[int, dict[int, float]] = {}
     for row in of_form:
-        by_size.setdefault(row["snippets"], []).append((int(row["shards"]), row["merge_ms"]))
-    points = max(by_size.values(), key=len)
-    if len(points) < 2:
-        return points[0][1] / points[0][0]  # as if all of it grew with the shards
-    return max(0.0, float(np.polyfit(*zip(*points, strict=True), 1)[0]))
+        by_size.setdefault(row["snippets"], {})[int(row["shards"])] = row["merge_ms"]
+    _, points = max(by_size.items(), key=lambda one: (len(one[1]), one[0]))
+    if len(points) == 1:
+        ((shards, merge_ms),) = points.items()
+        return merge_ms / shards  # as if all of it grew with the shards
+    slope, _ = np.polyfit(list(points), list(points.values()), 1)
+    return max(0.0, float(slope))

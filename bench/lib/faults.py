@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,13 @@ class SlowStorage(ClusterStorage):
 def slow_marker(path: str) -> Path:
     """Returns the file whose presence makes the disk of the replica in the folder `path` slow."""
     return Path(f"{path}.slow")
+
+
+def befalling(kind: str, replica: ReplicaState) -> AbstractContextManager[None]:
+    """Returns the fault of a kind that befalls a replica: `killed`, `stopped` or `slow`."""
+    if kind == "slow":
+        return slow(replica.path)
+    return killed(replica.process) if kind == "killed" else stopped(replica.process)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from engine.collection import (
     open_writer,
     shard,
 )
-from engine.embedding.encoder import Encoder
+from engine.embedding.documents import Encoder
 from engine.files import replacing
 from engine.finder import Engine
 from engine.search.searcher import Query, Searcher
