@@ -31,6 +31,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = command.parse_intermixed_args(words[1:])
     if options.command == "add" and not (options.paths or options.manifest):
         command.error("expected at least one PATH, or a --manifest that lists them")
+    if options.command == "doctor" and (options.cluster is None) != (options.collection is None):
+        command.error("expected both --cluster and a COLLECTION, or none of them")
     for wrong in _without_effect(options):
         command.error(wrong)
     return options
@@ -205,7 +207,7 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
     _serve_options(command("serve", "Serve queries of a collection over a socket.", "serve music.sf"))
     restart = command(
         "restart",
-        "Restart the processes of shards one after the other, for a new version, while queries go on.",
+        "Restart the processes of shards on a cluster one after the other, while queries go on.",
         "restart music.shards --cluster auto",
     )
     _collection(restart)

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
+import scorefind
 import sharded_collection
 from collection_samples import NETWORK
+from command_line import printed_json
 from engine import alignment
 from engine.alignment import Backend
 from engine.audio import Recording, spectrogram
@@ -226,6 +228,26 @@ def test_the_doctor_looks_and_starts_nothing(site: Path, storage: "ClusterStorag
     assert all("no process; generation" in words for words in told["shards"]["shard-000"].values())
     with pytest.raises(ValueError, match="Failed to look up actor"):
         actor(keeper_of(other))
+
+
+def test_the_commands_for_operators(
+    site: Path, storage: "ClusterStorage", capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = printed_json(capsys, "doctor", "--json", "--cluster", "auto", site / "a")["cluster"]
+    assert sorted(told["shards"]) == ["shard-000", "shard-001"]
+    with pytest.raises(SystemExit):
+        scorefind.main(["doctor", "--cluster", "auto"])
+    asked: list[bool] = []
+
+    def restarted(self: Any, *, alone: bool) -> Iterator[str]:
+        asked.append(alone)
+        yield "a replica"
+
+    monkeypatch.setattr(type(storage), "restart", restarted)
+    capsys.readouterr()
+    assert scorefind.main(["restart", str(site / "a"), "--cluster", "auto", "--alone"]) == 0
+    assert capsys.readouterr().out == "a replica answers again\n"
+    assert asked == [True]
 
 
 def test_a_replica_that_does_not_answer_shows_in_the_health(storage: "ClusterStorage", backend: Backend) -> None:
