@@ -5,6 +5,7 @@ writer holds the lock of the shard's folder, so no two replicas ever share a fol
 """
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -21,12 +22,14 @@ from engine.collection.catching_up import Content, catch_up
 from engine.collection.manifest import Manifest
 from engine.collection.store import Entry
 from engine.config import Alignment, SearchSettings
-from engine.errors import GenerationGoneError
+from engine.errors import CollectionError, GenerationGoneError
 from engine.neighbours import cell_count
 from engine.search.plan import fits_in_memory
 from engine.search.shard import CollectionShard, Costs, Positions
 from engine.values import DIMENSION, Embeddings, Kind
 
+ROOM_BYTES = 32 << 20
+"""Bytes that have to be free before changes are made, in addition to those of the indexes."""
 KEPT_S = 15.0
 """Time for which an older generation stays open after it was last asked for. Fronts look for newer ones every 5 s."""
 
@@ -112,6 +115,7 @@ class Replica:
 
         number: number of the first new document. Raises CollectionError if a change is refused, or the disk is full.
         """
+        self._require_room()
         writer = self._writer
         writer.skip_to(number)
         for change in changes:
@@ -156,6 +160,16 @@ class Replica:
         self.abort()
         catch_up(self._writer, self._at(self._writer.generation)[0].entries, entries, fetch)
         return self.commit(generation)
+
+    def _require_room(self) -> None:
+        """Raises CollectionError unless the disk has room for changes, and for the indexes to be written again.
+
+        A disk that is full only when the changes come into force leaves the replica behind the others.
+        """
+        indexes = [part.index.size for part in Manifest.read(self._path).kinds.values() if part.index]
+        free, needed = shutil.disk_usage(self._path).free, ROOM_BYTES + sum(indexes)
+        if free < needed:
+            raise CollectionError(self._path, f"the disk is full: changes need {needed} bytes, and {free} are free")
 
     def _opened_writer(self) -> CollectionWriter:
         network = Manifest.read(self._path).network

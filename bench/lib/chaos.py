@@ -312,7 +312,8 @@ def _add(storage: Any, record: _Record, until: float) -> None:
                 writer.put(new, turned)
                 writer.commit()
             record.acknowledged.append(new.id)
-        except (CollectionError, ShardLostError):
+        except (CollectionError, ShardLostError) as exc:
+            logger.info("refused: %s", exc)
             record.counts["refused"] += 1
 
 

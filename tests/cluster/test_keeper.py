@@ -13,7 +13,7 @@ import pytest
 import sharded_collection
 from cluster.changes import Drop, Put, ReplicaState
 from cluster.keeper import Keeper
-from cluster.replica import KEPT_S, Replica
+from cluster.replica import KEPT_S, ROOM_BYTES, Replica
 from engine.collection import shard
 from engine.collection.store import Store
 from engine.config import SearchSettings
@@ -197,6 +197,22 @@ def test_a_replica_whose_disk_is_full_at_the_last_moment_catches_up_when_there_i
     site.fails = lambda name, method: False
     assert set(keeper.join({})[SHARDS[0]]) == {"a/shard-000", "b/shard-000"}
     assert addition(20).document.id in {entry.id for entry in site.replicas["b/shard-000"].entries(2)}
+
+
+def test_changes_are_refused_before_the_disk_is_full(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = site.joined()
+    before = {name: site.state(name) for name in site.replicas}
+    usage = shutil.disk_usage
+
+    def nearly_full(path: Path) -> Any:
+        return usage(path)._replace(free=ROOM_BYTES - 1) if path == site.folder / "b" / "shard-000" else usage(path)
+
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", nearly_full)
+        with pytest.raises(CollectionError, match=r"b/shard-000: the disk is full: changes need \d+ bytes"):
+            keeper.apply({SHARDS[0]: [addition(20)]})
+    assert {name: site.state(name) for name in site.replicas} == before
+    keeper.apply({SHARDS[0]: [addition(20)]})
 
 
 def fill(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
