@@ -40,7 +40,7 @@ def rows(sizes: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         slowest_ms = float(
             np.interp(np.log(shard_size), [np.log(size) for size, _ in points], [ms for _, ms in points])
         )
-        largest = of_form[-1]
+        largest = max(of_form, key=lambda row: row["snippets"])
         merge_ms = largest["merge_ms"] + (shards - int(largest["shards"])) * _merge_slope(of_form)
         trip_ms = largest["trips"] * (largest["round_trip_ms"] + NETWORK_MS)
         yield {

@@ -17,9 +17,9 @@ def test_shards_are_interpolated_and_merging_grows_with_their_number(monkeypatch
     sizes = [
         row(400_000, "1", 50.0, 0.0),
         row(400_000, "4", 10.0, 4.0),
+        row(40_000_000, "4", 30.0, 8.0),
         row(400_000, "16", 5.0, 10.0),
         row(100_000, "shard-000 of 4 alone", 10.0, 0.0),
-        row(40_000_000, "4", 30.0, 8.0),
     ]
     (found,) = cluster_model.rows(sizes)
     assert found["slowest_ms"] == pytest.approx(20.0)  # 1e6 lies halfway between shards of 1e5 and of 1e7
