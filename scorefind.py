@@ -122,7 +122,8 @@ def _on_cluster(options: argparse.Namespace) -> dict[str, Any]:
     if options.cluster is None:
         return {}
     from cluster import bulk
-    from cluster.storage import ClusterStorage, connect
+    from cluster.machines import connect
+    from cluster.storage import ClusterStorage
 
     connect(options.cluster)
     return {"run": bulk.each, "opened": ClusterStorage(options.collection).writer}
@@ -216,7 +217,22 @@ def _doctor(options: argparse.Namespace) -> int:
     facts = report(encoder_loader(options), beside(options.weights))
     with tempfile.TemporaryDirectory() as folder:
         facts["decoders of the server"] = in_force(Path(folder))
+    if options.cluster is not None:
+        from cluster import inspection, machines
+
+        machines.connect(options.cluster)
+        facts["cluster"] = inspection.report(options.collection)
     _print_facts(facts, options.json)
+    return 0
+
+
+def _restart(options: argparse.Namespace) -> int:
+    from cluster.machines import connect
+    from cluster.storage import ClusterStorage
+
+    connect(options.cluster)
+    for name in ClusterStorage(options.collection).restart(alone=options.alone):
+        print(printable(f"{name} answers again"), flush=True)
     return 0
 
 
@@ -457,7 +473,8 @@ async def _serving(options: argparse.Namespace) -> None:
     engine = Engine.load(options.weights, settings=search, backend=options.backend, encoder=encoder)
     place: Path | Storage = options.collection
     if options.cluster is not None:
-        from cluster.storage import ClusterStorage, connect
+        from cluster.machines import connect
+        from cluster.storage import ClusterStorage
 
         connect(options.cluster)
         place = ClusterStorage(options.collection, search, options.backend)
@@ -528,6 +545,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "align": _align,
     "export": _export,
     "serve": _serve,
+    "restart": _restart,
     "doctor": _doctor,
     "train": _train,
     "demo": _demo,

@@ -31,6 +31,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = command.parse_intermixed_args(words[1:])
     if options.command == "add" and not (options.paths or options.manifest):
         command.error("expected at least one PATH, or a --manifest that lists them")
+    if options.command == "doctor" and (options.cluster is None) != (options.collection is None):
+        command.error("expected both --cluster and a COLLECTION, or none of them")
     for wrong in _without_effect(options):
         command.error(wrong)
     return options
@@ -203,8 +205,20 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
         )
     )
     _serve_options(command("serve", "Serve queries of a collection over a socket.", "serve music.sf"))
+    restart = command(
+        "restart",
+        "Restart the processes of shards on a cluster one after the other, while queries go on.",
+        "restart music.shards --cluster auto",
+    )
+    _collection(restart)
+    _cluster(restart, "the Ray cluster whose machines have the shards", required=True)
+    restart.add_argument(
+        "--alone", action="store_true", help="also where a shard has one replica, so that queries miss it meanwhile"
+    )
     doctor = command("doctor", "Report what is installed, which backends are in use, and why.", "doctor")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    _cluster(doctor, "report the shards of COLLECTION on the machines of a Ray cluster, too, and start nothing there")
+    doctor.add_argument("collection", type=Path, nargs="?", metavar="COLLECTION", help="its directory, with --cluster")
     _weights(doctor)
     train = command("train", "Train the embedding network.", "train indexer/training/default.toml")
     train.add_argument("settings", type=Path, metavar="CONFIG.toml", help="settings of the training in TOML")
@@ -433,8 +447,9 @@ def _collection(parser: _Parser) -> None:
     parser.add_argument("collection", type=Path, metavar="COLLECTION", help="the collection's directory")
 
 
-def _cluster(parser: _Parser, help: str) -> None:
-    parser.add_argument("--cluster", metavar="ADDRESS", help=f"{help}: HOST:PORT, or auto for that of this machine")
+def _cluster(parser: _Parser, help: str, *, required: bool = False) -> None:
+    told = f"{help}: HOST:PORT, or auto for that of this machine"
+    parser.add_argument("--cluster", metavar="ADDRESS", required=required, help=told)
 
 
 def _jobs(parser: _Parser) -> None:

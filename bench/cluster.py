@@ -3,29 +3,39 @@
     python -m bench.cluster [--source COLLECTION] [--sizes 1e6 1e7] [--shards 1 4] [--work DIR] [--json FILE]
     python -m bench.cluster --identical [--source COLLECTION] [--work DIR]
     python -m bench.cluster --chaos [--minutes 10] [--work DIR] [--json FILE]
+    python -m bench.cluster --nodes 1 2 [--sizes 1e6] [--shards 4] [--seconds 20] [--source COLLECTION] [--work DIR]
+    python -m bench.cluster --model FILE [FILE ...]
 
 Documents are made (`bench.lib.made_documents`) from those of a collection, by default that of the demo; half of the
 snippets are scores. Queries are passages of made documents with noise, of the four forms of `bench.scale`: 50 s and
 10 s of a recording among scores (A2S), four systems and one system of a score among recordings (S2A).
 
-Each number of shards holds the same documents. All shards are asked in this process, one after the other, so their
-times are those of machines that do nothing else. `slowest_ms` is the median time of the slowest shard, `merge_ms` that
-of what is left of the search: planning, votes, ranking and confidence. `model_ms` adds up a cluster with one shard a
-machine: the slowest shard, the merge, and a round trip of Ray for each stage (`round_trip_ms`, measured with one
-process of Ray). `same_first` is the share of queries with the same first match as in one shard: all of them, where no
-index has cells.
+Each number of shards holds the same documents. More than 2e7 snippets are written into their shards at once, and not
+searched as one collection. At each size the first shard is also asked alone (`bench.lib.shard_sizes`).
+
+All shards are asked in this process, one after the other, so their times are those of machines that do nothing else.
+`slowest_ms` is the median time of the slowest shard, `merge_ms` that of what is left of the search: planning, votes,
+ranking and confidence. `model_ms` adds up a cluster with one shard a machine: the slowest shard, the merge, and a round
+trip of Ray for each stage (`round_trip_ms`, measured with one process of Ray). `same_first` is the share of queries
+with the same first match as in one shard: all of them, where no index has cells.
 
 `--identical` splits the documents of `--source` into 1, 2, 4 and 7 shards, and counts the random queries whose answers
 differ in an id, a cost, a rank, a confidence or anything else than times.
 
 `--chaos` runs two replicas of each shard on Ray and asks all the time, while replicas are killed or stopped for some
-seconds, and documents are added. It counts wrong answers, acknowledged documents that are lost, and answers that are
-partial though a replica of each shard was left (`bench.lib.chaos`).
+seconds, their disks are slow or full (`bench.lib.faults`), and documents are added. It counts wrong answers,
+acknowledged documents that are lost, and answers that are partial, and queries that fail, though a replica of each
+shard was left: the columns `unjustified` (`bench.lib.chaos`).
+
+`--nodes` asks the first size in the last number of shards on so many nodes of Ray, each on a core of its own
+(`bench.lib.nodes`). `--model` reads what earlier runs wrote with `--json`, and prints what a cluster would do that is
+larger than any here, with all that it assumes (`bench.lib.cluster_model`).
 """
 
 import argparse
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import time
@@ -36,35 +46,18 @@ from typing import Any
 
 import numpy as np
 
-from bench.lib import made_documents, report
-from bench.lib.made_documents import DistractorSource
+from bench.lib import cluster_model, report, shard_sizes
+from bench.lib.shard_sizes import FORMS, SizeBench, noisy
 from engine import process
-from engine.collection import (
-    AnyCollection,
-    Collection,
-    CollectionWriter,
-    ShardedCollection,
-    open_collection,
-    shard,
-)
+from engine.collection import AnyCollection, Collection, ShardedCollection, open_collection, shard
 from engine.collection.manifest import KINDS
 from engine.config import SearchSettings
 from engine.embedding.encoder import Encoder
-from engine.files import replacing
 from engine.finder import Engine
 from engine.search.answers import as_dict
-from engine.search.searcher import Query, Searcher
-from engine.values import OTHER, Embeddings, Kind, Method, Snippets
+from engine.search.searcher import Query
+from engine.values import OTHER, Method, Snippets
 
-FORMS: tuple[tuple[str, Kind, int], ...] = (
-    ("A2S 50 s", "recording", 92),
-    ("A2S 10 s", "recording", 12),
-    ("S2A 4 systems", "score", 32),
-    ("S2A 1 system", "score", 8),
-)
-"""Name, kind and length in snippets of each form of query."""
-NOISE = 0.12
-"""Standard deviation of the noise in each number of a query snippet, before its length is made 1 again."""
 COMPARED: tuple[Method, ...] = ("refine", "exhaustive", "vote", "fingerprint", "sdtw", "dtw")
 COMPARED_QUERIES = 300
 
@@ -85,13 +78,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--chaos", action="store_true", help="kill and stop replicas on Ray under load")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the chaos")
+    parser.add_argument("--nodes", type=int, nargs="+", help="count queries a second on so many nodes of Ray")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each number of nodes is asked")
+    parser.add_argument("--model", type=Path, nargs="+", metavar="FILE", help="print the model of a large cluster")
     options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    for name in ("bench", "engine.collection"):
+        logging.getLogger(name).setLevel(logging.INFO)
     environment = report.environment()
     print(report.heading(environment), flush=True)
     if options.chaos:
         from bench.lib import chaos
 
         rows = [chaos.run(options.work / "chaos", options.minutes)]
+    elif options.model:
+        sizes = [row for file in options.model for row in json.loads(file.read_text())["rows"]]
+        print(cluster_model.ASSUMED, report.table([cluster_model.bytes_told()]), sep="\n")
+        rows = list(cluster_model.rows(sizes))
+    elif options.nodes:
+        rows = list(_on_nodes(options))
     elif options.identical:
         rows = list(_compared(options.source, options.work / "identical", options.threads))
     else:
@@ -102,35 +107,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yields a row for each size, number of shards and form of query."""
-    encoder = Encoder.load(threads=1)
-    engine = Engine.load(settings=SearchSettings(threads=options.threads), encoder=encoder)
-    with Collection.open(options.source, encoder.identity) as real:
-        sources = {kind: _source(real, kind) for kind in OTHER}
-    round_trip_ms = _round_trip_ms()
+    """Yields a row for each size, number of shards and form of query, and prints each row when it is there."""
+    bench = _bench(options, _round_trip_ms())
     for size in options.sizes:
-        plain = _made(options.work / f"{size}", size, sources, encoder)
-        firsts: dict[str, list[str]] = {}
-        for count in options.shards:
-            path = plain if count == 1 else plain.with_name(f"{size}-{count}")
-            if not path.exists():
-                shard(plain, path, count, threads=options.threads)
-            with open_collection(path) as collection:
-                searcher = engine.searcher(collection)
-                searcher.load()
-                for form, kind, length in FORMS:
-                    row, found = _timed(searcher, list(_queries(sources, kind, length, options.queries)))
-                    same = np.mean([a == b for a, b in zip(firsts.setdefault(form, found), found, strict=True)])
-                    model_ms = row["slowest_ms"] + row["merge_ms"] + row["trips"] * round_trip_ms
-                    yield {
-                        "snippets": size,
-                        "shards": count,
-                        "form": form,
-                        **row,
-                        "round_trip_ms": round_trip_ms,
-                        "model_ms": model_ms,
-                        "same_first": float(same),
-                    }
+        for row in bench.rows(size, options.shards):
+            print(report.table([row]), flush=True)
+            yield row
+
+
+def _on_nodes(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yields a row for each number of nodes and of replicas."""
+    from bench.lib import nodes
+
+    bench = _bench(options, 0.0)
+    path = bench.made(options.sizes[0], options.shards[-1])
+    asked = [query for _, kind, length in FORMS for query in bench.asked(kind, length)]
+    network, folder = bench.engine.encoder.identity, options.work / "nodes"
+    for row in nodes.rows(path, network, asked, options.nodes, folder, options.seconds):
+        print(report.table([row]), flush=True)
+        yield row
+
+
+def _bench(options: argparse.Namespace, round_trip_ms: float) -> SizeBench:
+    encoder = Encoder.load(threads=1)
+    with Collection.open(options.source, encoder.identity) as real:
+        sources = shard_sizes.sources_of(real)
+    return SizeBench(
+        engine=Engine.load(settings=SearchSettings(threads=options.threads), encoder=encoder),
+        sources=sources,
+        work=options.work,
+        queries=options.queries,
+        round_trip_ms=round_trip_ms,
+    )
 
 
 def _compared(source: Path, folder: Path, threads: int) -> Iterator[dict[str, Any]]:
@@ -167,7 +175,7 @@ def _passages(collection: AnyCollection) -> Iterator[Query]:
         method, kind = COMPARED[number % len(COMPARED)], KINDS[number // len(COMPARED) % 2]
         document = collection.sequence(str(rng.choice(collection.ids(kind))))
         length = min(len(document), int(rng.choice([length for _, _, length in FORMS])))
-        rows = _noisy(document.embeddings, length, rng)
+        rows = noisy(document.embeddings, length, rng)
         query = Snippets(kind=OTHER[kind], embeddings=rows)
         yield Query(sequence=query, among=kind, method=method, top=20, locate=number % 5 == 0)
 
@@ -178,66 +186,6 @@ def _told(engine: Engine, collection: AnyCollection, query: Query) -> str:
     found = as_dict(answer, query.sequence.kind, query.among, collection)
     del found["timings_ms"], found["collection"]["generation"]
     return json.dumps(found, default=float)
-
-
-def _noisy(rows: Embeddings, length: int, rng: np.random.Generator) -> Embeddings:
-    """Returns a random passage with noise."""
-    first = int(rng.integers(len(rows) - length + 1))
-    noisy = rows[first : first + length] + NOISE * rng.standard_normal((length, rows.shape[1]))
-    return np.asarray(noisy / np.linalg.norm(noisy, axis=1, keepdims=True), np.float32)
-
-
-def _source(real: Collection, kind: Kind) -> DistractorSource:
-    packed = real.packed(kind)
-    return DistractorSource.of(packed, kind, np.full(1, 300, np.int64))
-
-
-def _made(path: Path, size: int, sources: dict[Kind, DistractorSource], encoder: Encoder) -> Path:
-    """Returns a plain collection of about `size` snippets, which is made unless it exists."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as unfinished, CollectionWriter(unfinished, encoder.identity) as writer:
-            for number in range(size // 600):
-                for source in sources.values():
-                    writer.put(*made_documents.made(source, number, encoder))
-            writer.commit()
-    return path
-
-
-def _queries(sources: dict[Kind, DistractorSource], kind: Kind, length: int, count: int) -> Iterator[Query]:
-    """Yields queries of a kind: noisy passages of made documents of the other kind."""
-    rng = np.random.default_rng(length)
-    for _ in range(count):
-        rows = made_documents.embeddings(sources[OTHER[kind]], int(rng.integers(1000)))
-        noisy = _noisy(rows, length, rng)
-        yield Query(sequence=Snippets(kind=kind, embeddings=noisy), among=OTHER[kind], locate=False)
-
-
-def _timed(searcher: Searcher, queries: list[Query]) -> tuple[dict[str, Any], list[str]]:
-    """Returns the times of queries, asked one by one, and the id of the first match of each."""
-    searcher.answers(queries[:2])
-    total, slowest, merge, found = [], [], [], []
-    trips = 0
-    for query in queries:
-        started = time.perf_counter()
-        (answer,) = searcher.answers([query])
-        took_ms = (time.perf_counter() - started) * 1000
-        of_shard: dict[str, float] = {}
-        stages = set()
-        for name, ms in answer.timings_ms.items():
-            stage, _, shard_name = name.partition(" ")
-            if shard_name:
-                of_shard[shard_name] = of_shard.get(shard_name, 0.0) + ms
-                stages.add(stage)
-        total.append(took_ms)
-        slowest.append(max(of_shard.values(), default=took_ms))
-        merge.append(took_ms - sum(of_shard.values()) if of_shard else 0.0)
-        trips = max(trips, len(stages))
-        found.append(answer.matches[0].document.id if answer.matches else "")
-    plan = searcher.plan(queries[0])
-    times = {"p50_ms": float(np.median(total)), "p95_ms": float(np.quantile(total, 0.95))}
-    parts = {"slowest_ms": float(np.median(slowest)), "merge_ms": float(np.median(merge)), "trips": trips}
-    return times | parts | {"aligned": plan.aligned, "documents": plan.documents}, found
 
 
 def _round_trip_ms() -> float:

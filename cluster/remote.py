@@ -46,6 +46,9 @@ class RemoteShard:
     def without(self, lost: frozenset[str]) -> "RemoteShard":
         raise ShardLostError(lost, "there is no other shard")
 
+    def count(self, kind: Kind) -> int:
+        return self.manifest.kinds[kind].documents
+
     def listing(self, kind: Kind) -> Listing:
         if kind not in self._listings:
             self._listings[kind] = self.group.ask("search", "listing", kind, timeout_s=LOAD_S)

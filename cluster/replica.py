@@ -5,6 +5,7 @@ writer holds the lock of the shard's folder, so no two replicas ever share a fol
 """
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -17,19 +18,20 @@ from cluster.changes import Put, ReplicaState, ShardChange
 from engine import alignment, process
 from engine.alignment import BackendName
 from engine.collection import Collection, CollectionWriter
+from engine.collection.catching_up import Content, catch_up
 from engine.collection.manifest import Manifest
 from engine.collection.store import Entry
 from engine.config import Alignment, SearchSettings
-from engine.errors import CollectionError
+from engine.errors import CollectionError, GenerationGoneError
 from engine.neighbours import cell_count
 from engine.search.plan import fits_in_memory
 from engine.search.shard import CollectionShard, Costs, Positions
-from engine.values import DIMENSION, Document, Embeddings, Kind, SnippetSequence
+from engine.values import DIMENSION, Embeddings, Kind
 
+ROOM_BYTES = 32 << 20
+"""Bytes that have to be free before changes are made, in addition to those of the indexes."""
 KEPT_S = 15.0
 """Time for which an older generation stays open after it was last asked for. Fronts look for newer ones every 5 s."""
-MOVED_TOGETHER = 64
-"""Documents that another replica sends at a time."""
 
 
 class Replica:
@@ -80,11 +82,11 @@ class Replica:
         return self._at(generation)[0].manifest
 
     def search(self, generation: int, name: str, *arguments: Any, **options: Any) -> Any:
-        """Returns what `CollectionShard.name` returns of a generation. Raises CollectionError if it is not open."""
+        """Returns what `CollectionShard.name` returns of a generation. Raises GenerationGoneError."""
         return getattr(self._at(generation)[1], name)(*arguments, **options)
 
     def read(self, generation: int, name: str, *arguments: Any) -> Any:
-        """Returns what `Collection.name` returns of a generation. Raises CollectionError if it is not open."""
+        """Returns what `Collection.name` returns of a generation. Raises GenerationGoneError."""
         return getattr(self._at(generation)[0], name)(*arguments)
 
     def costs(
@@ -113,6 +115,7 @@ class Replica:
 
         number: number of the first new document. Raises CollectionError if a change is refused, or the disk is full.
         """
+        self._require_room()
         writer = self._writer
         writer.skip_to(number)
         for change in changes:
@@ -135,7 +138,8 @@ class Replica:
         return self.state()
 
     def abort(self) -> None:
-        """Forgets what was prepared."""
+        """Forgets what was prepared, also where the disk is too full to write it."""
+        self._writer.forget()
         self._writer.close()
         self._writer = self._opened_writer()
 
@@ -143,7 +147,7 @@ class Replica:
         """Returns the entries of the documents of a generation."""
         return self._at(generation)[0].entries
 
-    def content(self, generation: int, ids: Sequence[str]) -> list[tuple[Document, SnippetSequence, dict[int, bytes]]]:
+    def content(self, generation: int, ids: Sequence[str]) -> list[Content]:
         """Returns documents with their snippets and their media, for a replica that lacks them."""
         collection = self._at(generation)[0]
         return [(collection.document(id), collection.sequence(id), collection.all_media(id)) for id in ids]
@@ -154,18 +158,18 @@ class Replica:
         entries: of an up-to-date replica. fetch: returns `content` of that replica for some ids.
         """
         self.abort()
-        wanted = {entry.number: entry for entry in entries}
-        held = {entry.number: entry for entry in self._at(self._writer.generation)[0].entries}
-        for number, entry in held.items():
-            if wanted.get(number) != entry:
-                self._writer.remove(entry.id)
-        missing = [entry for number, entry in sorted(wanted.items()) if held.get(number) != entry]
-        for first in range(0, len(missing), MOVED_TOGETHER):
-            part = missing[first : first + MOVED_TOGETHER]
-            for entry, (document, sequence, media) in zip(part, fetch([one.id for one in part]), strict=True):
-                self._writer.skip_to(entry.number)
-                self._writer.put(document, sequence, media=media)
+        catch_up(self._writer, self._at(self._writer.generation)[0].entries, entries, fetch)
         return self.commit(generation)
+
+    def _require_room(self) -> None:
+        """Raises CollectionError unless the disk has room for changes, and for the indexes to be written again.
+
+        A disk that is full only when the changes come into force leaves the replica behind the others.
+        """
+        indexes = [part.index.size for part in Manifest.read(self._path).kinds.values() if part.index]
+        free, needed = shutil.disk_usage(self._path).free, ROOM_BYTES + sum(indexes)
+        if free < needed:
+            raise CollectionError(self._path, f"the disk is full: changes need {needed} bytes, and {free} are free")
 
     def _opened_writer(self) -> CollectionWriter:
         network = Manifest.read(self._path).network
@@ -174,13 +178,14 @@ class Replica:
         return writer
 
     def _at(self, generation: int) -> tuple[Collection, CollectionShard]:
-        """Returns a generation, opened when it is first asked for. Raises CollectionError if it is gone."""
+        """Returns a generation, opened when it is first asked for. Raises GenerationGoneError."""
         with self._lock:
             if generation not in self._open:
                 collection = Collection.open(self._path)
                 if collection.generation != generation:
                     collection.close()
-                    raise CollectionError(self._path, f"generation {generation} is gone; {self._writer.generation} is")
+                    cause = f"generation {generation} is gone; {self._writer.generation} is"
+                    raise GenerationGoneError(self._path, cause)
                 self._open[generation] = (
                     collection,
                     CollectionShard(collection, self._backend, self._settings.threads),

@@ -1,32 +1,28 @@
-"""A collection in a cluster: finds the shards on its machines, starts a process beside each, and opens them as one.
-
-Each machine has the shards that it serves in a folder: that of the collection, or those that its environment variable
-SCOREFIND_SHARDS names. A shard that lies on two machines has two replicas. There is nothing else to configure.
+"""A collection in a cluster: starts a process beside each shard on its machines, and opens all shards as one.
 
 The processes are actors with names that outlive who started them, so a front that starts again finds them, and a second
 one shares them.
 """
 
 import contextlib
-import hashlib
 import logging
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.changes import ReplicaState, ShardChange
 from cluster.group import ReplicaGroup, ReplicaHandle
 from cluster.keeper import Keeper
+from cluster.machines import FOLDERS, Place, actor, keeper_of, on, places
 from cluster.remote import LOAD_S, ClusterCollection, RemoteShard
-from cluster.replica import Replica, shards_in
+from cluster.replica import Replica
 from cluster.writer import ClusterWriter
 from engine.alignment import BackendName
+from engine.collection import ShardHealth
 from engine.collection.sharding import ShardMap
 from engine.config import SearchSettings
 from engine.errors import CollectionError, EngineError
@@ -34,13 +30,10 @@ from engine.values import NetworkIdentity
 
 logger = logging.getLogger(__name__)
 
-NAMESPACE = "scorefind"
-FOLDERS = "SCOREFIND_SHARDS"
-"""Environment variable of a machine's Ray with the folders that hold its shards, separated by colons."""
 SHARD_S = 5.0
 """Time for a replica to answer a part of a query before the next replica is asked."""
 START_S = 120.0
-"""Time for a replica to start, and for a machine to look for its shards."""
+"""Time for a replica to start."""
 CHANGE_S = 300.0
 """Time for a replica to make changes durable."""
 RESTART_POLL_S = 0.2
@@ -49,17 +42,14 @@ STATE_S = 5.0
 """Time for a replica to tell what it holds."""
 
 
-def connect(address: str, **options: Any) -> None:
-    """Connects this process to the Ray cluster at an address. Raises CollectionError if that fails.
+class ReplicaActor(Replica):
+    """A replica as an actor. Searches run in some threads, changes in one."""
 
-    options: further arguments of `ray.init`.
-    """
-    if ray.is_initialized():
-        return
-    try:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="warning", **options)
-    except (OSError, ValueError, RuntimeError, RayError) as exc:
-        raise CollectionError(address, f"no Ray cluster can be reached: {exc}") from exc
+    def follow(self, name: str, generation: int) -> ReplicaState:
+        """Catches up with another replica, of this name, whose generation has this number."""
+        other = actor(name)
+        entries = ray.get(other.entries.remote(generation))
+        return self.catch_up(entries, generation, lambda ids: ray.get(other.content.remote(generation, ids)))
 
 
 class ClusterStorage:
@@ -67,6 +57,8 @@ class ClusterStorage:
 
     watch_s: float | None = 5.0
     """Another front may change the collection, and machines come and go."""
+    replica: type[Replica] = ReplicaActor
+    """What runs beside each shard."""
 
     def __init__(
         self,
@@ -85,33 +77,45 @@ class ClusterStorage:
         self._settings = settings or SearchSettings()
         self._backend = backend
         self._shard_s = shard_s
-        self._key = hashlib.blake2b(str(self.path).encode(), digest_size=6).hexdigest()
         self._groups: dict[str, ReplicaGroup] = {}
         """Replicas of the shards of the generation that was opened last."""
-        self._keeper = _keeper(f"{self._key}/keeper", str(self.path))
+        self._seen: dict[str, tuple[set[str], set[str]]] = {}
+        """Names of the replicas of each shard: all there have ever been, and those up to date at the last look."""
+        self._failures: dict[str, dict[str, int]] = {shard: {} for shard in self._map.shards}
+        """How often each replica of each shard was passed over."""
+        self._keeper = _keeper(keeper_of(self.path), str(self.path))
 
     def generation(self) -> int:
         """Returns the sum of the generations of the shards that answer.
 
         Replicas that have come since the collection was opened are asked from now on.
         """
-        found = self.states()
+        found = self.joined()
         for shard, states in found.items():
             if shard in self._groups:
                 self._groups[shard].take_in(_handles(states))
         return sum(max(state.generation for state in states.values()) for states in found.values() if states)
 
-    def states(self) -> dict[str, dict[str, ReplicaState]]:
-        """Returns the states of the replicas that are up to date, by shard and by name, after others have caught up."""
+    def joined(self) -> dict[str, dict[str, ReplicaState]]:
+        """Returns the states of the replicas that are up to date, by shard and by name.
+
+        Replicas that do not run are started before, and those that are behind catch up.
+        """
         states: dict[str, dict[str, ReplicaState]] = self._told(self._keeper.join.remote(self._started()), CHANGE_S)
+        members: dict[str, list[str]] = self._told(self._keeper.members.remote(), STATE_S)
+        self._seen = {shard: (set(members.get(shard, ())), set(states.get(shard, {}))) for shard in self._map.shards}
         return states
+
+    def health(self) -> tuple[ShardHealth, ...]:
+        """Returns how many replicas of each shard there are, and how many may be asked, without asking any now."""
+        return tuple(self._health(shard, *seen) for shard, seen in self._seen.items())
 
     def open(self, network: NetworkIdentity) -> ClusterCollection:
         """Opens the newest generation. Raises CollectionError if no shard answers."""
         shards = {}
-        for name, states in sorted(self.states().items()):
-            group = ReplicaGroup(shard=name, replicas=_handles(states), timeout_s=self._shard_s)
+        for name, states in sorted(self.joined().items()):
             if states:
+                group = self._group(name, states)
                 self._groups[name] = group
                 shards[name] = RemoteShard(group, group.ask("manifest", timeout_s=LOAD_S))
         if not shards:
@@ -120,37 +124,66 @@ class ClusterStorage:
             )
         return ClusterCollection(self.path, self._map, shards, network)
 
+    def _group(self, shard: str, states: Mapping[str, ReplicaState]) -> ReplicaGroup:
+        """Returns all replicas of a shard. Those that do not answer now, or are behind, are asked when they are ready.
+
+        states: of those that are up to date.
+        """
+        missing = {}
+        for name in self._seen[shard][0] - states.keys():
+            with contextlib.suppress(ValueError):  # it has never been started; the next look does that
+                actor(name)
+                missing[name] = next(iter(states.values()))
+        late = _handles(missing)
+        for replica in late:
+            replica.ask_for_a_sign()
+        return ReplicaGroup(
+            shard=shard, replicas=_handles(states) + late, timeout_s=self._shard_s, failures=self._failures[shard]
+        )
+
     def writer(self, network: NetworkIdentity, threads: int = 1) -> ClusterWriter:
         """Opens a writer. Any number of writers may be open: the keeper makes their changes one after the other."""
         return ClusterWriter(self.path, self._map, lambda: self.open(network), self._apply)
 
-    def restart(self) -> None:
-        """Restarts one replica after the other, each when the one before answers again. Queries go on meanwhile.
+    def restart(self, *, alone: bool = False) -> Iterator[str]:
+        """Restarts one replica after the other, and yields the name of each when it is up to date again.
 
-        Raises CollectionError if a replica does not come back.
+        Queries go on meanwhile. alone: whether a replica is restarted also if no other one of its shard is up to date,
+        so that queries miss the shard. Raises CollectionError if one may not be restarted, or does not come back.
         """
-        for names in self._told(self._keeper.members.remote(), STATE_S).values():
-            for name in names:
-                before = self._told(_actor(name).state.remote(), STATE_S).process
-                ray.kill(_actor(name), no_restart=False)
-                self._await(name, before)
+        for shard in self._map.shards:
+            current = self.joined()[shard]
+            for name in sorted(current):
+                if len(self.joined()[shard]) < 2 and not alone:
+                    raise CollectionError(self.path, f"{shard}: no other replica than {name} is up to date")
+                ray.kill(actor(name), no_restart=False)
+                self._await(shard, name, current[name].process)
+                yield name
 
     def shut_down(self) -> None:
         """Ends the processes of the collection on all machines."""
         for names in self._told(self._keeper.members.remote(), STATE_S).values():
             for name in names:
                 try:
-                    ray.kill(_actor(name))
+                    ray.kill(actor(name))
                 except ValueError:
                     logger.info("%s has ended already", name)
         ray.kill(self._keeper)
 
-    def _await(self, name: str, before: int) -> None:
-        """Waits until a replica runs in another process than `before`. Raises CollectionError if it does not."""
+    def _health(self, shard: str, known: set[str], current: set[str]) -> ShardHealth:
+        """known: replicas that have ever been there. current: those that were up to date at the last look."""
+        group = self._groups.get(shard)
+        answering = current if group is None else current & group.answering()
+        failures = self._failures.get(shard, {})
+        return ShardHealth(name=shard, replicas=len(known), answering=len(answering), passed_over=dict(failures))
+
+    def _await(self, shard: str, name: str, before: int) -> None:
+        """Waits until a replica is up to date in another process than `before`. Raises CollectionError if it is not."""
         until = time.monotonic() + START_S
         while time.monotonic() < until:
             with contextlib.suppress(CollectionError):
-                if self._told(_actor(name).state.remote(), STATE_S).process != before:
+                state = self.joined()[shard].get(name)
+                if state is not None and state.process != before:
                     return
             time.sleep(RESTART_POLL_S)
         raise CollectionError(self.path, f"{name} has not come back within {START_S:g} s")
@@ -163,41 +196,27 @@ class ClusterStorage:
         """Returns the names of the replicas of each shard on all machines; starts those that do not run."""
         found: dict[str, list[str]] = {}
         starting: list[Any] = []
-        for node in ray.nodes():
-            if node["Alive"]:
-                for folder in self._shards_on(node["NodeID"]):
-                    name = f"{self._key}/{Path(folder).name}/{node['NodeID'][:8]}/{folder}"
-                    if Path(folder).name in self._map.shards:
-                        starting += self._start(name, folder, node["NodeID"])
-                        found.setdefault(Path(folder).name, []).append(name)
+        for place in places(self.path, self._map):
+            starting += self._start(place)
+            found.setdefault(place.shard, []).append(place.name)
         if starting:
             ray.wait(starting, num_returns=len(starting), timeout=START_S)
         return found
 
-    def _shards_on(self, node: str) -> list[str]:
-        """Returns the folders of shards on a machine."""
-        look = ray.remote(_look).options(num_cpus=0, scheduling_strategy=_on(node))
-        try:
-            found: list[str] = ray.get(look.remote(str(self.path)), timeout=START_S)
-            return found
-        except (RayError, GetTimeoutError) as exc:
-            logger.warning("machine %s does not tell its shards: %r", node[:8], exc)
-            return []
-
-    def _start(self, name: str, folder: str, node: str) -> list[Any]:
+    def _start(self, place: Place) -> list[Any]:
         """Starts a replica unless it runs, and returns the call whose reply tells that it has started."""
         with contextlib.suppress(ValueError):
-            _actor(name)
+            actor(place.name)
             return []
-        actor = ray.remote(concurrency_groups={"search": 4, "change": 1})(_ReplicaActor).options(
-            name=name,
+        replica = ray.remote(concurrency_groups={"search": 4, "change": 1})(self.replica).options(
+            name=place.name,
             get_if_exists=True,
             lifetime="detached",
             max_restarts=-1,
             num_cpus=0,
-            scheduling_strategy=_on(node),
+            scheduling_strategy=on(place.node),
         )
-        return [actor.remote(folder, self._settings, self._backend).state.remote()]
+        return [replica.remote(place.folder, self._settings, self._backend).state.remote()]
 
     def _told(self, reference: Any, timeout_s: float) -> Any:
         """Returns the result of a call. Raises CollectionError if it does not come, or the EngineError of the call."""
@@ -211,16 +230,6 @@ class ClusterStorage:
             raise CollectionError(self.path, f"a process of the cluster does not answer: {exc!r}") from exc
 
 
-class _ReplicaActor(Replica):
-    """A replica as an actor. Searches run in some threads, changes in one."""
-
-    def follow(self, name: str, generation: int) -> ReplicaState:
-        """Catches up with another replica, of this name, whose generation has this number."""
-        other = _actor(name)
-        entries = ray.get(other.entries.remote(generation))
-        return self.catch_up(entries, generation, lambda ids: ray.get(other.content.remote(generation, ids)))
-
-
 def _keeper(name: str, path: str) -> Any:
     """Returns the keeper of a collection, which is started if there is none."""
     options = {"name": name, "get_if_exists": True, "lifetime": "detached", "max_restarts": -1, "num_cpus": 0}
@@ -231,7 +240,7 @@ def _asked(name: str, method: str, arguments: Sequence[Any]) -> Any:
     """Returns what a replica answers to the keeper. Raises CollectionError if it does not."""
     timeout_s = STATE_S if method == "state" else CHANGE_S
     try:
-        call = getattr(_actor(name), method).options(concurrency_group="search" if method == "state" else "change")
+        call = getattr(actor(name), method).options(concurrency_group="search" if method == "state" else "change")
         return ray.get(call.remote(*arguments), timeout=timeout_s)
     except RayTaskError as exc:
         if isinstance(exc.cause, EngineError):
@@ -242,17 +251,4 @@ def _asked(name: str, method: str, arguments: Sequence[Any]) -> Any:
 
 
 def _handles(states: Mapping[str, ReplicaState]) -> list[ReplicaHandle]:
-    return [ReplicaHandle(name=name, actor=_actor(name), state=state) for name, state in states.items()]
-
-
-def _actor(name: str) -> Any:
-    return ray.get_actor(name, namespace=NAMESPACE)
-
-
-def _look(path: str) -> list[str]:
-    """Returns the folders of shards on the machine that runs this task."""
-    return shards_in(os.environ.get(FOLDERS, path).split(os.pathsep))
-
-
-def _on(node: str) -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+    return [ReplicaHandle(name=name, actor=actor(name), state=state) for name, state in states.items()]

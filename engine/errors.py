@@ -53,6 +53,10 @@ class CollectionDamagedError(CollectionError):
     """Raised if a file of the collection is missing, truncated, or does not match its checksum."""
 
 
+class GenerationGoneError(CollectionError):
+    """Raised if a replica of a shard does not have the generation any more that a query began with."""
+
+
 class NetworkMismatchError(CollectionError):
     """Raised if the collection was embedded by another network, or with other front-end settings, than now in use."""
 

@@ -5,7 +5,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,8 +13,10 @@ from threading import Thread
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
-from engine.collection import AnyCollection
+from engine.collection import AnyCollection, ShardHealth
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -26,7 +28,8 @@ QUEUES = ("queries", "changes", "evenings")
 class Metrics:
     """Counters, gauges and histograms of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, shards: Callable[[], tuple[ShardHealth, ...]] = lambda: ()) -> None:
+        """shards: returns the health of the collection's shards."""
         self.registry = CollectorRegistry()
         self._started = time.monotonic()
         registry: dict[str, Any] = {"registry": self.registry}
@@ -45,6 +48,7 @@ class Metrics:
         self.cuts = Counter("scorefind_connections_cut", "Connections ended with an error", ["code"], **registry)
         self.held = Gauge("scorefind_collection", "What the generation in force holds", ["of"], **registry)
         ProcessCollector(registry=self.registry)
+        self.registry.register(_Replicas(shards))
 
     def holds(self, collection: AnyCollection) -> None:
         """Records the number and the size of the generation that answers now."""
@@ -88,6 +92,24 @@ class Metrics:
 
     def _value(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(name, labels) or 0.0
+
+
+class _Replicas(Collector):
+    """How many replicas of each shard answer, and how often each was passed over, when somebody asks."""
+
+    def __init__(self, shards: Callable[[], tuple[ShardHealth, ...]]) -> None:
+        self._shards = shards
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the metrics; they have no samples where a collection has no replicas."""
+        replicas = GaugeMetricFamily("scorefind_replicas", "Replicas of a shard", labels=["shard", "state"])
+        passed = CounterMetricFamily("scorefind_replica_passed_over", "Failures of a replica", labels=["shard", "of"])
+        for shard in self._shards():
+            replicas.add_metric([shard.name, "known"], shard.replicas)
+            replicas.add_metric([shard.name, "answering"], shard.answering)
+            for name, count in shard.passed_over.items():
+                passed.add_metric([shard.name, name], count)
+        yield from (replicas, passed)
 
 
 def memory_bytes() -> int:

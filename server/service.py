@@ -108,10 +108,10 @@ class Service:
     ) -> None:
         """Starts the decoders. place: where the collection lies. threads: for building indexes."""
         limits = settings.limits
-        self.metrics = Metrics()
+        self._storage = storage_of(place)
+        self.metrics = Metrics(self._storage.health)
         self.access = access
         """Who may ask and change; may be replaced at any time."""
-        self._storage = storage_of(place)
         self._shelf = shelf
         self._encoder = encoder
         self._limits = limits
@@ -213,7 +213,13 @@ class Service:
         found = [f"{queue} are refused: too many" for queue, since in full.items() if now - since >= FULL_S]
         if self._reload_failed:
             found.append("the last reload failed: an older generation answers")
-        found += [f"{shard.name} does not answer: its documents are not searched" for shard in self._shelf.unseen()]
+        unseen = {shard.name for shard in self._shelf.unseen()}
+        found += [f"{name} does not answer: its documents are not searched" for name in sorted(unseen)]
+        found += [
+            f"{shard.name}: {shard.answering} of {shard.replicas} replicas answer"
+            for shard in self._storage.health()
+            if shard.answering < shard.replicas and shard.name not in unseen
+        ]
         found += [f"the GPU has failed: the CPU does the {part}" for part in self._shelf.fell_back()]
         if not self._decoders.alive:
             found.append("no process that reads media is alive")

@@ -22,7 +22,7 @@ import numpy as np
 from collection_samples import document, embeddings
 from engine import alignment
 from engine.alignment import Alignments, Backend
-from engine.collection import CollectionWriter
+from engine.collection import CollectionWriter, Storage
 from engine.config import Alignment
 from engine.embedding.documents import Encoder
 from engine.values import SCORE_PLACE, Embeddings, Packed, SnippetSequence
@@ -185,7 +185,7 @@ def open_files() -> int:
 
 @asynccontextmanager
 async def running(
-    collection: Path,
+    collection: Path | Storage,
     limits: Limits | None = None,
     *,
     address: Address | None = None,

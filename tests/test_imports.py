@@ -30,7 +30,14 @@ TORCH = (
     "indexer/training/",
     "bench/",
 )
-RAY = ("cluster/bulk.py", "cluster/group.py", "cluster/storage.py", "bench/")
+RAY = (
+    "cluster/bulk.py",
+    "cluster/group.py",
+    "cluster/inspection.py",
+    "cluster/machines.py",
+    "cluster/storage.py",
+    "bench/",
+)
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))] + [
     ROOT / "scorefind.py",
     ROOT / "scorefind_options.py",

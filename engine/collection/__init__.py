@@ -17,7 +17,7 @@ A collection may lie in shards: a directory of collections with a list of them, 
 
 from engine.collection.backups import backup
 from engine.collection.interface import AnyCollection, AnyWriter
-from engine.collection.opening import Storage, current_generation, open_collection, open_writer, storage_of
+from engine.collection.opening import ShardHealth, Storage, current_generation, open_collection, open_writer, storage_of
 from engine.collection.reader import Collection
 from engine.collection.sharded import ShardedCollection
 from engine.collection.sharded_writer import ShardedWriter
@@ -29,6 +29,7 @@ __all__ = [
     "AnyWriter",
     "Collection",
     "CollectionWriter",
+    "ShardHealth",
     "ShardedCollection",
     "ShardedWriter",
     "Storage",

@@ -1,5 +1,7 @@
 """Opens a collection and its writer, whether it lies in one folder, in shards, or on other machines."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -47,6 +49,19 @@ def manifests(path: Path) -> list[Manifest]:
     return [Manifest.read(path)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardHealth:
+    """How many replicas of a shard can answer."""
+
+    name: str
+    replicas: int
+    """Number of replicas that there have ever been: all of them are needed for changes."""
+    answering: int
+    """Number of replicas that are up to date and may be asked."""
+    passed_over: Mapping[str, int]
+    """How often another replica was asked because one failed, by the name of the one that failed."""
+
+
 class Storage(Protocol):
     """Where a collection lies, for those who open one generation after another."""
 
@@ -57,6 +72,9 @@ class Storage(Protocol):
 
     def generation(self) -> int:
         """Returns the number of the newest generation. Raises CollectionError."""
+
+    def health(self) -> tuple[ShardHealth, ...]:
+        """Returns the health of the shards that have replicas; none where a collection lies on this machine alone."""
 
     def open(self, network: NetworkIdentity) -> AnyCollection:
         """Opens the newest generation. Errors: see `Collection.open`."""
@@ -75,6 +93,9 @@ class Folder:
 
     def generation(self) -> int:
         return current_generation(self.path)
+
+    def health(self) -> tuple[ShardHealth, ...]:
+        return ()
 
     def open(self, network: NetworkIdentity) -> AnyCollection:
         return open_collection(self.path, network)

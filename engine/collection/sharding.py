@@ -14,7 +14,8 @@ Source: Thaler & Ravishankar, A Name-Based Mapping Scheme for Rendezvous (1996).
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine import files, names
@@ -33,6 +34,9 @@ class ShardMap:
 
     shards: tuple[str, ...]
     """Names of the shards, which are those of their folders."""
+    written: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each shard when `scorefind shard` last wrote it, by its name: a shard with another one was changed
+    since. Empty in collections of older versions."""
 
     @classmethod
     def of(cls, count: int) -> "ShardMap":
@@ -50,6 +54,7 @@ class ShardMap:
         try:
             content = json.loads((path / NAME).read_bytes())
             file_format, version, shards = content["format"], int(content["version"]), tuple(content["shards"])
+            written = {str(name): str(digest) for name, digest in content.get("written", {}).items()}
             checksum = content.pop("checksum")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise CollectionDamagedError(path, f"{NAME} cannot be parsed: {exc!r}") from exc
@@ -62,11 +67,13 @@ class ShardMap:
         are_names = all(isinstance(one, str) and one == Path(one).name and one not in ("", "..") for one in shards)
         if not (are_names and 1 <= len(set(shards)) == len(shards) <= MAX_SHARDS):
             raise CollectionDamagedError(path, f"{NAME}: expected names of 1 to {MAX_SHARDS} folders, got {shards}")
-        return cls(shards=shards)
+        return cls(shards=shards, written=written)
 
     def write(self, path: Path) -> None:
         """Writes the map, which makes the folder `path` a sharded collection."""
-        content = {"format": FORMAT, "version": VERSION, "shards": list(self.shards)}
+        content: dict[str, object] = {"format": FORMAT, "version": VERSION, "shards": list(self.shards)}
+        if self.written:
+            content["written"] = dict(self.written)
         content["checksum"] = _checksum(content)
         with files.replacing(path / NAME, durable=True) as new:
             new.write_text(json.dumps(content, indent=2), encoding="utf-8")

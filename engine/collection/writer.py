@@ -229,16 +229,20 @@ class CollectionWriter:
     def forget(self) -> None:
         """Deletes the documents that are in no generation, and takes up the numbers after the current one again.
 
-        What a killed writer left is of use only to who adds the same files again.
+        What a killed writer left is of use only to who adds the same files again. If the disk is full, the documents
+        stay in the file, in no generation, until their numbers are given again or the next writer deletes them.
         """
-        with self._store.writing() as txn:
-            for number in set(txn.all_numbers()) - {entry.number for entry in self._live}:
-                txn.delete(number)
         self._pending.clear()
         self._leftover.clear()
         self._dropped.clear()
         self._working = {entry.id: entry for entry in self._live}
         self._next_number = max([self._manifest.next_number, *(entry.number + 1 for entry in self._live)])
+        try:
+            with self._store.writing() as txn:
+                for number in set(txn.all_numbers()) - {entry.number for entry in self._live}:
+                    txn.delete(number)
+        except CollectionError as exc:
+            logger.warning("%s: documents of no generation cannot be deleted: %s", self.path, exc)
 
     def close(self) -> None:
         """Writes staged documents to disk without a commit, and releases the lock."""
@@ -496,9 +500,10 @@ def _locked(path: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise CollectionLockedError(path, f"process {holder} is writing to it; wait until it is done") from exc
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with contextlib.suppress(OSError):  # a full disk; the lock is held, and only its error message lacks the number
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
         yield
 
 

@@ -87,6 +87,9 @@ class Shard(Protocol):
     def without(self, lost: frozenset[str]) -> "Shard":
         """Returns the shard without those parts. Raises ShardLostError if no part is left."""
 
+    def count(self, kind: Kind) -> int:
+        """Returns the number of documents of a kind, also if the shard does not answer any more."""
+
     def listing(self, kind: Kind) -> Listing:
         """Returns what is known of all documents of a kind, listed once and kept."""
 
@@ -189,6 +192,9 @@ class CollectionShard:
 
     def without(self, lost: frozenset[str]) -> "CollectionShard":
         raise ShardLostError(lost, "there is no other shard")
+
+    def count(self, kind: Kind) -> int:
+        return self._collection.kinds[kind].documents
 
     def listing(self, kind: Kind) -> Listing:
         if kind not in self._listings:

@@ -124,12 +124,15 @@ class Shards:
         if not lost & self._parts.keys():
             raise ShardLostError(lost, "no such shard is searched")
         gone = tuple(
-            UnseenShard(name=name, documents={kind: len(part.listing(kind)) for kind in KINDS})
+            UnseenShard(name=name, documents={kind: part.count(kind) for kind in KINDS})
             for name, part in self._parts.items()
             if name in lost
         )
         kept = {name: part for name, part in self._parts.items() if name not in lost}
         return Shards(kept, self._run, self.unseen + gone)
+
+    def count(self, kind: Kind) -> int:
+        return sum(part.count(kind) for part in self._parts.values())
 
     def listing(self, kind: Kind) -> Listing:
         return self._merged(kind).listing

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench import cluster
+from bench.lib import shard_sizes
+from engine.collection import open_collection
 from engine.finder import Engine
 from fake_encoder import engine_of
 from sharded_collection import NetworkEncoder, write
@@ -25,11 +27,28 @@ def test_each_size_and_number_of_shards_is_timed(tmp_path: Path) -> None:
     sizes = "--sizes 3000 --shards 1 3 --queries 3"
     cluster.main(f"--source {tmp_path}/real {sizes} --work {tmp_path}/work --json {tmp_path}/out.json".split())
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert [(row["shards"], row["form"]) for row in rows] == [(n, form) for n in (1, 3) for form, _, _ in cluster.FORMS]
+    kinds, forms = ("1", "3", "shard-000 of 3 alone"), [form for form, _, _ in cluster.FORMS]
+    assert [(row["shards"], row["form"]) for row in rows] == [(kind, form) for kind in kinds for form in forms]
     assert all(row["same_first"] == 1.0 and row["p50_ms"] > 0 for row in rows)
-    for row in rows[4:]:
+    assert [row["snippets"] for row in rows[:8]] == [3000] * 8
+    assert rows[8]["snippets"] < 3000
+    for row in rows[4:8]:
         assert row["model_ms"] == pytest.approx(row["slowest_ms"] + row["merge_ms"] + 2.0 * row["trips"])
         assert row["trips"] == 3
+
+
+@pytest.mark.usefixtures("_engine")
+def test_a_large_collection_is_written_into_its_shards_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "real")
+    at_once = tmp_path / "at once"
+    sizes = "--sizes 3000 --shards 1 3 --queries 3"
+    cluster.main(f"--source {tmp_path}/real {sizes} --work {tmp_path}/divided".split())
+    monkeypatch.setattr(shard_sizes, "PLAIN_MOST", 2000)
+    cluster.main(["--source", f"{tmp_path}/real", *sizes.split(), "--work", str(at_once)])
+    assert [path.name for path in at_once.iterdir()] == ["3000-3"]
+    with open_collection(at_once / "3000-3") as one, open_collection(tmp_path / "divided" / "3000-3") as other:
+        assert one.count == 10
+        assert [(d.id, d.snippets) for d in one.documents] == [(d.id, d.snippets) for d in other.documents]
 
 
 @pytest.mark.usefixtures("_engine")

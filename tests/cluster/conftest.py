@@ -22,24 +22,28 @@ RAY_SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a plain collection, `plain`, and its two shards on two machines, `a` and `b`; Ray runs."""
-    if importlib.util.find_spec("ray") is None:  # it is imported below, when the environment is set
+def ray_environment() -> Iterator[pytest.MonkeyPatch]:
+    """The environment in which Ray is imported: what imports it needs this fixture."""
+    if importlib.util.find_spec("ray") is None:
         pytest.skip("the package ray is not installed (extra `cluster`)")
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in RAY_SETTINGS.items():
+            environment.setenv(name, value)
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, ray_environment: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a plain collection, `plain`, and its two shards on two machines, `a` and `b`; Ray runs."""
     folder = tmp_path_factory.mktemp("cluster")
     shard(sharded_collection.write(folder / "plain"), folder / "a", 2)
     shutil.copytree(folder / "a", folder / "b")
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    settings = RAY_SETTINGS | {
-        "SCOREFIND_SHARDS": f"{folder / 'a'}{os.pathsep}{folder / 'b'}",
-        "PYTHONPATH": path.rstrip(os.pathsep),
-    }
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in settings.items():
-            environment.setenv(name, value)
-        ray = _started()
-        yield folder
-        ray.shutdown()
+    ray_environment.setenv("SCOREFIND_SHARDS", f"{folder / 'a'}{os.pathsep}{folder / 'b'}")
+    ray_environment.setenv("PYTHONPATH", path.rstrip(os.pathsep))
+    ray = _started()
+    yield folder
+    ray.shutdown()
 
 
 def _started() -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
+import scorefind
 import sharded_collection
 from collection_samples import NETWORK
+from command_line import printed_json
 from engine import alignment
 from engine.alignment import Backend
 from engine.audio import Recording, spectrogram
@@ -82,7 +85,7 @@ def asking(storage: "ClusterStorage", backend: Backend) -> Iterator[tuple[Search
 
 
 def processes(storage: "ClusterStorage", shard: str) -> dict[str, int]:
-    return {name: state.process for name, state in storage.states()[shard].items()}
+    return {name: state.process for name, state in storage.joined()[shard].items()}
 
 
 def recovered(storage: "ClusterStorage", shard: str, gone: set[int]) -> None:
@@ -99,7 +102,7 @@ def recovered(storage: "ClusterStorage", shard: str, gone: set[int]) -> None:
 def test_a_cluster_answers_as_one_collection(site: Path, storage: "ClusterStorage", backend: Backend) -> None:
     with Collection.open(site / "plain") as one, asking(storage, backend) as (searcher, many):
         assert (many.count, many.snippets, many.ids("score")) == (one.count, one.snippets, one.ids("score"))
-        assert {state.path for states in storage.states().values() for state in states.values()} == {
+        assert {state.path for states in storage.joined().values() for state in states.values()} == {
             str(site / machine / f"shard-00{number}") for machine in "ab" for number in range(2)
         }
         for method in METHODS:
@@ -138,7 +141,9 @@ def test_a_replica_that_is_killed_or_hangs_is_passed_over(
                 assert told(answer, query, many) == expected
         finally:
             os.kill(hung, signal.SIGCONT)
-        assert sum(sum(part.group.failures.values()) for part in many._shards.values()) >= 2
+        assert sum(sum(shard.passed_over.values()) for shard in storage.health()) >= 2
+        storage.generation()
+        assert [(shard.name, shard.replicas) for shard in storage.health()] == [("shard-000", 2), ("shard-001", 2)]
 
 
 def test_without_any_replica_the_answer_is_partial_and_whole_again_later(
@@ -174,7 +179,7 @@ def test_an_addition_is_on_the_disks_of_all_replicas_or_refused(storage: "Cluste
     with storage.writer(NETWORK) as writer:
         assert writer.put(document, snippets) == "added"
         writer.commit()
-    states = storage.states()
+    states = storage.joined()
     assert all(len({state.digest for state in of_shard.values()}) == 1 for of_shard in states.values())
     paths = [state.path for of_shard in states.values() for state in of_shard.values()]
     holders = []
@@ -195,13 +200,88 @@ def test_an_addition_is_on_the_disks_of_all_replicas_or_refused(storage: "Cluste
         except CollectionError as exc:
             assert "all of its replicas" in str(exc) or "does not answer" in str(exc)  # noqa: PT017
     recovered(storage, home, {hung})
-    assert len({state.digest for state in storage.states()[home].values()}) == 1
+    assert len({state.digest for state in storage.joined()[home].values()}) == 1
+
+
+def test_the_doctor_looks_and_starts_nothing(site: Path, storage: "ClusterStorage", tmp_path: Path) -> None:
+    from cluster import inspection
+    from cluster.machines import actor, keeper_of
+
+    running = storage.joined()
+    assert inspection.states(site / "a") == running
+    told = inspection.report(site / "a")
+    assert told["keeper"] == "runs"
+    assert list(told["machines"].values()) == ["2 processors, 0 GPUs for Ray"]
+    for shard, of_shard in told["shards"].items():
+        assert list(of_shard) == [f"127.0.0.1:{site / machine / shard}" for machine in "ab"]
+        assert all("up to date; process" in words for words in of_shard.values())
+    hung = next(iter(running["shard-000"].values()))
+    os.kill(hung.process, signal.SIGSTOP)
+    try:
+        told = inspection.report(site / "a")
+    finally:
+        os.kill(hung.process, signal.SIGCONT)
+    assert told["shards"]["shard-000"][f"127.0.0.1:{hung.path}"] == "does not answer within 5 s"
+    other = shutil.copytree(site / "a", tmp_path / "other")  # nobody serves it: it has the names of the same folders
+    told = inspection.report(other)
+    assert told["keeper"] == "does not run: no front has been started"
+    assert all("no process; generation" in words for words in told["shards"]["shard-000"].values())
+    with pytest.raises(ValueError, match="Failed to look up actor"):
+        actor(keeper_of(other))
+
+
+def test_the_commands_for_operators(
+    site: Path, storage: "ClusterStorage", capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = printed_json(capsys, "doctor", "--json", "--cluster", "auto", site / "a")["cluster"]
+    assert sorted(told["shards"]) == ["shard-000", "shard-001"]
+    assert scorefind.main(["doctor", "--cluster", "auto"]) == 2
+    assert "expected both --cluster and a COLLECTION" in capsys.readouterr().err
+    asked: list[bool] = []
+
+    def restarted(self: Any, *, alone: bool) -> Iterator[str]:
+        asked.append(alone)
+        yield "a replica"
+
+    monkeypatch.setattr(type(storage), "restart", restarted)
+    capsys.readouterr()
+    assert scorefind.main(["restart", str(site / "a"), "--cluster", "auto", "--alone"]) == 0
+    assert capsys.readouterr().out == "a replica answers again\n"
+    assert asked == [True]
+
+
+def test_a_replica_that_does_not_answer_shows_in_the_health(storage: "ClusterStorage", backend: Backend) -> None:
+    (query, *_) = queries("refine")
+    with asking(storage, backend) as (searcher, _):
+        (hung, _) = processes(storage, "shard-000").values()
+        os.kill(hung, signal.SIGSTOP)
+        try:
+            searcher.answers([query])
+            searcher.answers([query])
+            assert [shard.answering for shard in storage.health()] == [1, 2]
+        finally:
+            os.kill(hung, signal.SIGCONT)
+        until = time.monotonic() + 30
+        while storage.health()[0].answering < 2 and time.monotonic() < until:
+            time.sleep(0.2)
+        assert [shard.answering for shard in storage.health()] == [2, 2]
+
+
+def test_the_last_replica_of_a_shard_is_not_restarted_unless_that_is_wanted(
+    storage: "ClusterStorage", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined = storage.joined()
+    monkeypatch.setattr(
+        storage, "joined", lambda: {shard: dict([*found.items()][:1]) for shard, found in joined.items()}
+    )
+    with pytest.raises(CollectionError, match=r"shard-000: no other replica than .* is up to date"):
+        next(storage.restart())
 
 
 def test_only_this_machine_reaches_the_processes(storage: "ClusterStorage") -> None:
     import ray
 
-    assert storage.states()
+    assert storage.joined()
     assert {node["NodeManagerAddress"] for node in ray.nodes()} == {"127.0.0.1"}
 
 
@@ -209,7 +289,7 @@ def test_a_second_front_finds_the_same_processes(site: Path, storage: "ClusterSt
     from cluster.storage import ClusterStorage
 
     again = ClusterStorage(site / "a", SETTINGS, "cpu")
-    assert again.states() == storage.states()
+    assert again.joined() == storage.joined()
 
 
 def test_a_server_answers_and_changes_a_cluster_as_it_does_a_folder(storage: "ClusterStorage") -> None:
@@ -260,11 +340,11 @@ def test_replicas_are_restarted_one_after_the_other_while_queries_go_on(
     storage: "ClusterStorage", backend: Backend
 ) -> None:
     (query, *_) = queries("refine")
-    before = {process for shard in storage.states() for process in processes(storage, shard).values()}
+    before = {process for shard in storage.joined() for process in processes(storage, shard).values()}
     with asking(storage, backend) as (searcher, _):
-        storage.restart()
-        assert searcher.answers([query])[0].unseen == ()
-    after = {process for shard in storage.states() for process in processes(storage, shard).values()}
+        for _name in storage.restart():
+            assert searcher.answers([query])[0].unseen == ()
+    after = {process for shard in storage.joined() for process in processes(storage, shard).values()}
     assert len(after) == len(before) == 4
     assert not after & before
 

@@ -1,5 +1,7 @@
 """The keeper makes a change on all replicas of a shard or on none, with replicas in this process and without Ray."""
 
+import errno
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +13,9 @@ import pytest
 import sharded_collection
 from cluster.changes import Drop, Put, ReplicaState
 from cluster.keeper import Keeper
-from cluster.replica import KEPT_S, Replica
+from cluster.replica import KEPT_S, ROOM_BYTES, Replica
 from engine.collection import shard
+from engine.collection.store import Store
 from engine.config import SearchSettings
 from engine.errors import CollectionError, CollectionLockedError
 
@@ -157,6 +160,71 @@ def test_an_unknown_document_is_not_removed(site: Site) -> None:
 def test_two_replicas_never_share_a_folder(site: Site) -> None:
     with pytest.raises(CollectionLockedError, match="is writing to it"):
         site.start("a/shard-000")
+
+
+def test_on_a_full_disk_changes_are_refused_and_queries_answered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = site.joined()
+    before = {name: site.state(name) for name in site.replicas}
+    with monkeypatch.context() as full:
+        fill(site.folder / "b", full)
+        with pytest.raises(CollectionError, match="No space left on device"):
+            keeper.apply({SHARDS[0]: [addition(20), Drop(id=site.ids(SHARDS[0])[0])]})
+        assert keeper.join({}) == {name: {f"{m}/{name}": before[f"{m}/{name}"] for m in "ab"} for name in SHARDS}
+        replica = site.replicas["b/shard-000"]
+        assert replica.search(before["b/shard-000"].generation, "documents", "score", [0])
+        site.stop("b/shard-000")
+        site.start("b/shard-000")
+        assert site.state("b/shard-000").digest == before["b/shard-000"].digest
+    keeper.apply({SHARDS[0]: [addition(21)]})
+    assert site.state("a/shard-000").digest == site.state("b/shard-000").digest
+
+
+def test_a_replica_whose_disk_is_full_at_the_last_moment_catches_up_when_there_is_room(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = site.joined()
+    with monkeypatch.context() as full:
+
+        def ask(name: str, method: str) -> bool:
+            if method == "commit":
+                fill(site.folder / "b", full)
+            return False
+
+        site.fails = ask
+        with pytest.raises(CollectionError, match="durable on 1 of 2 replicas: b/shard-000"):
+            keeper.apply({SHARDS[0]: [addition(20)]})
+        assert set(keeper.join({})[SHARDS[0]]) == {"a/shard-000"}
+    site.fails = lambda name, method: False
+    assert set(keeper.join({})[SHARDS[0]]) == {"a/shard-000", "b/shard-000"}
+    assert addition(20).document.id in {entry.id for entry in site.replicas["b/shard-000"].entries(2)}
+
+
+def test_changes_are_refused_before_the_disk_is_full(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = site.joined()
+    before = {name: site.state(name) for name in site.replicas}
+    usage = shutil.disk_usage
+
+    def nearly_full(path: Path) -> Any:
+        return usage(path)._replace(free=ROOM_BYTES - 1) if path == site.folder / "b" / "shard-000" else usage(path)
+
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", nearly_full)
+        with pytest.raises(CollectionError, match=r"b/shard-000: the disk is full: changes need \d+ bytes"):
+            keeper.apply({SHARDS[0]: [addition(20)]})
+    assert {name: site.state(name) for name in site.replicas} == before
+    keeper.apply({SHARDS[0]: [addition(20)]})
+
+
+def fill(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the disk with a folder full: nothing is written to the files of documents below it."""
+    writing = Store.writing
+
+    def refused(store: Store) -> Any:
+        if folder in store.path.parents:
+            raise CollectionError(store.path, os.strerror(errno.ENOSPC))
+        return writing(store)
+
+    monkeypatch.setattr(Store, "writing", refused)
 
 
 def test_queries_end_with_the_generation_that_they_began_with(site: Site) -> None:

@@ -1,9 +1,11 @@
 """A collection in shards keeps each document in the shard of its id, and changes as one collection does."""
 
+import itertools
 import json
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from engine.collection import (
     open_collection,
     open_writer,
     shard,
+    splitting,
 )
 from engine.collection.sharding import ShardMap
 from engine.errors import CollectionDamagedError, CollectionError, CollectionVersionError, DocumentMissingError
@@ -193,12 +196,77 @@ def test_a_shard_that_is_gone_is_told(sharded: Path) -> None:
         open_collection(sharded)
 
 
-def test_a_folder_that_holds_something_is_not_overwritten(original: Path, sharded: Path) -> None:
+def test_a_folder_that_holds_something_is_not_overwritten(original: Path, sharded: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("something")
     with pytest.raises(CollectionError, match="it holds something"):
-        shard(original, sharded, 2)
+        shard(original, tmp_path / "full", 2)
     with pytest.raises(CollectionError, match="1 to 64 shards, got 65"):
         shard(original, sharded.parent / "many", 65)
     assert not (sharded.parent / "many").exists()
+
+
+def change(path: Path, added: int, removed: str) -> None:
+    with open_writer(path) as writer:
+        writer.put(*sharded_collection.made("score", added))
+        writer.remove(removed)
+        writer.commit()
+
+
+@pytest.mark.parametrize("source", ["plain", "shards"])
+def test_what_changes_while_shards_are_written_is_taken_over(
+    original: Path, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / source
+    if source == "plain":
+        shutil.copytree(original, path)
+    else:
+        shard(original, path, 2)
+    write, turns = splitting._write, iter([(20, "score-00"), (21, "recording-00")])
+
+    def written(*arguments: Any) -> None:  # another one changes the source before each of the first two shards
+        for added, removed in itertools.islice(turns, 1):
+            change(path, added, removed)
+        write(*arguments)
+
+    monkeypatch.setattr(splitting, "_write", written)
+    shard(path, tmp_path / "three", 3)
+    with open_collection(path) as one, open_collection(tmp_path / "three") as three:
+        assert three.documents == one.documents
+        assert three.count == 40
+        assert {sharded_collection.made("score", number)[0].id for number in (20, 21)} <= set(three.ids("score"))
+        three.check()
+
+
+def test_shards_written_before_take_over_what_has_changed_since(original: Path, tmp_path: Path) -> None:
+    path, copy = Path(shutil.copytree(original, tmp_path / "plain")), tmp_path / "three"
+    shard(path, copy, 3)
+    before = {name: (copy / name / "sequences.lmdb").stat().st_ino for name in ShardMap.of(3).shards}
+    for added, removed in ((20, "score-00"), (21, "recording-00")):
+        change(path, added, removed)
+        shard(path, copy, 3)
+        with open_collection(path) as one, open_collection(copy) as three:
+            assert three.documents == one.documents
+            three.check()
+    assert {name: (copy / name / "sequences.lmdb").stat().st_ino for name in before} == before
+    generation = current_generation(copy)
+    shard(path, copy, 3)
+    assert current_generation(copy) == generation
+    with pytest.raises(CollectionError, match="it has 3 shards; expected a new folder, or 4"):
+        shard(path, copy, 4)
+
+
+def test_shards_with_documents_of_their_own_are_not_changed(original: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "three"
+    shard(original, copy, 3)
+    other = sharded_collection.write(tmp_path / "other", 30, 34)
+    with pytest.raises(CollectionError, match="it has no document of"):
+        shard(other, copy, 3)
+    change(copy, 20, "score-00")
+    with pytest.raises(CollectionError, match=r"shard-00\d was changed since it was written; expected a new folder"):
+        shard(original, copy, 3)
+    with open_collection(copy) as three:
+        assert "score-20" in three.ids("score")
 
 
 def test_a_backup_of_shards_is_a_collection_in_shards(sharded: Path, tmp_path: Path) -> None:

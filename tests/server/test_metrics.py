@@ -20,6 +20,8 @@ import pytest
 
 import scorefind
 from engine import alignment
+from engine.collection import ShardHealth
+from engine.collection.opening import Folder
 from engine.names import OneLine
 from engine.neighbours import FlatIndex, build
 from engine.search.answers import table
@@ -57,6 +59,29 @@ def test_counts_and_health_are_told_over_http(tmp_path: Path) -> None:
                 '{"ok": true, "degraded": [], "generation": 1}',
             )
             assert (await asyncio.to_thread(got, f"{url}/"))[0] == 404
+
+    asyncio.run(test())
+
+
+class Replicated(Folder):
+    """A folder that says of itself what a collection in a cluster says."""
+
+    def health(self) -> tuple[ShardHealth, ...]:
+        return (
+            ShardHealth(name="shard-000", replicas=2, answering=2, passed_over={"a/shard-000": 3}),
+            ShardHealth(name="shard-001", replicas=3, answering=1, passed_over={}),
+        )
+
+
+def test_replicas_that_do_not_answer_are_told(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(Replicated(fill(tmp_path / "c", 0))) as server:
+            url = f"http://{server.server.monitor(Address(port=0))}"
+            lines = (await asyncio.to_thread(got, f"{url}/metrics"))[1].splitlines()
+            assert 'scorefind_replicas{shard="shard-001",state="known"} 3.0' in lines
+            assert 'scorefind_replicas{shard="shard-001",state="answering"} 1.0' in lines
+            assert 'scorefind_replica_passed_over_total{of="a/shard-000",shard="shard-000"} 3.0' in lines
+            assert server.server._health()["degraded"] == ["shard-001: 1 of 3 replicas answer"]
 
     asyncio.run(test())
 
