@@ -3,10 +3,10 @@
     python -m bench.scale --data DIR [--corpus DIR] [--most N] [--quick] [--json FILE] [--plot FILE]
 
 This continues the experiment of Carvalho & Widmer (EUSIPCO 2021), figure 3, which ends at 321 pieces. The pieces of the
-dev set, real scans and real playing, are searched among more and more documents that behave as real ones do
-(`bench.lib.made_documents`): 1e5 snippets of each kind, twice as many, and so on up to 6.4e6, and 2e7. Queries are
-those of the paper, 50 s of a recording among the scores (A2S) and four systems of a score among the recordings (S2A),
-and harder ones: 10 s and one system.
+dev set, real scans and real playing, are searched among those of joplin and more and more documents that behave as real
+ones do (`bench.lib.made_documents`): 1e5 snippets of each kind, four times as many, and so on to 6.4e6, and 2e7.
+Queries are those of the paper, 50 s of a recording among the scores (A2S) and four systems of a score among the
+recordings (S2A), and harder ones: 10 s and one system.
 
 - refine: what `scorefind query` does. It aligns a shortlist, or all documents if that is faster.
 - fingerprint, vote: the rankings that make a shortlist, each alone (`vote`: 25 neighbours of each snippet).
@@ -20,7 +20,6 @@ The collection and the results of each size are kept below --work, so a run that
 """
 
 import argparse
-import contextlib
 import functools
 import json
 import resource
@@ -34,9 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.lib import growth, peers, pieces, queries, report, takes
-from bench.lib.made_documents import DistractorSource
-from bench.lib.pieces import Piece, collect
+from bench.lib import grown, peers, queries, report
+from bench.lib.grown import Folders
+from bench.lib.pieces import Piece
 from bench.lib.queries import AMONG, Direction, LabelledQuery
 from bench.lib.scale_plot import draw
 from engine import alignment, process
@@ -48,7 +47,6 @@ from engine.metrics import summarise
 from engine.search.searcher import Query, Searcher
 from engine.values import Embeddings, Kind, Method
 from engine.workers import Worker
-from indexer.ingest import LoadEncoder
 
 FORMS: tuple[tuple[Direction, int, int], ...] = (("A2S", 50, 1), ("A2S", 10, 2), ("S2A", 4, 1), ("S2A", 1, 2))
 """Forms of the queries: direction, seconds or systems, and number of fragments of each piece."""
@@ -67,33 +65,27 @@ Ranked = list[tuple[str, float, float]]
 def main(arguments: Sequence[str] | None = None) -> None:
     process.prepare()
     options = _options(arguments)
-    found = pieces.pieces(options.data, "dev")[: QUICK_PIECES if options.quick else None]
     load = functools.partial(Encoder.load, options.weights, threads=1)
     encoder = load()
-    path, _ = collect(found, options.retrieval / "dev", encoder.identity, load, options.jobs, fresh=False)
-    work = options.work / f"{encoder.identity.hash[:12]}-{len(found)}"
-    work.mkdir(parents=True, exist_ok=True)
     environment = report.environment()
     print(report.heading(environment), flush=True)
-    with contextlib.ExitStack() as opened:
-        ours = opened.enter_context(Collection.open(path, encoder.identity))
-        takes = opened.enter_context(Collection.open(_other_music(options, encoder, load)))
-        sources = {kind: _source(takes, ours, kind) for kind in AMONG.values()}
+    first = QUICK_PIECES if options.quick else None
+    with grown.growing(_folders(options), encoder, load, first=first, jobs=options.jobs) as crowd:
         bench = ScaleBench(
-            asked=list(ask(ours, found)),
+            asked=list(ask(crowd.pieces, crowd.found["dev"])),
             engine=Engine.load(options.weights, settings=SearchSettings(threads=options.jobs), encoder=encoder),
         )
         measured = []
         for snippets in sizes(options.most or (QUICK_MAX_SNIPPETS if options.quick else MAX_SNIPPETS)):
-            kept = work / f"{snippets}.json"
+            kept = crowd.work / f"{snippets}.json"
             if not kept.exists():
-                grown = growth.grow(work / "collection", ours, sources, snippets, load, jobs=options.jobs)
-                with_peers = work / "peers" if snippets == options.peers_at else None
-                content = bench.measure(work / "collection", snippets, with_peers, librosa=snippets == MIN_SNIPPETS)
-                report.save(kept, **content, growth=asdict(grown))
+                added = crowd.grow(snippets, jobs=options.jobs)
+                with_peers = crowd.work / "peers" if snippets == options.peers_at else None
+                content = bench.measure(crowd.path, snippets, with_peers, librosa=snippets == MIN_SNIPPETS)
+                report.save(kept, **content, growth=asdict(added))
             measured.append(json.loads(kept.read_text()))
             print(report.table([_for_people(measured[-1])]), flush=True)
-        truths = bench.exhaustive(work, measured)
+        truths = bench.exhaustive(crowd.work, measured)
     rows = quality_rows(bench.asked, measured, truths)
     print("", report.table([report.with_intervals(row) for row in rows]), sep="\n")
     built = peer_rows(measured)
@@ -139,23 +131,20 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _other_music(options: argparse.Namespace, encoder: Encoder, load: LoadEncoder) -> Path:
-    """The collection whose documents are the sources of made documents."""
-    if options.corpus:
-        return takes.collect(options.corpus, "train", options.crowd, encoder)
-    rags = pieces.pieces(options.data, "joplin")[: QUICK_PIECES if options.quick else None]
-    return collect(rags, options.retrieval / "joplin", encoder.identity, load, options.jobs, fresh=False)[0]
+def _folders(options: argparse.Namespace) -> Folders:
+    return Folders(
+        data=options.data,
+        corpus=options.corpus,
+        retrieval=options.retrieval,
+        crowd=options.crowd,
+        scale=options.work,
+    )
 
 
 def sizes(most: int) -> list[int]:
-    """MIN_SNIPPETS, twice that, and so on, and `most`, which is more than twice the last but one."""
-    doubled = [MIN_SNIPPETS << i for i in range(64) if MIN_SNIPPETS << i < most / 2]
-    return [*doubled, most]
-
-
-def _source(takes: Collection, ours: Collection, kind: Kind) -> DistractorSource:
-    """The source of made documents of a kind: the takes, with the lengths of our documents."""
-    return DistractorSource.of(takes.packed(kind), kind, np.diff(ours.packed(kind).offsets))
+    """MIN_SNIPPETS, four times that, and so on, and `most`, which is more than twice the last but one."""
+    quadrupled = [MIN_SNIPPETS << 2 * i for i in range(32) if MIN_SNIPPETS << 2 * i < most / 2]
+    return [*quadrupled, most]
 
 
 def ask(collection: Collection, found: Sequence[Piece]) -> Iterator[LabelledQuery]:

@@ -48,8 +48,9 @@ def test_a_collection_has_the_same_documents_whatever_sizes_it_had_before(
     assert made == sorted(made)
 
 
-def test_sizes_double_up_to_the_last() -> None:
-    assert scale.sizes(900_000) == [100_000, 200_000, 400_000, 900_000]
+def test_sizes_quadruple_up_to_the_last() -> None:
+    assert scale.sizes(900_000) == [100_000, 400_000, 900_000]
+    assert scale.sizes(20_000_000) == [100_000, 400_000, 1_600_000, 6_400_000, 20_000_000]
     assert scale.sizes(50_000) == [50_000]
 
 

@@ -4,11 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import paired_collection
 from bench import shortlist
-from bench.lib import queries
+from bench.lib import intervals, queries
 from bench.lib.queries import AMONG, Direction, LabelledQuery
-from bench.shortlist import ALL, ANY, KS, WAYS, Candidates, ShortlistResult
+from bench.shortlist import ALL, ANY, IN_FORCE, KS, WAYS, Candidates, ShortlistResult
 from engine.collection import Collection
+from engine.search import plan
 from paired_collection import piece
 
 PIECES = [piece(number) for number in range(4)]
@@ -66,8 +68,8 @@ def test_a_document_the_collection_lacks_is_not_ranked(
 ) -> None:
     results = shortlist.answer(material, [replace(query, truth="absent")])
     assert {found.truth for found in results} == {np.inf}
-    assert results[-1].way == ALL
-    assert results[-1].winner == 1
+    assert results[0].way == ALL
+    assert results[0].winner == 1
 
 
 def test_recall_is_summed_up_by_kind_of_query_and_over_all(query: LabelledQuery) -> None:
@@ -91,3 +93,27 @@ def test_the_curves_are_drawn(query: LabelledQuery, tmp_path: Path) -> None:
     results = [result(replace(query, direction=direction), rank) for direction in AMONG for rank in (1, 3)]
     shortlist.draw(shortlist.quality_rows(results), tmp_path / "new" / "plot.png")
     assert (tmp_path / "new" / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_shortlist_in_force_is_told_by_multiples_of_its_length(
+    material: dict[Direction, Candidates], query: LabelledQuery
+) -> None:
+    mean = len(material["A2S"].packed.embeddings) / len(material["A2S"].packed)
+    length = plan.shortlist(len(query.sequence), mean)
+    ranks = (length / 4, length / 2, length + 1, 2 * length, 2 * length + 1)
+    results = [replace(result(query, 1), way=IN_FORCE, winner=float(rank)) for rank in ranks]
+    (row,) = shortlist.length_rows([*results, result(query, 1)], material)
+    assert (row["n"], row["length in force"], row["ms"]) == (5, length, 2)
+    assert [row[f"x{multiple}"] for multiple in ("0.25", "0.5", "1", "2")] == [0.2, 0.4, 0.4, 0.8]
+    assert row["x0.25 95%"] == list(intervals.wilson(1, 5))
+
+
+def test_the_recordings_that_ask_may_be_played_on_another_sound(collection: Collection, tmp_path: Path) -> None:
+    paired_collection.write(tmp_path / "other")
+    with Collection.open(tmp_path / "other") as other:
+        asked = list(shortlist.ask(collection, PIECES, 1, playing=other, seed=3, forms=("10 s", "1 system")))
+        alike = list(shortlist.ask(collection, PIECES, 1, seed=3, forms=("10 s", "1 system")))
+    assert [query.form for query in asked] == ["10 s"] * 4 + ["1 system"] * 4
+    assert np.array_equal(asked[0].sequence.embeddings, alike[0].sequence.embeddings)
+    elsewhere = list(shortlist.ask(collection, PIECES, 1, seed=4, forms=("10 s", "1 system")))
+    assert not np.array_equal(asked[0].sequence.embeddings, elsewhere[0].sequence.embeddings)
