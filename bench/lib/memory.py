@@ -1,5 +1,6 @@
 """Memory of a process and of those that it has started, as Linux counts it."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ def of(pid: int) -> ProcessMemory:
 def started_by(pid: int) -> Iterator[int]:
     """Yields the processes that a process has started, and those that they have, without the standard library's own."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
-                yield child
-                yield from started_by(child)
+        with contextlib.suppress(FileNotFoundError):  # a thread or a process that has ended meanwhile
+            for child in map(int, (task / "children").read_text().split()):
+                if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
+                    yield child
+                    yield from started_by(child)
