@@ -12,7 +12,7 @@ from engine.audio import SAMPLE_RATE, Samples
 from engine.audio.decoding import decoded
 from engine.config import GENEROUS, MediaLimits
 from engine.errors import PageError
-from engine.score import facsimile, numbered_pages
+from engine.score import Grey, facsimile, numbered_pages
 from engine.values import Kind
 
 SOUND = 0
@@ -24,21 +24,16 @@ COMPRESSION = 0.6
 """Compression level of the MP3: some 0.4 MB a minute of mono at 22,050 Hz, which is what the search has heard."""
 
 
-def of_file(
-    path: Path, kind: Kind, limits: MediaLimits = GENEROUS, *, numbers: range | None = None
-) -> dict[int, bytes]:
-    """Returns the media of a file or folder: pictures by page, or the sound under `SOUND`. Raises MediaError.
-
-    numbers: of the pages of a score in pictures; by default all of them.
-    """
+def of_file(path: Path, kind: Kind, limits: MediaLimits = GENEROUS) -> dict[int, bytes]:
+    """Returns the media of a file or folder: pictures by page, or the sound under `SOUND`. Raises MediaError."""
     in_symbols = symbols.is_symbolic(path) and path.is_file()
     if kind == "recording":
         return {SOUND: _compressed(symbols.played_sound(path) if in_symbols else decoded(path))}
-    pages = (
-        enumerate(symbols.engraved_pages(path, limits), 1)
-        if in_symbols
-        else numbered_pages(path, limits, numbers=numbers)
-    )
+    return pictures(enumerate(symbols.engraved_pages(path, limits), 1) if in_symbols else numbered_pages(path, limits))
+
+
+def pictures(pages: Iterable[tuple[int, Grey]]) -> dict[int, bytes]:
+    """Returns pictures of pages, by their numbers. pages: the number and the image of each."""
     return {number: facsimile.encoded(page, width=PICTURE_PX) for number, page in pages}
 
 

@@ -23,6 +23,7 @@ from engine.collection.identity import Status
 from engine.embedding import documents
 from engine.embedding.documents import Encoder
 from engine.errors import DocumentExistsError, EngineError, MediaError
+from engine.score import PageAddress
 from engine.values import Document, Embeddings, NetworkIdentity, SnippetSequence
 from engine.workers import Agenda, Failure, each, tell
 from indexer import identifiers, long_scores
@@ -135,7 +136,8 @@ class _Task:
 class _Long:
     """What a worker tells of a long score instead of embedding it."""
 
-    pages: int
+    addresses: list[PageAddress]
+    """Where its pages lie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +198,7 @@ class _Run:
             self._put(task.source, outcome.document, outcome)
         elif isinstance(outcome, _Long):
             front_end = self._encoder.identity.front_end
-            self._long[id] = LongScore(task.source.path, outcome.pages, front_end, keep_media=self._keep_media)
+            self._long[id] = LongScore(task.source.path, outcome.addresses, front_end, keep_media=self._keep_media)
             following = self._long[id].tasks()
         elif isinstance(share, PagesTask):
             following = self._long[id].take_pages(share, outcome)
@@ -294,8 +296,8 @@ def _done(load_encoder: LoadEncoder, task: _Task) -> _Embedded | _Long | ReadPag
     try:
         if task.share is not None:
             return long_scores.done(task.share, encoder)
-        pages = documents.page_count(task.source.path, task.source.kind)
-        return _Long(pages=pages) if pages > LONG_PAGES else _embedded(task, encoder)
+        addresses = documents.page_addresses(task.source.path, task.source.kind)
+        return _Long(addresses=addresses) if len(addresses) > LONG_PAGES else _embedded(task, encoder)
     except MediaError as exc:
         return Failure(cause=exc.cause)
 

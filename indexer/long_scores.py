@@ -5,7 +5,7 @@ score is known when the last page is read. So the parent joins the parts, and ha
 the strips of the systems wait in the parent, most of them in a temporary file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import numpy as np
 
 from engine import media, score
 from engine.config import FrontEnd
+from engine.embedding import documents
 from engine.embedding.documents import Encoder
-from engine.score import Score, ScorePart, SnippetBlock
+from engine.score import PageAddress, Score, ScorePart, SnippetBlock
 from engine.score.packed import Spool
 from engine.values import Embeddings
 
@@ -28,9 +29,9 @@ PART_PAGES = 8
 class PagesTask:
     """PagesTask of a long score to be read."""
 
-    path: Path
-    numbers: range
-    """Numbers of the pages, from 1."""
+    addresses: tuple[PageAddress, ...]
+    first: int
+    """Number of the first of the pages, from 1."""
     keep_media: bool
     """Whether pictures of the pages are kept."""
 
@@ -56,9 +57,9 @@ class SnippetsTask:
 class LongScore:
     """A long score at work. `embeddings` are there when all its tasks are done."""
 
-    def __init__(self, path: Path, pages: int, front_end: FrontEnd, *, keep_media: bool) -> None:
-        """pages: number of pages. keep_media: whether pictures of the pages are kept."""
-        self.pages = pages
+    def __init__(self, path: Path, addresses: Sequence[PageAddress], front_end: FrontEnd, *, keep_media: bool) -> None:
+        """addresses: of all pages. keep_media: whether pictures of the pages are kept."""
+        self.pages = len(addresses)
         self.pages_read = 0
         self.pictures: dict[int, bytes] = {}
         """Pictures of the pages to keep, by their numbers."""
@@ -67,6 +68,7 @@ class LongScore:
         self.embeddings: Embeddings | None = None
         """Embeddings of all snippets of the score, once they are there."""
         self._path = path
+        self._addresses = tuple(addresses)
         self._front_end = front_end
         self._keep_media = keep_media
         self._spool = Spool()
@@ -75,18 +77,18 @@ class LongScore:
 
     def tasks(self) -> Iterator[PagesTask]:
         """Yields the tasks to read the pages."""
-        for first in range(1, self.pages + 1, PART_PAGES):
-            numbers = range(first, min(first + PART_PAGES, self.pages + 1))
-            yield PagesTask(path=self._path, numbers=numbers, keep_media=self._keep_media)
+        for start in range(0, self.pages, PART_PAGES):
+            addresses = self._addresses[start : start + PART_PAGES]
+            yield PagesTask(addresses=addresses, first=start + 1, keep_media=self._keep_media)
 
     def take_pages(self, task: PagesTask, result: ReadPages) -> Iterator[SnippetsTask]:
         """Takes pages that a process has read. Returns the tasks to embed the snippets if no page is left to read.
 
         Raises PageError if no page is left to read and the score shows no systems.
         """
-        self._parts[task.numbers.start] = result.part.moved_to(self._spool)
+        self._parts[task.first] = result.part.moved_to(self._spool)
         self.pictures |= result.pictures
-        self.pages_read += len(task.numbers)
+        self.pages_read += len(task.addresses)
         if self.pages_read < self.pages:
             return iter(())
         self.score = score.joined([self._parts[first] for first in sorted(self._parts)], self._path)
@@ -102,10 +104,11 @@ class LongScore:
 
 
 def done(task: PagesTask | SnippetsTask, encoder: Encoder) -> ReadPages | Embeddings:
-    """Returns the result of a task; runs in a worker. Raises MediaError if the file is gone."""
+    """Returns the result of a task; runs in a worker. Raises MediaError if a file of the pages is gone."""
     front_end = encoder.identity.front_end
     if isinstance(task, SnippetsTask):
         return encoder.score(score.cut_snippets(task.block, front_end))
-    part = score.read_part(task.path, task.numbers, front_end)
-    pictures = media.of_file(task.path, "score", numbers=task.numbers) if task.keep_media else {}
-    return ReadPages(part=part, pictures=pictures)
+    for address in task.addresses:
+        documents.require_file_or_folder(address.file)
+    pages = list(score.pages_at(task.addresses, task.first))
+    return ReadPages(part=score.part_of(pages, front_end), pictures=media.pictures(pages) if task.keep_media else {})

@@ -15,7 +15,7 @@ from engine.audio import Recording, read_recording
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.embedding import folders
 from engine.errors import AudioError, MediaError, PageError
-from engine.score import Score, read_score
+from engine.score import PageAddress, Score, read_score
 from engine.score.pages import Progress
 from engine.values import DIMENSION, RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
 
@@ -165,13 +165,13 @@ def read(
     return (symbols.read_engraved if in_symbols else read_score)(path, front_end, limits, progress)
 
 
-def page_count(path: Path, kind: Kind) -> int:
-    """The number of pages of images that a file or folder holds, counted without decoding them; 0 if it holds none.
+def page_addresses(path: Path, kind: Kind) -> list[PageAddress]:
+    """Where the pages of images lie that a file or folder holds, found without decoding them; none if it holds none.
 
     Raises PageError if there are more pages than a score may have.
     """
     in_symbols = symbols.is_symbolic(path) and path.is_file()
-    return 0 if kind == "recording" or in_symbols else len(score.page_addresses(path))
+    return [] if kind == "recording" or in_symbols else score.page_addresses(path)
 
 
 def embed(

@@ -9,7 +9,7 @@ one after the other. `strips` cuts the systems into one strip, and the strip int
 from engine.score.detection import Explanation, compile_kernels, explain, find_systems
 from engine.score.layout import PlacedSystem, placed_systems
 from engine.score.levels import Grey, normalise_grey
-from engine.score.pages import numbered_pages, page_addresses, read_pages
+from engine.score.pages import PageAddress, numbered_pages, page_addresses, pages_at, read_pages
 from engine.score.rejection import Rejection
 from engine.score.strips import (
     BLOCK,
@@ -19,8 +19,8 @@ from engine.score.strips import (
     cut_snippets,
     cut_strip,
     joined,
+    part_of,
     places,
-    read_part,
     read_score,
     score_of,
     snippet_blocks,
@@ -37,6 +37,7 @@ __all__ = [
     "Explanation",
     "FoundSystem",
     "Grey",
+    "PageAddress",
     "PlacedSystem",
     "Rejection",
     "Score",
@@ -52,10 +53,11 @@ __all__ = [
     "normalise_grey",
     "numbered_pages",
     "page_addresses",
+    "pages_at",
+    "part_of",
     "placed_systems",
     "places",
     "read_pages",
-    "read_part",
     "read_score",
     "score_of",
     "snippet_blocks",

@@ -71,10 +71,7 @@ def page_addresses(path: Path | str, limits: MediaLimits = GENEROUS) -> list[Pag
 
 
 def numbered_pages(
-    path: Path | str,
-    limits: MediaLimits = GENEROUS,
-    progress: Progress | None = None,
-    numbers: range | None = None,
+    path: Path | str, limits: MediaLimits = GENEROUS, progress: Progress | None = None
 ) -> Iterator[tuple[int, Grey]]:
     """Yields the number of each page of a score, from 1, and the page, uint8 (h, w), white 255, levels normalised.
 
@@ -83,29 +80,37 @@ def numbered_pages(
 
     path: that of `page_addresses`.
     progress: is called when the caller has finished with a page.
-    numbers: of the pages to read; by default all of them.
-    Raises PageError, which names file and cause, if there are more pages than `limits` allow, or if all pages are asked
-    for and none can be read.
+    Raises PageError, which names file and cause, if no page can be read, or there are more pages than `limits` allow.
     """
     addresses = page_addresses(path, limits)
     fault: PageError | None = None
     readable = 0
-    first, total = (1 if numbers is None else numbers.start), len(addresses)
-    wanted = addresses if numbers is None else addresses[numbers.start - 1 : numbers.stop - 1]
-    for number, (address, leaf) in enumerate(_leaves(wanted, limits.pixels), start=first):
-        if leaf.image is None:
-            fault = fault or PageError(address.file, leaf.fault)
-            if total > 1:  # otherwise the error below says it
-                logger.warning("%s: page %d is passed over: %s", address.file, number, leaf.fault)
-            continue
-        if leaf.fault:
-            logger.warning("%s: page %d: %s", address.file, number, leaf.fault)
-        readable += 1
-        yield number, levelled(leaf.image)
-        if progress is not None:
-            progress(number, total)
-    if not readable and numbers is None:
+    total = len(addresses)
+    for number, (address, leaf) in enumerate(_leaves(addresses, limits.pixels), start=1):
+        if leaf.image is None and fault is None:
+            fault = PageError(address.file, leaf.fault)
+        if total > 1 or leaf.image is not None:  # otherwise the error below says it
+            _warn(number, address, leaf)
+        if leaf.image is not None:
+            readable += 1
+            yield number, levelled(leaf.image)
+            if progress is not None:
+                progress(number, total)
+    if not readable:
         raise fault or PageError(path, "has no pages")
+
+
+def pages_at(
+    addresses: Iterable[PageAddress], first: int, limits: MediaLimits = GENEROUS
+) -> Iterator[tuple[int, Grey]]:
+    """Yields the number and the image of each of these neighbouring pages of a score that can be read.
+
+    The others are passed over with a warning. first: number of the first of them.
+    """
+    for number, (address, leaf) in enumerate(_leaves(addresses, limits.pixels), start=first):
+        _warn(number, address, leaf)
+        if leaf.image is not None:
+            yield number, levelled(leaf.image)
 
 
 def read_page(path: Path, number: int, limits: MediaLimits = GENEROUS) -> Grey:
@@ -142,6 +147,14 @@ def natural_order(path: Path) -> list[tuple[int, int, str]]:
 def levelled(page: Grey) -> Grey:
     """Returns a page with dark ink on white paper."""
     return normalise_grey(dark_on_light(page))
+
+
+def _warn(number: int, address: PageAddress, leaf: Leaf) -> None:
+    """Logs what is wrong with a page, if anything is."""
+    if leaf.image is None:
+        logger.warning("%s: page %d is passed over: %s", address.file, number, leaf.fault)
+    elif leaf.fault:
+        logger.warning("%s: page %d: %s", address.file, number, leaf.fault)
 
 
 def _leaves(addresses: Iterable[PageAddress], max_pixels: int) -> Iterator[tuple[PageAddress, Leaf]]:

@@ -127,18 +127,7 @@ def read_score(
     progress: is called after each page.
     Raises PageError if no page can be decoded or shows systems, or the file is over a limit.
     """
-    return joined([_part(numbered_pages(path, limits, progress), front_end, Spool())], path)
-
-
-def read_part(
-    path: Path | str, numbers: range, front_end: FrontEnd = DEFAULT, limits: MediaLimits = GENEROUS
-) -> ScorePart:
-    """Reads some pages of a score, by their numbers from 1. Their strips stay in memory.
-
-    `joined` makes a score of all parts, so several processes can read one score.
-    Raises PageError if the file is gone or over a limit. A page that cannot be read is passed over.
-    """
-    return _part(numbered_pages(path, limits, numbers=numbers), front_end, None)
+    return joined([part_of(numbered_pages(path, limits, progress), front_end, Spool())], path)
 
 
 def score_of(
@@ -149,7 +138,7 @@ def score_of(
     images: uint8 (height, width), or (height, width, 3) in RGB. name: named in errors and warnings.
     Raises PageError if an array is no page, or no page shows systems.
     """
-    return joined([_part(enumerate(pages_of(images), start=1), front_end, Spool())], name)
+    return joined([part_of(enumerate(pages_of(images), start=1), front_end, Spool())], name)
 
 
 def joined(parts: Iterable[ScorePart], path: Path | str) -> Score:
@@ -176,8 +165,11 @@ def joined(parts: Iterable[ScorePart], path: Path | str) -> Score:
     return Score(pages=counts[-1].page, systems=systems, strips=tuple(piece.strip for piece in kept))
 
 
-def _part(pages: Iterable[tuple[int, Grey]], front_end: FrontEnd, spool: Spool | None) -> ScorePart:
-    """Returns the systems on these pages, each with its number. The strips wait in `spool`, or in memory."""
+def part_of(pages: Iterable[tuple[int, Grey]], front_end: FrontEnd = DEFAULT, spool: Spool | None = None) -> ScorePart:
+    """Returns the systems on these pages, each with its number. `joined` makes a score of all parts.
+
+    spool: where the strips wait; by default, in memory.
+    """
     pieces: list[CutSystem] = []
     counts: list[PageCount] = []
     for number, page in pages:

@@ -14,10 +14,12 @@ from drawn_pages import drawn_page
 from engine.collection import Collection
 from engine.embedding import documents
 from engine.score import (
+    PageAddress,
     cut_snippets,
     joined,
     page_addresses,
-    read_part,
+    pages_at,
+    part_of,
     read_score,
     snippet_blocks,
     snippet_count,
@@ -75,10 +77,10 @@ def test_a_long_score_becomes_what_one_process_makes_of_it(volume: Path, tmp_pat
     assert (summary.added, summary.pages) == (["volume"], PAGES)
     shares = [task.share for task in done]
     assert shares[0] is None
-    assert [share.numbers for share in shares if isinstance(share, PagesTask)] == [
-        range(17, 20),
-        range(9, 17),
-        range(1, 9),
+    assert [(share.first, len(share.addresses)) for share in shares if isinstance(share, PagesTask)] == [
+        (17, 3),
+        (9, 8),
+        (1, 8),
     ]
     assert sum(isinstance(share, SnippetsTask) for share in shares) == 1
     expected, sequence = documents.embed(volume, "score", FakeEncoder())
@@ -116,7 +118,7 @@ def test_a_part_that_fails_fails_the_score_once_and_its_other_shares_are_let_be(
     def each(work: Any, tasks: Iterable[Any], **_: Any) -> Generator[tuple[Any, Any], None, None]:
         for task in tasks:
             done.append(task.share)
-            fails = isinstance(task.share, PagesTask) and task.share.numbers.start == 1 + PART_PAGES
+            fails = isinstance(task.share, PagesTask) and task.share.first == 1 + PART_PAGES
             yield task, Failure(cause="it died") if fails else work(task)
 
     summary = add(tmp_path / "collection", discover([volume.parent]).sources, FakeEncoder, run=each)
@@ -162,11 +164,12 @@ def test_a_score_s_snippets_are_the_same_at_once_and_in_blocks(monkeypatch: pyte
 
 def test_parts_of_a_score_join_to_what_is_read_at_once(volume: Path) -> None:
     expected, spool = read_score(volume), Spool(resident_bytes=10_000)
-    parts = [read_part(volume, range(first, first + 4)).moved_to(spool) for first in range(1, PAGES + 1, 4)]
+    addresses = page_addresses(volume)
+    parts = [part_of(pages_at(addresses[start : start + 4], start + 1)).moved_to(spool) for start in range(0, PAGES, 4)]
     score = joined(parts, volume)
     assert (score.pages, score.systems) == (expected.pages, expected.systems)
     np.testing.assert_array_equal(score.strip, expected.strip)
-    assert len(page_addresses(volume)) == PAGES
+    assert len(addresses) == PAGES
 
 
 def test_tasks_that_follow_from_a_result_come_first_and_after_the_end() -> None:
@@ -180,6 +183,6 @@ def test_tasks_that_follow_from_a_result_come_first_and_after_the_end() -> None:
 
 
 def test_a_share_of_a_score_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    task = PagesTask(path=tmp_path / "gone", numbers=range(1, 9), keep_media=False)
+    task = PagesTask(addresses=(PageAddress(tmp_path / "gone", 0),), first=1, keep_media=False)
     with pytest.raises(documents.MediaError, match="gone: no such file or folder"):
         long_scores.done(task, FakeEncoder())
