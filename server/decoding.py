@@ -191,6 +191,8 @@ class Decoders:
         folder = self._folder(number)
         folder.mkdir(mode=0o700, exist_ok=True)
         give(folder)
+        if self._template is None:
+            compile_kernels()  # a confined worker may not write the machine code
         enter = functools.partial(sandbox.enter, folder)
         return Worker(self._work, enter=enter, codec=CODEC, template=self._template)
 

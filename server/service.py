@@ -20,7 +20,7 @@ from engine.collection import Storage, storage_of
 from engine.embedding.documents import Encoder
 from engine.errors import EngineError
 from engine.evening import LiveEvening
-from engine.score import compile_kernels, facsimile
+from engine.score import facsimile
 from engine.search.answers import contents
 from engine.transposition import ALL_TRIES, SHIFTS
 from engine.values import OTHER, Embeddings, Kind
@@ -158,8 +158,7 @@ class Service:
         self._shelf.close()
 
     async def warm(self) -> None:
-        """Loads and compiles all that the first query would have to wait for, or that decoders may not write."""
-        await asyncio.to_thread(compile_kernels)
+        """Loads and compiles all that the first query would have to wait for."""
         network, front_end = self._encoder.identity.hash, self._encoder.identity.front_end
         page = np.full((1, front_end.strip_rows, front_end.snippet_px), 255, dtype=np.uint8)
         silence = np.zeros((1, BANDS[front_end.bands], front_end.excerpt_frames), dtype=np.float32)
