@@ -26,7 +26,7 @@ from engine.config import Bands, FrontEnd
 from engine.embedding.encoder import Encoder
 from indexer.training import corpus, material
 from indexer.training.configuration import Configuration, load_configuration
-from indexer.training.corpus import CorpusSettings
+from indexer.training.corpus_settings import CorpusSettings
 from indexer.training.train import train
 
 CONFIG = Path(corpus.__file__).with_name("ablation.toml")

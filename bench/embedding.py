@@ -36,6 +36,7 @@ from engine.embedding.documents import Encoder as AnyEncoder
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
 from engine.metrics import summarise
 from indexer.training import corpus, material
+from indexer.training.corpus_settings import CorpusSettings
 
 PAIRS = 2000
 QUICK_PAIRS = 300
@@ -105,10 +106,10 @@ def speed(encoder: AnyEncoder) -> dict[str, Any]:
 
 
 def _synthetic(options: argparse.Namespace, window: FrontEnd) -> tuple[list[Material], Counter[str]]:
-    settings = config.load(corpus.CorpusSettings(), section="corpus", path=DEFAULT_CORPUS)
+    settings = config.load(CorpusSettings(), section="corpus", path=DEFAULT_CORPUS)
     settings = replace(settings, folder=options.corpus)
     if not material.is_made(settings.folder / "val") and (options.data / "splits.csv").exists():
-        settings = corpus.CorpusSettings(
+        settings = CorpusSettings(
             data=options.data, manifests=settings.manifests, folder=options.work / "corpus", train_pieces=0
         )
         corpus.make(replace(settings, bands=(window.bands,)), FrontEnd(), jobs=1)

@@ -40,6 +40,7 @@ from indexer.synthesis import degrade
 from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, ScoreNotes
 from indexer.synthesis.perform import perform, random_style
 from indexer.training import corpus
+from indexer.training.corpus_settings import CorpusSettings
 
 PAIRS, QUICK_PAIRS = 1000, 200
 SCORES, QUICK_SCORES = 16, 4
@@ -115,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def engraved(data: Path, count: int) -> list[EngravedScore]:
     """The first `count` validation scores that Verovio can read, in the shuffled order of the corpus."""
-    settings = replace(config.load(corpus.CorpusSettings(), section="corpus", path=DEFAULT_CORPUS), data=data)
+    settings = replace(config.load(CorpusSettings(), section="corpus", path=DEFAULT_CORPUS), data=data)
     found = [(piece, path) for piece, path in corpus.pieces(settings, "val") if path.suffix != ".ly"]
     made = each(_engraved, found[:count], jobs=1, expected=(EngravingError,))
     return sorted((score for _, score in made if not isinstance(score, Failure)), key=lambda score: score.piece)

@@ -15,8 +15,8 @@ from engine.config import FrontEnd
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
 from engine.values import Kind
-from indexer.training.corpus import CorpusSettings
-from indexer.training.pairs import Augmentation
+from indexer.training.augmentation import Augmentation
+from indexer.training.corpus_settings import CorpusSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +72,6 @@ class TrainingSettings:
     seed: int = 1
     threads: int = 2
     """Threads that torch computes with."""
-    loaders: int = 1
-    """Processes that make batches. A GPU learns from more pairs than one core makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

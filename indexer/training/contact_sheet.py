@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine import config, process
 from engine.config import FrontEnd
 from engine.errors import SettingsError
-from indexer.training.corpus import CorpusSettings
+from indexer.training.corpus_settings import CorpusSettings
 from indexer.training.material import Corpus, Take, joined
 
 TILE_WIDTH = 300
@@ -111,7 +111,7 @@ def main() -> None:
     settings = config.load(CorpusSettings(), section="corpus", path=arguments.config)
     front_end = config.load(FrontEnd(), section="front_end", path=arguments.config)
     rng = np.random.default_rng(arguments.seed)
-    pieces = Corpus(settings.folder / "train").refresh()
+    pieces = Corpus(settings.folder / "train", front_end.bands).refresh()
     drawn = [pieces[place] for place in rng.permutation(len(pieces))[: arguments.takes]]
     made = [joined(piece.prints[0], piece.recordings[0], front_end.bands) for piece in drawn]
     pairs = [pair for take in made if (pair := random_pair(take, front_end, rng)) is not None]

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from engine import config, process
 from engine.audio import BANDS, FRAME_RATE, spectrogram
-from engine.config import Bands, FrontEnd
+from engine.config import FrontEnd
 from engine.errors import SettingsError
 from engine.score import SystemCourse, cut_strip, normalise_grey, strip_scale
 from engine.symbols.soundfont import default_soundfont, limited
@@ -35,6 +35,7 @@ from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, Sc
 from indexer.synthesis.instruments import random_condition
 from indexer.synthesis.lilypond import LilyPondEngraver
 from indexer.synthesis.perform import perform, random_style
+from indexer.training.corpus_settings import CorpusSettings, listed_instruments
 from indexer.training.material import Print, Rendition, encoded, save
 
 logger = logging.getLogger(__name__)
@@ -44,48 +45,6 @@ STRIP_MARGIN_PX = 16
 
 SAME_ONSET_QUARTERS = 0.1
 """Notes closer than this are one onset: arpeggios and grace notes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CorpusSettings:
-    """Settings of the corpus; table [corpus] of the configuration."""
-
-    data: Path = Path("data")
-    """Folder of the scores; `manifests` and the paths in them start here."""
-    manifests: tuple[str, ...] = ()
-    """CSV files with the columns id and path. A score's suffix says its format: MusicXML, kern, MEI or LilyPond."""
-    splits: str = "splits.csv"
-    """CSV file with the columns id and split (train or val)."""
-    instruments: str = ""
-    """CSV file with the columns instrument (a name for `instruments.load`, relative to `data`), split, and share (how
-    often the instrument plays). The file is in `data` or beside this module. Empty: the SoundFont of pretty_midi."""
-    responses: str = ""
-    """Folder of impulse responses with irs.csv, relative to `data`; a fifth of them are for validation alone."""
-    noises: str = ""
-    """Folder of noise beds with noise.csv, relative to `data`."""
-    bands: tuple[Bands, ...] = ("quarter_tone",)
-    """Spectrograms that are stored of each recording."""
-    folder: Path = Path("corpus")
-    """Folder of the prints and recordings."""
-    train_pieces: int = 1200
-    """Largest number of training pieces."""
-    val_pieces: int = 60
-    """Largest number of validation pieces."""
-    prints: int = 1
-    """Prints of each training piece. A validation piece has one print and one recording."""
-    recordings: int = 1
-    """Recordings of each training piece."""
-    pages: int = 4
-    """Largest number of pages that are engraved of a piece."""
-    seconds: float = 200.0
-    """Largest length that is kept of a performance, in seconds."""
-    page_damage: float = 1.0
-    """Strength of the damage to pages. 0: none; 1: as in real prints and scans."""
-    sound_damage: float = 1.0
-    """Strength of the damage to sound. 0: none; 1: as detuned, reverberant, noisy and compressed as real recordings."""
-    freedom: float = 1.0
-    """Freedom of the performances. 0: as exact as a machine; 1: as free as pianists."""
-    seed: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,25 +246,11 @@ def _ensemble(settings: CorpusSettings, split: str) -> _Ensemble:
     """
     if not settings.instruments:
         return _Ensemble((f"{default_soundfont()}#0",), np.ones(1))
-    rows = [row for row in _listed(settings) if row["split"] == split]
+    rows = [row for row in listed_instruments(settings) if row["split"] == split]
     if not rows:
         raise ValueError(f"{settings.instruments}: expected instruments of the split {split!r}, got none")
     shares = np.array([float(row["share"]) for row in rows])
     return _Ensemble(tuple(str(settings.data / row["instrument"]) for row in rows), shares / shares.sum())
-
-
-def _listed(settings: CorpusSettings) -> list[dict[str, str]]:
-    """Rows of the list of instruments. Raises OSError if the file is missing."""
-    listed = settings.data / settings.instruments
-    with (listed if listed.exists() else Path(__file__).with_name(settings.instruments)).open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def training_instruments(settings: CorpusSettings) -> list[dict[str, str]]:
-    """Instruments that training pieces are played on: rows of the list, with licence and source where it has them."""
-    if not settings.instruments:
-        return [{"instrument": default_soundfont().name}]
-    return [row for row in _listed(settings) if row["split"] == "train"]
 
 
 def _instrument(settings: CorpusSettings, split: str, rng: np.random.Generator) -> instruments.Instrument:

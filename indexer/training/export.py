@@ -33,8 +33,9 @@ from engine.embedding.weights import DEFAULT_WEIGHTS, Weights
 from engine.errors import WeightsError
 from engine.files import replacing
 from engine.values import Embeddings, Kind
+from indexer.training.augmentation import NO_AUGMENTATION
 from indexer.training.material import Corpus
-from indexer.training.pairs import NO_AUGMENTATION, PairSource
+from indexer.training.pairs import PairSource
 
 logger = logging.getLogger(__name__)
 
@@ -99,12 +100,13 @@ def export(path: Path, corpus: Path | None = None) -> list[Path]:
 
 def drawn(corpus: Path, front_end: FrontEnd) -> Inputs:
     """Twice CALIBRATION_PAIRS pairs of the validation pieces of a corpus."""
-    pieces = Corpus(corpus / "val").refresh()
+    pieces = Corpus(corpus / "val", front_end.bands).refresh()
     if not pieces:
         raise WeightsError(f"{corpus}/val: has no piece with both a print and a recording")
-    pairs = PairSource(pieces, front_end, NO_AUGMENTATION).batch(2 * CALIBRATION_PAIRS, 4, np.random.default_rng(0))
+    pairs = PairSource(pieces, front_end, NO_AUGMENTATION).batch(2 * CALIBRATION_PAIRS, 4, seed=0)
     # A corpus keeps snippets at half resolution, as the network halves them first.
-    return Inputs(score=pairs.snippets.repeat(2, axis=1).repeat(2, axis=2), recording=pairs.excerpts)
+    snippets = pairs.snippets.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    return Inputs(score=snippets.numpy(), recording=pairs.excerpts.numpy())
 
 
 def noise(front_end: FrontEnd) -> Inputs:

@@ -1,77 +1,61 @@
 #!/bin/bash
-# Makes the corpus and trains on a machine with an NVIDIA GPU and no network; gpu_prepare.sh packs what it needs.
+# Trains on a machine with an NVIDIA GPU and no network, on a corpus that gpu_prepare.sh packed.
 #
-#     indexer/training/gpu.sh STAGE=SECONDS...
+#     indexer/training/gpu.sh [CONFIG=SECONDS...]
 #
-# A stage is `corpus` or a configuration of this folder: `gpu`, `attention`, `baseline`. SECONDS is the time limit of
-# the stage. The same stage in a later command goes on where it stopped. Three commands of ten minutes:
+# Each command unpacks the parts of the corpus that CARRY holds, beside those of earlier commands. So a corpus can be
+# carried in several commands, the first ones without a CONFIG. CONFIG is the name of a configuration in CARRY or in this
+# folder, without .toml; SECONDS is its time limit. The trainings of a command run at the same time and share the GPU. The
+# same CONFIG in a later command goes on from the last checkpoint. So a trial tells how many steps there is time for:
 #
-#     gpu.sh corpus=420 gpu=120
+#     gpu.sh gpu=60
 #     SET="training.steps=9000" gpu.sh gpu=540
-#     gpu.sh attention=270 baseline=270
 #
 # Environment variables, with defaults in brackets:
 # SET: settings that override those of the configurations, as TABLE.NAME=VALUE separated by blanks.
-# CARRY: folder that gpu_prepare.sh packed (.carry).
+# CARRY: folder with wheels, part.* and, if any, configurations, and weights that they start from (.carry). Only the first
+#     command needs the wheels.
 # STATE: folder of corpus and checkpoints, kept between commands ($HOME/scorefind).
-# OUT: folder for job.log and, in parts of 15 MiB, runs.tar ($STATE/out). runs.tar has weights, cards, logs, and the
-#     checkpoints of runs that have not ended.
-# PIECES, RECORDINGS: number of training pieces (5000), and of recordings of each (4).
+# OUT: folder for job.log and, in parts of 15 MiB, CONFIG.tar: weights, card and log, or else the checkpoint ($STATE/out).
 set -euo pipefail
 repository=$(cd "$(dirname "$0")/../.." && pwd)
 carry=$(realpath "${CARRY:-.carry}")
 state=${STATE:-$HOME/scorefind}
 python=${PYTHON:-python3}
-mkdir -p "$state/runs" "${OUT:=$state/out}"
+mkdir -p "$state" "${OUT:=$state/out}"
 out=$(realpath "$OUT")
 cd "$state"
 exec > >(tee -a job.log) 2>&1
 
-keep() {
-    rm -f "$out"/runs.tar.*
-    local done=()  # a run with weights has ended and needs no checkpoint
-    for weights in $(find runs -name '*.safetensors'); do
-        done+=(--exclude="$(dirname "$weights")/*.pt")
-    done
-    tar -c --exclude='*.unfinished' "${done[@]}" runs | split -b 15M - "$out/runs.tar."
-    cp job.log "$out/"
-    ls -l "$out"
-}
-trap keep EXIT
-
-if [ ! -e installed ]; then
+if [ ! -e site ]; then
     "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade --target site \
         "$carry"/*.whl
-    mkdir -p data
-    for archive in "$carry"/train_*.tar.xz; do
-        tar -xJf "$archive" -C data
-    done
-    cp "$carry/splits.csv" data/
-    cp -r "$carry/soundfonts" data/
-    mkdir -p data/pianos && tar -xJf "$carry/pianos.tar.xz" -C data/pianos
-    if [ -e "$carry/runs.tar" ]; then
-        tar -xf "$carry/runs.tar"
-    fi
-    touch installed
 fi
 export PYTHONPATH="$repository:$state/site" PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
-loaders=$(($(nproc) > 3 ? $(nproc) - 2 : 1))
-settings=()
-for setting in "training.loaders=$loaders" ${SET:-}; do
-    settings+=(--set "$setting")
-done
+! compgen -G "$carry/*.safetensors" > /dev/null || cp "$carry"/*.safetensors .
+if compgen -G "$carry/part.*" > /dev/null; then
+    "$python" -m indexer.training.packing unpack corpus "$carry"/part.*
+fi
 
+train() {  # CONFIG SECONDS
+    local config=$repository/indexer/training/$1.toml settings=()
+    [ -e "$carry/$1.toml" ] && config=$carry/$1.toml
+    for setting in corpus.folder=corpus "training.run=runs/$1" ${SET:-}; do
+        settings+=(--set "$setting")
+    done
+    timeout -k 10 "$2" "$python" -m indexer.training.train "$config" --no-corpus "${settings[@]}" 2>&1 |
+        sed -u "s/^/$1: /" || echo "$1 was stopped at its time limit, or failed"
+    local kept=('--exclude=*.unfinished')
+    compgen -G "runs/$1/*.safetensors" > /dev/null && kept+=('--exclude=*.pt')  # a run that has ended
+    [ ! -e "runs/$1" ] || tar -c "${kept[@]}" -C runs "$1" | split -b 15M - "$out/$1.tar."
+}
+running=()
 for stage in "$@"; do
-    name=${stage%%=*} limit=${stage#*=}
-    echo "$(date +%T) $name, at most $limit s"
-    if [ "$name" = corpus ]; then
-        sed "s/^train_pieces = .*/train_pieces = ${PIECES:-5000}/; s/^recordings = .*/recordings = ${RECORDINGS:-4}/" \
-            "$repository/indexer/training/gpu.toml" > corpus.toml
-        command=(indexer.training.corpus corpus.toml --jobs "$(nproc)")
-    else  # all configurations train on the one corpus, as far as it is made
-        command=(indexer.training.train "$repository/indexer/training/$name.toml" --no-corpus "${settings[@]}")
-    fi
-    timeout -k 10 "$limit" "$python" -m "${command[@]}" 2>&1 | tr '\r' '\n' | grep -v 'take/s\|s/take' ||
-        echo "$(date +%T) $name was stopped at its time limit, or failed"
-    echo "$(date +%T) prints and recordings: $(find corpus -name '*.npz' | wc -l)"
+    train "${stage%%=*}" "${stage#*=}" &
+    running+=($!)
 done
+for training in "${running[@]}"; do  # a bare `wait` would wait for tee too
+    wait "$training"
+done
+cp job.log "$out/"
+ls -l "$out"

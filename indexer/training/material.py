@@ -131,25 +131,36 @@ def _loaded(path: Path) -> dict[str, Any]:
 class Corpus:
     """The prints and recordings of a split, in memory. `refresh` loads the files that were made since."""
 
-    def __init__(self, folder: Path) -> None:
-        """folder: that of the split; prints and recordings lie in folders of these names below it."""
+    def __init__(self, folder: Path, bands: Bands) -> None:
+        """folder: that of the split; prints and recordings lie in folders of these names below it.
+
+        bands: the spectrogram that is held of each recording. The other one has no frames.
+        """
         self._folder = folder
+        self._bands = bands
         self._prints: dict[Path, Print] = {}
         self._recordings: dict[Path, Rendition] = {}
+        self._pieces: list[TrainingPiece] = []
 
     def refresh(self) -> list[TrainingPiece]:
-        """The pieces that have both prints and recordings, sorted by name."""
-        for path in self._folder.glob("prints/*.npz"):
-            if path not in self._prints:
-                self._prints[path] = load_print(path)
-        for path in self._folder.glob("recordings/*.npz"):
-            if path not in self._recordings:
-                self._recordings[path] = load_recording(path)
-        prints, recordings = _by_piece(self._prints), _by_piece(self._recordings)
-        return [
-            TrainingPiece(name=name, prints=prints[name], recordings=recordings[name])
-            for name in sorted(prints.keys() & recordings.keys())
-        ]
+        """The pieces that have both prints and recordings, sorted by name; the same list if no file was made since."""
+        printed = [path for path in self._folder.glob("prints/*.npz") if path not in self._prints]
+        played = [path for path in self._folder.glob("recordings/*.npz") if path not in self._recordings]
+        if printed or played:
+            self._prints |= {path: load_print(path) for path in printed}
+            self._recordings |= {path: _with_one_spectrogram(load_recording(path), self._bands) for path in played}
+            prints, recordings = _by_piece(self._prints), _by_piece(self._recordings)
+            self._pieces = [
+                TrainingPiece(name=name, prints=prints[name], recordings=recordings[name])
+                for name in sorted(prints.keys() & recordings.keys())
+            ]
+        return self._pieces
+
+
+def _with_one_spectrogram(played: Rendition, bands: Bands) -> Rendition:
+    """The recording without its other spectrogram, which takes up to two thirds of the memory."""
+    other = "quarter_tone" if bands == "published" else "published"
+    return dataclasses.replace(played, **{other: getattr(played, other)[:, :0].copy()})
 
 
 Made = TypeVar("Made", bound=Print | Rendition)

@@ -1,152 +1,210 @@
-"""Draws batches of pairs (a snippet and an excerpt) from pieces in memory, with light augmentation.
+"""Draws batches of pairs (a snippet and an excerpt) from pieces that lie in the memory of a device, CPU or GPU.
 
-Heavy damage (scans, rooms) is done once, when the corpus is made. Augmentation here costs microseconds a pair: shifts,
-contrast, tempo by resampling an excerpt in time, equalisation and noise in the magnitude domain.
+A GPU learns from a hundred thousand pairs a second. So it also draws and changes them itself: all strips lie side by
+side in one tensor, all coded spectrograms in another, and a batch is gathered from both.
 """
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-from engine.audio import BANDS, compressed
+from engine.audio.spectrograms import MAX_GAIN, MEAN_MAGNITUDE
 from engine.config import FrontEnd
-from indexer.training.material import Rendition, TrainingPiece, decoded
+from indexer.training import augmentation
+from indexer.training.augmentation import Augmentation, Dice
+from indexer.training.material import TrainingPiece, decoded
 
 NEAR_DUPLICATE_QUARTERS = 1.0
 """Two onsets of one piece that are closer than this, in quarters, are not negatives of each other."""
 
-_EQUALISER_KNOTS = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Augmentation:
-    """Strengths of the random changes to a pair; table [augmentation] of the configuration."""
-
-    shift_px: int = 4
-    """Largest shift of a snippet in each direction, in pixels at half the working scale."""
-    contrast: float = 0.3
-    """Standard deviation of the logarithm of a snippet's gamma, and largest share of ink that fades."""
-    tempo: float = 0.28
-    """Standard deviation of the logarithm of an excerpt's tempo factor, cut at 2.5 deviations: 0.28 spans half to twice
-    the tempo."""
-    equalisation: float = 0.25
-    """Standard deviation of the logarithm of the bands' gains, which change smoothly from band to band."""
-    noise: float = 0.05
-    """Largest mean magnitude of the noise added to an excerpt, relative to the excerpt's own mean magnitude."""
-
-
-NO_AUGMENTATION = Augmentation(shift_px=0, contrast=0.0, tempo=0.0, equalisation=0.0, noise=0.0)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Arrays of n pairs; row i of each is pair i."""
+    """Tensors of n pairs on one device; row i of each is pair i."""
 
-    snippets: NDArray[np.uint8]
+    snippets: Tensor
     """uint8 (n, strip_rows / 2, snippet_px / 2), white = 255."""
-    excerpts: NDArray[np.float32]
+    excerpts: Tensor
     """float32 (n, bands, excerpt_frames): compressed magnitudes; 92 or 184 bands."""
-    ignored: NDArray[np.bool_]
+    ignored: Tensor
     """bool (n, n), True where two pairs are nearly the same music; False on the diagonal."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn:
+    """Onsets drawn, and where to read them; each a tensor (n,)."""
+
+    piece: Tensor
+    quarter: Tensor
+    left: Tensor
+    """Column of the concatenated strips where the snippet starts if it is neither shifted nor scaled."""
+    start: Tensor
+    """Frame of the concatenated spectrograms where the excerpt starts, not rounded."""
+    factor: Tensor
+    """Frames of the recording for one frame of the excerpt."""
+
+    def kept(self, which: Tensor) -> "_Drawn":
+        """Some of the onsets; which: their indices."""
+        return _Drawn(**{field.name: getattr(self, field.name)[which] for field in dataclasses.fields(self)})
+
+
 class PairSource:
-    """Draws pairs from pieces. Generators in the same state draw the same pairs."""
+    """Draws pairs from pieces. The same seed draws the same pairs on devices of the same type."""
 
-    def __init__(self, pieces: Sequence[TrainingPiece], front_end: FrontEnd, augmentation: Augmentation) -> None:
-        self._pieces = [piece for piece in pieces if max(len(printed.quarters) for printed in piece.prints) > 1]
+    def __init__(
+        self,
+        pieces: Sequence[TrainingPiece],
+        front_end: FrontEnd,
+        changes: Augmentation,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """changes: the strengths of the augmentation. device: where the pieces are copied to, and batches lie."""
+        self._device = torch.device(device)
         self._front_end = front_end
-        self._augmentation = augmentation
-        self._magnitude = decoded()
+        self._changes = changes
+        self._height, self._width = front_end.strip_rows // 2, front_end.snippet_px // 2
+        pieces = [piece for piece in pieces if max(len(printed.quarters) for printed in piece.prints) > 1]
+        prints = [printed for piece in pieces for printed in piece.prints]
+        played = [rendition for piece in pieces for rendition in piece.recordings]
+        codes = [rendition.codes(front_end.bands) for rendition in played]
+        self._strips = self._tensor(np.concatenate([printed.strip for printed in prints], axis=1))
+        self._codes = self._tensor(np.concatenate([coded.T for coded in codes]))
+        self._magnitude = self._tensor(decoded())
+
         # With the root, a piece four times as long is drawn twice as often: long pieces do not crowd out short ones.
-        weights = np.sqrt([len(piece.prints[0].quarters) for piece in self._pieces])
-        self._weights = weights / weights.sum()
-
-    def batch(self, size: int, onsets_a_piece: int, rng: np.random.Generator) -> Batch:
-        """A batch of `size` pairs. A piece drawn gives up to `onsets_a_piece` pairs, so that some negatives are hard.
-
-        The snippet of an onset comes from a random print of the piece, the excerpt from a random recording.
-        """
-        snippets: list[NDArray[np.uint8]] = []
-        excerpts = np.empty((size, BANDS[self._front_end.bands], self._front_end.excerpt_frames), np.float32)
-        names: list[str] = []
-        quarters: list[float] = []
-        while len(names) < size:
-            piece = self._pieces[int(rng.choice(len(self._pieces), p=self._weights))]
-            for _ in range(onsets_a_piece):
-                printed = piece.prints[int(rng.integers(len(piece.prints)))]
-                played = piece.recordings[int(rng.integers(len(piece.recordings)))]
-                onset = int(rng.integers(len(printed.quarters)))
-                quarter = float(printed.quarters[onset])
-                snippet = self._snippet(printed.strip, float(printed.columns[onset]), rng)
-                heard = len(names) < size and self._excerpt(played, quarter, excerpts[len(names)], rng)
-                if snippet is not None and heard:
-                    snippets.append(snippet)
-                    names.append(piece.name)
-                    quarters.append(quarter)
-        same_piece = np.array(names)[:, None] == np.array(names)
-        near = np.abs(np.array(quarters)[:, None] - np.array(quarters)) < NEAR_DUPLICATE_QUARTERS
-        return Batch(
-            snippets=np.stack(snippets),
-            excerpts=self._sound(excerpts, rng),
-            ignored=same_piece & near & ~np.eye(size, dtype=bool),
+        self._weights = self._tensor(np.sqrt([len(piece.prints[0].quarters) for piece in pieces]))
+        self._print_count = self._tensor([len(piece.prints) for piece in pieces])
+        self._first_print = self._starts([len(piece.prints) for piece in pieces])
+        self._recording_count = self._tensor([len(piece.recordings) for piece in pieces])
+        self._first_recording = self._starts([len(piece.recordings) for piece in pieces])
+        self._strip_start = self._starts([printed.strip.shape[1] for printed in prints])
+        self._recording_start = self._starts([coded.shape[1] for coded in codes])
+        self._onset_count = self._tensor([len(printed.quarters) for printed in prints])
+        self._first_onset = self._starts([len(printed.quarters) for printed in prints])
+        self._quarters = self._tensor(np.concatenate([printed.quarters for printed in prints]))
+        self._columns = self._tensor(np.concatenate([printed.columns for printed in prints]))
+        # The frame of each onset of each print in each recording of the piece, print after print.
+        frames = [
+            np.interp(printed.quarters, rendition.beat_quarter, rendition.beat_frame).astype(np.float32)
+            for piece in pieces
+            for printed in piece.prints
+            for rendition in piece.recordings
+        ]
+        self._frames = self._tensor(np.concatenate(frames))
+        self._first_frame = self._starts(
+            [len(piece.recordings) * len(printed.quarters) for piece in pieces for printed in piece.prints]
         )
 
-    def _snippet(self, strip: NDArray[np.uint8], column: float, rng: np.random.Generator) -> NDArray[np.uint8] | None:
-        """The snippet about a column of a strip, shifted and recontrasted; None if it leaves the strip sideways."""
-        height, width = self._front_end.strip_rows // 2, self._front_end.snippet_px // 2
-        down, right = rng.integers(-self._augmentation.shift_px, self._augmentation.shift_px + 1, 2)
-        top = int(np.clip((strip.shape[0] - height) // 2 + down, 0, strip.shape[0] - height))
-        left = round(column) - width // 2 + int(right)
-        if left < 0 or left + width > strip.shape[1]:
-            return None
-        return _recontrast(strip[top : top + height, left : left + width], self._augmentation.contrast, rng)
+    def batch(self, size: int, onsets_a_piece: int, seed: int) -> Batch:
+        """A batch of `size` pairs. A piece drawn gives up to `onsets_a_piece` pairs, so that some negatives are hard.
 
-    def _excerpt(
-        self, played: Rendition, quarter: float, magnitude: NDArray[np.float32], rng: np.random.Generator
-    ) -> bool:
-        """Fills `magnitude` with an excerpt about an onset, at a random tempo; False if it leaves the recording."""
-        codes, count = played.codes(self._front_end.bands), self._front_end.excerpt_frames
-        frame = float(np.interp(quarter, played.beat_quarter, played.beat_frame))
-        factor = float(np.exp(self._augmentation.tempo * np.clip(rng.normal(), -2.5, 2.5)))
-        first = frame - count / 2 * factor
-        if first < 0 or first + (count - 1) * factor > codes.shape[1] - 1:
-            return False
-        _stretched(codes, self._magnitude, first, factor, magnitude)
-        return True
+        The snippet of an onset comes from a random print of the piece, the excerpt from a random recording. An onset
+        whose snippet or excerpt would leave its strip or its recording gives none.
+        """
+        dice = Dice(seed, self._device)
+        parts: list[_Drawn] = []
+        rows: list[Tensor] = []
+        columns: list[Tensor] = []
+        missing = size
+        while missing > 0:
+            drawn = self._draw(math.ceil(1.5 * missing / onsets_a_piece), onsets_a_piece, dice)
+            grid = augmentation.sampling_grid(len(drawn.piece), self._height, self._width, self._changes, dice)
+            whole = torch.nonzero(self._is_whole(drawn, grid[1]))[:missing, 0]
+            parts.append(drawn.kept(whole))
+            rows.append(grid[0][whole])
+            columns.append(grid[1][whole])
+            missing -= len(whole)
+        piece, quarter, left, start, factor = (
+            torch.cat([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(_Drawn)
+        )
+        near = (quarter[:, None] - quarter).abs() < NEAR_DUPLICATE_QUARTERS
+        same = piece[:, None] == piece
+        return Batch(
+            snippets=self._snippets(left, torch.cat(rows), torch.cat(columns), dice),
+            excerpts=self._excerpts(start, factor, dice),
+            ignored=same & near & ~torch.eye(size, dtype=torch.bool, device=self._device),
+        )
 
-    def _sound(self, magnitude: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-        """The magnitudes equalised, with noise, compressed as the front end says; overwrites its argument."""
-        augmentation, (count, bands, _) = self._augmentation, magnitude.shape
-        if augmentation.equalisation or augmentation.noise:
-            knots = np.linspace(0, _EQUALISER_KNOTS - 1, bands)
-            gains = rng.normal(0, augmentation.equalisation, (count, _EQUALISER_KNOTS))
-            curves = np.stack([np.interp(knots, np.arange(_EQUALISER_KNOTS), row) for row in gains])
-            magnitude *= np.exp(curves, dtype=np.float32)[:, :, None]
-            levels = magnitude.mean(axis=(1, 2)) * augmentation.noise * rng.random(count, dtype=np.float32)
-            magnitude += levels[:, None, None] * rng.standard_exponential(magnitude.shape, dtype=np.float32)
-        return compressed(magnitude, self._front_end)
+    def _draw(self, pieces: int, onsets_a_piece: int, dice: Dice) -> _Drawn:
+        """`onsets_a_piece` onsets of each of some pieces."""
+        drawn = torch.multinomial(self._weights, pieces, replacement=True, generator=dice.generator)
+        piece = drawn.repeat_interleave(onsets_a_piece)
+        printed = self._first_print[piece] + dice.integers(self._print_count[piece])
+        nth = dice.integers(self._recording_count[piece])
+        onset = dice.integers(self._onset_count[printed])
+        column = self._columns[self._first_onset[printed] + onset]
+        frame = self._frames[self._first_frame[printed] + nth * self._onset_count[printed] + onset]
+        factor = torch.exp(dice.normal(len(piece), deviation=self._changes.tempo, cut=2.5)).double()
+        recording = self._first_recording[piece] + nth
+        start = frame - self._front_end.excerpt_frames / 2 * factor
+        # Before and after a recording and a strip lie others. What would read them is marked by a negative start.
+        last = start + (self._front_end.excerpt_frames - 1) * factor
+        frames = self._recording_start[recording + 1] - self._recording_start[recording]
+        inside = (start >= 0) & (last <= frames - 1)
+        return _Drawn(
+            piece=piece,
+            quarter=self._quarters[self._first_onset[printed] + onset],
+            left=self._strip_start[printed] + torch.round(column).long() - self._width // 2,
+            start=torch.where(inside, self._recording_start[recording] + start, -1.0),
+            factor=factor,
+        )
 
+    def _is_whole(self, drawn: _Drawn, columns: Tensor) -> Tensor:
+        """Whether each onset's snippet and excerpt lie in one strip and in one recording, bool (n,)."""
+        ends = (drawn.left + columns.amin((1, 2)).floor().long(), drawn.left + columns.amax((1, 2)).ceil().long())
+        middle = drawn.left + self._width // 2
+        strip = torch.searchsorted(self._strip_start, middle, right=True)
+        inside = (ends[0] >= self._strip_start[strip - 1]) & (ends[1] < self._strip_start[strip])
+        return inside & (drawn.start >= 0)
 
-@numba.njit(cache=True)
-def _stretched(codes, table, first, factor, magnitude):  # type: ignore[no-untyped-def]
-    """Fills `magnitude` (bands, frames) from coded bands: frame i is read at `first` + i * `factor`, interpolated."""
-    last = codes.shape[1] - 1
-    for frame in range(magnitude.shape[1]):
-        at = first + frame * factor
-        before = int(at)
-        after, weight = min(before + 1, last), np.float32(at - before)
-        for band in range(magnitude.shape[0]):
-            magnitude[band, frame] = (1 - weight) * table[codes[band, before]] + weight * table[codes[band, after]]
+    def _snippets(self, left: Tensor, rows: Tensor, columns: Tensor, dice: Dice) -> Tensor:
+        """The snippets read between the pixels of the strips, uint8.
 
+        rows, columns: where each pixel is read, from below the upper margin and from `left` on.
+        """
+        height, width = self._strips.shape
+        first, last = math.floor(columns.min()), math.ceil(columns.max())
+        read = left[:, None] + torch.arange(first, last + 1, device=self._device)
+        stretches = self._strips[:, read.clamp(0, width - 1)].transpose(0, 1)
+        grid = torch.stack([columns - first, rows + (height - self._height) // 2], dim=3)
+        span = torch.tensor([last - first, height - 1], device=self._device)
+        snippets = functional.grid_sample(
+            stretches.unsqueeze(1) / 255, grid / span * 2 - 1, align_corners=True, padding_mode="border"
+        ).squeeze(1)
+        return (augmentation.of_snippets(snippets, self._changes, dice) * 255).round().to(torch.uint8)
 
-def _recontrast(snippet: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The snippet with a random gamma on its ink, and the ink a little paler."""
-    if not amount:
-        return snippet
-    ink = (255 - np.arange(256)) / 255.0
-    ink = ink ** np.exp(rng.normal(0, amount)) * (1 - amount * rng.random())
-    return np.asarray(np.round(255 * (1 - ink)), np.uint8)[snippet]
+    def _excerpts(self, start: Tensor, factor: Tensor, dice: Dice) -> Tensor:
+        """The excerpts from these frames on, augmented and compressed, float32 (n, bands, frames)."""
+        steps = torch.arange(self._front_end.excerpt_frames, device=self._device)
+        at = start[:, None] + factor[:, None] * steps
+        before = at.floor().long()
+        after = (before + 1).clamp_max(len(self._codes) - 1)
+        magnitudes = torch.lerp(
+            self._magnitude[self._codes[before].int()],
+            self._magnitude[self._codes[after].int()],
+            (at - before).float()[:, :, None],
+        ).transpose(1, 2)
+        return self._compressed(augmentation.of_magnitudes(magnitudes, self._changes, dice).contiguous())
+
+    def _compressed(self, magnitudes: Tensor) -> Tensor:
+        """Excerpts after gain and compression, as `engine.audio.compressed` makes them, float32 (n, bands, frames)."""
+        if self._front_end.gain == "excerpt":
+            mean = magnitudes.mean((1, 2), keepdim=True)
+            magnitudes = magnitudes * (MEAN_MAGNITUDE / mean.clamp_min(MEAN_MAGNITUDE / MAX_GAIN))
+        return torch.log1p(magnitudes * self._front_end.compression) / math.log(10)
+
+    def _tensor(self, values: NDArray[Any] | list[int]) -> Tensor:
+        """The values on the device."""
+        return torch.as_tensor(np.asarray(values)).to(self._device)
+
+    def _starts(self, lengths: list[int]) -> Tensor:
+        """Where each of some stretches begins that follow one another, and where the last ends, int64."""
+        return self._tensor(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))

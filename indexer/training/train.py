@@ -11,8 +11,6 @@ import json
 import logging
 import subprocess
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,12 +22,12 @@ from engine.embedding.torch_network import save_weights
 from engine.embedding.weights import Background
 from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
-from indexer.training import card, corpus, material
+from indexer.training import card, material
+from indexer.training.augmentation import NO_AUGMENTATION
 from indexer.training.configuration import Configuration, TrainingSettings, load_configuration
-from indexer.training.corpus import CorpusSettings
-from indexer.training.loading import in_order
+from indexer.training.corpus_settings import CorpusSettings, training_instruments
 from indexer.training.material import Corpus, TrainingPiece
-from indexer.training.pairs import NO_AUGMENTATION, Batch, PairSource
+from indexer.training.pairs import Batch, PairSource
 from indexer.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -39,11 +37,15 @@ BACKGROUND_PAIRS = 2048
 
 
 def validation_batches(configuration: Configuration) -> list[Batch]:
-    """Pairs of the validation pieces, not augmented; each call draws the same pairs from the same corpus."""
-    pieces = Corpus(configuration.corpus.folder / "val").refresh()
-    source = PairSource(pieces, configuration.front_end, NO_AUGMENTATION)
-    rng = np.random.default_rng(0)
-    return [source.batch(250, 10, rng) for _ in range(configuration.training.validation_pairs // 250)]
+    """Pairs of the validation pieces, not augmented; each call draws the same pairs from the same corpus.
+
+    They are drawn on the CPU, so that a GPU is judged by the same pairs.
+    """
+    front_end = configuration.front_end
+    source = PairSource(
+        Corpus(configuration.corpus.folder / "val", front_end.bands).refresh(), front_end, NO_AUGMENTATION
+    )
+    return [source.batch(250, 10, seed) for seed in range(configuration.training.validation_pairs // 250)]
 
 
 def snippet_retrieval(pairs: Background) -> dict[str, float]:
@@ -70,16 +72,18 @@ def train(configuration: Configuration) -> Path:
         "CUDA found" if torch.cuda.is_available() else "no CUDA device",
     )
     validation = validation_batches(configuration)
-    training = Corpus(configuration.corpus.folder / "train")
+    training = Corpus(configuration.corpus.folder / "train", configuration.front_end.bands)
     pieces = training.refresh()
+    source = _source(configuration, pieces, trainer.device)
     while not trainer.finished:
-        pieces = training.refresh()
-        figures = _learn(trainer, pieces)
+        if (latest := training.refresh()) is not pieces:
+            pieces, source = latest, _source(configuration, latest, trainer.device)
+        figures = _learn(trainer, source) | {"pieces": len(pieces)}
         trainer.metrics = snippet_retrieval(trainer.embed(validation))
         _log(settings.run / "log.jsonl", figures | trainer.metrics)
         trainer.checkpoint()
     trainer.take_best()
-    _refit(trainer, pieces, validation)
+    _refit(trainer, source, validation)
     return _finish(trainer, pieces)
 
 
@@ -93,49 +97,44 @@ def _require_corpus(settings: CorpusSettings) -> None:
             )
 
 
-def _learn(trainer: Trainer, pieces: list[TrainingPiece]) -> dict[str, Any]:
-    """The figures of the steps up to the next evaluation, after these steps are taken: mean loss, pairs per second."""
-    configuration, settings = trainer.configuration, trainer.settings
-    source = PairSource(pieces, configuration.front_end, configuration.augmentation)
-    steps = min(settings.evaluate_every, settings.steps - trainer.step)
-    started = time.monotonic()
-    losses = [trainer.learn(batch) for batch in _ahead(source, settings, trainer.step, steps)]
-    rate = steps * settings.batch / (time.monotonic() - started)
-    return {
-        "step": trainer.step,
-        "pairs_seen": trainer.step * settings.batch,
-        "pieces": len(pieces),
-        "loss": float(np.mean(losses)),
-        "pairs_per_s": round(rate),
-    }
+def _source(configuration: Configuration, pieces: list[TrainingPiece], device: torch.device) -> PairSource:
+    """Augmented pairs of the pieces, drawn on the device."""
+    return PairSource(pieces, configuration.front_end, configuration.augmentation, device)
 
 
-def _ahead(source: PairSource, settings: TrainingSettings, first: int, steps: int) -> Iterator[Batch]:
-    """Yields the batches of these steps; a thread fetches the next batch while one is used.
+def _learn(trainer: Trainer, source: PairSource) -> dict[str, Any]:
+    """The figures of the steps up to the next evaluation, after these steps are taken: mean loss, pairs per second.
 
     The pairs of a step depend only on its number, so a training that was interrupted draws the same pairs.
     """
+    settings = trainer.settings
+    steps = min(settings.evaluate_every, settings.steps - trainer.step)
+    started = time.monotonic()
+    losses = [
+        trainer.learn(source.batch(settings.batch, settings.onsets_a_piece, _seed(settings, step)))
+        for step in range(trainer.step, trainer.step + steps)
+    ]
+    loss = float(torch.stack(losses).mean())
+    return {
+        "step": trainer.step,
+        "pairs_seen": trainer.step * settings.batch,
+        "loss": loss,
+        "pairs_per_s": round(steps * settings.batch / (time.monotonic() - started)),
+    }
 
-    def make(step: int) -> Batch:
-        return source.batch(settings.batch, settings.onsets_a_piece, np.random.default_rng((settings.seed, step)))
 
-    batches = in_order(make, range(first, first + steps), settings.loaders)
-    with ThreadPoolExecutor(1) as fetcher:
-        upcoming = fetcher.submit(next, batches)
-        for _ in range(steps - 1):
-            batch = upcoming.result()
-            upcoming = fetcher.submit(next, batches)
-            yield batch
-        yield upcoming.result()
+def _seed(settings: TrainingSettings, step: int) -> int:
+    """The seed of a step's pairs."""
+    return (settings.seed << 32) + step
 
 
-def _refit(trainer: Trainer, pieces: list[TrainingPiece], validation: list[Batch]) -> None:
+def _refit(trainer: Trainer, source: PairSource, validation: list[Batch]) -> None:
     """Fits the network's projection, if it has one, to `refit_pairs` training pairs, and validates again."""
     settings = trainer.settings
-    source = PairSource(pieces, trainer.configuration.front_end, trainer.configuration.augmentation)
-    rng = np.random.default_rng((settings.seed, settings.steps))
     sizes = [min(250, settings.refit_pairs - start) for start in range(0, settings.refit_pairs, 250)]
-    if trainer.refit(source.batch(size, settings.onsets_a_piece, rng) for size in sizes):
+    seeds = range(_seed(settings, settings.steps), _seed(settings, settings.steps) + len(sizes))
+    batches = (source.batch(size, settings.onsets_a_piece, seed) for size, seed in zip(sizes, seeds, strict=True))
+    if trainer.refit(batches):
         before, trainer.metrics = trainer.metrics, snippet_retrieval(trainer.embed(validation))
         change = {f"{name} before": value for name, value in before.items() if name != "pairs"}
         _log(settings.run / "log.jsonl", {"refit_pairs": settings.refit_pairs} | change | trainer.metrics)
@@ -145,14 +144,13 @@ def _finish(trainer: Trainer, pieces: list[TrainingPiece]) -> Path:
     """Writes the weights, their background, the model card and the graphs; returns the weights file."""
     configuration, settings = trainer.configuration, trainer.configuration.training
     source = PairSource(pieces, configuration.front_end, NO_AUGMENTATION)
-    rng = np.random.default_rng(settings.seed)
-    background = trainer.embed([source.batch(256, 1, rng) for _ in range(BACKGROUND_PAIRS // 256)])
+    background = trainer.embed([source.batch(256, 1, seed) for seed in range(BACKGROUND_PAIRS // 256)])
     record = {
         "commit": _commit(),
         "pieces": len(pieces),
         "prints": sum(len(piece.prints) for piece in pieces),
         "recordings": sum(len(piece.recordings) for piece in pieces),
-        "instruments": corpus.training_instruments(configuration.corpus),
+        "instruments": training_instruments(configuration.corpus),
         "onsets": sum(len(piece.prints[0].quarters) for piece in pieces),
         "settings": recorded(configuration),
         "metrics": trainer.metrics,
@@ -220,6 +218,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     configuration = load_configuration(arguments.config, arguments.set)
     if not arguments.no_corpus:
+        from indexer.training import corpus  # a machine that only trains may lack the packages that make one
+
         corpus.make(configuration.corpus, configuration.front_end, arguments.jobs)
     train(configuration)
     return 0

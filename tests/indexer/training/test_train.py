@@ -8,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from engine.audio import compressed
 from engine.config import Bands, FrontEnd
 from engine.embedding.encoder import Encoder
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
 from indexer.training import corpus, material, train
+from indexer.training.augmentation import NO_AUGMENTATION, Augmentation
 from indexer.training.configuration import Configuration, TrainingSettings
-from indexer.training.corpus import CorpusSettings
+from indexer.training.corpus_settings import CorpusSettings
 from indexer.training.material import Corpus, Take, TrainingPiece
-from indexer.training.pairs import NO_AUGMENTATION, Augmentation, PairSource
+from indexer.training.pairs import PairSource
 from small_scores import write_kern
 
 
@@ -49,20 +52,20 @@ def takes(settings: CorpusSettings) -> list[Take]:
 
 @pytest.fixture(scope="module")
 def pieces(settings: CorpusSettings) -> list[TrainingPiece]:
-    return Corpus(settings.folder / "train").refresh()
+    return Corpus(settings.folder / "train", "published").refresh()
 
 
 def test_the_corpus_holds_the_good_pieces_of_each_split(settings: CorpusSettings, pieces: list[TrainingPiece]) -> None:
     counts = [(piece.name, len(piece.prints), len(piece.recordings)) for piece in pieces]
     assert counts == [("one", 1, 2), ("two", 1, 2)]
-    (only,) = Corpus(settings.folder / "val").refresh()
+    (only,) = Corpus(settings.folder / "val", "published").refresh()
     assert (only.name, len(only.prints), len(only.recordings)) == ("three", 1, 1)
 
 
 def test_a_corpus_is_refreshed_by_what_was_made_since(settings: CorpusSettings, tmp_path: Path) -> None:
     small = dataclasses.replace(settings, folder=tmp_path, train_pieces=1, recordings=1)
     corpus.make(small, FrontEnd(), jobs=1)
-    held = Corpus(small.folder / "train")
+    held = Corpus(small.folder / "train", "published")
     (before,) = held.refresh()
     corpus.make(dataclasses.replace(small, recordings=2, prints=2), FrontEnd(), jobs=1)
     (after,) = held.refresh()
@@ -98,20 +101,20 @@ def test_a_take_made_again_is_the_same(settings: CorpusSettings, takes: list[Tak
 
 
 @pytest.mark.parametrize(("bands", "count"), [("published", 92), ("quarter_tone", 184)])
-def test_a_pair_is_centred_on_its_onset(pieces: list[TrainingPiece], bands: Bands, count: int) -> None:
-    source = PairSource(pieces[:1], FrontEnd(bands=bands), NO_AUGMENTATION)
-    batch = source.batch(40, 4, np.random.default_rng(0))
+def test_a_pair_is_centred_on_its_onset(settings: CorpusSettings, bands: Bands, count: int) -> None:
+    pieces = Corpus(settings.folder / "train", bands).refresh()
+    batch = PairSource(pieces[:1], FrontEnd(bands=bands), NO_AUGMENTATION).batch(40, 4, seed=0)
     assert batch.snippets.shape == (40, 80, 100)
     assert batch.excerpts.shape == (40, count, 84)
     # Notes are struck at the onset: the spectrum rises there more than elsewhere.
-    rise = np.diff(batch.excerpts, axis=2).clip(min=0).sum(axis=1).mean(axis=0)
+    rise = np.diff(batch.excerpts.numpy(), axis=2).clip(min=0).sum(axis=1).mean(axis=0)
     assert 39 <= int(rise[20:64].argmax()) + 20 <= 44
 
 
 def test_a_stretched_excerpt_reads_the_recording_at_its_tempo(pieces: list[TrainingPiece]) -> None:
     """Without any change of tempo an excerpt is the recording, frame by frame, about an onset."""
     front_end = FrontEnd(gain="none")
-    (excerpt,) = PairSource(pieces[:1], front_end, NO_AUGMENTATION).batch(1, 1, np.random.default_rng(3)).excerpts
+    (excerpt,) = PairSource(pieces[:1], front_end, NO_AUGMENTATION).batch(1, 1, seed=3).excerpts.numpy()
     wholes = [np.log10(1 + material.decoded()[played.codes("published")]) for played in pieces[0].recordings]
     differences = [
         np.abs(whole[:, start : start + 83] - excerpt[:, :83]).mean()
@@ -121,10 +124,57 @@ def test_a_stretched_excerpt_reads_the_recording_at_its_tempo(pieces: list[Train
     assert min(differences) < 0.35 * np.median(differences)
 
 
+@pytest.mark.parametrize("front_end", [FrontEnd(), FrontEnd(gain="none", compression=30.0)])
+def test_a_pair_that_is_not_augmented_is_what_the_engine_sees(pieces: list[TrainingPiece], front_end: FrontEnd) -> None:
+    batch = PairSource(pieces, front_end, NO_AUGMENTATION).batch(30, 3, seed=1)
+    crops, excerpts = [], []
+    for piece in pieces:
+        for printed in piece.prints:
+            for column in printed.columns:
+                left = round(float(column)) - 50
+                if left >= 0 and left + 100 <= printed.strip.shape[1]:
+                    crops.append(printed.strip[4:84, left : left + 100])
+                for played in piece.recordings:
+                    quarter = printed.quarters[list(printed.columns).index(column)]
+                    start = float(np.float32(np.interp(quarter, played.beat_quarter, played.beat_frame))) - 42
+                    magnitudes = material.decoded()[played.published]
+                    first, share = int(np.floor(start)), np.float32(start - np.floor(start))
+                    if first >= 0 and first + 84 < magnitudes.shape[1]:
+                        at = magnitudes[:, first : first + 85]
+                        excerpts.append((1 - share) * at[:, :-1] + share * at[:, 1:])
+    expected = compressed(np.stack(excerpts), front_end)
+    for snippet, excerpt in zip(batch.snippets.numpy(), batch.excerpts.numpy(), strict=True):
+        assert any(np.array_equal(snippet, crop) for crop in crops)
+        assert np.abs(expected - excerpt).max((1, 2)).min() < 1e-4
+
+
+def test_the_same_seed_draws_the_same_pairs(pieces: list[TrainingPiece]) -> None:
+    source = PairSource(pieces, FrontEnd(), Augmentation(scale=0.05, room=0.5))
+    first, again, other = source.batch(20, 4, seed=1), source.batch(20, 4, seed=1), source.batch(20, 4, seed=2)
+    assert torch.equal(first.snippets, again.snippets)
+    assert torch.equal(first.excerpts, again.excerpts)
+    assert not torch.equal(first.snippets, other.snippets)
+
+
+def test_a_piece_gives_no_snippet_of_its_neighbour(pieces: list[TrainingPiece]) -> None:
+    """Strips lie side by side; a white strip and a black one show what would be read across their border."""
+    shades = [
+        dataclasses.replace(
+            piece,
+            prints=tuple(dataclasses.replace(one, strip=np.full_like(one.strip, shade)) for one in piece.prints),
+        )
+        for piece, shade in zip(pieces, (0, 255), strict=True)
+    ]
+    changes = Augmentation(contrast=0.0, shift_px=30, scale=0.2, slope=0.05)
+    snippets = PairSource(shades, FrontEnd(), changes).batch(400, 4, seed=0).snippets
+    assert set(snippets.unique().tolist()) == {0, 255}
+    assert (snippets.amin((1, 2)) == snippets.amax((1, 2))).all()
+
+
 def test_neighbouring_onsets_are_no_negatives(pieces: list[TrainingPiece]) -> None:
-    batch = PairSource(pieces[:1], FrontEnd(), Augmentation()).batch(60, 30, np.random.default_rng(0))
+    batch = PairSource(pieces[:1], FrontEnd(), Augmentation()).batch(60, 30, seed=0)
     assert batch.ignored.any()
-    assert np.array_equal(batch.ignored, batch.ignored.T)
+    assert torch.equal(batch.ignored, batch.ignored.T)
     assert not batch.ignored.diagonal().any()
 
 

@@ -13,10 +13,11 @@ from engine.embedding import weights as weights_files
 from engine.embedding.network import Architecture
 from engine.embedding.torch_network import network_of
 from engine.errors import SettingsError
+from indexer.training.augmentation import NO_AUGMENTATION
 from indexer.training.configuration import Configuration, TrainingSettings
-from indexer.training.corpus import CorpusSettings
+from indexer.training.corpus_settings import CorpusSettings
 from indexer.training.material import Corpus, Print, Rendition, save
-from indexer.training.pairs import NO_AUGMENTATION, PairSource
+from indexer.training.pairs import PairSource
 from indexer.training.train import main, train
 from indexer.training.trainer import Trainer, kept_share
 
@@ -221,10 +222,10 @@ def with_averaging(first: Configuration, share: float) -> Configuration:
 
 def learn(trainer: Trainer, steps: int) -> None:
     """Trains on random pairs of the corpus, which differ from step to step."""
-    pieces = Corpus(trainer.configuration.corpus.folder / "train").refresh()
+    pieces = Corpus(trainer.configuration.corpus.folder / "train", "published").refresh()
     source = PairSource(pieces, trainer.configuration.front_end, NO_AUGMENTATION)
     for step in range(trainer.step, trainer.step + steps):
-        trainer.learn(source.batch(8, 4, np.random.default_rng(step)))
+        trainer.learn(source.batch(8, 4, step))
 
 
 def test_the_share_that_the_average_keeps_rises_to_the_setting() -> None:

@@ -1,0 +1,200 @@
+"""Packs a corpus for a machine to which little can be carried, and unpacks it there.
+
+    python -m indexer.training.packing pack CORPUS FOLDER [--part-mb 48]
+    python -m indexer.training.packing unpack CORPUS PART...
+
+Strips and spectrograms become WebP images of low quality: a corpus takes a twelfth of its size. What is lost is
+less than what augmentation changes; validation pieces keep a higher quality. The parts hold first the validation
+pieces, then the first print and recording of every piece, then the second ones, and so on: some of the parts make a
+corpus too. `pack` leaves out the files that the folder's parts hold already. An unpacked corpus has one kind of
+spectrogram.
+"""
+
+import argparse
+import logging
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from engine.config import Bands
+from engine.files import replacing
+from indexer.training.material import Print, Rendition, decoded, encoded, load_print, load_recording, save
+
+logger = logging.getLogger(__name__)
+
+_TILE_PX = 8192
+"""Width of an image; WebP allows 16,383 px."""
+_QUALITY = {"train": {"prints": 12, "recordings": 30}, "val": {"prints": 60, "recordings": 75}}
+"""WebP quality by split and kind. Of 40 strips, 12 keeps 0.8 bits a pixel and 60 keeps 1.4."""
+_STEPS_A_QUARTER, _STEPS_A_PIXEL, _STEPS_A_FRAME = 960, 8, 64
+"""Resolution of onsets, columns and frames."""
+
+
+def pack(corpus: Path, folder: Path, bands: Bands, part_bytes: int) -> list[Path]:
+    """The parts written: those files of a corpus that no part in the folder holds yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = sorted(folder.glob("part.*"))
+    held = {record["file"] for part in parts for record in _records(part)}
+    missing = [file for file in _in_order(corpus) if file not in held]
+    written: list[Path] = []
+    records: list[bytes] = []
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        jobs = ((corpus, file, bands) for file in missing)
+        for record in tqdm(pool.map(_packed, jobs, chunksize=8), total=len(missing), unit="file"):
+            if records and sum(map(len, records)) + len(record) > part_bytes:
+                written.append(_write(folder, len(parts) + len(written), records))
+                records = []
+            records.append(record)
+    if records:
+        written.append(_write(folder, len(parts) + len(written), records))
+    return written
+
+
+def unpack(parts: list[Path], corpus: Path) -> int:
+    """The number of prints and recordings written to a corpus; those that it holds already are left as they are."""
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        jobs = ((corpus, record) for part in parts for record in _records(part))
+        return sum(pool.map(_unpacked, jobs, chunksize=8))
+
+
+def _in_order(corpus: Path) -> list[str]:
+    """The files of a corpus in the order of the parts, relative to its folder."""
+    files = [str(path.relative_to(corpus)) for path in corpus.glob("*/*/*.npz")]
+    number = re.compile(r"\.(\d+)\.npz$")
+
+    def place(file: str) -> tuple[bool, int, str]:
+        found = number.search(file)
+        assert found is not None
+        return file.startswith("train"), int(found[1]), Path(file).name
+
+    return sorted(files, key=place)
+
+
+def _write(folder: Path, number: int, records: list[bytes]) -> Path:
+    path = folder / f"part.{number:03d}"
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(b"".join(records))
+    return path
+
+
+def _records(part: Path) -> Iterator[dict[str, Any]]:
+    with part.open("rb") as file:
+        yield from msgpack.Unpacker(file, max_buffer_size=0)
+
+
+def _packed(job: tuple[Path, str, Bands]) -> bytes:
+    """One print or recording as a msgpack map."""
+    corpus, file, bands = job
+    split, kind, _ = Path(file).parts
+    quality = _QUALITY[split][kind]
+    record: dict[str, Any] = {"file": file}
+    if kind == "prints":
+        printed = load_print(corpus / file)
+        record |= {
+            "piece": printed.piece,
+            "quarters": _differences(printed.quarters, _STEPS_A_QUARTER),
+            "columns": _differences(printed.columns, _STEPS_A_PIXEL),
+            "images": _images(printed.strip, quality),
+        }
+    else:
+        played = load_recording(corpus / file)
+        magnitudes = decoded()[played.codes(bands)]
+        top = float(np.quantile(magnitudes, 0.9999)) or 1.0
+        # The square root spends the bits on what is loud; the network sees magnitudes nearly as they are.
+        loudness = np.rint(255 * np.sqrt(np.minimum(magnitudes / top, 1))).astype(np.uint8)
+        record |= {
+            "piece": played.piece,
+            "quarters": _differences(played.beat_quarter, _STEPS_A_QUARTER),
+            "frames": _differences(played.beat_frame, _STEPS_A_FRAME),
+            "bands": bands,
+            "top": top,
+            "images": _images(loudness, quality),
+        }
+    packed: bytes = msgpack.packb(record)
+    return packed
+
+
+def _unpacked(job: tuple[Path, dict[str, Any]]) -> bool:
+    """Whether a record's file was written: it was missing."""
+    corpus, record = job
+    target = corpus / record["file"]
+    if target.exists():
+        return False
+    image, quarters = _joined(record["images"]), _sums(record["quarters"], _STEPS_A_QUARTER)
+    made: Print | Rendition
+    if "columns" in record:
+        columns = _sums(record["columns"], _STEPS_A_PIXEL).astype(np.float32)
+        made = Print(piece=record["piece"], quarters=quarters, strip=image, columns=columns)
+    else:
+        codes = encoded((record["top"] * (image / 255.0) ** 2).astype(np.float32))
+        absent = codes[:, :0]
+        made = Rendition(
+            piece=record["piece"],
+            beat_quarter=quarters,
+            beat_frame=_sums(record["frames"], _STEPS_A_FRAME).astype(np.float32),
+            published=codes if record["bands"] == "published" else absent,
+            quarter_tone=codes if record["bands"] == "quarter_tone" else absent,
+        )
+    save(made, target)
+    return True
+
+
+def _images(image: NDArray[np.uint8], quality: int) -> list[bytes]:
+    """The image as WebP files of tiles, from left to right."""
+    tiles = [image[:, left : left + _TILE_PX] for left in range(0, image.shape[1], _TILE_PX)]
+    settings = [cv2.IMWRITE_WEBP_QUALITY, quality]
+    return [cv2.imencode(".webp", np.ascontiguousarray(tile), settings)[1].tobytes() for tile in tiles]
+
+
+def _joined(images: list[bytes]) -> NDArray[np.uint8]:
+    """The image that `_images` made files of."""
+    tiles = [np.asarray(cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)) for image in images]
+    return np.concatenate(tiles, axis=1).astype(np.uint8)
+
+
+def _differences(values: NDArray[Any], steps: int) -> bytes:
+    """Rounded values as compressed differences."""
+    return zlib.compress(np.diff(np.rint(values * steps).astype(np.int32), prepend=np.int32(0)).tobytes(), 9)
+
+
+def _sums(packed: bytes, steps: int) -> NDArray[np.float64]:
+    """The values that `_differences` packed."""
+    return np.cumsum(np.frombuffer(zlib.decompress(packed), np.int32), dtype=np.int64) / steps
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m indexer.training.packing", description="Pack a corpus for another machine, or unpack it there."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    packing = commands.add_parser("pack", help="write the parts that are missing in a folder")
+    packing.add_argument("corpus", type=Path)
+    packing.add_argument("folder", type=Path)
+    packing.add_argument("--bands", choices=["published", "quarter_tone"], default="published")
+    packing.add_argument("--part-mb", type=float, default=48, help="largest size of a part in MB (default: 48)")
+    unpacking = commands.add_parser("unpack", help="write the prints and recordings of parts to a corpus")
+    unpacking.add_argument("corpus", type=Path)
+    unpacking.add_argument("parts", type=Path, nargs="+")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    cv2.setNumThreads(1)
+    if arguments.command == "pack":
+        for part in pack(arguments.corpus, arguments.folder, arguments.bands, int(arguments.part_mb * 1e6)):
+            logger.info("wrote %s", part)
+    else:
+        logger.info("wrote %d prints and recordings", unpack(arguments.parts, arguments.corpus))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
