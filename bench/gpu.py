@@ -24,7 +24,7 @@ import itertools
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
@@ -115,7 +115,7 @@ class GpuBench:
     def versions(self) -> Iterator[Row]:
         packed, query = self.collection(self.sizes[:4][-1]), unit_rows(USUAL, self.rng)
         with ProcessPoolExecutor(COMPILERS, mp_context=get_context("spawn")) as pool:
-            list(pool.map(compile_version, *zip(*VERSIONS, strict=True)))
+            wait([pool.submit(compile_version, *version) for version in VERSIONS])
         expected: dict[Alignment, Alignments] = {}
         for settings, version in VERSIONS:
             if settings not in expected:
@@ -126,8 +126,12 @@ class GpuBench:
             row |= {"steps": settings.steps, "jumps": bool(np.isfinite(settings.jump_penalty))}
             row |= {"rests": settings.rests, "int8": settings.int8}
             row["totals"] = 16 if version.get("halves", settings.int8) else 32
-            row["off by 1e-6"] = 1e6 * worst(device.align(query, packed, settings), expected[settings])
-            yield row | rate(seconds(partial(device.align, query, packed, settings)), query, packed, settings)
+            try:
+                row["off by 1e-6"] = 1e6 * worst(device.align(query, packed, settings), expected[settings])
+                row |= rate(seconds(partial(device.align, query, packed, settings)), query, packed, settings)
+            except DeviceError as exc:
+                row["off by 1e-6"] = str(exc)
+            yield row
 
     def latency(self) -> Iterator[Row]:
         for snippets, int8 in itertools.product(self.sizes, (False, True)):
@@ -215,8 +219,8 @@ class GpuBench:
             row: Row = {"pathway": name, "least cosine": float((expected * found).sum(axis=1).min())}
             for who, one, some in (("GPU", on_gpu, inputs), ("CPU", on_cpu, inputs[:512])):
                 row[f"{who} snippets/s"] = len(some) / median_ms(partial(getattr(one, name), some)) * 1000
-            for some in (1, 24):
-                row[f"GPU ms of {some}"] = median_ms(partial(getattr(on_gpu, name), inputs[:some]))
+            for size in (1, 24):
+                row[f"GPU ms of {size}"] = median_ms(partial(getattr(on_gpu, name), inputs[:size]))
             yield row
 
 

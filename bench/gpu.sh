@@ -85,7 +85,7 @@ alignment() {
 }
 
 others() {
-    within 45 "$python" -X faulthandler -m bench.gpu --json "$out/others.json" --only faiss encoder
+    within 45 "$python" -X faulthandler -m bench.gpu --json "$out/others.json" --only encoder faiss
 }
 
 # Runs tests whose blocks have several warps under one of NVIDIA's checkers.
