@@ -8,6 +8,7 @@ import pytest
 ALLOWED = (
     r"FAISS finds no GPU",
     r"CuPy cannot be imported|CuPy \S+ finds no GPU",
+    r"torch finds no CUDA device",
     r"neither NVRTC nor nvcc is installed",
     r"the package for [\w, ]+ is not installed \(extra `peers`\)",
     r"the validator [\w-]+ is not installed \(extra `standards`\)",

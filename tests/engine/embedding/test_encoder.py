@@ -105,6 +105,21 @@ def test_a_machine_with_a_cuda_driver_asks_torch_whether_there_is_a_device(
     assert Encoder.load(weights).device.startswith(device)
 
 
+def test_the_gpu_embeds_what_the_cpu_does() -> None:
+    if not torch_network.finds_cuda():
+        pytest.skip("torch finds no CUDA device")
+    on_gpu, on_cpu = Encoder.load(device="cuda"), Encoder.load(device="cpu", threads=4)
+    front_end, rng = on_cpu.identity.front_end, np.random.default_rng()
+    pages = rng.random((130, front_end.strip_rows, front_end.snippet_px), np.float32)
+    snippets = np.where(pages < 0.1, 0, 255).astype(np.uint8)
+    excerpts = rng.random((130, BANDS[front_end.bands], front_end.excerpt_frames), np.float32)
+    for kind, inputs in (("score", snippets), ("recording", excerpts)):
+        found, expected = (getattr(one, kind)(inputs) for one in (on_gpu, on_cpu))
+        assert (found * expected).sum(axis=1).min() > 0.99
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+        assert getattr(on_gpu, kind)(inputs[:0]).shape == (0, 32)
+
+
 def test_a_gpu_without_torch_names_the_extra(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "engine.embedding.torch_network", None)
     monkeypatch.delattr("engine.embedding.torch_network")
