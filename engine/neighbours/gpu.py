@@ -16,8 +16,10 @@ MAX_BYTES = 8 << 30
 """Maximum GPU memory of one index; alignment and other processes need GPU memory too."""
 SCRATCH_BYTES = 256 << 20
 """GPU memory for the intermediate results of a search; FAISS would reserve 1.5 GiB."""
-MAX_K = 2048
-"""Maximum number of neighbours per query snippet, and of cells to search, that FAISS supports on a GPU."""
+MAX_K, MAX_CELLS_K = 2048, 512
+"""Maximum number of neighbours per query snippet, and of cells to search, that FAISS supports on a GPU; of neighbours
+in an index with cells. For more, its kernel for rows of bytes needs more shared memory than a block has, and FAISS ends
+the process (its issue 3207)."""
 
 
 class GpuIndex:
@@ -33,6 +35,7 @@ class GpuIndex:
         self._resources = faiss.StandardGpuResources()
         self._resources.setTempMemory(SCRATCH_BYTES)
         self._original = original
+        self._max_k = MAX_CELLS_K if original.cells else MAX_K
         self._copy: Index | None = type(original)(faiss.index_cpu_to_gpu(self._resources, 0, original.movable()))
         self._lock = threading.Lock()
 
@@ -49,8 +52,8 @@ class GpuIndex:
         return self._copy is None
 
     def search(self, query: Embeddings, k: int, probes: int = PROBES) -> Neighbours:
-        """The k nearest rows of each query snippet; see `Index.search`. Above MAX_K, the CPU searches."""
-        if max(k, probes) > MAX_K:
+        """The k nearest rows of each query snippet; see `Index.search`. The CPU finds more than the GPU can."""
+        if k > self._max_k or probes > MAX_K:
             return self._original.search(query, k, probes)
         with self._lock:
             if self._copy is not None:

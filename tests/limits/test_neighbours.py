@@ -169,7 +169,10 @@ def test_an_index_of_a_hundred_thousand_rows_and_eight_gib_goes_to_the_gpu(
     assert (neighbours.on_gpu(Counted(rows, row_bytes)) == "on the GPU") == moved
 
 
-def test_a_search_on_the_gpu_has_256_mib_of_memory_and_finds_2048_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "most"), [(0, 2048), (3, 512)], ids=["flat", "cells"])
+def test_a_search_on_the_gpu_has_256_mib_of_memory_and_finds_2048_neighbours_or_512_in_cells(
+    number: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scratch: list[int] = []
     resources = type("Resources", (), {"setTempMemory": lambda self, size: scratch.append(size)})
     monkeypatch.setattr(faiss, "StandardGpuResources", resources, raising=False)
@@ -177,13 +180,15 @@ def test_a_search_on_the_gpu_has_256_mib_of_memory_and_finds_2048_neighbours(mon
     asked: list[tuple[str, int, int]] = []
 
     class Noted(FlatIndex):
+        cells = number
+
         def search(self, query: Embeddings, k: int, probes: int = 0) -> Neighbours:
             asked.append(("copy" if self.raw == "copy" else "original", k, probes))
             none: NDArray[np.int64] = np.empty((0, k), np.int64)
             return none.astype(np.float32), none
 
     card = GpuIndex(Noted())
-    for k, probes in ((2048, 2048), (2049, 1), (1, 2049)):
+    for k, probes in ((most, 2048), (most + 1, 1), (1, 2049)):
         card.search(embeddings(1), k, probes)
     assert scratch == [256 << 20]
-    assert asked == [("copy", 2048, 2048), ("original", 2049, 1), ("original", 1, 2049)]
+    assert asked == [("copy", most, 2048), ("original", most + 1, 1), ("original", 1, 2049)]
