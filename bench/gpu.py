@@ -8,8 +8,8 @@ Times are medians of the wall-clock times of whole calls, after a first call tha
 memory to all costs and ends in the host's memory. The documents are on the GPU.
 
 - ceilings: upper bounds of the GPU: bytes copied and float16 products per second.
-- versions: each kernel that was tried, at one size: the plain one, words a thread, steps, jumps, bytes, 16-bit totals.
-  `off by` is the largest difference from a cost of the CPU.
+- settings: steps, jumps, rests, and bytes with totals of 16 and of 32 bits, at one size. `off by` is the largest
+  difference from a cost of the CPU.
 - latency: 50 s of audio among collections of several sizes, on the GPU and on the CPU.
 - sweep: query lengths and collection sizes. batches: several queries at once.
 - peers: the CPU backend, and torch on the same GPU with the same recurrence, row by row.
@@ -43,7 +43,7 @@ from engine.values import DIMENSION, Embeddings, Packed
 
 ROWS = (10, 20, 50, 92, 200, 400)
 """Lengths of the query in snippets; 92 snippets are 50 s of audio."""
-USUAL, SHORT = 92, 12
+USUAL, SHORT = 92, 24
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 QUICK_SIZES = SIZES[:3]
 CPU_CELLS = 100_000_000
@@ -58,22 +58,17 @@ SECONDS, REPEATS = 0.3, 5
 COMPILERS = 16
 """Number of processes that compile kernels at the same time."""
 WIDE, SLOPE, BYTES = Alignment(), Alignment(steps="slope"), Alignment(int8=True)
-VERSIONS: tuple[tuple[Alignment, dict[str, Any]], ...] = (
-    (WIDE, {}),
-    *((WIDE, {"max_words": words}) for words in (4, 7)),
-    (WIDE, {"three_way": False}),
-    *((WIDE, {"max_words": words, "halves": True}) for words in (4, 6)),
-    (BYTES, {}),
-    *((BYTES, {"max_words": words, "halves": True}) for words in (5, 8)),
-    *((BYTES, {"max_words": words, "halves": False}) for words in (8, 14)),
-    (replace(WIDE, jump_penalty=np.inf), {}),
-    (replace(WIDE, rest_price=0.75), {}),
-    (SLOPE, {}),
-    (replace(SLOPE, int8=True), {}),
-    (WIDE, {"kernel": "simple"}),
-    (Alignment(steps="classic", jump_penalty=np.inf), {}),
+TRIED: tuple[tuple[Alignment, bool], ...] = (
+    (WIDE, True),
+    (replace(WIDE, jump_penalty=np.inf), True),
+    (replace(WIDE, rest_price=0.75), True),
+    (SLOPE, True),
+    (BYTES, True),
+    (BYTES, False),
+    (replace(SLOPE, int8=True), True),
+    (Alignment(steps="classic", jump_penalty=np.inf), True),
 )
-"""What aligns, and how: settings of the alignment, and settings of `gpu.Gpu` that are not the default."""
+"""Settings of the alignment, and whether totals may have 16 bits."""
 
 Row = dict[str, Any]
 
@@ -85,11 +80,8 @@ class GpuBench:
         self.cupy, self.quick = cupy, quick
         self.sizes = QUICK_SIZES if quick else SIZES
         self.rng = np.random.default_rng()
-        self.device = self.version()
+        self.device = gpu.Gpu(cupy, refuse)
         self._collections: dict[int, Packed] = {}
-
-    def version(self, **settings: Any) -> gpu.Gpu:
-        return gpu.Gpu(self.cupy, refuse, **settings)
 
     def collection(self, snippets: int) -> Packed:
         """Documents of random length and content, always the same for one size."""
@@ -112,22 +104,17 @@ class GpuBench:
 
         return float(np.median(seconds(once)))
 
-    def versions(self) -> Iterator[Row]:
+    def settings(self) -> Iterator[Row]:
         packed, query = self.collection(self.sizes[:4][-1]), unit_rows(USUAL, self.rng)
         with ProcessPoolExecutor(COMPILERS, mp_context=get_context("spawn")) as pool:
-            wait([pool.submit(compile_version, *version) for version in VERSIONS])
-        expected: dict[Alignment, Alignments] = {}
-        for settings, version in VERSIONS:
-            if settings not in expected:
-                expected[settings] = cpu.align(query, packed, settings, threads=16)
-            device = self.version(**version)
-            row: Row = {"kernel": version.get("kernel", "fused"), "words": version.get("max_words")}
-            row["minima of"] = 3 if version.get("three_way", True) else 2
-            row |= {"steps": settings.steps, "jumps": bool(np.isfinite(settings.jump_penalty))}
-            row |= {"rests": settings.rests, "int8": settings.int8}
-            row["totals"] = 16 if version.get("halves", settings.int8) else 32
+            wait([pool.submit(compile_kernels, *tried) for tried in TRIED])
+        for settings, halves in TRIED:
+            device = gpu.Gpu(self.cupy, refuse, halves=halves)
+            row: Row = {"steps": settings.steps, "jumps": bool(np.isfinite(settings.jump_penalty))}
+            row |= {"rests": settings.rests, "int8": settings.int8, "totals": 16 if settings.int8 and halves else 32}
             try:
-                row["off by 1e-6"] = 1e6 * worst(device.align(query, packed, settings), expected[settings])
+                expected = cpu.align(query, packed, settings, threads=16)
+                row["off by 1e-6"] = 1e6 * worst(device.align(query, packed, settings), expected)
                 row |= rate(seconds(partial(device.align, query, packed, settings)), query, packed, settings)
             except DeviceError as exc:
                 row["off by 1e-6"] = str(exc)
@@ -224,7 +211,7 @@ class GpuBench:
             yield row
 
 
-SECTIONS = ("ceilings", "versions", "latency", "peers", "sweep", "batches", "faiss", "encoder")
+SECTIONS = ("ceilings", "settings", "latency", "peers", "sweep", "batches", "faiss", "encoder")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -253,7 +240,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except Exception as exc:  # the remaining sections are still worth running
             rows.append({"left out": f"{type(exc).__name__}: {exc}"})
             traceback.print_exc()
-        print(f"\n{name} ({time.perf_counter() - started:.0f} s)", report.table(rows), sep="\n", flush=True)
+        print(
+            f"\n{name} ({time.perf_counter() - started:.0f} s, to {time.strftime('%X')})",
+            report.table(rows),
+            sep="\n",
+            flush=True,
+        )
 
 
 def figures(sections: dict[str, list[Row]]) -> dict[str, Any]:
@@ -272,13 +264,13 @@ def refuse(queries: Sequence[Embeddings], documents: Packed, settings: Alignment
     raise DeviceError("the GPU failed; the log says how")
 
 
-def compile_version(settings: Alignment, version: dict[str, Any]) -> None:
-    """Compiles the kernels of one version; CuPy keeps them on disk, where other processes find them."""
+def compile_kernels(settings: Alignment, halves: bool) -> None:
+    """Compiles the kernels that these settings need; CuPy keeps them on disk, where other processes find them."""
     import cupy
 
     gpu.MIN_LAUNCH = 1  # so that a small collection needs the kernels of a large one
     documents = collection(200_000, np.random.default_rng())
-    gpu.Gpu(cupy, refuse, **version).align(unit_rows(1, np.random.default_rng()), documents, settings)
+    gpu.Gpu(cupy, refuse, halves=halves).align(unit_rows(1, np.random.default_rng()), documents, settings)
 
 
 def unit_rows(count: int, rng: np.random.Generator) -> Embeddings:

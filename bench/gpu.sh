@@ -13,7 +13,7 @@
 #     3.12 on x86-64, on a machine that has a network:
 #         pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 \
 #             --platform manylinux2014_x86_64 -d .carry lmdb soundfile soxr cffi pycparser pypdfium2 pi_heif faiss-cpu
-# OUT: a folder for gpu.log, alignment.json, others.json, memory.log, races.log and profile.log.
+# OUT: a folder for gpu.log, clocks.csv, alignment.json, others.json, memory.log, races.log and profile.log.
 # SECONDS_LEFT: time limit in seconds (default: 570).
 set -uo pipefail
 repository=$(cd "$(dirname "$0")/.." && pwd)
@@ -55,6 +55,8 @@ set_up() {
         export PYTHONPATH="$state/cpu:$PYTHONPATH"
     fi
     nvidia-smi --query-gpu=name,memory.total,memory.used,driver_version,clocks.max.sm --format=csv
+    nvidia-smi --query-gpu=timestamp,clocks.sm,power.draw,utilization.gpu --format=csv -lms 200 > "$out/clocks.csv" &
+    trap "kill $! 2> /dev/null" EXIT
 }
 
 neighbours() {
@@ -81,7 +83,7 @@ tests() {
 
 alignment() {
     within 90 "$python" -X faulthandler -m bench.gpu --json "$out/alignment.json" \
-        --only ceilings versions latency peers batches sweep
+        --only ceilings settings latency peers batches sweep
 }
 
 others() {
@@ -100,17 +102,17 @@ memory() { check memcheck memory; }
 
 races() { check racecheck races; }
 
-# Profiles all launches of one query, with embeddings in float16 and in bytes.
+# Profiles launches of one query, the longest documents first. A launch is repeated for each counter, some 20 times.
 profile() {
     command -v ncu > /dev/null || return
-    within 40 ncu --clock-control none --section SpeedOfLight --section ComputeWorkloadAnalysis --section Occupancy \
-        --section WarpStateStats --section LaunchStats --kernel-name fused --log-file "$out/profile.log" "$python" -c "
+    within 40 ncu --clock-control none --section SpeedOfLight --section Occupancy --section WarpStateStats \
+        --section LaunchStats --kernel-name fused --launch-skip 6 --launch-count 6 --log-file "$out/profile.log" \
+        "$python" -c "
 import cupy
 from bench import gpu
 bench = gpu.GpuBench(cupy, quick=False)
-for settings in (gpu.WIDE, gpu.BYTES):
-    bench.device.align(gpu.unit_rows(gpu.USUAL, bench.rng), bench.collection(10_000_000), settings)"
-    grep -E "fused|Duration|Registers|Achieved Occ|Issue Slots Busy|Executed Ipc Active" "$out/profile.log"
+bench.device.align(gpu.unit_rows(gpu.USUAL, bench.rng), bench.collection(10_000_000), gpu.WIDE)"
+    grep -E "fused|Duration|Registers|Achieved Occ|No Eligible|Compute \(SM\) Throughput" "$out/profile.log"
 }
 
 export PYTHONPATH="$repository:$state/site" PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1

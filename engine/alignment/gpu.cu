@@ -6,10 +6,8 @@
 //   BYTES  1: embeddings are int8, rounded to multiples of 1/128; 0: embeddings are float16
 //   JUMPS  1: the penalty is finite, or RESTS is 1; 0: the penalty is infinite
 //   RESTS  1: query rows may be left out, each for `price`; 0: none is left out
-//   THREE  1: minima compare the bits of floats as integers (one instruction for three values from compute capability
-//          9.0 on); 0: minima compare floats
-//   HALVES 1: totals are 16-bit multiples of 1/4096, which needs jumps, no rests, and paths that start and end anywhere;
-//          0: totals are float32
+//   HALVES 1: totals are 16-bit multiples of 1/4096, which needs BYTES, jumps, no rests, and paths that start and end
+//          anywhere; 0: totals are float32
 // `local_costs` and `simple` need only BYTES.
 //
 // The file includes no headers, so that NVRTC needs none. EMULATED leaves out everything that is not C++: a test
@@ -100,15 +98,8 @@ typedef uint2 Pair;
 typedef uint4 Border;
 constexpr float SCALE = 4096;
 constexpr unsigned BOTH = 0x10001u;  // n * BOTH has n in both halves
-#if BYTES
 constexpr int DIGITS = 2;  // bits that products, multiples of 2^-14, lose to become multiples of 1/4096
 constexpr Sum START = 1 << (DIGITS - 1);  // makes the shift round to the nearest multiple
-constexpr unsigned OFFSET = 0;
-#else
-constexpr Sum START = 0;
-constexpr float MAGIC = 3072;  // added to a product, it leaves the product's multiples of 1/4096 in the lowest bits
-constexpr unsigned OFFSET = 0x45400000u;  // the bits of MAGIC, which base costs subtract again
-#endif
 
 __device__ __forceinline__ Total minimum(Total a, Total b) { return __vminu2(a, b); }
 __device__ __forceinline__ Total minimum(Total a, Total b, Total c) { return __vimin3_u16x2(a, b, c); }
@@ -117,11 +108,7 @@ __device__ __forceinline__ int key_of(Total total) { return min((int)(total % 0x
 
 // The word that holds the products of two snippets with the same query row.
 __device__ __forceinline__ Total word(Sum lower, Sum upper) {
-#if BYTES
     return ((unsigned)(upper >> DIGITS) << 16) + (unsigned)(lower >> DIGITS);
-#else
-    return ((unsigned)__float_as_int(upper + MAGIC) << 16) + (unsigned)__float_as_int(lower + MAGIC);
-#endif
 }
 #else
 typedef float Total;
@@ -133,11 +120,12 @@ typedef float2 Pair;
 typedef float4 Border;
 constexpr Sum START = 0;
 
-// Totals are never negative (see `shift`), so their bits, read as integers, have the same order.
+// Totals are never negative (see `shift`), so their bits, read as integers, have the same order. From compute capability
+// 9.0 on, one instruction finds the minimum of three integers.
 __device__ __forceinline__ int key_of(Total total) { return __float_as_int(total); }
 
 __device__ __forceinline__ Total minimum(Total a, Total b) {
-    return THREE ? __int_as_float(min(key_of(a), key_of(b))) : fminf(a, b);
+    return __int_as_float(min(key_of(a), key_of(b)));
 }
 
 __device__ __forceinline__ Total minimum(Total a, Total b, Total c) { return minimum(minimum(a, b), c); }
@@ -376,7 +364,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
 #pragma unroll
     for (int e = 0; e < WORDS; e++) {
 #if HALVES
-        base[e] = (whole_base(own + e + half) << 16) + whole_base(own + e) - OFFSET;
+        base[e] = (whole_base(own + e + half) << 16) + whole_base(own + e);
 #else
         base[e] = base_cost(own + e);
 #endif
@@ -475,27 +463,31 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
 }
 #endif
 
-// Writes C of one query against the snippets first to last, (rows, last - first). query: float32 (rows, 32), negated.
-extern "C" __global__ void local_costs(const Value* embeddings, const float* bias, long long first, long long last,
-                                       const float* query, int rows, float bias_weight, float* costs) {
-    const long long width = last - first, column = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (column >= width) return;
+// Writes C of one query against some documents, which lie side by side, (rows, width). Blocks (x, 0), (x, 1), ... write
+// the columns of document `documents[x]`, from `columns[x]` on. query: float32 (rows, 32), negated.
+extern "C" __global__ void local_costs(const Value* embeddings, const float* bias, const long long* offsets,
+                                       const int* documents, const long long* columns, long long width, int rows,
+                                       const float* query, float bias_weight, float* costs) {
+    const int document = documents[blockIdx.x];
+    const long long first = offsets[document], snippet = first + (long long)blockIdx.y * blockDim.x + threadIdx.x;
+    if (snippet >= offsets[document + 1]) return;
+    costs += columns[blockIdx.x] + snippet - first;
     float values[DIMENSION];
 #pragma unroll
     for (int d = 0; d < DIMENSION; d++) {
-        const Value value = embeddings[(first + column) * DIMENSION + d];
+        const Value value = embeddings[snippet * DIMENSION + d];
 #if BYTES
         values[d] = value * (1.0f / 128);
 #else
         values[d] = single(value);
 #endif
     }
-    const float base = 1 + bias_weight * bias[first + column];
+    const float base = 1 + bias_weight * bias[snippet];
     for (int i = 0; i < rows; i++) {
         float sum = 0;
 #pragma unroll
         for (int d = 0; d < DIMENSION; d++) sum += query[i * DIMENSION + d] * values[d];
-        costs[i * width + column] = base + sum;
+        costs[i * width] = base + sum;
     }
 }
 
@@ -545,15 +537,16 @@ __device__ __forceinline__ int first_minimum(const Way* row, int length, float* 
 // Aligns one document per block, with any steps and any length. Rows of D lie in memory, and `local_costs` has computed
 // the costs. Ways are compared in the order in which ties prefer them. With classic steps a cell waits for its left
 // neighbour, so a single thread computes the rest of the row.
-// steps: 0 classic, 1 slope, 2 wide. first: the snippet of column 0 of `costs` (rows, width).
+// steps: 0 classic, 1 slope, 2 wide. costs, documents, columns: see `local_costs`.
 // rest_price: cost of a query row that is left out. memory: 4 ways per column. blockDim.x: a power of two, at most 128.
-extern "C" __global__ void simple(const float* costs, long long first, long long width, const long long* offsets,
-                                  const int* documents, int rows, float penalty, float rest_price, int steps, int whole,
-                                  int by_path, Way* memory, float* found_costs, int* found_ends) {
+extern "C" __global__ void simple(const float* costs, const long long* offsets, const int* documents,
+                                  const long long* columns, long long width, int rows, float penalty, float rest_price,
+                                  int steps, int whole, int by_path, Way* memory, float* found_costs,
+                                  int* found_ends) {
     __shared__ float minima[128];
     __shared__ int places[128];
     const int document = documents[blockIdx.x];
-    const long long start = offsets[document] - first;
+    const long long start = columns[blockIdx.x];
     const int length = (int)(offsets[document + 1] - offsets[document]);
     costs += start;
     Way *row = memory + start, *above = row + width, *charges = above + width, *far_charges = charges + width;

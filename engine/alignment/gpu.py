@@ -12,8 +12,8 @@ What this module does differently from `definition`:
   above. Costs then differ by up to 3e-4. 16 bits need jumps, because the penalty bounds the differences between totals,
   and paths that may start and end anywhere in the document and leave out no query row; otherwise totals are float32.
 - The kernel `simple` handles what `fused` cannot: classic steps, costs divided by the length of the path, and
-  documents of more than 2560 snippets (5120 as bytes). Its local costs go through memory, so it is about ten times
-  slower.
+  documents of more than 2560 snippets (5120 as bytes). Its local costs go through memory, so it is thirteen times
+  slower with wide steps.
 - Several queries share one launch per size. Paths are traced on the CPU: a search needs only about ten of them.
 
 If the GPU has too little memory or fails, the CPU does the work and the log says why.
@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,6 @@ from engine.values import DIMENSION, Embeddings, Packed
 
 logger = logging.getLogger(__name__)
 
-Kernel = Literal["fused", "simple"]
 DeviceArray = Any
 """A cupy.ndarray, which has no types."""
 
@@ -46,10 +45,9 @@ LANES = 32
 """Threads in a warp."""
 WARPS = 8
 """Maximum number of warps in a block; with this many, a thread may use 255 registers."""
-MIN_WORDS = 3
-MAX_WORDS = {(False, False): 10, (True, False): 14, (False, True): 6, (True, True): 10}
-"""Minimum and maximum number of words that a thread holds. The maximum depends on whether embeddings are bytes and
-whether a word holds the totals of two cells; with more words the compiler needs more than 255 registers."""
+MIN_WORDS, MAX_WORDS = 3, 10
+"""Minimum and maximum number of words that a thread holds. With more words of float16 or of two cells, the compiler
+needs more than 255 registers. Words of one byte cell would leave room for 14, but on an H100 14 are slower than 8."""
 HALVES_UNIT = 4096
 """Totals of 16 bits are multiples of 1 / HALVES_UNIT."""
 ROWS = 8
@@ -81,6 +79,20 @@ class _Size:
     """Words of a row of D in each thread."""
     documents: DeviceArray
     """Indexes of the documents, int32 (k,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """Documents that one launch of `simple` aligns. Their local costs lie side by side."""
+
+    documents: DeviceArray
+    """Indexes of the documents, int32 (k,)."""
+    columns: DeviceArray
+    """Column of the first snippet of each document, int64 (k,)."""
+    width: int
+    """Number of columns: the snippets of all documents."""
+    longest: int
+    """Snippets of the longest document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,23 +129,18 @@ class Gpu:
         cupy: Any,
         fallback: AlignMany,
         *,
-        kernel: Kernel = "fused",
-        max_words: int | None = None,
-        three_way: bool = True,
-        halves: bool | None = None,
+        max_words: int = MAX_WORDS,
+        halves: bool = True,
     ) -> None:
         """Reads the kernels; they are compiled when they are first used.
 
         cupy: the module `cupy`, or a stand-in for it in tests.
         fallback: aligns the documents on the CPU if the GPU fails.
-        kernel: `simple` aligns everything with the kernel `simple`, to measure the gain of `fused`.
-        max_words: maximum number of words in a thread, MIN_WORDS or more; None: MAX_WORDS.
-        three_way: whether one instruction computes the minimum of three values; otherwise of two.
-        halves: whether to use totals of 16 bits where possible; None: only if embeddings are bytes.
+        max_words: maximum number of words in a thread, MIN_WORDS or more.
+        halves: whether totals have 16 bits where embeddings are bytes and 16 bits hold the totals.
         """
         self._cupy, self._fallback = cupy, fallback
-        self._fuses, self._max_words = kernel == "fused", max_words
-        self._three_way, self._halves = three_way, halves
+        self._max_words, self._halves = max_words, halves
         self._source = (resources.files("engine.alignment") / "gpu.cu").read_text(encoding="utf-8")
         self._kernels: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._residents: dict[tuple[int, bool], _Resident] = {}
@@ -173,13 +180,14 @@ class Gpu:
         shape = len(queries), len(documents)
         costs = self._cupy.full(shape, np.inf, dtype=np.float32)
         ends = self._cupy.full(shape, -1, dtype=np.int32)
-        if self._fuses and settings.steps != "classic" and settings.normalise == "query":
+        if settings.steps != "classic" and settings.normalise == "query":
             rest = self._fused(queries, resident, settings, costs, ends)
         else:
-            rest = np.flatnonzero(np.diff(documents.offsets) > 0)
-        for first, last in _runs(rest, documents.offsets, CHUNK_BYTES // (4 * max(map(len, queries)))):
+            rest = np.flatnonzero(resident.lengths > 0)
+        for numbers in _parts(rest, resident.lengths, CHUNK_BYTES // (4 * max(map(len, queries)))):
+            part = self._part(numbers, resident.lengths[numbers])
             for query, *results in zip(queries, costs, ends, strict=True):
-                self._simple(query, resident, documents.offsets, (first, last), settings, *results)
+                self._simple(query, resident, part, settings, *results)
         rows = zip(self._cupy.asnumpy(costs), self._cupy.asnumpy(ends), strict=True)
         return tuple(Alignments(costs=row_costs, ends=row_ends) for row_costs, row_ends in rows)
 
@@ -207,13 +215,13 @@ class Gpu:
         bias = settings.bias_weight * resident.bias_range
         shift = _shift(product, bias)
         max_cost = 1 + product + float(bias.max()) + shift
-        allowed = settings.int8 if self._halves is None else self._halves
+        allowed = self._halves and settings.int8
         halves = allowed and not (settings.whole or settings.rests) and _fit_halves(settings.jump_penalty, max_cost)
         jumps = settings.rests or np.isfinite(settings.jump_penalty)
         flags = {"WIDE": settings.steps == "wide", "JUMPS": jumps, "RESTS": settings.rests, "BYTES": settings.int8}
-        flags |= {"THREE": self._three_way, "HALVES": halves}
+        flags["HALVES"] = halves
         beyond = settings.jump_penalty + max_cost + 4 / HALVES_UNIT if halves else np.inf
-        launches = self._launches(resident, settings.int8, halves)
+        launches = self._launches(resident, halves)
         for size in reversed(launches.sizes):  # the launch of the longest documents takes longest, so it starts first
             options = [f"-DWORDS={size.words}", *(f"-D{name}={int(flag)}" for name, flag in flags.items())]
             shared = size.warps * size.words * LANES * ROWS * 4
@@ -233,35 +241,40 @@ class Gpu:
         self,
         query: Embeddings,
         resident: _Resident,
-        offsets: NDArray[np.int64],
-        run: tuple[int, int],
+        part: _Part,
         settings: Alignment,
         costs: DeviceArray,
         ends: DeviceArray,
     ) -> None:
-        """Aligns documents run[0] up to run[1] with one query; writes their `costs` and `ends`, (documents,)."""
-        cupy, (first, last) = self._cupy, offsets[list(run)]
-        width, options = int(last - first), [f"-DBYTES={int(settings.int8)}"]
+        """Aligns the documents of a part with one query; writes their `costs` and `ends`, (documents,)."""
+        cupy, rows, width, options = self._cupy, len(query), part.width, [f"-DBYTES={int(settings.int8)}"]
         negated = cupy.asarray(-(rounded(query) if settings.int8 else query))
-        local, memory = cupy.empty((len(query), width), np.float32), cupy.empty((4, width, 2), np.float32)
+        local, memory = cupy.empty((rows, width), np.float32), cupy.empty((4, width, 2), np.float32)
+        where = resident.offsets, part.documents, part.columns, np.int64(width), np.int32(rows)
         self._kernel("local_costs", options)(
-            (-(-width // THREADS),),
+            (len(part.documents), -(-part.longest // THREADS)),
             (THREADS,),
-            (
-                *(resident.embeddings, resident.bias, np.int64(first), np.int64(last), negated, np.int32(len(query))),
-                *(np.float32(settings.bias_weight), local),
-            ),
+            (resident.embeddings, resident.bias, *where, negated, np.float32(settings.bias_weight), local),
         )
-        numbers = cupy.asarray(np.arange(*run, dtype=np.int32))
         steps = list(STEPS).index(settings.steps)
         self._kernel("simple", options)(
-            (len(numbers),),
+            (len(part.documents),),
             (THREADS,),
             (
-                *(local, np.int64(first), np.int64(width), resident.offsets, numbers, np.int32(len(query))),
+                *(local, *where),
                 *(np.float32(settings.jump_penalty), np.float32(settings.rest_price), np.int32(steps)),
                 *(np.int32(settings.whole), np.int32(settings.normalise == "path"), memory, costs, ends),
             ),
+        )
+
+    def _part(self, numbers: NDArray[np.int64], lengths: NDArray[np.int64]) -> _Part:
+        """The documents of these numbers and lengths side by side."""
+        columns = np.cumsum(lengths) - lengths
+        return _Part(
+            documents=self._cupy.asarray(numbers.astype(np.int32)),
+            columns=self._cupy.asarray(columns),
+            width=int(lengths.sum()),
+            longest=int(lengths.max()),
         )
 
     def _kernel(self, name: str, options: Sequence[str], shared_bytes: int = 0) -> Any:
@@ -301,17 +314,16 @@ class Gpu:
             stored[start : start + BLOCK_ROWS] = (part * QUANTA).round().clip(1 - QUANTA, QUANTA - 1).astype(np.int8)
         return stored
 
-    def _launches(self, resident: _Resident, int8: bool, halves: bool) -> _Launches:
+    def _launches(self, resident: _Resident, halves: bool) -> _Launches:
         """The launches that align the documents, computed on their first use."""
         if halves not in resident.launches:
             asarray = self._cupy.asarray
             words = -(-resident.lengths // 2) if halves else resident.lengths
-            max_words = self._max_words or MAX_WORDS[int8, halves]
             launches = (
                 _Size(warps=warps, words=thread_words, documents=asarray(numbers))
-                for warps, thread_words, numbers in sizes(words, max_words)
+                for warps, thread_words, numbers in sizes(words, self._max_words)
             )
-            long = np.flatnonzero(words > LANES * WARPS * max_words)
+            long = np.flatnonzero(words > LANES * WARPS * self._max_words)
             resident.launches[halves] = _Launches(sizes=tuple(launches), long=long)
         return resident.launches[halves]
 
@@ -330,7 +342,7 @@ def open_gpu(fallback: AlignMany) -> Gpu:
         capability = int(cupy.cuda.Device(0).compute_capability)
         if capability < MIN_CAPABILITY:
             raise DeviceError(f"expected compute capability {MIN_CAPABILITY / 10} or more, got {capability / 10}")
-        halves = None if capability >= MIN_PAIRWISE_CAPABILITY else False
+        halves = capability >= MIN_PAIRWISE_CAPABILITY
         _try(Gpu(cupy, _no_fallback, halves=halves))
     except DeviceError:
         raise
@@ -367,16 +379,17 @@ def sizes(lengths: NDArray[np.int64], max_words: int) -> Iterator[tuple[int, int
             start = border
 
 
-def _runs(numbers: NDArray[np.int64], offsets: NDArray[np.int64], max_snippets: int) -> Iterator[tuple[int, int]]:
-    """Ranges of consecutive documents that cover the given ones; each has at most `max_snippets`, or one document.
+def _parts(numbers: NDArray[np.int64], lengths: NDArray[np.int64], max_snippets: int) -> Iterator[NDArray[np.int64]]:
+    """The given documents in parts, each of at most `max_snippets` snippets, or of one document.
 
-    numbers: indexes of documents, in rising order.
+    numbers: indexes of documents. lengths: snippets of every document.
     """
-    for run in np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1):
-        while len(run) > 0:
-            count = max(1, int(np.searchsorted(offsets[run + 1], offsets[run[0]] + max_snippets, side="right")))
-            yield int(run[0]), int(run[count - 1]) + 1
-            run = run[count:]
+    ends = np.cumsum(lengths[numbers])
+    start = before = 0
+    while start < len(numbers):
+        stop = max(start + 1, int(np.searchsorted(ends, before + max_snippets, side="right")))
+        yield numbers[start:stop]
+        start, before = stop, int(ends[stop - 1])
 
 
 def _factors(rows: Embeddings, int8: bool) -> NDArray[Any]:

@@ -4,6 +4,7 @@ import itertools
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,10 +60,8 @@ def fail(queries: object, documents: Packed, settings: Alignment) -> tuple[Align
     raise AssertionError("the GPU backend fell back to the CPU")
 
 
-def emulation(
-    max_words: int = 4, cupy: EmulatedCupy | None = None, *, three_way: bool = True, halves: bool | None = None
-) -> gpu.Gpu:
-    return gpu.Gpu(cupy or EmulatedCupy(), fail, max_words=max_words, three_way=three_way, halves=halves)
+def emulation(max_words: int = 4, cupy: EmulatedCupy | None = None, *, halves: bool = True) -> gpu.Gpu:
+    return gpu.Gpu(cupy or EmulatedCupy(), fail, max_words=max_words, halves=halves)
 
 
 def assert_same(found: Alignments, expected: Alignments, *, exact: bool, tolerance: float = gpu.TOLERANCE) -> None:
@@ -92,18 +91,41 @@ def test_the_kernels_on_the_cpu_equal_the_definition(settings: Alignment, ties: 
 
 @emulated
 @pytest.mark.parametrize("ties", [False, True], ids=["random", "ties"])
-@pytest.mark.parametrize("words", [*range(gpu.MIN_WORDS, gpu.MAX_WORDS[False, False] + 1), 14])
-def test_documents_of_any_length_equal_the_cpus_whatever_a_thread_holds(words: int, ties: bool) -> None:
+@pytest.mark.parametrize(
+    ("words", "int8"),
+    [*((words, False) for words in range(gpu.MIN_WORDS, gpu.MAX_WORDS + 1)), (gpu.MAX_WORDS, True)],
+)
+def test_documents_of_any_length_equal_the_cpus_whatever_a_thread_holds(words: int, int8: bool, ties: bool) -> None:
     rng = np.random.default_rng(words)
     limits = [gpu.LANES * words * warps for warps in (1, 2, gpu.WARPS)]
     lengths = [*rng.integers(1, 300, 2).tolist(), *limits, limits[-1] + 1, 0]
     documents, asked = sequences(lengths, rng, ties=ties), queries([rng.integers(2, 25), 8], rng, ties=ties)
     device, usual = emulation(words, halves=False), Alignment(jump_penalty=0.25, bias_weight=0.5)
     for price in (np.inf, 0.75):
-        settings = replace(usual, int8=words > gpu.MAX_WORDS[False, False], rest_price=price)
+        settings = replace(usual, int8=int8, rest_price=price)
         expected = cpu.align_many(asked, documents, settings)
         for found, wanted in zip(device.align_many(asked, documents, settings), expected, strict=True):
             assert_same(found, wanted, exact=ties)
+
+
+@emulated
+def test_long_documents_that_lie_apart_are_aligned_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, settings, widths = np.random.default_rng(0), Alignment(), []
+    documents, asked = sequences([800, 5, 900, 7, 850, 0], rng, ties=True), queries([9, 4], rng, ties=True)
+    device = emulation(gpu.MIN_WORDS)
+    part = device._part
+
+    def recorded(*arguments: Any) -> Any:
+        made = part(*arguments)
+        widths.append(made.width)
+        return made
+
+    monkeypatch.setattr(device, "_part", recorded)
+    monkeypatch.setattr(gpu, "CHUNK_BYTES", 4 * 9 * 1749)
+    expected = cpu.align_many(asked, documents, settings)
+    for found, wanted in zip(device.align_many(asked, documents, settings), expected, strict=True):
+        assert_same(found, wanted, exact=True)
+    assert widths == [1700, 850]
 
 
 def quarters(lengths: list[int], rng: np.random.Generator, *, opposed: bool) -> Packed:
@@ -119,17 +141,15 @@ def quarters(lengths: list[int], rng: np.random.Generator, *, opposed: bool) -> 
 @emulated
 @pytest.mark.parametrize("opposed", [False, True], ids=["any", "opposed"])
 @pytest.mark.parametrize("steps", ["wide", "slope"])
-@pytest.mark.parametrize(("int8", "words", "penalty"), [(True, 4, 2.0), (True, 3, 0.25), (False, 3, 2.0)])
-def test_totals_of_16_bits_are_exact_where_costs_are(
-    int8: bool, words: int, penalty: float, steps: StepSet, opposed: bool
-) -> None:
+@pytest.mark.parametrize(("words", "penalty"), [(4, 2.0), (3, 0.25)])
+def test_totals_of_16_bits_are_exact_where_costs_are(words: int, penalty: float, steps: StepSet, opposed: bool) -> None:
     rng = np.random.default_rng(words)
     half = gpu.LANES * words
     lengths = [1, 2, 5, half - 1, half, half + 1, 2 * half - 1, 2 * half, 3 * half, 4 * half + 3, 16 * half, 0]
     documents, asked = quarters(lengths, rng, opposed=opposed), quarters([1, 2, 9, 33], rng, opposed=opposed)
-    settings = Alignment(steps=steps, jump_penalty=penalty, bias_weight=0.5, int8=int8)
+    settings = Alignment(steps=steps, jump_penalty=penalty, bias_weight=0.5, int8=True)
     some = np.split(asked.embeddings.astype(np.float32), asked.offsets[1:-1])
-    device = emulation(words, halves=True)
+    device = emulation(words)
     for found, wanted in zip(
         device.align_many(some, documents, settings), cpu.align_many(some, documents, settings), strict=True
     ):
@@ -164,15 +184,14 @@ def test_totals_have_16_bits_where_these_hold_them(settings: Alignment, halves: 
 
 
 @emulated
-def test_local_costs_below_zero_and_minima_of_two_make_no_difference() -> None:
+def test_local_costs_below_zero_make_no_difference() -> None:
     rng = np.random.default_rng(0)
     documents = sequences([60, 5, 200], rng, ties=True)
     documents = replace(documents, bias=documents.bias - 9)
     asked, settings = queries([14], rng, ties=True)[0], Alignment(bias_weight=1.0, jump_penalty=0.25)
     expected = cpu.align(asked, documents, settings)
     assert expected.costs.max() < -1
-    for three_way in (True, False):
-        assert_same(emulation(three_way=three_way).align(asked, documents, settings), expected, exact=True)
+    assert_same(emulation().align(asked, documents, settings), expected, exact=True)
 
 
 @emulated
@@ -219,8 +238,8 @@ def test_what_the_gpu_cannot_do_the_cpu_does(
 
 
 @emulated
-@pytest.mark.parametrize("halves", [None, False])
-def test_a_gpu_is_used_if_a_trial_comes_out_right(halves: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("halves", [True, False])
+def test_a_gpu_is_used_if_a_trial_comes_out_right(halves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu._try(emulation(halves=halves))
     monkeypatch.setattr(gpu, "_float16", lambda embeddings: np.zeros(embeddings.shape, np.float16))
     with pytest.raises(DeviceError, match="of a trial alignment"):
@@ -230,7 +249,7 @@ def test_a_gpu_is_used_if_a_trial_comes_out_right(halves: bool | None, monkeypat
 def test_each_document_is_in_one_launch_that_holds_it() -> None:
     rng = np.random.default_rng(0)
     lengths = rng.integers(0, 3000, 20_000)
-    most = gpu.MAX_WORDS[False, False]
+    most = gpu.MAX_WORDS
     launches, longest = list(gpu.sizes(lengths, most)), gpu.LANES * gpu.WARPS * most
     for warps, words, documents in launches:
         assert lengths[documents].max() <= warps * words * gpu.LANES <= longest
@@ -244,10 +263,10 @@ def test_each_document_is_in_one_launch_that_holds_it() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        "-DWORDS=3 -DWIDE=1 -DJUMPS=1 -DBYTES=0 -DTHREE=1 -DHALVES=0",
-        "-DWORDS=10 -DWIDE=0 -DJUMPS=0 -DBYTES=1 -DTHREE=0 -DHALVES=0",
-        "-DWORDS=6 -DWIDE=0 -DJUMPS=1 -DBYTES=0 -DTHREE=1 -DHALVES=1",
-        "-DWORDS=10 -DWIDE=1 -DJUMPS=1 -DBYTES=1 -DTHREE=1 -DHALVES=1",
+        "-DWORDS=3 -DWIDE=1 -DJUMPS=1 -DBYTES=0 -DHALVES=0",
+        "-DWORDS=10 -DWIDE=0 -DJUMPS=0 -DBYTES=1 -DHALVES=0",
+        "-DWORDS=6 -DWIDE=0 -DJUMPS=1 -DBYTES=1 -DHALVES=1",
+        "-DWORDS=10 -DWIDE=1 -DJUMPS=1 -DBYTES=1 -DHALVES=1",
     ],
 )
 def test_the_kernels_compile_for_gpus_that_are_not_here(architecture: str, options: str) -> None:
