@@ -57,7 +57,7 @@ class Backend:
 
 
 GPU_MAX_RESIDENT, GPU_MAX_EXHAUSTIVE_CELLS = 50_000_000, 5_000_000_000
-"""`max_resident` and `max_exhaustive_cells` of a GPU: at the expected speed, a query takes a few milliseconds."""
+"""`max_resident` and `max_exhaustive_cells` of a GPU. An H100 aligns that many cells in about ten milliseconds."""
 
 
 def choose(name: BackendName = "auto", *, threads: int = 1) -> Backend:
