@@ -21,7 +21,7 @@ def scale() -> Scale:
     offsets = np.cumsum([0, *range(30, 120, 10)]).astype(np.int64)
     rows = int(offsets[-1])
     background = Packed(embeddings=np.zeros((rows, 32), np.float16), bias=np.zeros(rows, np.float32), offsets=offsets)
-    return Scale(background=background, coefficients=np.array([8.0, -14.0, 0.0, 0.0, 0.0, -12.0, 0.0]))
+    return Scale(background=background, coefficients=np.array([8.0, -14.0, 0.0, 0.0, 0.0, -12.0, 0.0, 0.0]))
 
 
 def asked(truth: int) -> tuple[str, QueryCosts]:

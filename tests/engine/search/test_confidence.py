@@ -38,7 +38,7 @@ def scale() -> Scale:
     embeddings = unit_rows(120, rng).astype(np.float16)
     offsets = np.arange(0, 121, 20, dtype=np.int64)
     background = Packed(embeddings=embeddings, bias=np.zeros(120, np.float32), offsets=offsets)
-    return Scale(background=background, coefficients=np.array([7.0, -14.0, 0.6, -0.4, 3.0, -16.0, -0.4]))
+    return Scale(background=background, coefficients=np.array([7.0, -14.0, 0.6, -0.4, 3.0, -15.0, -0.8, -0.4]))
 
 
 def probabilities(*costs: float, snippets: int = 32, documents: int = 10) -> list[float]:
@@ -61,7 +61,7 @@ def test_the_gap_is_to_the_fifth_cheapest_of_the_others_and_the_background() -> 
 
 def test_the_length_and_the_numbers_of_documents_and_their_products_are_features() -> None:
     (given,) = features(np.array([0.5], np.float32), BACKGROUND_COSTS, snippets=20, documents=4)
-    expected = [0.5, np.log(20), np.log(4), 1.1, np.log(4) * (0.5 - 1.1), np.sqrt(20) * 0.5]
+    expected = [0.5, np.log(20), np.log(4), 1.1, np.log(4) * (0.5 - 1.1), np.sqrt(20) * (0.5 - 1.1), np.sqrt(20) * 0.5]
     np.testing.assert_allclose(given, expected, rtol=1e-5)
 
 

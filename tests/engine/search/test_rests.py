@@ -57,7 +57,8 @@ def calibration(price: float = PRICE) -> Calibration:
         offsets=np.arange(0, 61, 10, dtype=np.int64),
     )
     rested = np.array([-6.6, 0, 0, 6, 0, 0]) if np.isfinite(price) else None
-    scale = Scale(background=background, coefficients=np.array([10.5, -30.0, 0, 0, 0, 0, 0]), rest_coefficients=rested)
+    coefficients = np.array([10.5, -30.0, 0, 0, 0, 0, 0, 0])
+    scale = Scale(background=background, coefficients=coefficients, rest_coefficients=rested)
     scales: dict[Kind, Scale] = {"score": scale, "recording": scale}
     return Calibration(network=NETWORK, alignment=Alignment(), scales=scales, rest_price=price)
 

@@ -47,7 +47,7 @@ def calibration() -> Calibration:
     rng = np.random.default_rng(5)
     scale = Scale(
         background=packed(rng.standard_normal((200, 32)).astype(np.float32)),
-        coefficients=np.array([4.0, -9.0, -7.0, 0.3, -0.1, 0.2, 0.05]),
+        coefficients=np.array([4.0, -9.0, -7.0, 0.3, -0.1, 0.2, 0.02, 0.05]),
         rest_coefficients=np.array([-2.0, 0.8, -0.6, 0.9, 0.1, -0.1]),
     )
     background = replace(scale.background, offsets=np.arange(0, 201, 10, dtype=np.int64))
