@@ -165,11 +165,15 @@ def _continued(runs: list[_Run], score: Ruler, recording: Ruler) -> Iterator[_Ru
 
 
 def _pace(run: _Run) -> tuple[float, float]:
-    """Returns the pace at the start and at the end of a run, in units of the score's ruler a second."""
+    """Returns the pace at the start and at the end of a run, in units of the score's ruler a second.
+
+    It is 0 where the cells share one moment, as when many snippets of a score match one excerpt.
+    """
     found = []
     for part in (slice(None, PACE_CELLS), slice(-PACE_CELLS, None)):
         seconds, along = run.seconds[part], run.along[part]
-        found.append(float((along[-1] - along[0]) / (seconds[-1] - seconds[0])) if len(seconds) > 1 else 0.0)
+        lasting = float(seconds[-1] - seconds[0])
+        found.append(float(along[-1] - along[0]) / lasting if lasting > 0 else 0.0)
     return found[0], found[1]
 
 

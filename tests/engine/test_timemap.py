@@ -93,6 +93,15 @@ def test_a_stretch_is_one_system_and_rises() -> None:
         assert before.seconds[-1] == pytest.approx(after.seconds[0])
 
 
+def test_many_snippets_that_match_one_excerpt_give_no_pace() -> None:
+    """Snippets 0 to 12 match the first excerpt. Nothing says how fast the music before its middle is."""
+    path = np.array([*((0, snippet) for snippet in range(13)), *((i, 12 + i) for i in range(1, 40))], np.int32)
+    found = time_map(path, recording(), score())
+    first = found.stretches[0]
+    assert all(np.isfinite([stretch.seconds, stretch.xs]).all() for stretch in found.stretches)
+    assert first.xs[0] == pytest.approx(0.2)  # the middle of snippet 0, not the start of the score
+
+
 def test_a_repeat_is_played_twice() -> None:
     found = played(range(20), range(20))
     assert [stretch.system.number for stretch in found.stretches] == [1, 2, 3, 1, 2, 3]
