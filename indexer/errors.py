@@ -32,3 +32,7 @@ class LinkListError(IndexerError):
         super().__init__(f"{path}: {cause}")
         self.path = path
         self.cause = cause
+
+
+class CorpusError(IndexerError):
+    """A training corpus, or a part of a packed one, is damaged, or a network cannot learn from it."""

@@ -1,16 +1,18 @@
 """What a network learns from: prints and recordings of pieces, on disk and in memory."""
 
 import dataclasses
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.config import Bands
 from engine.files import replacing
+from indexer.errors import CorpusError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +43,13 @@ class Rendition:
     """uint8 (184, frames): magnitudes as `encoded` codes them; 0 frames if this spectrogram is not stored."""
 
     def codes(self, bands: Bands) -> NDArray[np.uint8]:
-        """The coded spectrogram of these bands. Raises ValueError if the corpus does not store it."""
+        """The coded spectrogram of these bands. Raises CorpusError if the corpus does not store it."""
         codes = self.published if bands == "published" else self.quarter_tone
         if codes.shape[1] == 0:
-            raise ValueError(f"recordings of {self.piece} have no {bands!r} spectrogram: see corpus.bands")
+            raise CorpusError(
+                f"recordings of {self.piece!r} have no {bands!r} spectrogram: corpus.bands says which ones a corpus "
+                "stores, and `pack --bands` which one of them is packed"
+            )
         return codes
 
 
@@ -113,19 +118,27 @@ def save(made: Print | Rendition, path: Path) -> None:
 
 
 def load_print(path: Path) -> Print:
-    """The print in a file that `save` wrote."""
-    return Print(**_loaded(path))
+    """The print in a file that `save` wrote. Raises CorpusError if the file is damaged."""
+    return _loaded(path, Print)
 
 
 def load_recording(path: Path) -> Rendition:
-    """The recording in a file that `save` wrote."""
-    return Rendition(**_loaded(path))
+    """The recording in a file that `save` wrote. Raises CorpusError if the file is damaged."""
+    return _loaded(path, Rendition)
 
 
-def _loaded(path: Path) -> dict[str, Any]:
-    with np.load(path) as arrays:
-        values = {name: arrays[name] for name in arrays.files}
-    return values | {"piece": str(values["piece"])}
+Made = TypeVar("Made", bound=Print | Rendition)
+
+
+def _loaded(path: Path, made: type[Made]) -> Made:
+    """The print or the recording in a file. Raises CorpusError if the file is damaged or holds something else."""
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            values = {name: arrays[name] for name in arrays.files}
+        return made(**values | {"piece": str(values["piece"])})
+    except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as exc:
+        kind = made.__name__.lower()
+        raise CorpusError(f"{path}: damaged, or no {kind} ({exc}); delete it to have it made again") from exc
 
 
 class Corpus:
@@ -161,9 +174,6 @@ def _with_one_spectrogram(played: Rendition, bands: Bands) -> Rendition:
     """The recording without its other spectrogram, which takes up to two thirds of the memory."""
     other = "quarter_tone" if bands == "published" else "published"
     return dataclasses.replace(played, **{other: getattr(played, other)[:, :0].copy()})
-
-
-Made = TypeVar("Made", bound=Print | Rendition)
 
 
 def _by_piece(made: Mapping[Path, Made]) -> dict[str, tuple[Made, ...]]:

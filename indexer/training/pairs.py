@@ -1,7 +1,7 @@
 """Draws batches of pairs (a snippet and an excerpt) from pieces that lie in the memory of a device, CPU or GPU.
 
-A GPU learns from a hundred thousand pairs a second. So it also draws and changes them itself: all strips lie side by
-side in one tensor, all coded spectrograms in another, and a batch is gathered from both.
+A GPU learns from 12,000 to 50,000 pairs a second, and a core of a CPU draws 250. So a GPU draws and changes its pairs
+itself: all strips lie side by side in one tensor, all coded spectrograms in another, and a batch is gathered from both.
 """
 
 import dataclasses
@@ -18,12 +18,16 @@ from torch.nn import functional
 
 from engine.audio.spectrograms import MAX_GAIN, MEAN_MAGNITUDE
 from engine.config import FrontEnd
+from indexer.errors import CorpusError
 from indexer.training import augmentation
 from indexer.training.augmentation import Augmentation, Dice
 from indexer.training.material import TrainingPiece, decoded
 
 NEAR_DUPLICATE_QUARTERS = 1.0
 """Two onsets of one piece that are closer than this, in quarters, are not negatives of each other."""
+
+_MAX_EMPTY_DRAWS = 2000
+"""Draws one after the other without a whole pair, after which there is taken to be none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,8 @@ class _Drawn:
     """Onsets drawn, and where to read them; each a tensor (n,)."""
 
     piece: Tensor
+    printed: Tensor
+    """Number of the print that gives the snippet."""
     quarter: Tensor
     left: Tensor
     """Column of the concatenated strips where the snippet starts if it is neither shifted nor scaled."""
@@ -55,6 +61,13 @@ class _Drawn:
         """Some of the onsets; which: their indices."""
         return _Drawn(**{field.name: getattr(self, field.name)[which] for field in dataclasses.fields(self)})
 
+    @classmethod
+    def joined(cls, parts: Sequence["_Drawn"]) -> "_Drawn":
+        """The onsets of all parts, one part after the other."""
+        return cls(
+            **{field.name: torch.cat([getattr(one, field.name) for one in parts]) for field in dataclasses.fields(cls)}
+        )
+
 
 class PairSource:
     """Draws pairs from pieces. The same seed draws the same pairs on devices of the same type."""
@@ -66,12 +79,17 @@ class PairSource:
         changes: Augmentation,
         device: torch.device | str = "cpu",
     ) -> None:
-        """changes: the strengths of the augmentation. device: where the pieces are copied to, and batches lie."""
+        """changes: the strengths of the augmentation. device: where the pieces are copied to, and batches lie.
+
+        Prints without onsets, and pieces with one onset at most, are left out.
+        Raises CorpusError if no piece is left, or if strips or spectrograms do not fit the front end.
+        """
         self._device = torch.device(device)
         self._front_end = front_end
         self._changes = changes
         self._height, self._width = front_end.strip_rows // 2, front_end.snippet_px // 2
-        pieces = [piece for piece in pieces if max(len(printed.quarters) for printed in piece.prints) > 1]
+        pieces = _with_onsets(pieces)
+        _check_heights(pieces, self._height)
         prints = [printed for piece in pieces for printed in piece.prints]
         played = [rendition for piece in pieces for rendition in piece.recordings]
         codes = [rendition.codes(front_end.bands) for rendition in played]
@@ -108,12 +126,13 @@ class PairSource:
 
         The snippet of an onset comes from a random print of the piece, the excerpt from a random recording. An onset
         whose snippet or excerpt would leave its strip or its recording gives none.
+        Raises CorpusError if that holds for all of them.
         """
         dice = Dice(seed, self._device)
         parts: list[_Drawn] = []
         rows: list[Tensor] = []
         columns: list[Tensor] = []
-        missing = size
+        missing, empty = size, 0
         while missing > 0:
             drawn = self._draw(math.ceil(1.5 * missing / onsets_a_piece), onsets_a_piece, dice)
             grid = augmentation.sampling_grid(len(drawn.piece), self._height, self._width, self._changes, dice)
@@ -122,14 +141,18 @@ class PairSource:
             rows.append(grid[0][whole])
             columns.append(grid[1][whole])
             missing -= len(whole)
-        piece, quarter, left, start, factor = (
-            torch.cat([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(_Drawn)
-        )
-        near = (quarter[:, None] - quarter).abs() < NEAR_DUPLICATE_QUARTERS
-        same = piece[:, None] == piece
+            empty = 0 if len(whole) else empty + 1
+            if empty == _MAX_EMPTY_DRAWS:
+                raise CorpusError(
+                    f"no onset of any piece has a whole snippet of {self._width} columns and a whole excerpt of "
+                    f"{self._front_end.excerpt_frames} frames: the corpus needs longer pieces"
+                )
+        drawn = _Drawn.joined(parts)
+        near = (drawn.quarter[:, None] - drawn.quarter).abs() < NEAR_DUPLICATE_QUARTERS
+        same = drawn.piece[:, None] == drawn.piece
         return Batch(
-            snippets=self._snippets(left, torch.cat(rows), torch.cat(columns), dice),
-            excerpts=self._excerpts(start, factor, dice),
+            snippets=self._snippets(drawn.left, torch.cat(rows), torch.cat(columns), dice),
+            excerpts=self._excerpts(drawn.start, drawn.factor, dice),
             ignored=same & near & ~torch.eye(size, dtype=torch.bool, device=self._device),
         )
 
@@ -151,6 +174,7 @@ class PairSource:
         inside = (start >= 0) & (last <= frames - 1)
         return _Drawn(
             piece=piece,
+            printed=printed,
             quarter=self._quarters[self._first_onset[printed] + onset],
             left=self._strip_start[printed] + torch.round(column).long() - self._width // 2,
             start=torch.where(inside, self._recording_start[recording] + start, -1.0),
@@ -160,9 +184,7 @@ class PairSource:
     def _is_whole(self, drawn: _Drawn, columns: Tensor) -> Tensor:
         """Whether each onset's snippet and excerpt lie in one strip and in one recording, bool (n,)."""
         ends = (drawn.left + columns.amin((1, 2)).floor().long(), drawn.left + columns.amax((1, 2)).ceil().long())
-        middle = drawn.left + self._width // 2
-        strip = torch.searchsorted(self._strip_start, middle, right=True)
-        inside = (ends[0] >= self._strip_start[strip - 1]) & (ends[1] < self._strip_start[strip])
+        inside = (ends[0] >= self._strip_start[drawn.printed]) & (ends[1] < self._strip_start[drawn.printed + 1])
         return inside & (drawn.start >= 0)
 
     def _snippets(self, left: Tensor, rows: Tensor, columns: Tensor, dice: Dice) -> Tensor:
@@ -208,3 +230,27 @@ class PairSource:
     def _starts(self, lengths: list[int]) -> Tensor:
         """Where each of some stretches begins that follow one another, and where the last ends, int64."""
         return self._tensor(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+
+
+def _with_onsets(pieces: Sequence[TrainingPiece]) -> list[TrainingPiece]:
+    """The pieces of two onsets or more, without prints that have none. Raises CorpusError if there is no such piece."""
+    found = []
+    for piece in pieces:
+        prints = tuple(printed for printed in piece.prints if len(printed.quarters) > 0)
+        if any(len(printed.quarters) > 1 for printed in prints):
+            found.append(dataclasses.replace(piece, prints=prints))
+    if not found:
+        raise CorpusError(f"expected pieces with two onsets or more, got {len(pieces)} pieces without")
+    return found
+
+
+def _check_heights(pieces: Sequence[TrainingPiece], least: int) -> None:
+    """Raises CorpusError if strips differ in height, or are lower than `least`."""
+    expected = max(least, pieces[0].prints[0].strip.shape[0])
+    for piece in pieces:
+        for printed in piece.prints:
+            if printed.strip.shape[0] != expected:
+                raise CorpusError(
+                    f"the prints of {piece.name!r}: expected strips of {expected} rows, got {printed.strip.shape[0]}; "
+                    "all prints of a corpus must be made with the front_end that is trained"
+                )

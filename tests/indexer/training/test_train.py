@@ -5,6 +5,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from engine.config import Bands, FrontEnd
 from engine.embedding.encoder import Encoder
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
+from indexer.errors import CorpusError
 from indexer.training import corpus, material, train
 from indexer.training.augmentation import NO_AUGMENTATION, Augmentation
 from indexer.training.configuration import Configuration, TrainingSettings
@@ -169,6 +171,54 @@ def test_a_piece_gives_no_snippet_of_its_neighbour(pieces: list[TrainingPiece]) 
     snippets = PairSource(shades, FrontEnd(), changes).batch(400, 4, seed=0).snippets
     assert set(snippets.unique().tolist()) == {0, 255}
     assert (snippets.amin((1, 2)) == snippets.amax((1, 2))).all()
+
+
+def altered(piece: TrainingPiece, **changes: Any) -> TrainingPiece:
+    """The piece with other values in its prints."""
+    return dataclasses.replace(piece, prints=tuple(dataclasses.replace(one, **changes) for one in piece.prints))
+
+
+def test_an_onset_at_the_end_of_the_last_strip_gives_no_pair(pieces: list[TrainingPiece]) -> None:
+    printed = pieces[-1].prints[0]
+    columns = np.where(np.arange(len(printed.columns)) % 2, printed.columns, printed.strip.shape[1])
+    source = PairSource([altered(pieces[-1], columns=columns.astype(np.float32))], FrontEnd(), NO_AUGMENTATION)
+    assert source.batch(50, 4, seed=0).snippets.shape == (50, 80, 100)
+
+
+def test_a_print_without_onsets_lends_none_of_its_neighbour(pieces: list[TrainingPiece]) -> None:
+    """Without its own onsets, the black print would be asked for those of the next piece."""
+    black = dataclasses.replace(
+        pieces[0].prints[0],
+        strip=np.zeros_like(pieces[0].prints[0].strip),
+        quarters=np.empty(0),
+        columns=np.empty(0, np.float32),
+    )
+    white = altered(pieces[0], strip=np.full_like(pieces[0].prints[0].strip, 255))
+    both = dataclasses.replace(white, prints=(*white.prints, black))
+    source = PairSource([both, altered(white, strip=white.prints[0].strip)], FrontEnd(), NO_AUGMENTATION)
+    assert source.batch(100, 4, seed=0).snippets.min() == 255
+
+
+def test_a_corpus_that_nothing_can_be_learnt_from_is_an_error(
+    pieces: list[TrainingPiece], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def source(*made: TrainingPiece, front_end: FrontEnd | None = None) -> PairSource:
+        return PairSource(made, front_end or FrontEnd(), NO_AUGMENTATION)
+
+    one, two = pieces
+    with pytest.raises(CorpusError, match="two onsets or more, got 1 pieces without"):
+        source(altered(one, quarters=np.zeros(1), columns=np.zeros(1, np.float32)))
+    with pytest.raises(CorpusError, match="two onsets or more, got 0 pieces"):
+        source()
+    with pytest.raises(CorpusError, match="'two': expected strips of 88 rows, got 90"):
+        source(one, altered(two, strip=np.zeros((90, 900), np.uint8)))
+    with pytest.raises(CorpusError, match="'one': expected strips of 120 rows, got 88"):
+        source(one, front_end=FrontEnd(strip_rows=240))
+    with pytest.raises(CorpusError, match="recordings of 'one' have no 'quarter_tone' spectrogram"):
+        source(one, front_end=FrontEnd(bands="quarter_tone"))
+    monkeypatch.setattr("indexer.training.pairs._MAX_EMPTY_DRAWS", 20)
+    with pytest.raises(CorpusError, match="no onset of any piece has a whole snippet of 100 columns"):
+        source(altered(one, strip=np.zeros((88, 90), np.uint8))).batch(1, 1, seed=0)
 
 
 def test_neighbouring_onsets_are_no_negatives(pieces: list[TrainingPiece]) -> None:
