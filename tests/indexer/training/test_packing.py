@@ -1,11 +1,13 @@
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import msgpack
 import numpy as np
 import pytest
 
+from indexer.errors import CorpusError
 from indexer.training import packing
 from indexer.training.material import Corpus, Print, Rendition, decoded, encoded, load_print, load_recording, save
 
@@ -95,3 +97,63 @@ def test_packing_again_packs_only_what_was_made_since(corpus: Path, tmp_path: Pa
     assert packing.pack(corpus, tmp_path / "parts", "published", 10**9) == []
     assert packing.unpack(first, tmp_path / "again") == 7
     assert packing.unpack(first + second, tmp_path / "again") == 1
+
+
+def test_a_new_part_takes_the_place_of_no_other_one(corpus: Path, tmp_path: Path) -> None:
+    parts = packing.pack(corpus, tmp_path / "parts", "published", 1)
+    kept = {part: part.read_bytes() for part in parts[1:]}
+    parts[0].unlink()
+    (again,) = packing.pack(corpus, tmp_path / "parts", "published", 10**9)
+    assert again.name == f"part.{len(parts):03d}"
+    assert {part: part.read_bytes() for part in kept} == kept
+
+
+DAMAGE: list[tuple[Callable[[bytes], bytes], str]] = [
+    (lambda data: data[:-100], "part.000: cut off: "),
+    (lambda data: data + b"\xc1", "part.000: damaged, or no part of a corpus"),
+    (lambda data: b"PK" + data, "part.000: damaged, or no part of a corpus: it holds something else"),
+    (lambda data: data.replace(b"val/prints/c", b"../prints/cc"), "part.000: damaged, or no part of a corpus"),
+    (lambda data: data.replace(b"RIFF", b"FFIR"), "part.000: val/prints/c.0.npz is damaged"),
+]
+
+
+def test_a_damaged_part_is_named(corpus: Path, tmp_path: Path) -> None:
+    (part,) = packing.pack(corpus, tmp_path / "parts", "published", 10**9)
+    whole = part.read_bytes()
+    for number, (damage, cause) in enumerate(DAMAGE):
+        part.write_bytes(damage(whole))
+        with pytest.raises(CorpusError, match=re.escape(cause)):
+            packing.unpack([part], tmp_path / f"again{number}")
+
+
+def test_other_files_in_a_corpus_are_left_out_and_none_at_all_is_an_error(corpus: Path, tmp_path: Path) -> None:
+    for file in ("test/prints/a.0.npz", "train/drafts/a.0.npz"):
+        (corpus / file).parent.mkdir(parents=True)
+        (corpus / file).write_bytes(b"no print")
+    (corpus / "train/prints/b.0.npz").rename(corpus / "train/prints/b c. d.npz")  # a file without a number
+    (part,) = packing.pack(corpus, tmp_path / "parts", "published", 10**9)
+    assert packing.unpack([part], tmp_path / "again") == 8
+    assert (tmp_path / "again/train/prints/b c. d.npz").exists()
+    with pytest.raises(CorpusError, match="nothing: expected prints and recordings in the folders train and val"):
+        packing.pack(tmp_path / "nothing", tmp_path / "parts", "published", 10**9)
+
+
+def test_a_folder_of_parts_has_one_kind_of_spectrogram(corpus: Path, tmp_path: Path) -> None:
+    packing.pack(corpus, tmp_path / "parts", "published", 10**9)
+    with pytest.raises(CorpusError, match=r"part\.000: expected 'quarter_tone' spectrograms, got 'published'"):
+        packing.pack(corpus, tmp_path / "parts", "quarter_tone", 10**9)
+    with pytest.raises(CorpusError, match=r"recordings of '.' have no 'quarter_tone' spectrogram"):
+        packing.pack(corpus, tmp_path / "others", "quarter_tone", 10**9)
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive", b"PK\x03\x04 cut off"])
+def test_a_damaged_file_of_a_corpus_is_named(corpus: Path, tmp_path: Path, data: bytes) -> None:
+    (corpus / "train/prints/a.1.npz").write_bytes(data)
+    with pytest.raises(CorpusError, match=r"a\.1\.npz: damaged, or no print"):
+        Corpus(corpus / "train", "published").refresh()
+
+
+def test_a_recording_in_the_place_of_a_print_is_named(corpus: Path) -> None:
+    (corpus / "train/recordings/a.1.npz").rename(corpus / "train/prints/a.2.npz")
+    with pytest.raises(CorpusError, match=r"a\.2\.npz: damaged, or no print"):
+        Corpus(corpus / "train", "published").refresh()
