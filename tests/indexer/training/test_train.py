@@ -195,7 +195,9 @@ def test_a_print_without_onsets_lends_none_of_its_neighbour(pieces: list[Trainin
     )
     white = altered(pieces[0], strip=np.full_like(pieces[0].prints[0].strip, 255))
     both = dataclasses.replace(white, prints=(*white.prints, black))
-    source = PairSource([both, altered(white, strip=white.prints[0].strip)], FrontEnd(), NO_AUGMENTATION)
+    middle = len(white.prints[0].columns) // 2  # the onsets before it are near the strip's edge
+    late = altered(white, quarters=white.prints[0].quarters[middle:], columns=white.prints[0].columns[middle:])
+    source = PairSource([both, late], FrontEnd(), NO_AUGMENTATION)
     assert source.batch(100, 4, seed=0).snippets.min() == 255
 
 
