@@ -28,7 +28,10 @@ def read(path: Path, format: str, version: int) -> tuple[dict[str, Any], Arrays]
     if metadata.get("format") != format:
         raise WeightsError(f"{path}: expected format {format!r}, got {metadata.get('format')!r}")
     if metadata.get("version") != str(version):
-        raise WeightsError(f"{path}: expected format version {version}, got {metadata.get('version')}")
+        got = metadata.get("version")
+        raise WeightsError(
+            f"{path}: expected format version {version}, got {got}: another version of scorefind made it; make it again"
+        )
     try:
         return json.loads(metadata["settings"]), arrays
     except (KeyError, ValueError) as exc:

@@ -129,7 +129,7 @@ class Calibration:
         The log says why the result is None.
 
         path: by default the shipped calibration.
-        Raises WeightsError if the file is damaged or of another format.
+        Raises WeightsError if the file is damaged, or of another format or version.
         """
         path = path or DEFAULT_CALIBRATION
         if not path.is_file():
@@ -145,7 +145,7 @@ class Calibration:
                 logger.warning(message, path, name, calibrated, current)
                 return None
         scales: dict[Kind, Scale] = {}
-        rests = settings.get("rests", {})  # files made before there were rests have none
+        rests = settings.get("rests", {})  # a calibration without rests has none
         for kind, coefficients in settings["coefficients"].items():
             parts = {name: arrays[f"{kind}.{name}"] for name in ("embeddings", "bias", "offsets")}
             rested = np.array(rests["coefficients"][kind]) if rests else None

@@ -47,6 +47,7 @@ train() {  # CONFIG SECONDS
         sed -u "s/^/$1: /" || echo "$1 was stopped at its time limit, or failed"
     local kept=('--exclude=*.unfinished')
     compgen -G "runs/$1/*.safetensors" > /dev/null && kept+=('--exclude=*.pt')  # a run that has ended
+    rm -f "$out/$1".tar.*  # an earlier command may have left more parts
     [ ! -e "runs/$1" ] || tar -c "${kept[@]}" -C runs "$1" | split -b 15M - "$out/$1.tar."
 }
 running=()

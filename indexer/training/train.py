@@ -59,8 +59,13 @@ def snippet_retrieval(pairs: Background) -> dict[str, float]:
 
 
 def train(configuration: Configuration) -> Path:
-    """Trains from the last checkpoint to the end; returns the weights file. Raises SettingsError without a corpus."""
+    """Trains from the last checkpoint to the end; returns the weights file.
+
+    Raises SettingsError without a corpus, CorpusError if nothing can be learnt from it, and OSError without the list of
+    instruments.
+    """
     _require_corpus(configuration.corpus)
+    instruments = training_instruments(configuration.corpus)  # only the card needs them, but hours later
     settings = configuration.training
     settings.run.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(configuration)
@@ -84,7 +89,7 @@ def train(configuration: Configuration) -> Path:
         trainer.checkpoint()
     trainer.take_best()
     _refit(trainer, source, validation)
-    return _finish(trainer, pieces)
+    return _finish(trainer, pieces, instruments)
 
 
 def _require_corpus(settings: CorpusSettings) -> None:
@@ -140,7 +145,7 @@ def _refit(trainer: Trainer, source: PairSource, validation: list[Batch]) -> Non
         _log(settings.run / "log.jsonl", {"refit_pairs": settings.refit_pairs} | change | trainer.metrics)
 
 
-def _finish(trainer: Trainer, pieces: list[TrainingPiece]) -> Path:
+def _finish(trainer: Trainer, pieces: list[TrainingPiece], instruments: list[dict[str, str]]) -> Path:
     """Writes the weights, their background, the model card and the graphs; returns the weights file."""
     configuration, settings = trainer.configuration, trainer.configuration.training
     source = PairSource(pieces, configuration.front_end, NO_AUGMENTATION)
@@ -150,7 +155,7 @@ def _finish(trainer: Trainer, pieces: list[TrainingPiece]) -> Path:
         "pieces": len(pieces),
         "prints": sum(len(piece.prints) for piece in pieces),
         "recordings": sum(len(piece.recordings) for piece in pieces),
-        "instruments": training_instruments(configuration.corpus),
+        "instruments": instruments,
         "onsets": sum(len(piece.prints[0].quarters) for piece in pieces),
         "settings": recorded(configuration),
         "metrics": trainer.metrics,

@@ -215,6 +215,15 @@ def weights_of(network: torch.nn.Module) -> torch.Tensor:
     return torch.cat([weights.detach().flatten().clone() for weights in network.parameters()])
 
 
+def test_a_list_of_instruments_that_is_missing_ends_a_training_before_it_begins(
+    corpus: CorpusSettings, tmp_path: Path
+) -> None:
+    unlisted = dataclasses.replace(corpus, instruments="none.csv")
+    with pytest.raises(FileNotFoundError, match=r"none\.csv"):
+        train(dataclasses.replace(configuration(corpus, tmp_path, RESIDUAL, 1), corpus=unlisted))
+    assert not list(tmp_path.iterdir())
+
+
 def with_averaging(first: Configuration, share: float) -> Configuration:
     training = dataclasses.replace(first.training, averaging=share, learning_rate=0.05, warm_up_steps=1)
     return dataclasses.replace(first, training=training)
