@@ -12,8 +12,8 @@ What this module does differently from `definition`:
   above. Costs then differ by up to 3e-4. 16 bits need jumps, because the penalty bounds the differences between totals,
   and paths that may start and end anywhere in the document and leave out no query row; otherwise totals are float32.
 - The kernel `simple` handles what `fused` cannot: classic steps, costs divided by the length of the path, and
-  documents of more than 2560 snippets (5120 as bytes). Its local costs go through memory, so it is thirteen times
-  slower with wide steps.
+  documents of more than 2560 snippets (5120 with totals of 16 bits). Its local costs go through memory, so it is
+  thirteen times slower with wide steps.
 - Several queries share one launch per size. Paths are traced on the CPU: a search needs only about ten of them.
 
 If the GPU has too little memory or fails, the CPU does the work and the log says why.

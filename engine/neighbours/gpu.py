@@ -17,9 +17,9 @@ MAX_BYTES = 8 << 30
 SCRATCH_BYTES = 256 << 20
 """GPU memory for the intermediate results of a search; FAISS would reserve 1.5 GiB."""
 MAX_K, MAX_CELLS_K = 2048, 512
-"""Maximum number of neighbours per query snippet, and of cells to search, that FAISS supports on a GPU; of neighbours
-in an index with cells. For more, its kernel for rows of bytes needs more shared memory than a block has, and FAISS ends
-the process (its issue 3207)."""
+"""Maximum number of neighbours per query snippet that FAISS finds on a GPU, in a flat index and in an index with cells.
+MAX_K is also the maximum number of cells to search. Above MAX_CELLS_K, FAISS's kernel for rows of bytes needs more
+shared memory than a block has, and FAISS ends the process (its issue 3207)."""
 
 
 class GpuIndex:
@@ -52,7 +52,7 @@ class GpuIndex:
         return self._copy is None
 
     def search(self, query: Embeddings, k: int, probes: int = PROBES) -> Neighbours:
-        """The k nearest rows of each query snippet; see `Index.search`. The CPU finds more than the GPU can."""
+        """The k nearest rows of each query snippet; see `Index.search`. Above the GPU's limits, the CPU searches."""
         if k > self._max_k or probes > MAX_K:
             return self._original.search(query, k, probes)
         with self._lock:

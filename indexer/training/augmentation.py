@@ -80,7 +80,7 @@ class Dice:
 
 
 def sampling_grid(count: int, height: int, width: int, augmentation: Augmentation, dice: Dice) -> tuple[Tensor, Tensor]:
-    """Where the pixels of `count` snippets are read, relative to their left upper corners on the strip.
+    """Places on the strip where the pixels of `count` snippets are read, relative to the snippets' left upper corners.
 
     Returns rows and columns, float32 (count, height, width).
     """
@@ -98,7 +98,7 @@ def sampling_grid(count: int, height: int, width: int, augmentation: Augmentatio
     return rows, columns
 
 
-def of_snippets(snippets: Tensor, augmentation: Augmentation, dice: Dice) -> Tensor:
+def changed_snippets(snippets: Tensor, augmentation: Augmentation, dice: Dice) -> Tensor:
     """Snippets with another contrast, thickness of lines, sharpness and grain.
 
     snippets: float32 (n, height, width), white = 1. Returns the same.
@@ -123,7 +123,7 @@ def of_snippets(snippets: Tensor, augmentation: Augmentation, dice: Dice) -> Ten
     return (1 - ink).clamp(0, 1)
 
 
-def of_magnitudes(magnitudes: Tensor, augmentation: Augmentation, dice: Dice) -> Tensor:
+def changed_magnitudes(magnitudes: Tensor, augmentation: Augmentation, dice: Dice) -> Tensor:
     """Magnitudes of excerpts with other dynamics, in another room, equalised, with noise.
 
     magnitudes: float32 (n, bands, frames). Returns the same.

@@ -24,7 +24,7 @@ class CorpusSettings:
     """Folder of impulse responses with irs.csv, relative to `data`; a fifth of them are for validation alone."""
     noises: str = ""
     """Folder of noise beds with noise.csv, relative to `data`."""
-    bands: tuple[Bands, ...] = ("quarter_tone",)
+    bands: tuple[Bands, ...] = ("published",)
     """Spectrograms that are stored of each recording."""
     folder: Path = Path("corpus")
     """Folder of the prints and recordings."""

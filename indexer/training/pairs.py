@@ -201,7 +201,7 @@ class PairSource:
         snippets = functional.grid_sample(
             stretches.unsqueeze(1) / 255, grid / span * 2 - 1, align_corners=True, padding_mode="border"
         ).squeeze(1)
-        return (augmentation.of_snippets(snippets, self._changes, dice) * 255).round().to(torch.uint8)
+        return (augmentation.changed_snippets(snippets, self._changes, dice) * 255).round().to(torch.uint8)
 
     def _excerpts(self, start: Tensor, factor: Tensor, dice: Dice) -> Tensor:
         """The excerpts from these frames on, augmented and compressed, float32 (n, bands, frames)."""
@@ -214,7 +214,7 @@ class PairSource:
             self._magnitude[self._codes[after].int()],
             (at - before).float()[:, :, None],
         ).transpose(1, 2)
-        return self._compressed(augmentation.of_magnitudes(magnitudes, self._changes, dice).contiguous())
+        return self._compressed(augmentation.changed_magnitudes(magnitudes, self._changes, dice).contiguous())
 
     def _compressed(self, magnitudes: Tensor) -> Tensor:
         """Excerpts after gain and compression, as `engine.audio.compressed` makes them, float32 (n, bands, frames)."""

@@ -24,8 +24,8 @@ def test_without_augmentation_nothing_changes() -> None:
     assert torch.equal(rows, torch.arange(HEIGHT).float()[:, None].expand(3, HEIGHT, WIDTH))
     assert torch.equal(columns, torch.arange(WIDTH).float().expand(3, HEIGHT, WIDTH))
     snippets, magnitudes = torch.rand(3, HEIGHT, WIDTH), torch.rand(3, 92, 84)
-    torch.testing.assert_close(augmentation.of_snippets(snippets, NO_AUGMENTATION, dice()), snippets)
-    assert torch.equal(augmentation.of_magnitudes(magnitudes, NO_AUGMENTATION, dice()), magnitudes)
+    torch.testing.assert_close(augmentation.changed_snippets(snippets, NO_AUGMENTATION, dice()), snippets)
+    assert torch.equal(augmentation.changed_magnitudes(magnitudes, NO_AUGMENTATION, dice()), magnitudes)
 
 
 def test_shifts_reach_their_bounds_in_each_direction() -> None:
@@ -54,7 +54,7 @@ def test_a_slope_turns_rows_and_columns_alike() -> None:
 @pytest.mark.parametrize("change", [{"thickness": 1.0}, {"blur": 1.0}, {"grain": 0.2}, {"contrast": 0.5}])
 def test_changed_snippets_stay_between_black_and_white(change: dict[str, float]) -> None:
     snippets = (torch.rand(40, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) > 0.3).float()
-    changed = augmentation.of_snippets(snippets, only(**change), dice())
+    changed = augmentation.changed_snippets(snippets, only(**change), dice())
     assert not torch.equal(changed, snippets)
     assert changed.min() >= 0
     assert changed.max() <= 1
@@ -63,7 +63,7 @@ def test_changed_snippets_stay_between_black_and_white(change: dict[str, float])
 def test_lines_become_wider_in_some_snippets_and_narrower_in_others() -> None:
     snippets = torch.ones(100, HEIGHT, WIDTH)
     snippets[:, 40:43] = 0
-    ink = (1 - augmentation.of_snippets(snippets, only(thickness=0.5), dice())).sum((1, 2)) / WIDTH
+    ink = (1 - augmentation.changed_snippets(snippets, only(thickness=0.5), dice())).sum((1, 2)) / WIDTH
     assert ink.min() < 2.2
     assert ink.max() > 3.8
     assert ((ink > 1.99) & (ink < 4.01)).all()
@@ -72,7 +72,7 @@ def test_lines_become_wider_in_some_snippets_and_narrower_in_others() -> None:
 def test_blurring_keeps_the_ink_and_lowers_its_peak() -> None:
     snippets = torch.ones(100, HEIGHT, WIDTH)
     snippets[:, 40:43, 50] = 0
-    ink = 1 - augmentation.of_snippets(snippets, only(blur=0.6), dice())
+    ink = 1 - augmentation.changed_snippets(snippets, only(blur=0.6), dice())
     assert ink[:, 41, 50].min() < 0.62
     blurred = ink[ink[:, 41, 49] > 0].sum((1, 2))
     assert 50 < len(blurred) < 84, "the others are sharpened"
@@ -82,7 +82,7 @@ def test_blurring_keeps_the_ink_and_lowers_its_peak() -> None:
 def test_a_room_rings_after_a_stroke_and_never_before_it() -> None:
     magnitudes = torch.zeros(200, 92, 84)
     magnitudes[:, :, 40] = 2.0
-    wet = augmentation.of_magnitudes(magnitudes, only(room=1.0), dice())
+    wet = augmentation.changed_magnitudes(magnitudes, only(room=1.0), dice())
     assert torch.equal(wet[:, :, :40], magnitudes[:, :, :40])
     torch.testing.assert_close(wet[:, :, 40], magnitudes[:, :, 40])
     tails = wet[:, 0, 41:]
@@ -98,7 +98,7 @@ def test_a_room_rings_after_a_stroke_and_never_before_it() -> None:
 
 def test_dynamics_keep_the_loudest_magnitude() -> None:
     magnitudes = torch.rand(100, 92, 84) * 3
-    changed = augmentation.of_magnitudes(magnitudes, only(dynamics=0.3), dice())
+    changed = augmentation.changed_magnitudes(magnitudes, only(dynamics=0.3), dice())
     torch.testing.assert_close(changed.amax((1, 2)), magnitudes.amax((1, 2)))
     power = torch.log(changed[:, 0, 0] / changed.amax((1, 2))) / torch.log(
         magnitudes[:, 0, 0] / magnitudes.amax((1, 2))
@@ -108,11 +108,11 @@ def test_dynamics_keep_the_loudest_magnitude() -> None:
 
 def test_an_equaliser_changes_bands_smoothly_and_noise_adds_its_share() -> None:
     magnitudes = torch.ones(300, 92, 84)
-    gains = torch.log(augmentation.of_magnitudes(magnitudes, only(equalisation=0.5), dice()))
+    gains = torch.log(augmentation.changed_magnitudes(magnitudes, only(equalisation=0.5), dice()))
     assert torch.equal(gains[:, :, 0], gains[:, :, 1])
     assert gains[:, 0, 0].std() == pytest.approx(0.5, rel=0.15)
     assert (gains[:, 1:, 0] - gains[:, :-1, 0]).abs().max() < 0.5 * 2 * 5 * 5 / 92
-    added = (augmentation.of_magnitudes(magnitudes, only(noise=0.2), dice()) - 1).mean((1, 2))
+    added = (augmentation.changed_magnitudes(magnitudes, only(noise=0.2), dice()) - 1).mean((1, 2))
     assert 0 <= added.min() < 0.02
     assert 0.18 < added.max() < 0.21
 

@@ -55,3 +55,9 @@ def test_every_table_can_be_set_over_the_file() -> None:
 def test_what_cannot_be_set_is_refused_with_what_can(override: str, match: str) -> None:
     with pytest.raises(SettingsError, match=match):
         load_configuration(FOLDER / "default.toml", [override])
+
+
+def test_an_empty_file_describes_a_training(tmp_path: Path) -> None:
+    (tmp_path / "empty.toml").write_text("")
+    loaded = load_configuration(tmp_path / "empty.toml")
+    assert loaded.front_end.bands in loaded.corpus.bands
