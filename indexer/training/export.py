@@ -43,7 +43,7 @@ OPSET = 20
 """Version of the ONNX operators; ONNX Runtime reads it since 1.18."""
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "int8": 0.005}
 """Largest mean distance, 1 - cosine, between the embeddings of a graph and of torch. The shipped network has less than
-1e-7 in fp32, and 1e-4 (scores) and 7e-4 (recordings) in int8."""
+1e-7 in fp32, and 1.5e-4 (scores) and 8.2e-4 (recordings) in int8."""
 CALIBRATION_PAIRS = 240
 """Pairs that the ranges of int8 are measured on; as many further pairs check the graph."""
 

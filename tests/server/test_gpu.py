@@ -1,4 +1,4 @@
-"""A server that aligns on a GPU tells what a server that aligns on the CPU tells."""
+"""A server that aligns on a GPU gives the answers of a server that aligns on the CPU."""
 
 import asyncio
 from pathlib import Path
@@ -16,7 +16,7 @@ from running_server import fill, running
 SCORES = 12
 
 
-async def told(folder: Path, files: list[Path], backend: Backend) -> list[dict[str, Any]]:
+async def answers_of(folder: Path, files: list[Path], backend: Backend) -> list[dict[str, Any]]:
     """The answers to queries that wait together."""
     async with running(folder, backend=backend) as server, server.client() as client:
         return await asyncio.gather(*(client.query(file, top=SCORES) for file in files))
@@ -29,7 +29,7 @@ def test_a_server_on_a_gpu_gives_the_costs_of_one_on_the_cpu(tmp_path: Path) -> 
         pytest.skip(str(exc))
     folder = fill(tmp_path / "collection", *range(SCORES))
     files = [write_recording(tmp_path / f"{seconds}.flac", seconds, seconds) for seconds in (6, 9, 20)]
-    answers = {one.name: asyncio.run(told(folder, files, one)) for one in (gpu, alignment.choose("cpu"))}
+    answers = {one.name: asyncio.run(answers_of(folder, files, one)) for one in (gpu, alignment.choose("cpu"))}
     for found, expected in zip(answers["gpu"], answers["cpu"], strict=True):
         assert (found["plan"]["backend"], expected["plan"]["backend"]) == ("gpu", "cpu")
         costs, wanted = ({match["id"]: match["cost"] for match in answer["matches"]} for answer in (found, expected))

@@ -109,7 +109,7 @@ def test_the_gpu_embeds_what_the_cpu_does() -> None:
     if not torch_network.finds_cuda():
         pytest.skip("torch finds no CUDA device")
     on_gpu, on_cpu = Encoder.load(device="cuda"), Encoder.load(device="cpu", threads=4)
-    front_end, rng = on_cpu.identity.front_end, np.random.default_rng()
+    front_end, rng = on_cpu.identity.front_end, np.random.default_rng(0)
     pages = rng.random((130, front_end.strip_rows, front_end.snippet_px), np.float32)
     snippets = np.where(pages < 0.1, 0, 255).astype(np.uint8)
     excerpts = rng.random((130, BANDS[front_end.bands], front_end.excerpt_frames), np.float32)
