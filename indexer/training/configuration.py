@@ -18,6 +18,9 @@ from engine.values import Kind
 from indexer.training.augmentation import Augmentation
 from indexer.training.corpus_settings import CorpusSettings
 
+VALIDATION_BATCH = 250
+"""Validation pairs that are drawn and embedded together."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
@@ -66,7 +69,7 @@ class TrainingSettings:
     evaluate_every: int = 250
     """Steps between two evaluations. Each also writes a checkpoint and loads the pieces that were made since."""
     validation_pairs: int = 2000
-    """Pairs of validation pieces, in batches of 250."""
+    """Pairs of validation pieces; a last batch of less than VALIDATION_BATCH is left out."""
     refit_pairs: int = 25_000
     """Training pairs to which the projection is fitted at the end, if the network has a projection."""
     seed: int = 1
@@ -90,8 +93,8 @@ def load_configuration(path: Path, overrides: Iterable[str] = ()) -> Configurati
 
     overrides: each is `table.name=value`, the value as in TOML. A value that is not valid TOML is text:
         `training.run=runs/trial`.
-    Raises SettingsError for an unknown table or name, a value of the wrong type, or bands that the corpus does not
-    keep.
+    Raises SettingsError for an unknown table or name, a value of the wrong type, bands that the corpus does not keep,
+    or fewer validation pairs than a batch has.
     """
     flags: dict[str, dict[str, Any]] = {field.name: {} for field in dataclasses.fields(Configuration)}
     for override in overrides:
@@ -112,6 +115,8 @@ def load_configuration(path: Path, overrides: Iterable[str] = ()) -> Configurati
         raise SettingsError(
             f"front_end.bands is {bands!r}, but corpus.bands keeps only {', '.join(kept)}: add {bands!r} there"
         )
+    if (pairs := configuration.training.validation_pairs) < VALIDATION_BATCH:
+        raise SettingsError(f"training.validation_pairs: expected {VALIDATION_BATCH} or more, got {pairs}")
     return configuration
 
 

@@ -24,7 +24,7 @@ from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, material
 from indexer.training.augmentation import NO_AUGMENTATION
-from indexer.training.configuration import Configuration, TrainingSettings, load_configuration
+from indexer.training.configuration import VALIDATION_BATCH, Configuration, TrainingSettings, load_configuration
 from indexer.training.corpus_settings import CorpusSettings, training_instruments
 from indexer.training.material import Corpus, TrainingPiece
 from indexer.training.pairs import Batch, PairSource
@@ -45,7 +45,8 @@ def validation_batches(configuration: Configuration) -> list[Batch]:
     source = PairSource(
         Corpus(configuration.corpus.folder / "val", front_end.bands).refresh(), front_end, NO_AUGMENTATION
     )
-    return [source.batch(250, 10, seed) for seed in range(configuration.training.validation_pairs // 250)]
+    count = configuration.training.validation_pairs // VALIDATION_BATCH
+    return [source.batch(VALIDATION_BATCH, 10, seed) for seed in range(count)]
 
 
 def snippet_retrieval(pairs: Background) -> dict[str, float]:

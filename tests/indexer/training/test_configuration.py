@@ -1,7 +1,10 @@
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from engine.embedding import weights
 from engine.errors import SettingsError
 from indexer.training.configuration import load_configuration
 
@@ -49,6 +52,7 @@ def test_every_table_can_be_set_over_the_file() -> None:
             'corpus.bands=["quarter_tone"]',
             "front_end.bands is 'published', but corpus.bands keeps only quarter_tone: add 'published'",
         ),
+        ("training.validation_pairs=249", "validation_pairs: expected 250 or more, got 249"),
         ("training.loss=hinge", "loss: expected 'infonce' or 'ranking', got 'hinge'"),
     ],
 )
@@ -61,3 +65,12 @@ def test_an_empty_file_describes_a_training(tmp_path: Path) -> None:
     (tmp_path / "empty.toml").write_text("")
     loaded = load_configuration(tmp_path / "empty.toml")
     assert loaded.front_end.bands in loaded.corpus.bands
+
+
+def test_both_configurations_of_the_shipped_network_describe_it() -> None:
+    default, on_gpu = (load_configuration(FOLDER / name) for name in ("default.toml", "gpu.toml"))
+    for table in ("corpus", "front_end", "augmentation", "architecture"):
+        assert getattr(on_gpu, table) == getattr(default, table)
+    shipped = weights.read(None)
+    architecture = json.loads(json.dumps(asdict(default.architecture)))
+    assert (shipped.identity.front_end, shipped.architecture) == (default.front_end, architecture)
