@@ -291,10 +291,19 @@ def test_who_works_or_was_active_just_now_makes_no_room() -> None:
     assert ended == ["b 6"]
 
 
+async def settled_files(pid: int) -> set[int]:
+    """The numbers of a process's open files, once they have stayed the same for two seconds: its decoders are made."""
+    seen: list[set[int]] = []
+    while len(seen) < 5 or any(used != seen[-1] for used in seen[-5:]):
+        seen.append({int(number) for number in os.listdir(f"/proc/{pid}/fd")})
+        await asyncio.sleep(0.5)
+    return seen[-1]
+
+
 def test_connections_are_accepted_again_after_files_ran_out(collection: Path) -> None:
     async def go(pid: int, address: str, log: Path) -> None:
         free = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        used = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
+        used = await settled_files(pid)
         none_left = min(set(range(len(used) + 1)) - used)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (none_left, free[1]))
         async with AsyncClient(address, deadline_s=20.0) as client:
