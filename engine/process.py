@@ -17,6 +17,11 @@ default (128,000 on the machine measured) FAISS compares one by one, which takes
 query snippet among 220,000 snippets."""
 
 
+def cores() -> int:
+    """Returns the number of processor cores that this process may use; macOS cannot restrict them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def one_thread_each() -> None:
     """Limits numerical libraries that are not imported yet to one thread, unless the environment sets another number.
 

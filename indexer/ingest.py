@@ -253,7 +253,7 @@ class _Run:
             self._shown_s = now_s
 
     def rates(self) -> str:
-        """PagesTask, and minutes of sound, of the documents that are embedded, and how many of them a second."""
+        """Pages, and minutes of sound, of the documents that are embedded, and how many of them a second."""
         pages, minutes, passed_s = self.summary.pages, self.summary.sound_s / 60, time.monotonic() - self._started_s
         return f"{pages} pages ({pages / passed_s:.1f}/s), {minutes:.0f} min of sound ({minutes / passed_s:.2f}/s)"
 

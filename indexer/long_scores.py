@@ -22,12 +22,12 @@ from engine.values import Embeddings
 LONG_PAGES = 16
 """A score with more pages is divided."""
 PART_PAGES = 8
-"""PagesTask that a process reads at a time: about a second of work, and 3 MB of strips."""
+"""Pages that a process reads at a time: about a second of work, and 3 MB of strips."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagesTask:
-    """PagesTask of a long score to be read."""
+    """Pages of a long score to be read."""
 
     addresses: tuple[PageAddress, ...]
     first: int
@@ -38,7 +38,7 @@ class PagesTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadPages:
-    """PagesTask of a long score that were read."""
+    """Pages of a long score that were read."""
 
     part: ScorePart
     pictures: dict[int, bytes]
@@ -47,7 +47,7 @@ class ReadPages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnippetsTask:
-    """SnippetsTask of a long score to be embedded."""
+    """Snippets of a long score to be embedded."""
 
     number: int
     """Number of the block, from 0."""

@@ -1,13 +1,13 @@
 """The report of a bench: machine and software, tables, and all figures as JSON."""
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine import process
 from engine.values import NetworkIdentity
 
 Row = Mapping[str, Any]
@@ -17,7 +17,7 @@ def environment() -> dict[str, Any]:
     """The machine, the software and the commit, without which figures mean nothing."""
     return {
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": process.cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "commit": _commit(),

@@ -13,7 +13,6 @@ corpus has one kind of spectrogram.
 import argparse
 import itertools
 import logging
-import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from engine import process
 from engine.audio import BANDS
 from engine.config import Bands
 from engine.files import replacing
@@ -59,13 +59,15 @@ def pack(corpus: Path, folder: Path, bands: Bands, part_bytes: int) -> list[Path
     free = itertools.count(max(numbers, default=-1) + 1)
     written: list[Path] = []
     records: list[bytes] = []
-    with ProcessPoolExecutor(_cores()) as pool:
+    size = 0
+    with ProcessPoolExecutor(process.cores()) as pool:
         jobs = ((corpus, file, bands) for file in missing)
         for record in tqdm(pool.map(_packed, jobs, chunksize=8), total=len(missing), unit="file"):
-            if records and sum(map(len, records)) + len(record) > part_bytes:
+            if records and size + len(record) > part_bytes:
                 written.append(_write(folder, next(free), records))
-                records = []
+                records, size = [], 0
             records.append(record)
+            size += len(record)
     if records:
         written.append(_write(folder, next(free), records))
     return written
@@ -76,14 +78,9 @@ def unpack(parts: list[Path], corpus: Path) -> int:
 
     Raises CorpusError if a part is damaged. What was written before that stays.
     """
-    with ProcessPoolExecutor(_cores()) as pool:
+    with ProcessPoolExecutor(process.cores()) as pool:
         jobs = ((corpus, part, record) for part in parts for record in _records(part))
         return sum(pool.map(_unpacked, jobs, chunksize=8))
-
-
-def _cores() -> int:
-    """The number of processor cores that this process may use; macOS cannot restrict them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_order(corpus: Path) -> list[str]:

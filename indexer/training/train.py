@@ -138,9 +138,8 @@ def _refit(trainer: Trainer, source: PairSource, validation: list[Batch]) -> Non
     """Fits the network's projection, if it has one, to `refit_pairs` training pairs, and validates again."""
     settings = trainer.settings
     sizes = [min(250, settings.refit_pairs - start) for start in range(0, settings.refit_pairs, 250)]
-    seeds = range(_seed(settings, settings.steps), _seed(settings, settings.steps) + len(sizes))
-    batches = (source.batch(size, settings.onsets_a_piece, seed) for size, seed in zip(sizes, seeds, strict=True))
-    if trainer.refit(batches):
+    first = _seed(settings, settings.steps)
+    if trainer.refit(source.batch(size, settings.onsets_a_piece, first + n) for n, size in enumerate(sizes)):
         before, trainer.metrics = trainer.metrics, snippet_retrieval(trainer.embed(validation))
         change = {f"{name} before": value for name, value in before.items() if name != "pairs"}
         _log(settings.run / "log.jsonl", {"refit_pairs": settings.refit_pairs} | change | trainer.metrics)
