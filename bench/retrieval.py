@@ -1,9 +1,11 @@
 """How well, and how fast, are recordings of real playing found by their scans, and scans by their recordings?
 
-    python -m bench.retrieval --data DIR [--set dev|joplin|real] [--sound NAME ...] [--quick] [--json FILE]
+    python -m bench.retrieval --data DIR [--set dev|joplin|asap|real] [--sound NAME ...] [--quick] [--json FILE]
 
 The recordings are performances synthesised with each of the sounds in turn (`bench.lib.sounds`): an instrument, and
 optionally a room and MP3. The set `real` holds real recordings; its scores are searched together with the dev scans.
+The set `asap` has no scans: its scores are engraved and degraded like scans, and searched together with those of
+`joplin`.
 One collection holds all scores of a set and all of its recordings with one sound. Each recording is searched among the
 scores (A2S): whole, and in fragments of 5, 10, 20 and 40 s. Each score is searched among the recordings (S2A): whole,
 and in one to four consecutive systems. Fragments start at random places with a fixed seed. Column `heard` says whether
@@ -232,7 +234,7 @@ def time_front_ends(found: Sequence[Piece], work: Path, encoder: Encoder, sound:
     Up to eight pieces are measured.
     """
     parts: dict[tuple[str, Kind], list[tuple[Path, float | None, float | None]]] = {
-        ("one page", "score"): [(piece.pages[0], None, None) for piece in found[:8]],
+        ("one page", "score"): [(pieces.first_page(piece, work), None, None) for piece in found[:8]],
         ("20 s", "recording"): [(pieces.recording(piece, work, sound).path, 10.0, 30.0) for piece in found[:8]],
     }
     rows = []

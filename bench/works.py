@@ -169,7 +169,7 @@ def engraved(chosen: Iterable[Piece]) -> Iterator[tuple[str, list[Edition]]]:
     """Yields the id and two editions of each piece; a piece that Verovio cannot read is left out."""
     for piece in chosen:
         try:
-            yield piece.id, [edition(piece, number) for number in (1, 2)]
+            yield piece.id, [edition(pieces.kern(piece), piece.id, number) for number in (1, 2)]
         except EngravingError as exc:
             print(f"left out: {exc}", flush=True)
 

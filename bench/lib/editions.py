@@ -1,4 +1,4 @@
-"""Further editions of pieces: engraved in a random layout, degraded like scans, with the place of each note."""
+"""Editions of scores in symbols: engraved in a random layout, degraded like scans, with the place of each note."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lib.pieces import Piece
 from indexer.synthesis.degrade import degrade_page
 from indexer.synthesis.engrave import EngravedPage, Engraver, random_layout
 
@@ -24,22 +23,19 @@ class Edition:
     """x and y of each note in page widths, and its onset in quarters, (n, 3); y is that of the middle of its system."""
 
 
-def edition(piece: Piece, number: int) -> Edition:
-    """Returns an edition of a piece that has its score as kern: always the same for one number."""
-    path = piece.notes if piece.notes.suffix == ".krn" else _kern(piece)
-    rng = np.random.default_rng([number, *hashlib.sha256(piece.id.encode()).digest()[:8]])
+def edition(notation: Path, name: str, number: int) -> Edition:
+    """Returns an edition of a score in symbols: always the same for one name and number.
+
+    Raises EngravingError if Verovio cannot read the file (MusicXML, kern, MEI).
+    """
+    rng = np.random.default_rng([number, *hashlib.sha256(name.encode()).digest()[:8]])
     layout, pages, numbers, notes = random_layout(rng), [], [], []
-    for page, engraved in enumerate(Engraver(path).pages(layout), start=1):
+    for page, engraved in enumerate(Engraver(notation).pages(layout), start=1):
         image, places = _scanned(engraved, layout.staff_space_px, rng)
         pages.append(image)
         notes.append(places)
         numbers.append(np.full(len(places), page))
     return Edition(pages=tuple(pages), note_page=np.concatenate(numbers), notes=np.concatenate(notes))
-
-
-def _kern(piece: Piece) -> Path:
-    """Returns the kern of a piece whose performance is a MIDI file: it lies beside the folder of the pages."""
-    return piece.pages[0].parent.parent / f"{piece.pages[0].stem[: -len('_p00')]}.krn"
 
 
 def _scanned(

@@ -1,13 +1,15 @@
 """The pieces that retrieval is measured on: scanned pages, and a recording of each piece.
 
-Most recordings are synthesised from a performance, with any sound of `bench.lib.sounds`. The recordings of the set
-`real` exist already.
+The pages of the set `asap` are engraved, and degraded like scans. Most recordings are synthesised from a performance,
+with any sound of `bench.lib.sounds`. The recordings of the set `real` exist already.
 """
 
 import csv
+import gzip
 import hashlib
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +18,11 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from PIL import Image
 from tqdm import tqdm
 
 from bench.lib import report, takes
+from bench.lib.editions import edition
 from bench.lib.midi import read_performance
 from bench.lib.sounds import TIMGM6MB, Sound
 from engine.audio import SAMPLE_RATE
@@ -35,11 +39,12 @@ SETS = {
     "dev": ("dev_scans_mozart", "dev_scans_bach_haydn"),
     "mozart": ("dev_scans_mozart",),
     "joplin": ("val_scans_joplin",),
+    "asap": ("val_asap",),
     "real": ("real_dev",),
 }
 """Folders of each set in the data folder."""
 
-CROWDS = {"real": "dev"}
+CROWDS = {"real": "dev", "asap": "joplin"}
 """The crowd of a set: another set, whose scores are searched together with its own."""
 
 PERFORMANCES = (".mid", ".krn")
@@ -56,6 +61,7 @@ class Piece:
     composer: str
     work: str
     pages: tuple[Path, ...]
+    """Scanned pages. A score in symbols (gzipped MusicXML) stands for the pages that `score` engraves."""
     notes: Path
     """File of the performance: a recording, a human performance as MIDI, or else the score as kern."""
 
@@ -63,6 +69,11 @@ class Piece:
     def recording_id(self) -> str:
         """Id of its recording in the collection."""
         return f"{self.id}.{self.notes.stem}"
+
+    @property
+    def is_scanned(self) -> bool:
+        """Whether its pages exist and are not engraved."""
+        return not any(page.suffix == ".gz" for page in self.pages)
 
     @property
     def is_recorded(self) -> bool:
@@ -110,12 +121,14 @@ def _pieces(data: Path, folder: str) -> Iterator[Piece]:
             performances.setdefault(row["piece"], row["path"])
     for row in rows:
         stem = row["id"].removeprefix("joplin_")
+        scans = sorted((data / folder / "pages").glob(f"{stem}_p[0-9][0-9].tif"))
+        symbols = data / row.get("path", "")
         yield Piece(
             id=row["id"],
             title=row["title"],
             composer=row["composer"],
             work=row["opus"],
-            pages=tuple(sorted((data / folder / "pages").glob(f"{stem}_p[0-9][0-9].tif"))),
+            pages=(symbols,) if symbols.suffix == ".gz" else tuple(scans),
             notes=data / performances.get(row["id"], f"{folder}/{stem}.krn"),
         )
 
@@ -138,15 +151,42 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def kern(piece: Piece) -> Path:
+    """The score of the piece as kern: its performance, or the file beside the folder of its scanned pages."""
+    if piece.notes.suffix == ".krn":
+        return piece.notes
+    return piece.pages[0].parent.parent / f"{piece.pages[0].stem[: -len('_p00')]}.krn"
+
+
 def score(piece: Piece, work: Path) -> Source:
-    """The score of the piece: a folder of links to its pages, made below `work`."""
+    """The score of the piece: a folder of links to its pages, or of its engraved pages, made below `work`."""
     folder = work / "pages" / piece.id
-    folder.mkdir(parents=True, exist_ok=True)
-    for page in piece.pages:
-        link = folder / page.name
-        if not link.is_symlink():
-            link.symlink_to(page.resolve())
+    if piece.is_scanned:
+        folder.mkdir(parents=True, exist_ok=True)
+        for page in piece.pages:
+            link = folder / page.name
+            if not link.is_symlink():
+                link.symlink_to(page.resolve())
+    elif not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _engrave(piece, folder)
     return Source(path=folder, id=piece.id, kind="score", title=piece.title, composer=piece.composer, work=piece.work)
+
+
+def _engrave(piece: Piece, folder: Path) -> None:
+    """Writes the pages of a piece in symbols to a folder, as PNG. They depend on nothing but the piece's id."""
+    (symbols,) = piece.pages
+    with replacing(folder) as unfinished, tempfile.TemporaryDirectory() as scratch:
+        unpacked = Path(scratch) / symbols.stem
+        unpacked.write_bytes(gzip.decompress(symbols.read_bytes()))
+        unfinished.mkdir()
+        for number, page in enumerate(edition(unpacked, piece.id, 1).pages, start=1):
+            Image.fromarray(page).save(unfinished / f"p{number:02}.png")
+
+
+def first_page(piece: Piece, work: Path) -> Path:
+    """The file of the first page of the piece's score."""
+    return min(score(piece, work).path.iterdir())
 
 
 def recording(piece: Piece, work: Path, sound: Sound = TIMGM6MB) -> Source:

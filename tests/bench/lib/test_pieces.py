@@ -1,4 +1,6 @@
+import gzip
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import mido
@@ -10,9 +12,11 @@ from bench.lib.pieces import Piece
 from bench.lib.sounds import TIMGM6MB, Sound
 from engine.audio import SAMPLE_RATE, Samples
 from engine.collection import Collection
+from engine.score import read_score
 from fake_encoder import FakeEncoder
 from indexer.synthesis.perform import Performance
 from media import write_page, write_recording
+from small_symbols import musicxml
 
 
 @pytest.fixture
@@ -131,6 +135,53 @@ def test_scores_are_embedded_once_for_all_sounds(
     assert embedded == 2 * ["score"] + 4 * ["recording"]
     pieces.collect(playable, tmp_path / "work", FakeEncoder.identity, FakeEncoder, 1, fresh=True, sound=LOW)
     assert embedded == 2 * ["score"] + 4 * ["recording"] + 2 * ["score"] + 2 * ["recording"]
+
+
+@pytest.fixture
+def symbols(playable: list[Piece], data: Path) -> Path:
+    """The data folder with a set whose scores are symbols: one piece, and two performances of it."""
+    folder = data / "val_asap"
+    folder.mkdir()
+    (folder / "arabeske.musicxml.gz").write_bytes(gzip.compress(musicxml([60, 62, 64, 65] * 12).encode()))
+    (folder / "manifest.csv").write_text(
+        "id,composer,title,opus,path\narabeske,Schumann,Arabeske,18,val_asap/arabeske.musicxml.gz\n"
+    )
+    (folder / "performances.csv").write_text("piece,path\narabeske,val_asap/one.mid\narabeske,val_asap/two.mid\n")
+    (folder / "one.mid").write_bytes(midi([60, 62, 64, 65]))
+    return data
+
+
+def test_a_score_in_symbols_becomes_pages_with_systems(symbols: Path, tmp_path: Path) -> None:
+    (piece,) = pieces.pieces(symbols, "asap")
+    assert not piece.is_scanned
+    assert piece.recording_id == "arabeske.one"
+    source = pieces.score(piece, tmp_path / "work")
+    assert pieces.first_page(piece, tmp_path / "work") == source.path / "p01.png"
+    assert read_score(source.path).systems
+    assert pieces.pieces(symbols, "dev")[0].is_scanned
+
+
+def test_an_engraved_score_is_made_once_and_always_the_same(symbols: Path, tmp_path: Path) -> None:
+    (piece,) = pieces.pieces(symbols, "asap")
+    first, second = (pieces.first_page(piece, tmp_path / name) for name in ("one", "two"))
+    assert first.read_bytes() == second.read_bytes()
+    first.write_bytes(b"made before")
+    assert pieces.first_page(piece, tmp_path / "one").read_bytes() == b"made before"
+
+
+def test_the_crowd_of_a_set_in_symbols_is_the_rags(symbols: Path, data: Path) -> None:
+    (data / "val_scans_joplin" / "pages").mkdir(parents=True)
+    (data / "val_scans_joplin" / "manifest.csv").write_text("id,composer,title,opus\njoplin_rag,Joplin,Rag,\n")
+    (data / "val_scans_joplin" / "pages" / "rag_p01.tif").write_bytes(b"page")
+    (data / "val_scans_joplin" / "rag.krn").write_bytes(b"kern")
+    found = pieces.pieces(symbols, "asap")
+    assert [piece.id for piece in pieces.crowd(symbols, "asap", found)] == ["joplin_rag"]
+
+
+def test_kern_is_the_performance_or_lies_beside_the_scans(data: Path) -> None:
+    sonata = pieces.pieces(data, "dev")[0]
+    assert pieces.kern(sonata) == data / "dev_scans_mozart" / "sonata.krn"
+    assert pieces.kern(replace(sonata, notes=data / "rag.krn")) == data / "rag.krn"
 
 
 @pytest.fixture
