@@ -22,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.lib import report, takes
+from bench.lib.condensed import condensed
 from bench.lib.editions import edition
 from bench.lib.midi import read_performance
 from bench.lib.sounds import TIMGM6MB, Sound
@@ -177,10 +178,10 @@ def _engrave(piece: Piece, folder: Path) -> None:
     """Writes the pages of a piece in symbols to a folder, as PNG. They depend on nothing but the piece's id."""
     (symbols,) = piece.pages
     with replacing(folder) as unfinished, tempfile.TemporaryDirectory() as scratch:
-        unpacked = Path(scratch) / symbols.stem
-        unpacked.write_bytes(gzip.decompress(symbols.read_bytes()))
+        notation = Path(scratch) / "score.mei"
+        notation.write_text(condensed(gzip.decompress(symbols.read_bytes()).decode()), encoding="utf-8")
         unfinished.mkdir()
-        for number, page in enumerate(edition(unpacked, piece.id, 1).pages, start=1):
+        for number, page in enumerate(edition(notation, piece.id, 1).pages, start=1):
             Image.fromarray(page).save(unfinished / f"p{number:02}.png")
 
 
