@@ -201,7 +201,7 @@ def aligned(
         own=collection.packed(kind),
         crowd=others,
         background=calibration.scales[kind].background,
-        settings=calibration.alignment,
+        settings=calibration.alignment.ranking,
         backend=alignment.choose(threads=threads),
     )
     some = [query for query in asked if query.direction == direction]

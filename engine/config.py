@@ -62,6 +62,12 @@ GENEROUS = MediaLimits()
 """Limits for the user's own files: only the size of a page image is limited."""
 
 
+RANKING_JUMPS = 0.375
+"""Share of `Alignment.jump_penalty` that a jump costs where documents are ranked. There a jump also bridges what steps
+cannot follow: music of very many or very few notes, whose speed on the page leaves the range of the steps. Where a
+match lies, such jumps lead to similar passages, so the full penalty is better there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
     """Settings of the alignment of a query with a document."""
@@ -75,7 +81,8 @@ class Alignment:
     normalise: Normalisation = "query"
     """Divisor of the cost of a path: the number of snippets of the `query`, or of cells of the `path`."""
     jump_penalty: float = 2.0
-    """Cost of a jump to any other place in the document. Infinity forbids jumps."""
+    """Cost of a jump to any other place in the document, in the alignment that shows where a match is. The alignment
+    that ranks documents pays RANKING_JUMPS of it. Infinity forbids jumps."""
     rest_price: float = float("inf")
     """Cost of a query snippet that is left out. Infinity leaves none out. A finite price needs paths that start and end
     anywhere in the document (`whole` is False), and costs divided by the length of the query."""
@@ -94,6 +101,11 @@ class Alignment:
                 "expected a rest price of 0 or more, and infinity for whole documents or costs per cell of the path, "
                 f"got {self.rest_price}, whole={self.whole}, normalise={self.normalise}"
             )
+
+    @property
+    def ranking(self) -> "Alignment":
+        """Returns the settings whose costs rank documents: these, with cheaper jumps."""
+        return dataclasses.replace(self, jump_penalty=RANKING_JUMPS * self.jump_penalty)
 
     @property
     def rests(self) -> bool:

@@ -138,7 +138,7 @@ class Calibration:
         settings, arrays = tensors.read(path, FORMAT, FORMAT_VERSION)
         for name, calibrated, current in (
             ("network", settings["network"], network.hash),
-            ("alignment", settings["alignment"], _relevant_settings(alignment)),
+            ("alignment", settings["alignment"], _relevant_settings(alignment.ranking)),
         ):
             if calibrated != current:
                 message = "no confidence: %s was made for the %s %s, but %s is in use"
@@ -166,7 +166,7 @@ class Calibration:
             arrays |= {f"{kind}.bias": scale.background.bias, f"{kind}.offsets": scale.background.offsets}
         settings = {
             "network": self.network.hash,
-            "alignment": _relevant_settings(self.alignment),
+            "alignment": _relevant_settings(self.alignment.ranking),
             "coefficients": {kind: scale.coefficients.tolist() for kind, scale in self.scales.items()},
             "record": record,
         }
@@ -189,7 +189,7 @@ class Calibration:
         documents: number of documents of this kind in the collection.
         """
         scale = self.scales[among]
-        others = background_costs(query, scale.background, self.alignment, backend)
+        others = background_costs(query, scale.background, self.alignment.ranking, backend)
         return scale.probabilities(costs, others, snippets=len(query), documents=documents)
 
     def rested_probabilities(

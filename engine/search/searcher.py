@@ -266,7 +266,7 @@ class Searcher:
         batches: dict[tuple[Kind, Alignment], list[int]] = {}
         for i, item in enumerate(planned):
             if item.plan.neighbours == 0:
-                batches.setdefault((item.query.among, self._alignment(item.query)), []).append(i)
+                batches.setdefault((item.query.among, self._alignment(item.query).ranking), []).append(i)
         for (among, settings), members in batches.items():
             align = planned[members[0]].shard.aligner(among, None)
             started = time.perf_counter()
@@ -315,7 +315,7 @@ class Searcher:
             with stopwatch("read"):
                 align = planned.shard.aligner(query.among, numbers)
             with stopwatch("align"):
-                (costs,) = align([query.sequence.embeddings], self._alignment(query))
+                (costs,) = align([query.sequence.embeddings], self._alignment(query).ranking)
         ranked = _by_cost(numbers, costs, votes, planned.listing)
         if self._calibration is None or query.method in PUBLISHED or _same_kind(query) or len(ranked.numbers) == 0:
             return ranked

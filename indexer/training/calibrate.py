@@ -178,7 +178,7 @@ def calibrated(
     parts = []
     for collection in collections:
         own = collection.packed(among)
-        pool = DocumentPool(own=own, crowd=others, background=background, settings=settings, backend=backend)
+        pool = DocumentPool(own=own, crowd=others, background=background, settings=settings.ranking, backend=backend)
         parts.append(examples(list(query_costs(collection, pool, among, rng)), len(own), rng))
     together = [np.concatenate([part[i] for part in parts]) for i in range(2)]
     coefficients = fit(together[0], together[1])

@@ -34,6 +34,12 @@ def test_a_dotted_flag_reaches_nested_settings_and_leaves_their_neighbours() -> 
     assert settings.alignment.bias_weight == Alignment().bias_weight
 
 
+def test_jumps_cost_a_share_where_documents_are_ranked() -> None:
+    settings = Alignment(jump_penalty=4.0, bias_weight=0.5)
+    assert settings.ranking == Alignment(jump_penalty=1.5, bias_weight=0.5)
+    assert Alignment(jump_penalty=math.inf).ranking.jump_penalty == math.inf
+
+
 def test_other_sections_are_left_alone(tmp_path: Path) -> None:
     path = settings_file(tmp_path, "[server]\nport = 1\n")
     assert load(SearchSettings(), section="search", path=path) == SearchSettings()

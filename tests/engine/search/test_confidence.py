@@ -126,7 +126,7 @@ def test_a_calibration_aligns_the_query_with_its_background() -> None:
     query = unit_rows(10, np.random.default_rng(1))
     backend = alignment.choose("definition")
     costs = np.array([0.3, 0.9], np.float32)
-    null = background_costs(query, scale().background, SETTINGS, backend)
+    null = background_costs(query, scale().background, SETTINGS.ranking, backend)
     given = calibration().probabilities(query, "score", costs, backend, documents=7)
     np.testing.assert_array_equal(given, scale().probabilities(costs, null, snippets=10, documents=7))
 

@@ -22,6 +22,7 @@ from engine.values import (
     Document,
     Kind,
     Method,
+    Packed,
     RecordingPosition,
     ScorePosition,
     Snippets,
@@ -244,6 +245,20 @@ def test_a_document_that_the_steps_cannot_reach_is_no_match(collection: Collecti
     settings = SearchSettings(alignment=Alignment(jump_penalty=np.inf))
     query = noisy(3, list(range(SNIPPETS)) * 3, "recording")
     assert Searcher(collection, settings).query(query, "score").matches == ()
+
+
+def test_jumps_cost_less_where_documents_are_ranked_than_where_the_place_is_found(collection: Collection) -> None:
+    """The last two rows lie elsewhere: worth a cheap jump, but not a dear one."""
+    query = noisy(3, [*range(10, 20), 33, 34], "recording")
+    (best,) = Searcher(collection, FEW).query(query, "score", top=1, path=True).matches
+    sequence = collection.sequence("s03")
+    document = Packed(embeddings=sequence.embeddings, bias=sequence.bias, offsets=np.array([0, SNIPPETS]))
+    backend = alignment.choose("definition")
+    cheap = backend.align(query.embeddings, document, Alignment().ranking).costs[0]
+    dear = backend.align(query.embeddings, document, Alignment()).costs[0]
+    assert best.cost == pytest.approx(cheap, abs=1e-5)
+    assert cheap < dear - 0.03
+    assert best.path[-1].document.system == 5
 
 
 def test_the_path_of_a_match_is_told_if_asked_for(collection: Collection) -> None:
