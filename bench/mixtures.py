@@ -49,7 +49,7 @@ from engine.embedding.documents import Encoder
 from engine.embedding.encoder import DEFAULT_WEIGHTS
 from engine.embedding.encoder import Encoder as Network
 from engine.metrics import summarise
-from engine.search.confidence import IN_COLLECTION, Calibration, beside
+from engine.search.confidence import LIKELY, Calibration, beside
 from engine.search.searcher import Query, Searcher
 from engine.transposition import Transposer
 from engine.values import Answer, SnippetSequence
@@ -181,7 +181,7 @@ class Judge:
                 way=way,
                 piece=query.piece.id,
                 rank=rank,
-                found=sure >= IN_COLLECTION,
+                found=sure >= LIKELY,
                 overlap=self._overlap(query, sequence, way) if rank == 1 else None,
                 alarm=bool(absent.in_collection),
             )

@@ -15,7 +15,8 @@ others *known*.
 - AUROC: probability that a known query gets a more confident best match than an unknown one.
 - false alarms at 95 %: share of the unknown queries that reach the confidence which 95 % of the known ones reach.
 - ECE: distance between confidence and share of right best matches, mean over ten bins of equally many queries.
-- found, false at .5: share of the known, and of the unknown queries, whose confidence says "in the collection".
+- found, false at .8: share of the known, and of the unknown queries, whose answer says "in the collection".
+- found, false at .5: share of them whose answer does not say "not in the collection".
 
 The confidence was calibrated on other pieces (`indexer.training.calibrate`). Intervals: bootstrap over pieces.
 """
@@ -43,7 +44,7 @@ from engine import alignment, config, process
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
-from engine.search.confidence import IN_COLLECTION, Calibration, Scale, beside, gaps
+from engine.search.confidence import LIKELY, SURE, Calibration, Scale, beside, gaps
 from engine.values import DIMENSION, Kind, Packed
 from indexer.training.calibrate import DocumentPool, QueryCosts, draw, without
 
@@ -285,8 +286,10 @@ def form_rows(direction: Direction, name: str, judged: Judged) -> Iterator[dict[
             "AUROC": lambda one: auroc(one.confidence, one.known),
             "false alarms at 95%": lambda one: false_alarms(one.confidence, one.known),
             "ECE": lambda one: calibration_error(one.confidence, one.right),
-            "found at .5": lambda one: float(np.mean(one.confidence[one.known] >= IN_COLLECTION)),
-            "false at .5": lambda one: float(np.mean(one.confidence[~one.known] >= IN_COLLECTION)),
+            "found at .5": lambda one: float(np.mean(one.confidence[one.known] >= LIKELY)),
+            "false at .5": lambda one: float(np.mean(one.confidence[~one.known] >= LIKELY)),
+            "found at .8": lambda one: float(np.mean(one.confidence[one.known] >= SURE)),
+            "false at .8": lambda one: float(np.mean(one.confidence[~one.known] >= SURE)),
         }
         for figure, measure in figures.items():
             row[figure] = measure(part)

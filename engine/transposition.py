@@ -18,7 +18,7 @@ from engine import audio
 from engine.audio import Recording
 from engine.embedding import documents
 from engine.embedding.documents import Encoder
-from engine.search.confidence import IN_COLLECTION
+from engine.search.confidence import verdict
 from engine.search.searcher import Query, Searcher
 from engine.values import Answer, Match, SnippetSequence
 
@@ -61,7 +61,7 @@ class Transposer:
             return answer
         started = time.perf_counter()
         retried = self.likeliest(recording, SHIFTS, tries=ALL_TRIES)
-        chosen = retried if retried.in_collection else answer
+        chosen = answer if retried.in_collection is False else retried
         took_ms = (time.perf_counter() - started) * 1000
         return dataclasses.replace(chosen, timings_ms=answer.timings_ms | {"transpose": took_ms})
 
@@ -98,8 +98,9 @@ def priced(answer: Answer, tries: int) -> Answer:
     if tries == 1:
         return answer
     matches = tuple(_priced(match, tries) for match in answer.matches)
-    found = None if answer.in_collection is None else bool(matches and (matches[0].confidence or 0.0) >= IN_COLLECTION)
-    return dataclasses.replace(answer, matches=matches, in_collection=found)
+    if not matches or matches[0].confidence is None:
+        return dataclasses.replace(answer, matches=matches)
+    return dataclasses.replace(answer, matches=matches, in_collection=verdict(matches[0].confidence))
 
 
 def _priced(match: Match, tries: int) -> Match:

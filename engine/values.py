@@ -317,7 +317,7 @@ class Answer:
     plan: Plan | None = None
     """The steps by which the query was answered; None if nothing was searched."""
     in_collection: bool | None = None
-    """Whether the piece is likely among the documents searched; None if there is no confidence."""
+    """Whether the piece is among the documents searched; None if that is in doubt, or if there is no confidence."""
     partial: bool = False
     """Whether the matches are of parts of the query, because it holds more than one piece: the rest was left out of
     their alignments, and costs include its price."""

@@ -16,4 +16,4 @@ else:
 with engine.open(sys.argv[1]) as finder:
     answer = finder.query_samples(samples, rate, among="score", top=1)
 for match in answer.matches:
-    print(match.document.title if answer.in_collection else "likely not in this collection")
+    print("likely not in this collection" if answer.in_collection is False else match.document.title)

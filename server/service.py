@@ -379,7 +379,7 @@ class Service:
         try:
             async with asyncio.timeout_at(until):
                 retried = await self._answered(tries, client, started)
-            if retried.result["in_collection"]:
+            if retried.result["in_collection"] is not False:
                 chosen = retried
         except TimeoutError:
             logger.info("no time was left to try other pitches")

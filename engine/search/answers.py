@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.collection import AnyCollection
 from engine.names import printable
-from engine.search.confidence import IN_COLLECTION
+from engine.search.confidence import LIKELY, SURE
 from engine.search.works import works
 from engine.values import Answer, Kind, Match, Place, System
 
@@ -49,17 +49,18 @@ def merged(parts: Sequence[dict[str, Any]], top: int) -> dict[str, Any]:
     """Returns the answers to one query, asked as it looks and as it sounds, as one: its `direction` is `both`.
 
     The likeliest matches come first; those without a confidence, or with the same, by their ranks. There is no plan.
+    The piece is in the collection if one part says so, and not in it if all parts with matches say so.
 
     parts: answers as `as_dict` returns them.
     """
     matches = [match for part in parts for match in part["matches"]]
     matches.sort(key=lambda match: (-(match["confidence"] or 0.0), match["rank"]))
     matches = [match | {"rank": rank} for rank, match in enumerate(matches[:top], start=1)]
-    verdicts = [part["in_collection"] for part in parts if part["in_collection"] is not None]
+    verdicts = {part["in_collection"] for part in parts if part["matches"]}
     stages = dict.fromkeys(stage for part in parts for stage in part["timings_ms"])
     return {
         "direction": "both",
-        "in_collection": any(verdicts) if verdicts else None,
+        "in_collection": True if True in verdicts else False if verdicts == {False} else None,
         "partial": any(part["partial"] for part in parts),
         "transposed": next((part["transposed"] for part in parts if part["transposed"]), 0.0),
         "matches": matches,
@@ -107,7 +108,9 @@ def table(answer: dict[str, Any]) -> str:
         )
         lines.append(f"incomplete: {count} documents were not searched, because {names} did not answer")
     if answer["in_collection"] is False:
-        lines.append(f"likely not in this collection: no match has a confidence of {IN_COLLECTION:g}")
+        lines.append(f"likely not in this collection: no match has a confidence of {LIKELY:g}")
+    elif answer["in_collection"] is None and any((match["confidence"] or 0.0) >= LIKELY for match in answer["matches"]):
+        lines.append(f"perhaps in this collection: no match has a confidence of {SURE:g}")
     return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from engine.alignment import Backend
 from engine.collection import AnyCollection
 from engine.config import Alignment
-from engine.search.confidence import IN_COLLECTION
+from engine.search.confidence import LIKELY
 from engine.search.searcher import Query, Searcher
 from engine.search.works import key
 from engine.values import Document, Kind, Match, Snippets
@@ -89,10 +89,10 @@ class Linker:
         for id in self._ids("recording"):
             between()
             for match in self._matches(id, "recording", "score"):
-                if (match.confidence or 0.0) >= IN_COLLECTION and self._covered(id, match.document.id) >= MIN_COVERED:
+                if (match.confidence or 0.0) >= LIKELY and self._covered(id, match.document.id) >= MIN_COVERED:
                     first, second = sorted((id, match.document.id))
                     found[first, second] = match.confidence or 0.0
-        return [DocumentLink(ids=ids, confidence=one) for ids, one in sorted(found.items()) if one >= IN_COLLECTION]
+        return [DocumentLink(ids=ids, confidence=one) for ids, one in sorted(found.items()) if one >= LIKELY]
 
     def _ids(self, kind: Kind) -> tuple[str, ...]:
         return self._collection.ids(kind)

@@ -16,7 +16,7 @@ from engine.alignment.chains import Link
 from engine.collection import AnyCollection
 from engine.config import Alignment
 from engine.search import location
-from engine.search.confidence import IN_COLLECTION, Calibration
+from engine.search.confidence import LIKELY, Calibration
 from engine.search.searcher import Searcher
 from engine.values import Document, Documents, Embeddings, Kind, Place, SnippetSequence, System
 
@@ -170,7 +170,7 @@ def _outer_rows(cells: Path, ruler: location.Ruler, end: float) -> float:
 
 def is_likely(confidence: float | None) -> bool:
     """Returns whether a link is likely right. Without a calibration, each link is."""
-    return confidence is None or confidence >= IN_COLLECTION
+    return confidence is None or confidence >= LIKELY
 
 
 def joined(links: Sequence[Link]) -> list[Link]:

@@ -20,7 +20,7 @@ from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettin
 from engine.errors import QueryError, ShardLostError
 from engine.neighbours import PROBES, cell_count
 from engine.search import fingerprint, location, voting
-from engine.search.confidence import IN_COLLECTION, Calibration, Probabilities
+from engine.search.confidence import LIKELY, Calibration, Probabilities, verdict
 from engine.search.fingerprint import FingerprintSettings
 from engine.search.plan import fits_in_memory, plan
 from engine.search.shard import Aligner, Listing, Shard, ShardDocuments, ShardIndex
@@ -76,7 +76,7 @@ class _Ranked:
     def sure(self) -> frozenset[int]:
         """Returns the numbers of the documents that are likely in the query."""
         confidences = np.zeros(len(self.numbers)) if self.confidences is None else self.confidences
-        return frozenset(self.numbers[confidences >= IN_COLLECTION].tolist())
+        return frozenset(self.numbers[confidences >= LIKELY].tolist())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -455,5 +455,5 @@ def _match(ranked: _Ranked, place: int, document: Document) -> Match:
 
 
 def _in_collection(ranked: _Ranked) -> bool | None:
-    """Returns whether the best match is likely right; None if there is no confidence, or no match."""
-    return None if ranked.confidences is None else bool(ranked.confidences[0] >= IN_COLLECTION)
+    """Returns the verdict on the best match; None also if there is no confidence, or no match."""
+    return None if ranked.confidences is None else verdict(float(ranked.confidences[0]))

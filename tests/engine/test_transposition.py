@@ -65,6 +65,12 @@ def test_tries_are_paid_for_and_do_not_count_if_they_are_not_worth_it() -> None:
     assert unsure.matches[0].confidence == 0.1
 
 
+def test_a_try_that_is_in_doubt_is_better_than_an_answer_that_is_not() -> None:
+    doubtful = answer(Likely(right=1.5, confidence=0.9))
+    assert (doubtful.transposed, doubtful.in_collection) == (1.5, None)
+    assert doubtful.matches[0].confidence == pytest.approx(0.9 / (0.9 + 5 * 0.1))
+
+
 @pytest.mark.parametrize(("seconds", "transposed"), [(6, 5), (130, 6)])
 def test_only_of_a_long_recording_the_likeliest_transposition_is_embedded_again(
     seconds: int, transposed: int, monkeypatch: pytest.MonkeyPatch

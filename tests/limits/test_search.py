@@ -174,12 +174,22 @@ def test_the_shipped_calibration_is_for_the_shipped_network_and_alignment() -> N
 
 
 @pytest.mark.parametrize(
-    ("confidence", "inside"), [(1.0, True), (0.5, True), (np.nextafter(0.5, 0), False), (0.0, False)]
+    ("confidence", "inside"),
+    [
+        (1.0, True),
+        (0.8, True),
+        (np.nextafter(0.8, 0), None),
+        (0.5, None),
+        (np.nextafter(0.5, 0), False),
+        (0.0, False),
+    ],
 )
-def test_a_match_with_a_confidence_of_a_half_is_in_the_collection(confidence: float, inside: bool) -> None:
+def test_a_piece_is_in_the_collection_from_point_eight_and_in_doubt_from_a_half(
+    confidence: float, inside: bool | None
+) -> None:
     some = np.array([0])
     ranked = searcher._Ranked(numbers=some, keys=some, confidences=np.array([confidence]))
-    assert searcher._in_collection(ranked) == inside
+    assert searcher._in_collection(ranked) is inside
 
 
 def test_confidence_counts_1400_documents_and_takes_more_for_as_many() -> None:

@@ -25,6 +25,7 @@ class Sure:
     asked: list[int] = field(default_factory=list)
     """Number of queries of each search."""
     sure: bool = True
+    confidence: float = 0.99
 
     def answers(self, searcher: Searcher, queries: Iterable[Query]) -> list[Answer]:
         queries = list(queries)
@@ -32,7 +33,7 @@ class Sure:
         again = self.asked[-2:] == [len(SHIFTS), 1]
         likely = [again or (len(queries) == len(SHIFTS) and i == 1) for i in range(len(queries))]
         return [
-            judged(one, 0.99 if self.sure and is_likely else 0.1)
+            judged(one, self.confidence if self.sure and is_likely else 0.1)
             for one, is_likely in zip(REAL(searcher, queries), likely, strict=True)
         ]
 
@@ -76,6 +77,12 @@ def test_the_first_answer_stays_if_no_other_pitch_finds_the_recording(tmp_path: 
     assert (answer["transposed"], answer["in_collection"]) == (0.0, False)
     assert answer["matches"][0]["confidence"] == 0.1
     assert sure.asked == [1, 4, 1]
+
+
+def test_a_try_that_is_in_doubt_is_better_than_an_answer_that_is_not(tmp_path: Path, sure: Sure) -> None:
+    sure.confidence = 0.9
+    answer = asked(tmp_path, sure)
+    assert (answer["transposed"], answer["in_collection"]) == (SHIFTS[1], None)
 
 
 def test_a_client_can_forbid_the_tries(tmp_path: Path, sure: Sure) -> None:

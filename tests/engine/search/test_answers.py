@@ -72,6 +72,8 @@ def test_confidence_has_a_column_only_if_it_is_known_and_doubt_is_told() -> None
     assert "confidence" not in unknown
     doubt = answers.table({"matches": [IN_SCORE], "in_collection": False})
     assert doubt.endswith("likely not in this collection: no match has a confidence of 0.5")
+    between = answers.table({"matches": [IN_SCORE | {"confidence": 0.7}], "in_collection": None})
+    assert between.endswith("perhaps in this collection: no match has a confidence of 0.8")
     assert answers.table({"matches": [], "in_collection": None}) == "no matches"
 
 
@@ -91,6 +93,10 @@ def test_answers_to_a_query_as_it_looks_and_as_it_sounds_are_one_the_likeliest_f
     ]
     assert (both["direction"], both["in_collection"], both["plan"]) == ("both", True, None)
     assert both["timings_ms"] == {"embed": 2.0, "score": 2.0, "recording": 2.0}
+    doubtful = part(0.6, kind="recording", in_collection=None)
+    assert answers.merged([scores, doubtful], top=3)["in_collection"] is None
+    assert answers.merged([scores, scores], top=3)["in_collection"] is False
+    assert answers.merged([scores, part(kind="recording", in_collection=None)], top=3)["in_collection"] is False
     unsure = [part(None, None, kind=kind, in_collection=None) for kind in ("score", "recording")]
     ranked = answers.merged(unsure, top=4)
     assert [match["kind"] for match in ranked["matches"]] == ["score", "recording"] * 2  # by their ranks
