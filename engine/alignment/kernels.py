@@ -16,6 +16,7 @@ import numba
 import numpy as np
 
 from engine.alignment.lanes import LANES, POSITIONS, ROWS, load, minimum, pack, plus, product, splat, store, where_less
+from engine.machine_code import kept
 from engine.values import DIMENSION
 
 LONG = 1000
@@ -133,14 +134,8 @@ class PathScratch(NamedTuple):
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "contract"}}
 
 
-def _entry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a kernel that Python calls, and caches the machine code on disk.
-
-    Arguments must not be instances of our classes. numba's cache index names the types of the arguments, and becomes
-    unreadable once one of these classes is renamed.
-    """
-    compiled: Callable[..., Any] = numba.njit(cache=True, **_OPTIONS)(function)
-    return compiled
+_entry = kept(**_OPTIONS)
+"""Compiles a kernel that Python calls."""
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,21 +3,17 @@
 # numba infers the types of the kernels.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
+
+from engine.machine_code import kept
 
 ZERO = np.float32(0)
 PARTS = 8
 """Number of parts of a row at which `profile` measures."""
 
 
-def _entry(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a kernel that Python calls, and caches the machine code on disk."""
-    compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return compiled
+_entry = kept(nogil=True, error_model="numpy")
+"""Compiles a kernel that Python calls."""
 
 
 @_entry

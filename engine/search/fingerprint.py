@@ -14,10 +14,10 @@ weights are ours.
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.machine_code import kept
 from engine.neighbours import PROBES, Index, nearest
 from engine.search.voting import Votes
 from engine.values import Embeddings
@@ -187,7 +187,7 @@ class _Highest(NamedTuple):
     """Sum of the weights of these query snippets."""
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")  # a server calls it from many threads
+@kept(nogil=True, error_model="numpy")  # a server calls it from many threads
 def _find_highest(  # type: ignore[no-untyped-def]
     borders, hit_arrays, slopes, bins_per_snippet, length, scratch, highest
 ):
@@ -195,7 +195,7 @@ def _find_highest(  # type: ignore[no-untyped-def]
 
     borders: the hits of document d are borders[d] to borders[d + 1] - 1.
     hit_arrays, scratch, highest: the fields of _HitArrays, _Bins and _Highest as plain tuples. numba's cache does not
-        survive a renamed class among the arguments (`engine.alignment.kernels`).
+        survive a renamed class among the arguments (`engine.machine_code`).
     slopes: bins per query snippet. bins_per_snippet: bins per document snippet.
     """
     hits, bins, found = _HitArrays(*hit_arrays), _Bins(*scratch), _Highest(*highest)

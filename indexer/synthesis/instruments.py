@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-import numba
 import numpy as np
 import scipy.signal
 import soundfile
@@ -15,6 +14,7 @@ import soxr
 from numpy.typing import NDArray
 
 from engine.audio import SAMPLE_RATE, Samples
+from engine.machine_code import kept
 from engine.symbols.playing import to_midi
 from engine.symbols.soundfont import synthesise
 from indexer.synthesis.perform import Performance
@@ -300,7 +300,7 @@ def damper_falls(performance: Performance) -> tuple[NDArray[np.float64], NDArray
     return touched, silenced
 
 
-@numba.njit(cache=True, nogil=True)
+@kept(nogil=True)
 def _add_note(sound, start, sample, step, gain, brightness, damped, silenced, decay):  # type: ignore[no-untyped-def]
     """Adds a sample to `sound`, read at `step` times its speed (cubic interpolation), and damps it.
 
