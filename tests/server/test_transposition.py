@@ -24,8 +24,8 @@ class Sure:
 
     asked: list[int] = field(default_factory=list)
     """Number of queries of each search."""
-    sure: bool = True
     confidence: float = 0.99
+    """Confidence of that try; all others have 0.1."""
 
     def answers(self, searcher: Searcher, queries: Iterable[Query]) -> list[Answer]:
         queries = list(queries)
@@ -33,7 +33,7 @@ class Sure:
         again = self.asked[-2:] == [len(SHIFTS), 1]
         likely = [again or (len(queries) == len(SHIFTS) and i == 1) for i in range(len(queries))]
         return [
-            judged(one, self.confidence if self.sure and is_likely else 0.1)
+            judged(one, self.confidence if is_likely else 0.1)
             for one, is_likely in zip(REAL(searcher, queries), likely, strict=True)
         ]
 
@@ -72,7 +72,7 @@ def test_a_recording_that_is_not_found_is_tried_at_other_pitches(tmp_path: Path,
 
 
 def test_the_first_answer_stays_if_no_other_pitch_finds_the_recording(tmp_path: Path, sure: Sure) -> None:
-    sure.sure = False
+    sure.confidence = 0.1
     answer = asked(tmp_path, sure)
     assert (answer["transposed"], answer["in_collection"]) == (0.0, False)
     assert answer["matches"][0]["confidence"] == 0.1
