@@ -181,11 +181,12 @@ async def asked(shown: Shown, file: Path, **size: Any) -> "Page":
 
 
 async def seek(page: "Page", second: float) -> None:
-    """Goes to a second of the recording by a click on the waveform."""
+    """Goes to a second of the recording by a click on the waveform, and waits until the score shows a place."""
     box = await page.locator(".wave").bounding_box()
     duration = await page.evaluate("document.querySelector('audio')?.duration")
     assert box
     await page.mouse.click(box["x"] + box["width"] * second / duration, box["y"] + 20)
+    await until(page, "Boolean(document.querySelector('.stage')?.dataset.system)")
 
 
 async def now(page: "Page") -> tuple[float, str]:
