@@ -8,11 +8,11 @@ alone), digital silence, applause, talk, or another piece. Applause and talk are
 samples, embedded, and searched among the scores of the whole set (A2S).
 
 - MRR: of the piece after the minute; the piece before it is right, too, and counts in no rank.
-- found: share of the queries whose piece has a confidence of 0.5 or more.
+- likely, sure: shares of the queries whose piece has a confidence of 0.5 or more, and of 0.8 or more.
 - overlap: intersection over union of the stretch that the answer tells and the 30 s, mean where the piece is first.
-- false alarms: share of the queries that are said to be in a collection which lacks their pieces. The pieces asked for
-  are divided into two halves at random, and each query is asked in the set without its half, of which its other piece
-  is, too.
+- falsely likely, falsely sure: the same shares of the best match in a collection that lacks the query's pieces. An
+  answer says that a piece is there from 0.8 on, and leaves it in doubt from 0.5 on. The pieces asked for are divided
+  into two halves at random, and each query is asked in the set without its half, of which its other piece is, too.
 
 Each row is measured without rests, with rests, and with rests where what is not found is tried at other pitches, as the
 command line does. Intervals of 95 %: MRR and overlap by a bootstrap over pieces; shares by Clopper and Pearson, because
@@ -49,7 +49,7 @@ from engine.embedding.documents import Encoder
 from engine.embedding.encoder import DEFAULT_WEIGHTS
 from engine.embedding.encoder import Encoder as Network
 from engine.metrics import summarise
-from engine.search.confidence import LIKELY, Calibration, beside
+from engine.search.confidence import LIKELY, SURE, Calibration, beside
 from engine.search.searcher import Query, Searcher
 from engine.transposition import Transposer
 from engine.values import Answer, SnippetSequence
@@ -86,11 +86,12 @@ class MixedResult:
     piece: str
     rank: float
     """Rank of the piece in the collection that holds it."""
-    found: bool
+    confidence: float
+    """Confidence of the piece in the collection that holds it; 0 if it is no match."""
     overlap: float | None
     """Overlap of the stretch that the answer tells with the part of the piece; None if the piece is not first."""
-    alarm: bool
-    """Whether the query is said to be in the collection that lacks its pieces."""
+    absent_confidence: float
+    """Confidence of the best match in the collection that lacks the query's pieces; 0 if there is none."""
 
 
 def silence(count: int, rng: Generator) -> Samples:
@@ -174,16 +175,16 @@ class Judge:
             known = self._answer(self._whole[way], query, sequence, way, top=self._everything, locate=False)
             ids = [match.document.id for match in known.matches if match.document.id != query.other]
             rank = ids.index(query.piece.id) + 1 if query.piece.id in ids else float("inf")
-            sure = next((match.confidence or 0.0 for match in known.matches if match.document.id == query.piece.id), 0)
+            confidence = {match.document.id: match.confidence or 0.0 for match in known.matches}
             absent = self._answer(self._lacking[query.half][way], query, sequence, way, top=1, locate=False)
             yield MixedResult(
                 before=query.before,
                 way=way,
                 piece=query.piece.id,
                 rank=rank,
-                found=sure >= LIKELY,
+                confidence=confidence.get(query.piece.id, 0.0),
                 overlap=self._overlap(query, sequence, way) if rank == 1 else None,
-                alarm=bool(absent.in_collection),
+                absent_confidence=max((match.confidence or 0.0 for match in absent.matches), default=0.0),
             )
 
     def _overlap(self, query: MixedQuery, sequence: SnippetSequence, way: str) -> float:
@@ -228,9 +229,11 @@ def rows(sound: Sound, results: Sequence[MixedResult]) -> Iterator[dict[str, Any
                 "n": len(group),
                 "MRR": mrr.value,
                 "MRR 95%": [mrr.low, mrr.high],
-                **_share("found", [result.found for result in group]),
+                **_share("likely", [result.confidence >= LIKELY for result in group]),
+                **_share("sure", [result.confidence >= SURE for result in group]),
                 **_mean("overlap", told),
-                **_share("false alarms", [result.alarm for result in group]),
+                **_share("falsely likely", [result.absent_confidence >= LIKELY for result in group]),
+                **_share("falsely sure", [result.absent_confidence >= SURE for result in group]),
             }
 
 

@@ -57,16 +57,16 @@ def test_the_other_piece_of_a_query_is_of_its_own_half(files: dict[str, Path]) -
             assert other == ""
 
 
-def test_rows_count_what_was_found_and_what_was_a_false_alarm() -> None:
+def test_rows_count_what_was_likely_or_sure_and_what_was_falsely_so() -> None:
     results = [
         MixedResult(
             before=form,
             way=way,
             piece=f"piece{number}",
             rank=1.0 if way != "no rests" or form == "clean" else 2.0,
-            found=way != "no rests",
+            confidence=0.0 if way == "no rests" else 0.6 if number < 3 else 0.9,
             overlap=0.9 if way != "no rests" else None,
-            alarm=number == 0,
+            absent_confidence=0.8 if number == 0 else 0.5 if number == 1 else 0.1,
         )
         for form in FORMS
         for way in WAYS
@@ -75,14 +75,9 @@ def test_rows_count_what_was_found_and_what_was_a_false_alarm() -> None:
     rows = list(mixtures.rows(TIMGM6MB, results))
     assert len(rows) == len(FORMS) * len(WAYS)
     plain = next(row for row in rows if (row["before"], row["way"]) == ("talk", "no rests"))
-    assert (plain["n"], plain["MRR"], plain["found"], plain["overlap"], plain["false alarms"]) == (
-        10,
-        0.5,
-        0,
-        None,
-        0.1,
-    )
-    assert plain["found 95%"] == pytest.approx([0, 0.3085], abs=1e-3)
+    assert (plain["n"], plain["MRR"], plain["likely"], plain["sure"], plain["overlap"]) == (10, 0.5, 0, 0, None)
+    assert (plain["falsely likely"], plain["falsely sure"]) == (0.2, 0.1)
+    assert plain["likely 95%"] == pytest.approx([0, 0.3085], abs=1e-3)
     rested = next(row for row in rows if (row["before"], row["way"]) == ("talk", "rests"))
-    assert (rested["MRR"], rested["found"], rested["overlap"]) == (1, 1, pytest.approx(0.9))
-    assert rested["found 95%"] == pytest.approx([0.6915, 1], abs=1e-3)
+    assert (rested["MRR"], rested["likely"], rested["sure"], rested["overlap"]) == (1, 1, 0.7, pytest.approx(0.9))
+    assert rested["likely 95%"] == pytest.approx([0.6915, 1], abs=1e-3)
