@@ -85,12 +85,15 @@ def random_layout(rng: np.random.Generator) -> Layout:
 class Engraver:
     """A score that is loaded once and can be laid out many times."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises EngravingError if Verovio cannot read the file (MusicXML, kern, MEI)."""
+    def __init__(self, path: Path, semitones: int = 0) -> None:
+        """Loads the score, raised by `semitones` (lowered by a negative number) into a key with few accidentals.
+
+        Raises EngravingError if Verovio cannot read the file (MusicXML, kern, MEI).
+        """
         verovio.enableLog(verovio.LOG_OFF)
         self._path = path
         self._toolkit = verovio.toolkit()
-        self._toolkit.setOptions(Layout().options())
+        self._toolkit.setOptions(Layout().options() | ({"transpose": f"{semitones:+d}"} if semitones else {}))
         if not self._toolkit.loadFile(str(path)):
             raise EngravingError(path, "expected MusicXML, kern or MEI that Verovio can read")
         timemap: list[Mapping[str, Any]] = self._toolkit.renderToTimemap({})

@@ -2,7 +2,8 @@
 
 A piece has prints (layout, font, damage) and recordings (performance, instrument, room, medium). Each is one file and
 has its own seed, so files can be added later, made in parallel, and made again. The onsets of the score join any print
-of a piece with any recording of it. `python -m indexer.training.corpus CONFIG.toml` makes what is missing.
+of a piece with any recording of it. A piece in another key is another piece, for no snippet and no excerpt of the two
+is alike. `python -m indexer.training.corpus CONFIG.toml` makes what is missing.
 """
 
 import argparse
@@ -46,13 +47,19 @@ STRIP_MARGIN_PX = 16
 SAME_ONSET_QUARTERS = 0.1
 """Notes closer than this are one onset: arpeggios and grace notes."""
 
+INTERVALS = tuple(semitones for semitones in range(-5, 7) if semitones)
+"""Semitones between a piece's own key and the others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """Prints and recordings of one piece that must be made."""
 
     piece: str
+    """Name of the piece; in another key than its own, the semitones follow: `NAME@+3`."""
     score: Path
+    semitones: int
+    """How far the score is raised before it is printed and played."""
     split: str
     prints: tuple[int, ...]
     """Numbers of the missing prints; each has its own seed."""
@@ -63,8 +70,11 @@ class Job:
 def make(settings: CorpusSettings, front_end: FrontEnd, jobs: int) -> None:
     """Makes the missing prints and recordings in `jobs` processes; a score that fails is logged and left out.
 
-    Raises SettingsError if an instrument, room or noise is missing, and OSError if a list of scores is missing.
+    Raises SettingsError if an instrument, room or noise is missing, or if there are not so many keys, and OSError if a
+    list of scores is missing.
     """
+    if not 1 <= settings.keys <= 1 + len(INTERVALS):
+        raise SettingsError(f"corpus.keys: expected 1 to {1 + len(INTERVALS)}, got {settings.keys}")
     _check_sounds(settings)
     missing = [job for split in ("val", "train") for job in _jobs(settings, split)]
     work = partial(_make, settings=settings, front_end=front_end)
@@ -87,33 +97,48 @@ def _check_sounds(settings: CorpusSettings) -> None:
         instruments.load.cache_clear()  # each worker process loads its own
 
 
-def engraver(score: Path) -> Engraver | LilyPondEngraver:
-    """The engraver for a score's format. Raises EngravingError if it cannot read the score."""
-    return LilyPondEngraver(score) if score.suffix in lilypond.SUFFIXES else Engraver(score)
+def engraver(score: Path, semitones: int = 0) -> Engraver | LilyPondEngraver:
+    """The engraver for a score's format. Raises EngravingError if it cannot read the score.
+
+    semitones: how far the score is raised; 0 for LilyPond, which is not transposed.
+    """
+    return LilyPondEngraver(score) if score.suffix in lilypond.SUFFIXES else Engraver(score, semitones)
 
 
 def _jobs(settings: CorpusSettings, split: str) -> Iterator[Job]:
     """Yields what is missing, in rounds over all pieces: a second print only after every piece has its first.
 
-    A round makes one more print of each piece, and its share of the recordings. The order of the pieces does not depend
-    on their number, so a larger corpus starts with the same pieces.
+    A round makes one more print of each piece, and its share of the recordings, in the pieces' own keys first. The
+    order of the pieces does not depend on their number, so a larger corpus starts with the same pieces.
     """
     folder = settings.folder / split
     training = split == "train"
-    prints, recordings = (settings.prints, settings.recordings) if training else (1, 1)
+    prints, recordings, keys = (settings.prints, settings.recordings, settings.keys) if training else (1, 1, 1)
     scores = pieces(settings, split)[: settings.train_pieces if training else settings.val_pieces]
+    in_keys = [piece for key in range(keys) for piece in _in_key(scores, key, settings.seed)]
     rounds = max(1, min(prints, recordings))
     for turn in range(rounds):
-        for piece, score in scores:
+        for piece, score, semitones in in_keys:
             job = Job(
                 piece=piece,
                 score=score,
+                semitones=semitones,
                 split=split,
                 prints=tuple(_missing(folder / "prints", piece, range(turn, prints, rounds))),
                 recordings=tuple(_missing(folder / "recordings", piece, range(turn, recordings, rounds))),
             )
             if job.prints or job.recordings:
                 yield job
+
+
+def _in_key(scores: list[tuple[str, Path]], key: int, seed: int) -> Iterator[tuple[str, Path, int]]:
+    """Yields name, file and semitones of each piece; key 0 is the piece's own, later ones are random."""
+    for piece, score in scores:
+        if key == 0:
+            yield piece, score, 0
+        elif score.suffix not in lilypond.SUFFIXES:
+            order = np.random.default_rng((seed, zlib.crc32(piece.encode()), 2)).permutation(INTERVALS)
+            yield f"{piece}@{order[key - 1]:+d}", score, int(order[key - 1])
 
 
 def _missing(folder: Path, piece: str, numbers: range) -> list[int]:
@@ -134,7 +159,7 @@ def pieces(settings: CorpusSettings, split: str) -> list[tuple[str, Path]]:
 
 def _make(job: Job, *, settings: CorpusSettings, front_end: FrontEnd) -> None:
     """Makes the prints and recordings of a job; reads the score once for all of them."""
-    music = engraver(job.score)
+    music = engraver(job.score, job.semitones)
     folder, seed = settings.folder / job.split, (settings.seed, zlib.crc32(job.piece.encode()))
     for number in job.prints:
         rng = np.random.default_rng((*seed, 0, number))

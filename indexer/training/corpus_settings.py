@@ -36,6 +36,9 @@ class CorpusSettings:
     """Prints of each training piece. A validation piece has one print and one recording."""
     recordings: int = 1
     """Recordings of each training piece."""
+    keys: int = 1
+    """Keys that each training piece is made in, at most 12: its own, then random others, up to half an octave away. In
+    each key it is a piece of its own, with its prints and recordings. LilyPond scores keep to their own key."""
     pages: int = 4
     """Largest number of pages that are engraved of a piece."""
     seconds: float = 200.0

@@ -45,6 +45,17 @@ def test_layouts_move_the_music_but_keep_the_onsets(engraver: Engraver) -> None:
     assert np.array_equal(*onsets)
 
 
+def test_a_transposed_score_sounds_higher_and_is_printed_higher(tmp_path: Path) -> None:
+    path = write_kern(tmp_path / "piece.krn", seed=0)
+    (own, low, high) = (Engraver(path, semitones) for semitones in (0, -5, 3))
+    assert np.array_equal(low.notes().pitch, own.notes().pitch - 5)
+    assert np.array_equal(high.notes().pitch, own.notes().pitch + 3)
+    assert np.array_equal(high.notes().onset_quarter, own.notes().onset_quarter)
+    first, raised = (next(source.pages(Layout())) for source in (own, high))
+    assert np.array_equal(first.note_quarter[:8], raised.note_quarter[:8])
+    assert raised.note_x[0] > first.note_x[0]  # behind the three flats of E flat major
+
+
 def test_a_file_that_is_no_score_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "broken.krn"
     path.write_text("no music here")

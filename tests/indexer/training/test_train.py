@@ -77,6 +77,32 @@ def test_a_corpus_is_refreshed_by_what_was_made_since(settings: CorpusSettings, 
     assert after.recordings[0].beat_frame[-1] != after.recordings[1].beat_frame[-1]
 
 
+def test_pieces_are_made_in_other_keys_as_pieces_of_their_own(settings: CorpusSettings, tmp_path: Path) -> None:
+    (settings.data / "source.ly").touch()
+    _write_csv(settings.data / "with_source.csv", ["id", "path"], [("one", "one.krn"), ("broken", "source.ly")])
+    manifests = ("with_source.csv",)
+    exact = dataclasses.replace(settings, page_damage=0.0, sound_damage=0.0, freedom=0.0)
+    keyed = dataclasses.replace(exact, folder=tmp_path, manifests=manifests, recordings=1, keys=3)
+    corpus.make(keyed, FrontEnd(), jobs=1)
+    made = Corpus(tmp_path / "train", "quarter_tone").refresh()
+    assert [piece.name.split("@")[0] for piece in made] == ["one"] * 3  # LilyPond has no score here, and no other key
+    own, *others = sorted(made, key=lambda piece: len(piece.name))
+    for piece in others:
+        semitones = int(piece.name.split("@")[1])
+        assert semitones in corpus.INTERVALS
+        assert _higher_by(piece, own) == pytest.approx(2 * semitones, abs=1)
+    with pytest.raises(SettingsError, match=r"corpus\.keys: expected 1 to 12, got 13"):
+        corpus.make(dataclasses.replace(keyed, keys=13), FrontEnd(), jobs=1)
+
+
+def _higher_by(piece: TrainingPiece, other: TrainingPiece) -> int:
+    """The quarter tones by which the mean spectrum of a piece is most like that of the other piece."""
+    means = [one.recordings[0].quarter_tone.astype(float).mean(axis=1) for one in (piece, other)]
+    shifts = range(-14, 15)
+    likeness = [np.corrcoef(means[0][20:-20], np.roll(means[1], shift)[20:-20])[0, 1] for shift in shifts]
+    return shifts[int(np.argmax(likeness))]
+
+
 def test_magnitudes_survive_their_code_to_a_twentieth() -> None:
     magnitude = np.geomspace(1e-3, 100, 500, dtype=np.float32)
     np.testing.assert_allclose(material.decoded()[material.encoded(magnitude)], magnitude, rtol=0.032)
