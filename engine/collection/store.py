@@ -19,6 +19,7 @@ before LMDB maps the file.
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 import threading
@@ -37,6 +38,8 @@ from numpy.typing import NDArray
 from engine.collection.manifest import KINDS, LOCK_SUFFIX
 from engine.errors import CollectionDamagedError, CollectionError
 from engine.values import DIMENSION, PLACE_DTYPES, Box, Document, Kind, Packed, SnippetSequence, System
+
+logger = logging.getLogger(__name__)
 
 COPY_BATCH_BYTES = 64 << 20
 """Size of the documents from which `Store.copy` ends a transaction."""
@@ -338,6 +341,24 @@ class Transaction:
         return CollectionDamagedError(self._path.parent, f"{self._path.name}: number {key} {fault}")
 
 
+def _registers_readers(path: Path) -> bool:
+    """Whether a reader of the LMDB file `path`, who may not write it, can tell writers which snapshot it reads.
+
+    LMDB keeps that in the lock file. Unseen readers lose their snapshot when writers use its pages again, so the log
+    warns of it, but not where the whole file system can only be read: there is no writer there.
+    """
+    lock = path.with_name(path.name + LOCK_SUFFIX)
+    if os.access(lock, os.W_OK):
+        return True
+    if not os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+        logger.warning(
+            "%s: no permission to write this file, so no writer sees that the collection is read here: if it is "
+            "changed meanwhile, reading can fail. Let this user write that file; no other file is written to read",
+            lock,
+        )
+    return False
+
+
 class Stored:
     """The sequences of some documents on disk. `take` reads the chosen sequences."""
 
@@ -379,7 +400,7 @@ class Store:
             map_size=MAP_SIZE,
             max_dbs=len(DATABASES),
             readonly=not self.writable,
-            lock=self.writable,
+            lock=self.writable or _registers_readers(path),
             create=create,
         )
         try:
