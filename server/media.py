@@ -19,7 +19,7 @@ from engine.config import MediaLimits
 from engine.embedding import documents
 from engine.errors import MediaError
 from engine.export.material import PageSize, page_sizes
-from engine.score import facsimile
+from engine.score import facsimile, pages
 from engine.values import Document
 from engine.workers import Codec, Failure, Worker
 from server.browsing import Looks, PlaySound
@@ -242,7 +242,7 @@ def _path(document: Document) -> Path:
 
 def _state(path: Path) -> object:
     """Returns what tells a changed source from the same one: the sizes and times of its files."""
-    files = documents.page_files(path) if path.is_dir() else [path]
+    files = pages.page_files(path)
     return tuple((file.name, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()])
 
 

@@ -15,7 +15,7 @@ from engine.audio import Recording, read_recording
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.embedding import folders
 from engine.errors import AudioError, MediaError, PageError
-from engine.score import PageAddress, Score, read_score
+from engine.score import PageAddress, Score, pages, read_score
 from engine.score.pages import Progress
 from engine.values import DIMENSION, RECORDING_PLACE, Document, Embeddings, Kind, NetworkIdentity, SnippetSequence
 
@@ -94,21 +94,22 @@ def source_of(path: Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """The number of bytes of a file, or of the page files of a folder; 0 if a file cannot be read."""
+    """The number of bytes of the files that are read of a path; 0 if one cannot be read."""
     try:
-        return sum(file.stat().st_size for file in (page_files(path) if path.is_dir() else [path]))
-    except OSError:
+        return sum(file.stat().st_size for file in pages.page_files(path))
+    except (OSError, PageError):
         return 0
 
 
 def content_hash(path: Path) -> str:
-    """The SHA-256 (hex) of the bytes of a file, or of the page files of a folder in page order.
+    """The SHA-256 (hex) of the bytes of a file, or of the page images of a folder in page order.
 
-    Raises MediaError if a file cannot be read.
+    A folder that holds other media or folders too is a score if somebody says so, and then has pages all the same.
+    Raises MediaError if a file cannot be read, or if a folder holds no page image.
     """
     require_file_or_folder(path)
     try:
-        return hash_of(_blocks(page_files(path) if path.is_dir() else [path]))
+        return hash_of(_blocks(pages.page_files(path)))
     except OSError as exc:
         raise MediaError(path, f"cannot be read: {exc.strerror}") from exc
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.embedding.documents import content_hash, embed, kind_of, name_of, page_files, read
+from engine.embedding.documents import content_hash, embed, kind_of, name_of, page_files, read, size_of
 from engine.errors import AudioError, MediaError, PageError
 from fake_encoder import FakeEncoder
 from media import write_page, write_recording
@@ -70,6 +70,18 @@ def test_a_content_hash_is_over_the_bytes_of_pages_in_order(tmp_path: Path) -> N
         touched(tmp_path / name)
     assert content_hash(tmp_path) == hashlib.sha256(b"p9.pngp10.png").hexdigest()
     assert content_hash(tmp_path / "p9.png") == hashlib.sha256(b"p9.png").hexdigest()
+
+
+def test_a_content_hash_is_over_the_pages_that_are_read_whatever_lies_beside_them(tmp_path: Path) -> None:
+    for folder, page in (("one", b"first"), ("two", b"second")):
+        touched(tmp_path / folder / "originals" / "raw.png")
+        touched(tmp_path / folder / "take.wav")
+        (tmp_path / folder / "p1.png").write_bytes(page)
+        assert content_hash(tmp_path / folder) == hashlib.sha256(page).hexdigest()
+        assert size_of(tmp_path / folder) == len(page)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PageError, match="found none"):
+        content_hash(tmp_path / "empty")
 
 
 def test_a_score_is_embedded_with_its_pages_and_systems(tmp_path: Path) -> None:
