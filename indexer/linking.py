@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from engine.collection import Collection, CollectionWriter
-from engine.collection.manifest import Manifest
+from engine.collection import open_collection, open_writer
 from engine.errors import DocumentMissingError
 from engine.search.linking import ProposedWork
 from indexer.errors import LinkListError
@@ -56,12 +55,11 @@ def confirmed(path: Path) -> dict[str, str]:
 def apply(collection: Path, works: dict[str, str]) -> int:
     """Gives documents of a collection their works, and returns how many changed: all or none if one is missing.
 
-    works: by the ids of the documents. Raises DocumentMissingError if the collection lacks a document, and the errors
-    of `CollectionWriter`.
+    collection: plain or in shards. works: by the ids of the documents.
+    Raises DocumentMissingError if the collection lacks a document, and the errors of `CollectionWriter`.
     """
     changed = 0
-    network = Manifest.read(collection).network
-    with CollectionWriter(collection, network) as writer, Collection.open(collection) as held:
+    with open_writer(collection) as writer, open_collection(collection) as held:
         for id, work in works.items():
             document = writer.document(id)
             if document is None:

@@ -5,22 +5,27 @@ from pathlib import Path
 import pytest
 
 from collection_samples import document, fill
-from engine.collection import Collection
+from engine.collection import Collection, open_collection, shard
 from engine.errors import DocumentMissingError
 from engine.search.linking import Member, ProposedWork
 from indexer import linking
 from indexer.errors import LinkListError
 
 
-def test_a_proposed_list_that_is_confirmed_gives_documents_their_works(tmp_path: Path) -> None:
-    fill(tmp_path / "c", "a", "b", "other")
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_proposed_list_that_is_confirmed_gives_documents_their_works(tmp_path: Path, shards: int) -> None:
+    fill(tmp_path / "plain", "a", "b", "other")
+    if shards == 1:
+        (tmp_path / "plain").rename(tmp_path / "c")
+    else:
+        shard(tmp_path / "plain", tmp_path / "c", shards)
     members = tuple(Member(document=document(id), confidence=0.912, linked=other) for id, other in ("ab", "ba"))
     text = linking.as_csv([ProposedWork(name="Sonata, in C", members=members)])
     assert text.splitlines()[1] == '"Sonata, in C",a,score,Title of a,,0.912,b,'
     (tmp_path / "works.csv").write_text(text)
     works = linking.confirmed(tmp_path / "works.csv")
     assert linking.apply(tmp_path / "c", works) == 2
-    with Collection.open(tmp_path / "c") as collection:
+    with open_collection(tmp_path / "c") as collection:
         assert [(one.id, one.work) for one in sorted(collection.documents, key=lambda one: one.id)] == [
             ("a", "Sonata, in C"),
             ("b", "Sonata, in C"),
@@ -28,7 +33,7 @@ def test_a_proposed_list_that_is_confirmed_gives_documents_their_works(tmp_path:
         ]
         generation = collection.generation
     assert linking.apply(tmp_path / "c", works) == 0
-    with Collection.open(tmp_path / "c") as collection:
+    with open_collection(tmp_path / "c") as collection:
         assert collection.generation == generation
 
 
