@@ -80,15 +80,27 @@ def test_the_sound_is_the_file_whole_or_in_parts(tmp_path: Path) -> None:
             reply = await web.get("/documents/take/sound")
             assert (reply.status, reply.headers["content-type"], reply.body) == (200, "audio/wav", whole)
             for asked, first, last in (
-                ("10-19", 10, 19),
-                ("1000-", 1000, len(whole) - 1),
-                ("-5", len(whole) - 5, len(whole) - 1),
+                ("bytes=10-19", 10, 19),
+                ("Bytes=1000-", 1000, len(whole) - 1),
+                ("bytes=-5", len(whole) - 5, len(whole) - 1),
             ):
-                part = await web.get("/documents/take/sound", headers={"Range": f"bytes={asked}"})
+                part = await web.get("/documents/take/sound", headers={"Range": asked})
                 assert (part.status, part.body) == (206, whole[first : last + 1])
                 assert part.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
             beyond = await web.get("/documents/take/sound", headers={"Range": f"bytes={len(whole)}-"})
             assert beyond.status == 416
+
+    run(test())
+
+
+@pytest.mark.parametrize("header", ["bytes=abc", "items=0-5", "bytes=-", "bytes=0-1,4-5", ""])
+def test_a_header_that_names_no_range_is_ignored(tmp_path: Path, header: str) -> None:
+    async def test() -> None:
+        take = write_recording(tmp_path / "take.wav", 1)
+        async with serving_web(added(tmp_path / "c", take)) as web:
+            reply = await web.get("/documents/take/sound", headers={"Range": header})
+            assert (reply.status, reply.body) == (200, take.read_bytes())
+            assert "content-range" not in reply.headers
 
     run(test())
 
