@@ -15,6 +15,8 @@ from engine.collection import Collection, CollectionWriter
 from engine.config import MediaLimits
 from engine.embedding import documents
 from engine.errors import PageError
+from engine.export.material import sound_type
+from engine.media import SOUND_TYPES
 from engine.score import numbered_pages
 from engine.score.facsimile import encoded, page_picture, page_sizes, picture_size
 from engine.values import Document
@@ -24,8 +26,11 @@ from indexer import ingest
 from indexer.sources import discover
 from media import draw_page, write_page, write_recording
 from running_server import NETWORK, TOKEN, score
-from server.browsing import ListDocuments
+from server.browsing import ListDocuments, PlaySound
 from server.catalogue import Catalogue
+from server.config import Limits
+from server.errors import DocumentMissing
+from server.media import DocumentMedia
 
 
 def run(test: Any) -> Any:
@@ -91,6 +96,20 @@ def test_the_sound_is_the_file_whole_or_in_parts(tmp_path: Path) -> None:
             assert beyond.status == 416
 
     run(test())
+
+
+@pytest.mark.parametrize("suffix", [*SOUND_TYPES, ".aiff"])
+def test_the_sound_has_the_type_that_exports_name(tmp_path: Path, suffix: str) -> None:
+    take = tmp_path / f"take{suffix.upper()}"
+    take.write_bytes(b"sound")
+    heard = Document(id="take", kind="recording", source=str(take), content_hash=documents.content_hash(take))
+    media, wanted = DocumentMedia(Limits().query_media, 1 << 30), PlaySound(id="take", start=0, size=9)
+    if suffix == ".aiff":
+        with pytest.raises(DocumentMissing, match="a format that browsers play"):
+            media.sound(heard, wanted, None)
+    else:
+        assert media.sound(heard, wanted, None).type == sound_type(heard) == SOUND_TYPES[suffix]
+    assert media.sound(heard, wanted, b"kept").type == sound_type(replace(heard, media="kept"))
 
 
 @pytest.mark.parametrize("header", ["bytes=abc", "items=0-5", "bytes=-", "bytes=0-1,4-5", ""])
