@@ -51,6 +51,8 @@ class Replica:
         self._open: dict[int, tuple[Collection, CollectionShard]] = {}
         self._asked: dict[int, float] = {}
         """When each generation was last asked for, on the clock of `time.monotonic`."""
+        self._prepared = False
+        """Whether changes may be prepared that are not in force."""
         for kind, part in self.manifest(self._writer.generation).kinds.items():
             resident = fits_in_memory(part.snippets, self._backend)
             self.load(self._writer.generation, kind, packed=resident, index=cell_count(part.snippets) > 0)
@@ -113,9 +115,15 @@ class Replica:
     def prepare(self, changes: Sequence[ShardChange], number: int) -> ReplicaState:
         """Makes changes durable, but not in force. The next commit puts them in force, and `abort` forgets them.
 
+        Changes that were prepared before and never came into force are forgotten: whoever asked for them was told that
+        they failed.
+
         number: number of the first new document. Raises CollectionError if a change is refused, or the disk is full.
         """
         self._require_room()
+        if self._prepared:
+            self.abort()
+        self._prepared = True
         writer = self._writer
         writer.skip_to(number)
         for change in changes:
@@ -135,6 +143,7 @@ class Replica:
     def commit(self, generation: int) -> ReplicaState:
         """Puts what was prepared in force, as a generation of this number. Raises CollectionError."""
         self._writer.commit(generation)
+        self._prepared = False
         return self.state()
 
     def abort(self) -> None:
@@ -142,6 +151,7 @@ class Replica:
         self._writer.forget()
         self._writer.close()
         self._writer = self._opened_writer()
+        self._prepared = False
 
     def entries(self, generation: int) -> tuple[Entry, ...]:
         """Returns the entries of the documents of a generation."""

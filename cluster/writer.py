@@ -120,7 +120,8 @@ class ClusterWriter:
     def commit(self) -> int:
         """Makes what is gathered, durable on all replicas, and returns the number of the current generation.
 
-        Raises CollectionError if a replica refuses a change or does not answer; then none is made.
+        Raises CollectionError if a replica refuses a change or does not answer. Then none is made, unless a replica
+        fails in the moment in which the changes come into force (`Keeper.apply`).
         """
         gathered, self._gathered, self._bytes = self._gathered, {}, 0
         self._changed.clear()

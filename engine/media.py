@@ -18,6 +18,22 @@ from engine.values import Kind
 SOUND = 0
 """The sound among the media of a document; pictures have the numbers of their pages."""
 SOUND_TYPE = "audio/mpeg"
+"""Media type of the sound that a collection keeps."""
+SOUND_TYPES = {
+    ".mp3": "audio/mpeg",
+    ".flac": "audio/flac",
+    ".wav": "audio/wav",
+    ".wave": "audio/wav",
+    ".ogg": "audio/ogg",
+    ".oga": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".m4a": "audio/mp4",
+    ".mp4": "audio/mp4",
+    ".aac": "audio/aac",
+    ".webm": "audio/webm",
+    ".weba": "audio/webm",
+}
+"""Media types of the recordings that browsers play, by suffix: of the files that a server sends, and exports name."""
 PICTURE_PX = 1200
 """Width of the pictures, in px: 60 to 200 kB a page."""
 COMPRESSION = 0.6

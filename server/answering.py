@@ -3,6 +3,7 @@
 import functools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,8 @@ class Push:
     stream: LiveRecording
     samples: NDArray[np.float32]
     answer: bool
+    is_open: Callable[[], bool] = lambda: True
+    """Whether the client has the stream open: then the samples are heard even if nobody waits for the answer."""
     heard_s: float = 0.0
     """Duration of all samples of the stream, these included and later ones not."""
     heard: bool = False
@@ -150,8 +153,19 @@ class Answering:
 
 
 def _is_due(question: Question, sequence: Snippets) -> bool:
-    """Whether to search: not for samples that want no answer, nor for a stream shorter than one excerpt."""
-    return not isinstance(question.source, Push) or (question.source.answer and len(sequence) > 0)
+    """Whether to search: not for samples that want no answer, nor for a stream shorter than one excerpt.
+
+    Nor for samples whose client has given up before they were heard.
+    """
+    if not isinstance(question.source, Push):
+        return True
+    return question.source.answer and len(sequence) > 0 and not question.given_up.is_set()
+
+
+def must_be_heard(question: Question) -> bool:
+    """Returns whether a question has samples of a stream, without which all later times of the stream were wrong."""
+    source = question.source
+    return isinstance(source, Push) and len(source.samples) > 0 and source.is_open()
 
 
 def _query(question: Question, sequence: Snippets) -> Query:

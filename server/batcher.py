@@ -19,8 +19,8 @@ Result = TypeVar("Result")
 class Batcher(Generic[Item, Result]):
     """Calls `work` with lists of items, outside the event loop. A batch starts at once; it does not wait to fill up.
 
-    An item whose caller is cancelled before the batch starts is dropped. If a batch fails, its items are tried one by
-    one, so that one bad item does not fail the others.
+    An item whose caller is cancelled before the batch starts is dropped, unless it `must` be worked on. If a batch
+    fails, its items are tried one by one, so that one bad item does not fail the others.
     """
 
     def __init__(
@@ -30,17 +30,20 @@ class Batcher(Generic[Item, Result]):
         *,
         max_size: int,
         observe: Callable[[int], None] = lambda size: None,
+        must: Callable[[Item], bool] = lambda item: False,
     ) -> None:
         """Starts with no items.
 
         work: returns one result per item, in order, or the item's error. It runs in `executor`.
         max_size: items in a batch.
         observe: is called with the size of each batch.
+        must: whether an item is worked on though its caller is gone.
         """
         self._work = work
         self._executor = executor
         self._max_size = max_size
         self._observe = observe
+        self._must = must
         self._waiting: Turns[tuple[Item, asyncio.Future[Result]]] = Turns()
         self._crowd = 1
         """Number of clients that had items lately."""
@@ -91,7 +94,7 @@ class Batcher(Generic[Item, Result]):
             if taken[self._waiting.next] == part:
                 break  # it is this client's turn again, so all others have had as many
             client, (item, future) = self._waiting.take()
-            if not future.done():
+            if not future.done() or self._must(item):
                 taken[client] += 1
                 batch.append((item, future))
         self._crowd = max(len(taken), self._crowd - 1)

@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from engine.search.segmentation import Evening, Segmenter
 from engine.values import Embeddings, Kind, NetworkIdentity
 from server.answering import KnownDocument, Reply
 from server.shelf import Shelf
+from server.streams import Unheard
 
 
 class GivenUp(Exception):
@@ -33,9 +34,11 @@ class GivenUp(Exception):
 class Evenings:
     """Finds the passages of one evening after the other in the generation in force, and those of evenings going on."""
 
-    def __init__(self, shelf: Shelf, encoder: Encoder) -> None:
+    def __init__(self, shelf: Shelf, encoder: Encoder, unheard: Unheard) -> None:
+        """unheard: counts the samples of calls that are cancelled, also those of other streams."""
         self._shelf = shelf
         self._encoder = encoder
+        self._unheard = unheard
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="evenings")
         self._live = ThreadPoolExecutor(1, thread_name_prefix="live")
 
@@ -54,24 +57,33 @@ class Evenings:
     async def heard(self, evening: LiveEvening, samples: NDArray[np.float32], *, all: bool = False) -> Reply:
         """Returns the reply with the passages of an evening that goes on with further samples. all: see `find`.
 
-        Samples of one evening are heard in the order of the calls, also those of calls that are cancelled.
+        Samples of one evening are heard in the order of the calls, also those of calls that are cancelled: without them
+        all later times would be too early. Raises Overloaded if too many such samples wait already; then these samples
+        are not heard.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._live, self._heard, evening, samples, all)
+        if len(samples):
+            self._unheard.require_room()
+        # a future of `run_in_executor` would be cancelled with its caller
+        hearing = self._live.submit(_hear, evening, samples)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._live, self._heard, evening, hearing, all)
+        except asyncio.CancelledError:
+            self._unheard.add(lambda: not hearing.done(), samples.nbytes)
+            raise
 
     async def close(self) -> None:
         """Waits for the evenings that are being worked on, and ends the threads."""
         for thread in (self._thread, self._live):
             await asyncio.to_thread(thread.shutdown, cancel_futures=True)
 
-    def _heard(self, evening: LiveEvening, samples: NDArray[np.float32], all: bool) -> Reply:
-        """Returns the reply with the passages so far."""
-        started = time.perf_counter()
-        evening.hear(samples)
+    def _heard(self, evening: LiveEvening, hearing: Future[float], all: bool) -> Reply:
+        """Returns the reply with the passages so far. hearing: `_hear`, which this thread has done before."""
+        hearing_s, started = hearing.result(), time.perf_counter()
         with self._shelf.taken() as generation:
             evening.find(self._encoder, generation.segmenter, all=all)
             result = evening.as_dict(generation.collection)
-        timings_ms: dict[str, Any] = {"total": (time.perf_counter() - started) * 1000}
+        timings_ms: dict[str, Any] = {"total": (hearing_s + time.perf_counter() - started) * 1000}
         return Reply(generation=generation.number, result=result | {"timings_ms": timings_ms})
 
     def _found(
@@ -96,6 +108,13 @@ class Evenings:
         times_s = {"embed": encoder.took_s, "segment": total_s - encoder.took_s, "total": total_s}
         timings_ms: dict[str, Any] = {stage: took_s * 1000 for stage, took_s in times_s.items()}
         return Reply(generation=generation.number, result=result | {"timings_ms": timings_ms})
+
+
+def _hear(evening: LiveEvening, samples: NDArray[np.float32]) -> float:
+    """Adds further samples to an evening, and returns the seconds that this took."""
+    started = time.perf_counter()
+    evening.hear(samples)
+    return time.perf_counter() - started
 
 
 def _passages_of(

@@ -34,21 +34,6 @@ MAX_SIZED = 100
 """Scores whose sizes of pages are kept in memory."""
 MAX_SIDE_PX = 100_000
 """Longest side that a page may have, beyond what any page has that is read."""
-TYPES = {
-    ".mp3": "audio/mpeg",
-    ".flac": "audio/flac",
-    ".wav": "audio/wav",
-    ".wave": "audio/wav",
-    ".ogg": "audio/ogg",
-    ".oga": "audio/ogg",
-    ".opus": "audio/ogg",
-    ".m4a": "audio/mp4",
-    ".mp4": "audio/mp4",
-    ".aac": "audio/aac",
-    ".webm": "audio/webm",
-    ".weba": "audio/webm",
-}
-"""Media types of the recordings that browsers play, by suffix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +94,7 @@ class DocumentMedia:
         if document.media:
             return True
         path = _path(document)
-        playable = document.kind == "score" or path.suffix.lower() in TYPES
+        playable = document.kind == "score" or path.suffix.lower() in media.SOUND_TYPES
         return path.is_absolute() and playable and path.exists()
 
     def page(self, document: Document, wanted: Looks, kept: bytes | None) -> MediaPart:
@@ -137,7 +122,7 @@ class DocumentMedia:
         if kept is not None:
             part = kept[wanted.start : wanted.start + wanted.size]
             return MediaPart(type=media.SOUND_TYPE, total=len(kept), data=part)
-        type = TYPES.get(_path(document).suffix.lower())
+        type = media.SOUND_TYPES.get(_path(document).suffix.lower())
         if document.kind != "recording" or type is None:
             raise DocumentMissing("expected a recording in a format that browsers play")
         with self._own(document).open("rb") as file:

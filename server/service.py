@@ -26,7 +26,7 @@ from engine.transposition import ALL_TRIES, SHIFTS
 from engine.values import OTHER, Embeddings, Kind
 from server import changes
 from server.access import Access
-from server.answering import Answering, Push, Question, Reply
+from server.answering import Answering, Push, Question, Reply, must_be_heard
 from server.batcher import Batcher
 from server.browsing import ExportDocument, ListDocuments, PlaySound, ShowDocument, ShowPage
 from server.changes import Addition, Change, Outcome
@@ -66,7 +66,7 @@ from server.messages import (
 )
 from server.metrics import Metrics
 from server.shelf import Shelf
-from server.streams import LiveRecording
+from server.streams import LiveRecording, Unheard
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,7 @@ class Service:
             self._asking,
             max_size=settings.batch,
             observe=self.metrics.batches.observe,
+            must=must_be_heard,
         )
 
         def make(wanted: list[Change]) -> list[Outcome]:
@@ -136,7 +137,8 @@ class Service:
 
         self._changes: Batcher[Change, dict[str, Any]] = Batcher(make, self._writing, max_size=settings.batch)
         self._library = Library(shelf, limits)
-        self._evenings = Evenings(shelf, encoder)
+        self._unheard = Unheard()
+        self._evenings = Evenings(shelf, encoder, self._unheard)
         self._live_evenings: weakref.WeakSet[LiveEvening] = weakref.WeakSet()
         """The evenings that clients have open; one whose client is gone leaves by itself."""
         self._record_generation()
@@ -475,8 +477,17 @@ class Service:
         if isinstance(stream, LiveEvening):
             reply = await self._evenings.heard(stream, body.samples)
             return reply if body.answer else replace(reply, result=reply.result | {"passages": []})
-        push = Push(stream=stream, samples=body.samples, answer=body.answer)
-        return await self._answered(Question(source=push, wanted=stream.wanted), client, time.perf_counter())
+        self._unheard.require_room()
+
+        def is_open() -> bool:
+            return client.streams.get(body.stream) is stream
+
+        push = Push(stream=stream, samples=body.samples, answer=body.answer, is_open=is_open)
+        try:
+            return await self._answered(Question(source=push, wanted=stream.wanted), client, time.perf_counter())
+        except asyncio.CancelledError:
+            self._unheard.add(lambda: is_open() and not push.heard, body.samples.nbytes)
+            raise
 
     @staticmethod
     def _stream(client: ClientState, number: int) -> LiveRecording | LiveEvening:

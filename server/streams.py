@@ -1,4 +1,6 @@
-"""A recording that a client sends while it is played."""
+"""A recording that a client sends while it is played, and what is not heard of such recordings yet."""
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +11,35 @@ from engine.config import FrontEnd
 from engine.embedding import documents
 from engine.embedding.documents import Encoder
 from engine.values import DIMENSION, Embeddings, SnippetSequence
-from server.errors import RequestError
+from server.errors import Overloaded, RequestError
 from server.messages import OpenStream, Wanted
+
+MAX_UNHEARD_BYTES = 64 << 20
+"""Size of the samples that wait to be heard though nobody waits for an answer any more, of all streams together: six
+minutes of 48 kHz."""
+
+
+class Unheard:
+    """Counts the samples of pushes whose deadline is over before they are heard.
+
+    The samples are heard nevertheless, because they are a part of the recording. Until then they take memory that no
+    request accounts for any more, so without a limit a client with short deadlines could fill all memory.
+    """
+
+    def __init__(self, max_bytes: int = MAX_UNHEARD_BYTES) -> None:
+        """max_bytes: from this size on, further samples are refused."""
+        self._max_bytes = max_bytes
+        self._waiting: list[tuple[Callable[[], bool], int]] = []
+
+    def add(self, waits: Callable[[], bool], size: int) -> None:
+        """Counts samples of `size` bytes as long as `waits` returns True."""
+        self._waiting.append((waits, size))
+
+    def require_room(self) -> None:
+        """Raises Overloaded if too many samples wait."""
+        self._waiting = [(waits, size) for waits, size in self._waiting if waits()]
+        if (waiting := sum(size for _, size in self._waiting)) >= self._max_bytes:
+            raise Overloaded(f"{waiting} bytes of earlier samples wait to be heard; send these samples again later")
 
 
 class LiveRecording:

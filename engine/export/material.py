@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from engine import symbols
+from engine import media, symbols
 from engine.alignment import Backend
 from engine.collection import AnyCollection
 from engine.config import GENEROUS, Alignment, MediaLimits
@@ -20,16 +20,8 @@ from engine.values import Document, Kind, System
 
 logger = logging.getLogger(__name__)
 
-PICTURE_TYPE = "image/webp"
-SOUND_TYPE = "audio/mpeg"
-"""Media type of sound that a collection keeps, and of files with other suffixes than those below."""
-SOUND_TYPES = {
-    ".flac": "audio/flac",
-    ".wav": "audio/wav",
-    ".ogg": "audio/ogg",
-    ".oga": "audio/ogg",
-    ".m4a": "audio/mp4",
-}
+PICTURE_TYPE = facsimile.TYPE
+"""Media type with which a server sends pictures of pages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +105,13 @@ def quoted(id: str) -> str:
 
 
 def sound_type(recording: Document) -> str:
-    """Returns the media type with which a server sends a recording."""
-    return SOUND_TYPES.get("" if recording.media else Path(recording.source).suffix.lower(), SOUND_TYPE)
+    """Returns the media type with which a server sends a recording: the kept sound, or else the file.
+
+    Of a file that no server sends, it is the type of kept sound.
+    """
+    if recording.media:
+        return media.SOUND_TYPE
+    return media.SOUND_TYPES.get(Path(recording.source).suffix.lower(), media.SOUND_TYPE)
 
 
 def material(

@@ -39,7 +39,7 @@ async def message(request: Request, limits: Limits, taken: Unfinished, *, strang
     Raises ServerError.
     """
     chunks = _chunks(request, limits, taken, stranger=stranger)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _media_type(request)
     if kind == "multipart/form-data":
         return unreserved(await _form(request, chunks))
     if kind == "application/json":
@@ -47,6 +47,11 @@ async def message(request: Request, limits: Limits, taken: Unfinished, *, strang
     if [chunk async for chunk in chunks if chunk]:
         raise RequestError("Content-Type: expected multipart/form-data or application/json")
     return {}
+
+
+def _media_type(request: Request) -> str:
+    """Returns the media type of the body in lower case, without parameters; empty if the request names none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def unreserved(fields: Message) -> Message:
@@ -62,7 +67,7 @@ async def _chunks(
 ) -> AsyncGenerator[bytes, None]:
     """Yields the body in pieces. Raises ServerError as soon as it is too large or too slow."""
     most = limits.stranger_frame_bytes if stranger else limits.frame_bytes
-    if request.headers.get("content-type", "").startswith("application/json"):
+    if _media_type(request) == "application/json":
         most = min(most, MAX_JSON_BYTES)
     announced = request.headers.get("content-length", "0")
     size = int(announced) if announced.isdecimal() and len(announced) < 20 else 0

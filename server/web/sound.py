@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from server.browsing import MAX_PART_BYTES
 from server.session import Memory
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE)
 
 
 class Read(Protocol):
@@ -26,24 +26,26 @@ async def ranged(request: Request, read: Read, memory: Memory) -> Response:
     """
     whole = await read(start=0, size=1)
     total = whole["total"]
-    start, end = _wanted(request.headers.get("range", ""), total)
+    wanted = _wanted(request.headers.get("range", ""), total)
+    start, end = wanted or (0, total)
     headers = {"Accept-Ranges": "bytes", "Cache-Control": "private, max-age=3600"}
-    if start >= end:
+    if wanted is not None and start >= end:
         return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{total}"})
-    partial = "range" in request.headers
-    if partial:
+    if wanted is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{total}"
     headers["Content-Length"] = str(end - start)
-    return StreamingResponse(
-        _pieces(read, memory, start, end), 206 if partial else 200, headers, media_type=whole["type"]
-    )
+    status = 200 if wanted is None else 206
+    return StreamingResponse(_pieces(read, memory, start, end), status, headers, media_type=whole["type"])
 
 
-def _wanted(header: str, total: int) -> tuple[int, int]:
-    """Returns the first byte that is asked for, and the one after the last; the whole file if the header says none."""
+def _wanted(header: str, total: int) -> tuple[int, int] | None:
+    """Returns the first byte that is asked for, and the one after the last; None if the header names no single range.
+
+    HTTP lets a server ignore such headers, and send the whole file with status 200 (RFC 9110, section 14.2).
+    """
     found = _RANGE.fullmatch(header.strip())
     if found is None or not any(found.groups()):
-        return 0, total
+        return None
     first, last = found.groups()
     if not first:  # so many bytes from the end
         return max(0, total - int(last)), total

@@ -61,6 +61,16 @@ class Site:
     def state(self, name: str) -> ReplicaState:
         return self.replicas[name].state()
 
+    def held(self, shard: str) -> list[set[str]]:
+        """Returns the ids that each replica of a shard has in force."""
+        replicas = [self.replicas[f"{machine}/{shard}"] for machine in "ab"]
+        return [{entry.id for entry in one.entries(one.state().generation)} for one in replicas]
+
+    def numbers(self) -> list[int]:
+        """Returns the numbers of the documents of all shards, as the first machine has them."""
+        replicas = [self.replicas[f"a/{shard}"] for shard in SHARDS]
+        return [entry.number for one in replicas for entry in one.entries(one.state().generation)]
+
     def joined(self) -> Keeper:
         keeper = Keeper(str(self.folder), self.ask)
         keeper.join({name: [f"{machine}/{name}" for machine in "ab"] for name in SHARDS})
@@ -105,6 +115,41 @@ def test_without_one_of_its_replicas_a_shard_is_not_changed(site: Site) -> None:
     assert site.state("a/shard-000") == before
 
 
+def test_a_shard_is_changed_while_a_replica_of_another_one_is_missing(site: Site) -> None:
+    keeper = site.joined()
+    site.stop("b/shard-000")
+    keeper.apply({SHARDS[1]: [addition(21)]})
+    assert all(addition(21).document.id in held for held in site.held(SHARDS[1]))
+
+
+def test_shards_never_use_a_number_twice_though_one_of_them_is_gone_meanwhile(site: Site) -> None:
+    keeper = site.joined()
+    keeper.apply({SHARDS[0]: [addition(20), addition(21)]})
+    for machine in "ab":
+        site.stop(f"{machine}/shard-000")
+    keeper.apply({SHARDS[1]: [addition(22), addition(23)]})
+    for machine in "ab":
+        site.start(f"{machine}/shard-000")
+    keeper.apply({SHARDS[0]: [addition(24)]})
+    assert len(set(site.numbers())) == len(site.numbers()) == 24 + 5
+
+
+def test_nothing_is_changed_before_the_numbers_of_all_shards_are_known(site: Site) -> None:
+    for machine in "ab":
+        site.stop(f"{machine}/shard-000")
+    keeper = site.joined()
+    with pytest.raises(CollectionError, match="numbers of the documents of shard-000, of which no replica has"):
+        keeper.apply({SHARDS[1]: [addition(22)]})
+    site.start("a/shard-000")
+    keeper.apply({SHARDS[1]: [addition(22)]})
+
+
+def test_a_shard_that_no_machine_has_is_not_changed(site: Site) -> None:
+    with pytest.raises(CollectionError, match="shard-002: no machine has a replica of it"):
+        site.joined().apply({SHARDS[0]: [addition(20)], "shard-002": [addition(21)]})
+    assert not any(method == "prepare" for _, method in site.asked)
+
+
 @pytest.mark.parametrize("machine", ["a", "b"])
 def test_a_change_that_one_replica_refuses_is_made_by_none(site: Site, machine: str) -> None:
     keeper = site.joined()
@@ -116,6 +161,36 @@ def test_a_change_that_one_replica_refuses_is_made_by_none(site: Site, machine: 
     assert {name: site.state(name) for name in site.replicas} == before
     keeper.apply({SHARDS[0]: [addition(21)]})
     assert site.state("a/shard-000").digest == site.state("b/shard-000").digest
+
+
+def test_a_shard_that_fails_to_commit_keeps_no_other_shard_from_it(site: Site) -> None:
+    keeper = site.joined()
+    site.fails = lambda name, method: (name, method) == ("b/shard-000", "commit")
+    expected = (
+        "shard-000: durable on 1 of 2 replicas: b/shard-000.*; on all replicas of shard-001 the changes are in force"
+    )
+    with pytest.raises(CollectionError, match=expected):
+        keeper.apply({SHARDS[0]: [addition(20)], SHARDS[1]: [addition(21)]})
+    assert all(addition(21).document.id in held for held in site.held(SHARDS[1]))
+    site.fails = lambda name, method: False
+    keeper.apply({SHARDS[0]: [addition(20)], SHARDS[1]: [addition(21)]})
+    assert all(addition(20).document.id in held for held in site.held(SHARDS[0]))
+
+
+@pytest.mark.parametrize("failing", [("commit",), ("prepare", "abort")])
+def test_a_change_that_failed_does_not_come_into_force_with_the_next_one(site: Site, failing: tuple[str, ...]) -> None:
+    keeper = site.joined()
+    asked_of = "ab" if failing == ("commit",) else "b"
+    site.fails = lambda name, method: method in failing and (method == "abort" or name[0] in asked_of)
+    with pytest.raises(CollectionError, match="does not answer"):
+        keeper.apply({SHARDS[0]: [addition(20)]})
+    site.fails = lambda name, method: False
+    site.stop("b/shard-000")  # forgets what it has prepared
+    site.start("b/shard-000")
+    keeper.apply({SHARDS[0]: [addition(21)]})
+    for held in site.held(SHARDS[0]):
+        assert addition(21).document.id in held
+        assert addition(20).document.id not in held
 
 
 def test_a_replica_that_dies_before_it_commits_catches_up_before_it_is_asked(site: Site) -> None:

@@ -71,6 +71,26 @@ def test_an_item_whose_caller_is_gone_is_not_worked_on() -> None:
     run(test)
 
 
+def test_an_item_that_must_be_worked_on_is_though_its_caller_is_gone() -> None:
+    async def test() -> None:
+        work = Doubling()
+        with ThreadPoolExecutor(1) as executor:
+            batcher = Batcher(work, executor, max_size=3, must=lambda item: item == 2)
+            first = await first_begun(batcher, work)
+            gone = [asyncio.create_task(batcher(item)) for item in (2, 3)]
+            await asyncio.sleep(0)
+            for one in gone:
+                one.cancel()
+            await asyncio.gather(*gone, return_exceptions=True)
+            last = asyncio.create_task(batcher(4))
+            await asyncio.sleep(0)
+            work.go.set()
+            assert await asyncio.gather(first, last) == [2, 8]
+            assert work.batches == [[1], [2, 4]]
+
+    asyncio.run(test())
+
+
 def test_a_caller_that_goes_while_its_batch_runs_changes_nothing_for_the_others() -> None:
     async def test(batcher: Batcher[int, int], work: Doubling) -> None:
         first = await first_begun(batcher, work)

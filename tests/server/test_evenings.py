@@ -28,6 +28,7 @@ from server.config import Limits
 from server.errors import Overloaded, RequestError
 from server.evenings import Evenings
 from server.messages import SegmentRequest, parse
+from server.streams import Unheard
 
 RATE = 22050
 
@@ -128,7 +129,7 @@ def test_the_work_ends_when_nobody_waits_for_it_any_more() -> None:
         yield SimpleNamespace(segmenter=segmenter)
 
     async def test() -> None:
-        evenings = Evenings(SimpleNamespace(taken=taken), FakeEncoder())  # type: ignore[arg-type]
+        evenings = Evenings(SimpleNamespace(taken=taken), FakeEncoder(), Unheard())  # type: ignore[arg-type]
         known = KnownDocument(sequence=sequence(9, "recording"), systems=())
         asking = asyncio.create_task(evenings.found(known, "score"))
         await asyncio.to_thread(segmenter.began.wait, 10)
@@ -136,6 +137,59 @@ def test_the_work_ends_when_nobody_waits_for_it_any_more() -> None:
         await evenings.close()  # waits for the thread
 
     asyncio.run(asyncio.wait_for(test(), 20))
+
+
+class Listening:
+    """An evening that notes how many samples it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+        self.finds = 0
+
+    def hear(self, samples: NDArray[np.float32]) -> None:
+        self.heard.append(len(samples))
+
+    def find(self, *_: object, **__: object) -> None:
+        self.finds += 1
+
+    def as_dict(self, _: object) -> dict[str, Any]:
+        return {}
+
+
+class Engaged:
+    """A shelf whose generation nobody gets before `free` is set."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+
+    @contextmanager
+    def taken(self) -> Iterator[SimpleNamespace]:
+        assert self.free.wait(30)
+        yield SimpleNamespace(segmenter=None, collection=None, number=1)
+
+
+def test_samples_are_heard_in_order_though_nobody_waits_for_the_answer_any_more() -> None:
+    async def test() -> None:
+        shelf, evening, unheard = Engaged(), Listening(), Unheard(max_bytes=8)
+        evenings = Evenings(shelf, FakeEncoder(), unheard)  # type: ignore[arg-type]
+        pushes = [
+            asyncio.create_task(evenings.heard(evening, np.zeros(count, np.float32)))  # type: ignore[arg-type]
+            for count in (1, 2, 3)
+        ]
+        await asyncio.sleep(0)
+        pushes[1].cancel()
+        await asyncio.wait([pushes[1]])
+        with pytest.raises(Overloaded, match="8 bytes of earlier samples wait to be heard"):
+            await evenings.heard(evening, np.zeros(4, np.float32))  # type: ignore[arg-type]
+        telling = asyncio.create_task(evenings.heard(evening, np.zeros(0, np.float32)))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        shelf.free.set()
+        await asyncio.gather(pushes[0], pushes[2], telling)
+        assert (evening.heard, evening.finds) == ([1, 2, 3, 0], 3)
+        unheard.require_room()
+        await evenings.close()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 def samples_of(path: Path) -> NDArray[np.float32]:

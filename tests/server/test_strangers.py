@@ -153,20 +153,21 @@ def test_a_server_that_needs_no_token_takes_large_messages_at_once(collection: P
 
 def test_the_token_must_be_shown_in_time(collection: Path) -> None:
     async def go() -> None:
-        limits = Limits(stranger_s=0.3, wrong_token_s=0.0)
+        limits = Limits(stranger_s=3, wrong_token_s=0.0)
         async with running(collection, limits, open_reads=False) as here:
             async with here.raw() as raw:
-                began = time.monotonic()
-                for _ in range(3):
-                    await raw.send(ping(1))
+                await raw.send(*[ping(number) for number in range(3)])
+                replies = await raw.replies(3)
+                assert codes(replies) == ["ok"] * 3
+                while codes(replies[-1:]) == ["ok"]:  # for ever, if each message gave more time
                     await asyncio.sleep(0.05)
-                replies = await raw.replies()
-                assert codes(replies) == ["ok"] * 3 + ["deadline_exceeded"]
-                assert replies[-1]["error"]["message"] == "expected the token within 0.3 s"
-                assert time.monotonic() - began < 2
+                    await raw.send(ping(1))
+                    replies = await raw.replies(1)
+                assert replies[-1]["error"]["code"] == "deadline_exceeded"
+                assert replies[-1]["error"]["message"] == "expected the token within 3 s"
             async with here.raw() as raw:
                 await raw.send(ping(1) | {"token": TOKEN})
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(3.5)
                 await raw.send(ping(2))
                 assert codes(await raw.replies(2)) == ["ok", "ok"]
 
@@ -321,17 +322,18 @@ def test_connections_are_accepted_again_after_files_ran_out(collection: Path) ->
 
 
 def test_a_wrong_token_is_answered_late_and_counted(collection: Path) -> None:
-    async def timed(raw: Raw, *tokens: str) -> float:
-        began = time.monotonic()
+    async def asked(raw: Raw, *tokens: str) -> list[str]:
         await raw.send(*[{"v": 1, "id": 1, "op": "reload", "token": token} for token in tokens])
-        await raw.replies(len(tokens))
-        return time.monotonic() - began
+        return codes(await raw.replies(len(tokens)))
 
     async def go() -> None:
+        async with running(collection, Limits(wrong_token_s=3600)) as here, here.raw() as raw:  # no reply comes late
+            assert await asked(raw, TOKEN) == ["ok"]
+            assert await asked(raw, "") == ["unauthorised"]
         async with running(collection, Limits(wrong_token_s=0.2)) as here, here.raw() as raw, here.client() as client:
-            assert await timed(raw, TOKEN) < 0.2
-            assert await timed(raw, "") < 0.2
-            assert await timed(raw, "a", "b", "c") >= 0.6
+            began = time.monotonic()
+            assert await asked(raw, "a", "b", "c") == ["unauthorised"] * 3
+            assert time.monotonic() - began >= 0.6
             assert (await client.stats())["wrong_tokens"] == 3
 
     within(go())

@@ -1,6 +1,7 @@
 """What is kept of a recording that goes on and on, and where it lies."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from engine.config import FrontEnd
 from fake_encoder import FakeEncoder
-from running_server import fill, running
+from running_server import codes, fill, running
+from server.answering import Answering, Push, Question, must_be_heard
 from server.config import Limits
-from server.errors import RequestError
+from server.errors import Overloaded, RequestError
 from server.messages import OpenStream, Wanted, array
-from server.streams import LiveRecording
+from server.streams import LiveRecording, Unheard
 
 RATE = 8000
 WANTED = Wanted(among="score", method="refine", top=1, path=False)
@@ -83,6 +85,57 @@ def test_a_rate_that_no_recording_has_is_refused() -> None:
     assert opened(2000).rate == 2000
     with pytest.raises(RequestError, match="rate: expected a sampling rate of 2000"):
         opened(1999)
+
+
+def test_samples_are_heard_though_their_deadline_passes_while_they_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, begun, free = Answering.__call__, threading.Event(), threading.Event()
+
+    def slow(answering: Answering, questions: list[Question]) -> object:
+        begun.set()
+        assert free.wait(30)
+        return answered(answering, questions)
+
+    async def go() -> None:
+        async with running(fill(tmp_path / "c", 0)) as here, here.client() as client, here.raw() as raw:
+            stream = await client.stream(RATE)
+            await raw.send({"v": 1, "id": 1, "op": "stream.open", "rate": RATE})
+            await raw.replies(1)
+            monkeypatch.setattr(Answering, "__call__", slow)
+            first = asyncio.create_task(stream.push(noise(1)))
+            await asyncio.to_thread(begun.wait, 30)
+            push = {"v": 1, "id": 2, "op": "stream.push", "stream": 1, "samples": array(noise(2)), "deadline_s": 0.1}
+            await raw.send(push)
+            assert codes(await raw.replies(1)) == ["deadline_exceeded"]
+            free.set()
+            await first
+            await raw.send({"v": 1, "id": 3, "op": "stream.push", "stream": 1, "samples": array(noise(3))})
+            (reply,) = await raw.replies(1)
+            assert reply["ok"]["heard_s"] == 5.0
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_samples_of_a_stream_that_is_closed_are_not_heard() -> None:
+    stream = opened()
+    pushed = [
+        Push(stream=stream, samples=noise(1), answer=True, is_open=is_open) for is_open in (lambda: True, lambda: False)
+    ]
+    asked = [Push(stream=stream, samples=noise(0), answer=True)]
+    questions = [Question(source=push, wanted=WANTED) for push in pushed + asked]
+    assert list(map(must_be_heard, questions)) == [True, False, False]
+
+
+def test_samples_that_nobody_waits_for_are_refused_when_too_many_wait() -> None:
+    unheard, waiting = Unheard(max_bytes=10), [True, True]
+    unheard.add(lambda: waiting[0], 9)
+    unheard.require_room()
+    unheard.add(lambda: waiting[1], 1)
+    with pytest.raises(Overloaded, match="10 bytes of earlier samples wait to be heard; send these samples again"):
+        unheard.require_room()
+    waiting[1] = False
+    unheard.require_room()
 
 
 def test_a_path_tells_the_seconds_of_a_stream_that_has_gone_on_for_longer_than_is_kept(tmp_path: Path) -> None:

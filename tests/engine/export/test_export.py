@@ -139,6 +139,11 @@ def test_a_manifest_names_pictures_and_sound_as_a_server_has_them() -> None:
         ("/a.FLAC", "", "audio/flac"),
         ("/a.flac", "kept", "audio/mpeg"),
         ("/a", "", "audio/mpeg"),
+        ("/a.wave", "", "audio/wav"),
+        ("/a.opus", "", "audio/ogg"),
+        ("/a.mp4", "", "audio/mp4"),
+        ("/a.aac", "", "audio/aac"),
+        ("/a.weba", "", "audio/webm"),
     ):
         recording = replace(made_of.pair.recording, source=source, media=media)
         found = as_json(replace(made_of, pair=replace(made_of.pair, recording=recording)), "iiif")

@@ -17,6 +17,7 @@ from server import messages
 from server.config import Limits
 from server.errors import BY_CODE
 from server.messages import array
+from server.web.bodies import MAX_JSON_BYTES
 from server.web.operations import OPERATIONS, described
 from server.web.replies import STATUS
 
@@ -182,6 +183,17 @@ def test_a_body_that_is_too_large_is_refused_before_and_while_it_comes(tmp_path:
             unannounced = await web.raw(head + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 30)
             assert b" 413 " in unannounced.splitlines()[0]
             assert web.running.server._memory.requests._left == limits.buffered_bytes
+
+    run(test())
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON", "APPLICATION/JSON; charset=utf-8"])
+def test_json_is_refused_when_it_is_too_large_whatever_the_case_of_its_type(tmp_path: Path, kind: str) -> None:
+    async def test() -> None:
+        async with serving_web(fill(tmp_path / "c", 0), Limits(frame_s=1)) as web:
+            head = f"POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+            reply = await web.raw(f"{head}Content-Length: {MAX_JSON_BYTES + 1}\r\n\r\n".encode())
+            assert b" 413 " in reply.splitlines()[0]
 
     run(test())
 

@@ -15,6 +15,8 @@ from engine.collection import Collection, CollectionWriter
 from engine.config import MediaLimits
 from engine.embedding import documents
 from engine.errors import PageError
+from engine.export.material import sound_type
+from engine.media import SOUND_TYPES
 from engine.score import numbered_pages
 from engine.score.facsimile import encoded, page_picture, page_sizes, picture_size
 from engine.values import Document
@@ -24,8 +26,11 @@ from indexer import ingest
 from indexer.sources import discover
 from media import draw_page, write_page, write_recording
 from running_server import NETWORK, TOKEN, score
-from server.browsing import ListDocuments
+from server.browsing import ListDocuments, PlaySound
 from server.catalogue import Catalogue
+from server.config import Limits
+from server.errors import DocumentMissing
+from server.media import DocumentMedia
 
 
 def run(test: Any) -> Any:
@@ -80,15 +85,41 @@ def test_the_sound_is_the_file_whole_or_in_parts(tmp_path: Path) -> None:
             reply = await web.get("/documents/take/sound")
             assert (reply.status, reply.headers["content-type"], reply.body) == (200, "audio/wav", whole)
             for asked, first, last in (
-                ("10-19", 10, 19),
-                ("1000-", 1000, len(whole) - 1),
-                ("-5", len(whole) - 5, len(whole) - 1),
+                ("bytes=10-19", 10, 19),
+                ("Bytes=1000-", 1000, len(whole) - 1),
+                ("bytes=-5", len(whole) - 5, len(whole) - 1),
             ):
-                part = await web.get("/documents/take/sound", headers={"Range": f"bytes={asked}"})
+                part = await web.get("/documents/take/sound", headers={"Range": asked})
                 assert (part.status, part.body) == (206, whole[first : last + 1])
                 assert part.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
             beyond = await web.get("/documents/take/sound", headers={"Range": f"bytes={len(whole)}-"})
             assert beyond.status == 416
+
+    run(test())
+
+
+@pytest.mark.parametrize("suffix", [*SOUND_TYPES, ".aiff"])
+def test_the_sound_has_the_type_that_exports_name(tmp_path: Path, suffix: str) -> None:
+    take = tmp_path / f"take{suffix.upper()}"
+    take.write_bytes(b"sound")
+    heard = Document(id="take", kind="recording", source=str(take), content_hash=documents.content_hash(take))
+    media, wanted = DocumentMedia(Limits().query_media, 1 << 30), PlaySound(id="take", start=0, size=9)
+    if suffix == ".aiff":
+        with pytest.raises(DocumentMissing, match="a format that browsers play"):
+            media.sound(heard, wanted, None)
+    else:
+        assert media.sound(heard, wanted, None).type == sound_type(heard) == SOUND_TYPES[suffix]
+    assert media.sound(heard, wanted, b"kept").type == sound_type(replace(heard, media="kept"))
+
+
+@pytest.mark.parametrize("header", ["bytes=abc", "items=0-5", "bytes=-", "bytes=0-1,4-5", ""])
+def test_a_header_that_names_no_range_is_ignored(tmp_path: Path, header: str) -> None:
+    async def test() -> None:
+        take = write_recording(tmp_path / "take.wav", 1)
+        async with serving_web(added(tmp_path / "c", take)) as web:
+            reply = await web.get("/documents/take/sound", headers={"Range": header})
+            assert (reply.status, reply.body) == (200, take.read_bytes())
+            assert "content-range" not in reply.headers
 
     run(test())
 
