@@ -1,5 +1,6 @@
 """Trains on a folder of scores (MusicXML, kern, MEI): python examples/train.py SCORES RUN [TABLE.NAME=VALUE ...]"""
 
+import csv
 import sys
 from pathlib import Path
 
@@ -9,8 +10,10 @@ scores, run = (Path(path).resolve() for path in sys.argv[1:3])
 files = [path for path in sorted(scores.iterdir()) if path.suffix in (".musicxml", ".mxl", ".xml", ".krn", ".mei")]
 run.mkdir(parents=True, exist_ok=True)
 splits = ["val" if number % 10 == 0 else "train" for number in range(len(files))]
-(run / "scores.csv").write_text("id,path\n" + "".join(f"{path.stem},{path}\n" for path in files))
-(run / "splits.csv").write_text("id,split\n" + "".join(f"{p.stem},{s}\n" for p, s in zip(files, splits, strict=True)))
+for name, column, values in (("scores.csv", "path", files), ("splits.csv", "split", splits)):
+    with (run / name).open("w", newline="") as file:
+        rows = zip((path.name for path in files), values, strict=True)
+        csv.writer(file).writerows([("id", column), *rows])
 settings = [f"corpus.data={run}", 'corpus.manifests=["scores.csv"]']
 settings += ["corpus.instruments=", "corpus.responses=", "corpus.noises="]  # none but what a package carries
 settings += [f"corpus.folder={run / 'corpus'}", f"training.run={run}", *sys.argv[3:]]

@@ -101,8 +101,8 @@ def read_manifest(path: Path) -> Entries:
     """The rows of a manifest by real path. Rows without any text are left out.
 
     A row's path is relative to the manifest's folder or, if nothing is there, to the current folder.
-    Raises ManifestError if the file is not CSV in UTF-8, lacks the column `path`, or has a row with no path or with an
-    unknown kind.
+    Raises ManifestError if the file is not CSV in UTF-8, lacks the column `path`, or has a row with no path, with an
+    unknown kind, with more fields than columns, or with the path of another row and other texts.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -113,7 +113,12 @@ def read_manifest(path: Path) -> Entries:
     if "path" not in (reader.fieldnames or ()):
         raise ManifestError(path, f"expected the columns {','.join(COLUMNS)}, got {reader.fieldnames}")
     entries: Entries = {}
+    lines: dict[Path, int] = {}
     for line, row in rows:
+        if extra := row.get(None):  # an unquoted comma has moved all that follows it into other columns
+            columns = len(reader.fieldnames or ())
+            cause = f"expected {columns} fields, got {columns + len(extra)}; quote texts that hold commas"
+            raise ManifestError(path, f"line {line}: {cause}")
         entry = {column: (row.get(column) or "").strip() for column in COLUMNS}
         if not any(entry.values()):
             continue  # spreadsheets write such rows
@@ -122,7 +127,11 @@ def read_manifest(path: Path) -> Entries:
         if entry["kind"] not in ("", "auto", "score", "recording"):
             raise ManifestError(path, f"line {line}: expected kind score, recording or auto, got {entry['kind']!r}")
         beside = _spelt(path.parent / entry["path"])
-        entries[_real(beside if os.path.lexists(beside) else _spelt(Path(entry["path"])))] = entry
+        real = _real(beside if os.path.lexists(beside) else _spelt(Path(entry["path"])))
+        if entries.get(real, entry) != entry:
+            raise ManifestError(path, f"line {line}: {entry['path']} is listed in line {lines[real]} already")
+        entries[real] = entry
+        lines.setdefault(real, line)
     return entries
 
 

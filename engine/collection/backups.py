@@ -26,10 +26,12 @@ def backup(path: Path | str, target: Path | str) -> BackedUp:
     The copy is a collection like any other. It appears under its name when it is complete, verified and on disk. A
     killed process leaves `TARGET.unfinished`, which the next backup to this target replaces.
 
-    Raises CollectionError if `target` exists and is not an empty folder, or if the copy cannot be written; the errors
-    of `open_collection`; and CollectionDamagedError if the collection is damaged.
+    Raises CollectionError if `target` exists and is not an empty folder, if it lies in the collection, or if the copy
+    cannot be written; the errors of `open_collection`; and CollectionDamagedError if the collection is damaged.
     """
     target = Path(target).resolve()
+    if Path(path).resolve() in target.parents:
+        raise CollectionError(target, f"expected a folder outside {path}: what deletes it would delete its backup")
     try:
         with _alone(target.parent):
             if target.exists() and not (target.is_dir() and not any(target.iterdir())):

@@ -6,7 +6,6 @@ a piece that a border cuts is recognised on one side of the border only. So the 
 neither on the length of the query nor on the size of the collection.
 """
 
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
@@ -24,7 +23,8 @@ NOMINATED = 6
 STAGE = 512
 """Snippets of a stage: some four minutes of sound."""
 MAX_SNIPPETS = 100_000
-"""Document snippets of a stage, which bound its memory and time. Documents with the fewest nominations are left out."""
+"""Document snippets of a stage, which bound its memory and time. Documents that do not fit beside those with more
+nominations are left out; a longer document is never played in a long query."""
 
 
 def stages(searched: Searched, query: Embeddings, between: Callable[[], None]) -> list[Stage]:
@@ -54,7 +54,9 @@ def best(searched: Searched, window: Embeddings) -> tuple[str, ...]:
 
 
 def affordable(nominated: Iterable[tuple[str, ...]], searched: Searched) -> Numbers:
-    """Returns the numbers of the nominated documents with most votes whose snippets fit into a stage, rising.
+    """Returns the numbers of the nominated documents whose snippets fit into a stage, those with most votes first in.
+
+    The numbers rise.
 
     nominated: by each window, the best first.
     """
@@ -63,6 +65,10 @@ def affordable(nominated: Iterable[tuple[str, ...]], searched: Searched) -> Numb
         for place, id in enumerate(ids):
             votes[searched.numbers[id]] += 1 / (1 + place)
     by_votes = sorted(votes, key=lambda number: (-votes[number], number))
-    totals = itertools.accumulate(int(searched.sizes[number]) for number in by_votes)
-    kept = [number for number, total in zip(by_votes, totals, strict=True) if total <= MAX_SNIPPETS]
+    kept: list[int] = []
+    room = MAX_SNIPPETS
+    for number in by_votes:
+        if (size := int(searched.sizes[number])) <= room:
+            kept.append(number)
+            room -= size
     return np.array(sorted(kept), dtype=np.int64)

@@ -37,7 +37,9 @@ def to_midi(playing: Playing, program: int = 0, tail_s: float = 0.0) -> bytes:
         playing.onset_s, playing.release_s, playing.pitch, playing.velocity, strict=True
     ):
         events.append((onset, 1, mido.Message("note_on", note=int(pitch), velocity=int(velocity))))
-        events.append((release, 0, mido.Message("note_off", note=int(pitch), velocity=0)))
+        # Before its onset, the end of a note that has no length would be lost, and the note would ring on.
+        end = max(release, onset + 1 / TICKS_PER_S)
+        events.append((end, 0, mido.Message("note_off", note=int(pitch), velocity=0)))
     for (down, up), depth in zip(playing.pedal_s, playing.pedal_depth, strict=True):
         events.append((down, 2, mido.Message("control_change", control=64, value=round(127 * depth))))
         events.append((up, 0, mido.Message("control_change", control=64, value=0)))

@@ -7,6 +7,7 @@ MIDI files.
 
 import argparse
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,8 +126,13 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _read(sources: Sequence[Path], jobs: int) -> dict[str, Phrases]:
-    """The phrases of every piece by name; prints the cause for each piece that cannot be read."""
-    names = {file: name for source in sources for name, file in _files(source)}
+    """The phrases of every piece by name; prints the cause for each piece that cannot be read.
+
+    Files of one name, as folders of several composers hold them, have their paths for names.
+    """
+    found = {file: name for source in sources for name, file in _files(source)}
+    shared = {name for name, files in Counter(found.values()).items() if files > 1}
+    names = {file: str(file) if name in shared else name for file, name in found.items()}
     pieces: dict[str, Phrases] = {}
     for file, result in each(_phrases_of, list(names), jobs=jobs, expected=(EngravingError,)):
         if isinstance(result, Failure):

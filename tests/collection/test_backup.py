@@ -154,6 +154,14 @@ def test_what_is_there_is_not_overwritten(path: Path, target: Path, made: str) -
     assert [file.name for file in target.parent.iterdir()] == ["b"]
 
 
+@pytest.mark.parametrize("place", ["backup", "deeper/backup"])
+def test_a_backup_does_not_lie_in_what_it_saves(path: Path, place: str) -> None:
+    (path / "deeper").mkdir()
+    with pytest.raises(CollectionError, match="expected a folder outside"):
+        backup(path, path / place)
+    assert not (path / place).exists()
+
+
 def test_of_two_backups_to_one_target_at_once_one_is_made(path: Path, target: Path) -> None:
     def tried() -> int | str:
         try:

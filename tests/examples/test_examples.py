@@ -64,7 +64,7 @@ def test_train_trains_on_scores_of_ones_own(
 ) -> None:
     (tmp_path / "scores").mkdir()
     for seed in range(2):
-        write_kern(tmp_path / "scores" / f"piece{seed}.krn", seed, bars=24)
+        write_kern(tmp_path / "scores" / f"Op. 3, No. {seed}.krn", seed, bars=24)
     small = "training.steps=2 training.batch=16 training.evaluate_every=2 training.validation_pairs=250".split()
     run(
         "train",

@@ -96,6 +96,8 @@ def test_a_manifest_without_paths_adds_all_it_lists(library: Path) -> None:
         (["file,id", "a,b"], r"expected the columns path,id,.*got \['file', 'id'\]"),
         (["path,kind", "a.pdf,sheet"], "line 2: expected kind score, recording or auto, got 'sheet'"),
         (["path,id", ",b"], "line 2: no path"),
+        (["path,title,work", "a.pdf,A,B", "b.pdf,Sonata, Op. 3,B"], "line 3: expected 3 fields, got 4; quote texts"),
+        (["path,id", "a.pdf,one", "b.pdf,two", "./a.pdf,three"], r"line 4: \./a\.pdf is listed in line 2 already"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -104,8 +106,9 @@ def test_a_manifest_that_makes_no_sense_is_refused(tmp_path: Path, lines: list[s
         discover([], manifest=path)
 
 
-def test_rows_without_any_text_refuse_nothing(library: Path) -> None:
-    path = manifest(library, "path,id", "takes/a.flac,first", ",", "", "  ,  ", "takes/b.flac,second")
+def test_rows_without_any_text_and_rows_listed_twice_refuse_nothing(library: Path) -> None:
+    rows = ("takes/a.flac,first", ",", "", "  ,  ", "takes/b.flac,second", "takes/a.flac,first")
+    path = manifest(library, "path,id", *rows)
     assert [source.id for source in discover([], manifest=path).sources] == ["first", "second"]
 
 

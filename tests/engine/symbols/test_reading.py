@@ -170,6 +170,11 @@ def test_the_pedal_lets_notes_ring() -> None:
     assert loudness(wet, 1.5) > 10 * loudness(dry, 1.5)
 
 
+def test_a_note_without_length_does_not_ring_on() -> None:
+    struck, held = (np.concatenate(list(soundfont.sound(playing([0.0], held_s=held)))) for held in (0.0, 2.0))
+    assert loudness(held, 0.5) > 10 * loudness(struck, 0.5)
+
+
 def test_a_file_that_is_written_ends_after_its_tail() -> None:
     whole = soundfont.synthesise(to_midi(playing([0.0]), tail_s=1.0), soundfont.default_soundfont())
     assert len(whole) / SAMPLE_RATE == pytest.approx(1.5, abs=0.01)

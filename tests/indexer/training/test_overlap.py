@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import mido
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from indexer.synthesis.engrave import EngravingError, ScoreNotes
+from indexer.training import overlap
 from indexer.training.overlap import compare, performed_notes, phrases, top_line
 
 
@@ -52,6 +54,24 @@ def test_a_performance_is_read_from_midi(tmp_path: Path) -> None:
     assert heard.pitch.tolist() == [60, 64]
     assert heard.onset_quarter.tolist() == [0.0, 0.5]
     assert heard.duration_quarter.tolist() == [0.5, 0.5]
+
+
+def test_files_of_one_name_in_two_folders_are_two_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, composer in enumerate(("mozart", "haydn")):
+        (tmp_path / composer).mkdir()
+        rng, track = np.random.default_rng(seed), mido.MidiTrack()
+        for number in rng.integers(60, 84, 40).tolist():
+            track.append(mido.Message("note_on", note=number, velocity=64, time=0))
+            track.append(mido.Message("note_on", note=number, velocity=0, time=480))
+        mido.MidiFile(ticks_per_beat=480, tracks=[track]).save(tmp_path / composer / "sonata.mid")
+    folders = [str(tmp_path / composer) for composer in ("mozart", "haydn")]
+    monkeypatch.setattr(sys, "argv", ["overlap", "--trained", *folders, "--tested", folders[0], "--jobs", "1"])
+    overlap.main()
+    pair, count = capsys.readouterr().out.splitlines()
+    assert pair.split() == ["100%", str(tmp_path / "mozart" / "sonata.mid"), "sonata"]
+    assert count == "2 x 1 pieces compared, 1 pairs listed"
 
 
 def test_what_is_no_midi_file_is_refused_by_name(tmp_path: Path) -> None:
