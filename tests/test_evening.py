@@ -170,6 +170,12 @@ def test_options_of_segment_that_have_no_effect_are_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("rate", ["1000", "768001", "0"])
+def test_a_rate_at_which_no_samples_are_read_is_wrong_usage(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert scorefind.main(["segment", "c", "-", "--rate", rate]) == 2
+    assert f"argument --rate: expected a sampling rate in Hz from 2000 to 768000, got {rate}" in capsys.readouterr().err
+
+
 def test_a_recording_that_runs_too_fast_is_found_at_its_true_speed(
     filled: Path, evening: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -476,6 +476,16 @@ def test_what_is_no_time_is_wrong_usage(text: str, capsys: pytest.CaptureFixture
     assert "argument --start: expected" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--port", "--http-port", "--metrics-port"])
+def test_a_port_is_one_of_the_65536_that_there_are(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for port in ("-1", "65536", "70000"):
+        assert scorefind.main(["serve", "c", f"{flag}={port}"]) == 2
+        assert f"argument {flag}: expected a port from 0 to 65535, got {port}" in capsys.readouterr().err
+    assert scorefind.main(["serve", "c", f"{flag}=http"]) == 2
+    assert f"argument {flag}: expected a whole number, got 'http'" in capsys.readouterr().err
+    assert getattr(parsed(["serve", "c", flag, "65535"]), flag[2:].replace("-", "_")) == 65535
+
+
 def test_options_that_need_another_one_go_with_it() -> None:
     for command in (
         "query --server localhost p --token-file t --tls-ca cert.pem --path --json",
