@@ -501,9 +501,9 @@ def _token(file: Path | None) -> str:
 
 def _trusted(certificates: Path | None) -> "SSLContext | None":
     """Returns the TLS settings that trust these certificates of a server; None: the connection is not encrypted."""
-    import ssl
+    from server.access import trusted
 
-    return None if certificates is None else ssl.create_default_context(cafile=certificates)
+    return None if certificates is None else trusted(certificates)
 
 
 def _train(options: argparse.Namespace) -> int:
