@@ -504,6 +504,25 @@ def test_a_server_that_others_reach_needs_a_token(
     assert "expected a token in the first line, got nothing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("[server]\nworkers = 0", "server.workers: expected more than 0, got 0"),
+        ("[server]\nbatch = 0", "server.batch: expected more than 0, got 0"),
+        ("[server.limits]\nframe_bytes = -1", "server.limits.frame_bytes: expected more than 0, got -1"),
+        ("[server.limits.query_media]\npages = 0", "server.limits.query_media.pages: expected more than 0, got 0"),
+        ("[server.limits]\nwrong_token_s = -0.5", "server.limits.wrong_token_s: expected 0 or more, got -0.5"),
+    ],
+)
+def test_a_server_does_not_start_with_a_setting_out_of_its_range(
+    setting: str, told: str, filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text(setting)
+    assert scorefind.main(["serve", str(filled), "--port", "0", "--config", str(config)]) == 1
+    assert f"{config}: {told}" in capsys.readouterr().err
+
+
 def test_doctor_tells_what_is_in_force(capsys: pytest.CaptureFixture[str]) -> None:
     facts = printed_json(capsys, "doctor", "--json")
     assert facts["network"]["confidence"].startswith("none")  # the calibration is of the shipped network
