@@ -557,13 +557,12 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def _write(text: str, path: Path | None) -> None:
     """Writes a text to a file, or prints it."""
-    from engine.files import replacing
+    from engine.files import write
 
     if path is None:
         print(text, end="")
-        return
-    with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+    else:
+        write(path, text)
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:

@@ -355,6 +355,15 @@ def test_a_score_is_exported_alone_and_with_a_recording(
     assert scorefind.main(["export", str(filled), "etude", "--format", "csv"]) == 2
 
 
+def test_a_file_that_a_link_leads_to_is_written_and_the_link_stays(filled: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("real.json")
+    words = ["export", str(filled), "etude", "--format", "iiif", "--out", str(tmp_path / "link.json")]
+    assert scorefind.main(words) == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text())["type"] == "Manifest"
+
+
 def test_matches_are_printed_as_a_table_for_people(
     filled: Path, library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
