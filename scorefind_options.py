@@ -447,7 +447,7 @@ def _collection(parser: _Parser) -> None:
 
 def _cluster(parser: _Parser, help: str, *, required: bool = False) -> None:
     told = f"{help}: HOST:PORT, or auto for that of this machine"
-    parser.add_argument("--cluster", metavar="ADDRESS", required=required, help=told)
+    parser.add_argument("--cluster", type=_ray_address, metavar="ADDRESS", required=required, help=told)
 
 
 def _jobs(parser: _Parser) -> None:
@@ -496,6 +496,17 @@ def _port(text: str) -> int:
     from server.address import PORTS
 
     return _within(PORTS, "a port", text)
+
+
+def _ray_address(text: str) -> str:
+    """Returns the address in an argument, as Ray takes it. Raises ArgumentTypeError if no port has its number.
+
+    Ray itself tries to reach such a port for two minutes.
+    """
+    port = text.rpartition(":")[2]
+    if port.isdecimal():
+        _port(port)
+    return text
 
 
 def _rate(text: str) -> int:

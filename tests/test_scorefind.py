@@ -495,6 +495,13 @@ def test_a_port_is_one_of_the_65536_that_there_are(flag: str, capsys: pytest.Cap
     assert getattr(parsed(["serve", "c", flag, "65535"]), flag[2:].replace("-", "_")) == 65535
 
 
+def test_the_port_of_a_cluster_is_one_of_the_65536_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    for address in ("auto", "10.0.0.1:6379", "[::1]:6379", "ray://head:10001"):
+        assert parsed(["restart", "c", "--cluster", address]).cluster == address
+    assert scorefind.main(["restart", "c", "--cluster", "10.0.0.1:70000"]) == 2
+    assert "argument --cluster: expected a port from 0 to 65535, got 70000" in capsys.readouterr().err
+
+
 def test_options_that_need_another_one_go_with_it() -> None:
     for command in (
         "query --server localhost p --token-file t --tls-ca cert.pem --path --json",
