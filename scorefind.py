@@ -501,9 +501,9 @@ def _token(file: Path | None) -> str:
 
 def _trusted(certificates: Path | None) -> "SSLContext | None":
     """Returns the TLS settings that trust these certificates of a server; None: the connection is not encrypted."""
-    import ssl
+    from server.access import trusted
 
-    return None if certificates is None else ssl.create_default_context(cafile=certificates)
+    return None if certificates is None else trusted(certificates)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -557,13 +557,12 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def _write(text: str, path: Path | None) -> None:
     """Writes a text to a file, or prints it."""
-    from engine.files import replacing
+    from engine.files import write
 
     if path is None:
         print(text, end="")
-        return
-    with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+    else:
+        write(path, text)
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:

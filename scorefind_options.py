@@ -345,9 +345,7 @@ def _segment_options(parser: _Parser, *, remote: bool) -> None:
         help="a recording of any length, a volume as a file, or a folder of its pages; -: what is played, as samples "
         "on the standard input, signed 16-bit little-endian and mono. Then each passage is told as it begins and ends",
     )
-    parser.add_argument(
-        "--rate", type=_positive, metavar="HZ", help="sampling rate of the standard input (default: 44100)"
-    )
+    parser.add_argument("--rate", type=_rate, metavar="HZ", help="sampling rate of the standard input (default: 44100)")
     _kind(parser, "--kind", "kind of PATH (default: auto, by its name)")
     _kind(parser, "--among", "kind of documents to search (default: auto, the other kind)")
     parser.add_argument("--start", type=_time, metavar="TIME", help="start of the part of a recording to read")
@@ -397,7 +395,7 @@ def _serve_options(parser: _Parser) -> None:
     _collection(parser)
     _cluster(parser, "serve a collection whose shards lie on the machines of a Ray cluster (docs/cluster.md)")
     parser.add_argument("--host", help=f"address to listen on (default: {LOCAL_HOST})")
-    parser.add_argument("--port", type=int, help=f"port to listen on; 0: any free port (default: {PORT})")
+    parser.add_argument("--port", type=_port, help=f"port to listen on; 0: any free port (default: {PORT})")
     parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on a Unix socket instead")
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode media (default: 2)")
     parser.add_argument(
@@ -424,11 +422,11 @@ def _serve_options(parser: _Parser) -> None:
         help="where alignment runs (default: auto, the fastest)",
     )
     parser.add_argument(
-        "--metrics-port", type=int, metavar="PORT", help="port for /metrics and /healthz over HTTP (default: none)"
+        "--metrics-port", type=_port, metavar="PORT", help="port for /metrics and /healthz over HTTP (default: none)"
     )
     parser.add_argument("--metrics-host", metavar="HOST", help=f"address for --metrics-port (default: {LOCAL_HOST})")
     parser.add_argument(
-        "--http-port", type=int, metavar="PORT", help="port for the page and for HTTP with JSON (default: none)"
+        "--http-port", type=_port, metavar="PORT", help="port for the page and for HTTP with JSON (default: none)"
     )
     parser.add_argument("--http-host", metavar="HOST", help="address for --http-port (default: that of the socket)")
     parser.add_argument(
@@ -449,7 +447,7 @@ def _collection(parser: _Parser) -> None:
 
 def _cluster(parser: _Parser, help: str, *, required: bool = False) -> None:
     told = f"{help}: HOST:PORT, or auto for that of this machine"
-    parser.add_argument("--cluster", metavar="ADDRESS", required=required, help=told)
+    parser.add_argument("--cluster", type=_ray_address, metavar="ADDRESS", required=required, help=told)
 
 
 def _jobs(parser: _Parser) -> None:
@@ -487,10 +485,51 @@ def _source(text: str) -> Path | str:
 
 def _positive(text: str) -> int:
     """Returns the number in an argument. Raises ArgumentTypeError if the number is below 1."""
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
     return value
+
+
+def _port(text: str) -> int:
+    """Returns the port in an argument. Raises ArgumentTypeError if no port has this number."""
+    from server.address import PORTS
+
+    return _within(PORTS, "a port", text)
+
+
+def _ray_address(text: str) -> str:
+    """Returns the address in an argument, as Ray takes it. Raises ArgumentTypeError if no port has its number.
+
+    Ray itself tries to reach such a port for two minutes.
+    """
+    port = text.rpartition(":")[2]
+    if port.isdecimal():
+        _port(port)
+    return text
+
+
+def _rate(text: str) -> int:
+    """Returns the sampling rate in an argument. Raises ArgumentTypeError if samples of this rate are not read."""
+    from engine.audio import RATES  # imports NumPy, which the help does without
+
+    return _within(RATES, "a sampling rate in Hz", text)
+
+
+def _within(numbers: range, what: str, text: str) -> int:
+    """Returns the number in an argument. Raises ArgumentTypeError if it is none of these numbers."""
+    value = _whole(text)
+    if value not in numbers:
+        raise argparse.ArgumentTypeError(f"expected {what} from {numbers[0]} to {numbers[-1]}, got {value}")
+    return value
+
+
+def _whole(text: str) -> int:
+    """Returns the whole number in an argument. Raises ArgumentTypeError if the argument is none."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text[:20]!r}") from None
 
 
 def _time(text: str) -> float:

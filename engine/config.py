@@ -4,7 +4,7 @@ import dataclasses
 import math
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -17,6 +17,19 @@ Gain = Literal["none", "excerpt"]
 Bands = Literal["published", "quarter_tone"]
 StepSet = Literal["classic", "slope", "wide"]
 Normalisation = Literal["query", "path"]
+
+
+def require_positive(settings: Any, *, or_zero: Collection[str] = ()) -> None:
+    """Raises ValueError if a number among the settings is not above 0. The settings named in `or_zero` may be 0.
+
+    settings: a settings dataclass, whose `__post_init__` calls this function. Numbers in its tuples are checked too.
+    """
+    for name in (field.name for field in dataclasses.fields(settings)):
+        value = getattr(settings, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            # NaN is neither above 0 nor equal to 0
+            if type(number) in (int, float) and not (number > 0 or (number == 0 and name in or_zero)):
+                raise ValueError(f"{name}: expected {'0 or more' if name in or_zero else 'more than 0'}, got {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +58,10 @@ class FrontEnd:
     """Factor c in log10(1 + c m), where m is the magnitude after the gain. At c = 1 the function is nearly linear for
     most magnitudes of music."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError if a number is not above 0."""
+        require_positive(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaLimits:
@@ -56,6 +73,10 @@ class MediaLimits:
     """Largest number of pages of a score."""
     pixels: int = 300_000_000
     """Largest number of pixels of a page image. An A3 sheet at 1200 dpi has 278 million."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if a limit is not above 0."""
+        require_positive(self)
 
 
 GENEROUS = MediaLimits()
@@ -95,10 +116,11 @@ class Alignment:
     and slower on other CPUs. GPUs also round costs, to multiples of 1/4096 (`engine/alignment/gpu.py`)."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError if the price of a rest is negative, or finite where nothing can be left out."""
-        if self.rest_price < 0 or (self.rests and (self.whole or self.normalise == "path")):
+        """Raises ValueError if a number is negative, or the price of a rest finite where nothing can be left out."""
+        require_positive(self, or_zero=("jump_penalty", "rest_price", "bias_weight"))
+        if self.rests and (self.whole or self.normalise == "path"):
             raise ValueError(
-                "expected a rest price of 0 or more, and infinity for whole documents or costs per cell of the path, "
+                "rest_price: expected infinity for whole documents or costs per cell of the path, "
                 f"got {self.rest_price}, whole={self.whole}, normalise={self.normalise}"
             )
 
@@ -132,6 +154,10 @@ class SearchSettings:
     threads: int = 2
     """Number of threads of a search."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError if a number is out of its range."""
+        require_positive(self, or_zero=("shortlist",))
+
 
 def load(default: T, *, section: str, path: Path | None = None, flags: Mapping[str, Any] | None = None) -> T:
     """Returns the settings: `default`, overridden by table `section` of the TOML file, then by the flags.
@@ -139,7 +165,8 @@ def load(default: T, *, section: str, path: Path | None = None, flags: Mapping[s
     default: a settings dataclass. Its fields may be settings dataclasses too.
     flags: maps the name of a setting to its value; None means that the user did not give the flag. Dots in a name lead
         to nested settings: `alignment.jump_penalty`.
-    Raises SettingsError if the file cannot be read, a name is unknown, or a value has the wrong type.
+    Raises SettingsError if the file cannot be read, a name is unknown, or a value has the wrong type
+    or is out of its range.
     """
     if path is not None:
         default = _overridden(default, _table(path, section), where=f"{path}: {section}")
@@ -157,7 +184,7 @@ def _table(path: Path, section: str) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             table = tomllib.load(file).get(section, {})
-    except (OSError, tomllib.TOMLDecodeError) as exc:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise SettingsError(f"{path}: cannot be read as TOML settings: {exc}") from exc
     if not isinstance(table, dict):
         raise SettingsError(f"{path}: expected a table [{section}], got {table!r}")
@@ -168,6 +195,7 @@ def _overridden(default: T, table: Mapping[str, Any], *, where: str) -> T:
     """Returns the settings `default` with the values of `table` in place of its own.
 
     where: names the source of the values in errors.
+    Raises SettingsError, also for the ValueError of a settings dataclass, whose message begins with the setting's name.
     """
     hints = get_type_hints(type(default))
     changes: dict[str, Any] = {}
@@ -175,7 +203,10 @@ def _overridden(default: T, table: Mapping[str, Any], *, where: str) -> T:
         if name not in hints:
             raise SettingsError(f"{where}.{name}: no such setting; expected one of {', '.join(hints)}")
         changes[name] = _checked(value, hints[name], getattr(default, name), where=f"{where}.{name}")
-    return dataclasses.replace(default, **changes)  # type: ignore[type-var]
+    try:
+        return dataclasses.replace(default, **changes)  # type: ignore[type-var]
+    except ValueError as exc:
+        raise SettingsError(f"{where}.{exc}") from exc
 
 
 def _checked(value: Any, hint: Any, default: Any, *, where: str) -> Any:

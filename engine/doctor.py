@@ -14,15 +14,16 @@ from engine.embedding.documents import Encoder
 from engine.errors import EngineError
 
 REQUIRED = (
-    *("numpy", "numba", "onnxruntime", "safetensors", "lmdb", "msgpack", "soundfile", "soxr"),
-    *("pypdfium2", "pillow", "opencv-python-headless", "tqdm", "prometheus-client"),
+    *("numpy", "llvmlite", "numba", "onnxruntime", "safetensors", "lmdb", "msgpack", "soundfile", "soxr"),
+    *("pypdfium2", "pillow", "pi-heif", "tifffile", "opencv-python-headless", "tqdm", "prometheus-client"),
 )
 """Distributions that every installation needs."""
 OPTIONAL = (
     *("cupy-cuda12x", "cupy-cuda13x", "torch", "onnx", "onnxscript", "scipy"),
     *("verovio", "resvg_py", "midirenderer", "pretty_midi", "mido", "music21", "matplotlib", "ray"),
+    *("starlette", "uvicorn", "websockets", "python-multipart"),
 )
-"""Distributions for a GPU, for scores in symbols and training, for the demo, and for a cluster."""
+"""Distributions for a GPU, for scores in symbols and training, for the demo, for a cluster, and for HTTP."""
 
 
 def report(load_encoder: Callable[[], Encoder], calibration: Path | None = None) -> dict[str, Any]:

@@ -31,6 +31,20 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         sync(path.parent)
 
 
+def write(path: Path, text: str) -> None:
+    """Writes a text to a file that a user has named, in UTF-8.
+
+    A file is replaced as by `replacing`; of a link, the file that the link leads to. A pipe or a device is written,
+    because replacing would put a file in its place.
+    Raises OSError if the file cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        return
+    with replacing(Path(os.path.realpath(path))) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def sync(path: Path) -> None:
     """Writes the bytes of a file, or the names in a folder, to disk, so that they survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

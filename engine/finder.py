@@ -205,9 +205,9 @@ class Finder:
         documents.warn_of_unread(source)
         if transpose and not isinstance(medium, Recording):
             raise QueryError("expected a recording to transpose, got a volume of pages")
-        extent = medium.duration_s if isinstance(medium, Recording) else medium.pages
+        start_s, extent = (medium.start_s, medium.duration_s) if isinstance(medium, Recording) else (0.0, medium.pages)
         passages, shift = segmented(medium, self.engine.encoder, self.segmenter, among, transpose or ())
-        return setlist.as_dict(passages, kind, among, (start_s or 0.0) + extent, self.collection, shift)
+        return setlist.as_dict(passages, kind, among, extent, self.collection, shift, start_s=start_s)
 
     def evening(self, rate: int, *, among: Kind = "score") -> LiveEvening:
         """Returns an evening that is still going on: `hear` its samples, then ask `found_in`.

@@ -83,9 +83,13 @@ def secret(file: Path, *, strong: bool = False) -> str:
     strong: refuse a token that can be guessed, and a file that other users can read.
     Raises AddressError, or OSError if the file cannot be read.
     """
-    with file.open(encoding="utf-8") as opened:
+    with file.open("rb") as opened:
         status = os.fstat(opened.fileno())
-        token = opened.readline().strip()
+        line = opened.readline()
+    try:
+        token = line.decode("utf-8").strip()
+    except UnicodeDecodeError as exc:  # its own message shows a byte of the token
+        raise AddressError(f"{file}: expected a token in UTF-8 in the first line, got {exc.reason}") from None
     if not token:
         raise AddressError(f"{file}: expected a token in the first line, got nothing")
     if strong and status.st_mode & 0o077:
@@ -106,6 +110,14 @@ def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
     except (OSError, ValueError) as exc:
         raise AddressError(f"{cert}, {key}: not a certificate and its key: {exc}") from exc
     return context
+
+
+def trusted(certificates: Path) -> ssl.SSLContext:
+    """Makes the TLS settings of a client that trusts these certificates (PEM) alone. Raises AddressError."""
+    try:
+        return ssl.create_default_context(cafile=certificates)
+    except OSError as exc:  # also what ssl raises for a file without a certificate
+        raise AddressError(f"{certificates}: cannot be read as certificates: {exc}") from exc
 
 
 def _strength_bits(token: str) -> float:

@@ -9,6 +9,8 @@ from server.errors import AddressError
 
 LOCAL_HOST = "127.0.0.1"
 PORT = 7700
+PORTS = range(65536)
+"""Numbers of ports. The system takes a larger number modulo 65536, and so another port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,15 @@ class Address:
     unix: Path | None = None
     """Path of a Unix socket, which takes the place of host and port."""
 
+    def __post_init__(self) -> None:
+        """Raises AddressError if the port is not in `PORTS`, or the host cannot be looked up."""
+        if self.port not in PORTS:
+            raise AddressError(f"expected a port from {PORTS[0]} to {PORTS[-1]}, got {self.port}")
+        try:
+            self.host.encode("idna")  # as sockets do
+        except UnicodeError as exc:
+            raise AddressError(f"expected the name of a host, got {self.host!r}: {exc}") from exc
+
     @classmethod
     def parse(cls, text: str) -> "Address":
         """Parses HOST:PORT, HOST, or the path of a Unix socket, which has a slash in it. Raises AddressError."""
@@ -29,7 +40,7 @@ class Address:
         host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
         if not colon:
             host, port = text, str(PORT)
-        if not port.isdecimal() or int(port) > 65535 or not host:
+        if not port.isdecimal() or len(port) > 5 or int(port) not in PORTS or not host:
             raise AddressError(f"expected HOST:PORT or the path of a Unix socket, got {text!r}")
         return cls(host=host.strip("[]"), port=int(port))
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.config import MediaLimits
+from engine.config import MediaLimits, require_positive
 
 MIB = 1 << 20
 
@@ -79,6 +79,16 @@ class Limits:
     query_media: MediaLimits = QUERY_MEDIA
     add_media: MediaLimits = ADD_MEDIA
 
+    def __post_init__(self) -> None:
+        """Raises ValueError if a limit is negative, or is 0 where nothing would be possible any more."""
+        require_positive(
+            self,
+            or_zero=(
+                *("spare_s", "wrong_token_s", "drain_s", "kept_bytes"),
+                *("streams_per_client", "changes", "evenings", "live_evenings"),
+            ),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSettings:
@@ -103,3 +113,7 @@ class ServerSettings:
     """Maximum number of queries that are embedded and aligned together; 1: one by one."""
     web: WebSettings = WebSettings()
     limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if a number is not above 0."""
+        require_positive(self)

@@ -102,8 +102,8 @@ class Evenings:
                 passages, shift = _passages_of(source, among, generation.segmenter, between), 0.0
             else:
                 passages, shift = segmented(source, encoder, generation.segmenter, among, shifts, between)
-            kind, extent = _extent(source)
-            result = setlist.as_dict(passages, kind, among, extent, generation.collection, shift)
+            kind, start_s, extent = _extent(source)
+            result = setlist.as_dict(passages, kind, among, extent, generation.collection, shift, start_s=start_s)
         total_s = time.perf_counter() - started
         times_s = {"embed": encoder.took_s, "segment": total_s - encoder.took_s, "total": total_s}
         timings_ms: dict[str, Any] = {stage: took_s * 1000 for stage, took_s in times_s.items()}
@@ -125,14 +125,14 @@ def _passages_of(
     return segmenter.passages(evening)
 
 
-def _extent(source: Medium | KnownDocument) -> tuple[Kind, float]:
-    """Returns the kind of an evening, and its seconds or its number of pages."""
+def _extent(source: Medium | KnownDocument) -> tuple[Kind, float, float]:
+    """Returns the kind of an evening, where it starts in a recording, and its seconds or its number of pages."""
     if isinstance(source, KnownDocument):
         last = source.sequence.places[-1]
-        return source.sequence.kind, float(last["end_s"]) if not source.systems else source.systems[-1].page
+        return source.sequence.kind, 0.0, float(last["end_s"]) if not source.systems else source.systems[-1].page
     if isinstance(source, Recording):
-        return "recording", source.start_s + source.duration_s
-    return "score", source.pages
+        return "recording", source.start_s, source.duration_s
+    return "score", 0.0, source.pages
 
 
 class _InParts:

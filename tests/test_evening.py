@@ -52,6 +52,7 @@ def test_a_recording_is_told_as_json_as_a_cue_sheet_and_as_labels(
     assert [passage["start_s"] for passage in told["passages"]] == pytest.approx([20, 60], abs=3)
     assert [passage["end_s"] for passage in told["passages"]] == pytest.approx([50, 90], abs=3)
     assert (told["duration_s"], told["pages"]) == (pytest.approx(90), None)
+    assert told["start_s"] == 0
     assert cue.read_text().startswith('FILE "evening.wav" WAVE\n  TRACK 01 AUDIO\n')
     assert [line.split("\t")[2] for line in labels.read_text().splitlines()] == ["waltz", "etude"]
 
@@ -62,7 +63,20 @@ def test_a_part_of_a_recording_keeps_the_seconds_of_the_file(
     told = printed_json(capsys, "segment", filled, evening, "--among", "recording", "--json", "--start", "0:55")
     assert [passage["id"] for passage in told["passages"]] == ["etude_recording"]
     assert told["passages"][0]["start_s"] == pytest.approx(60, abs=3)
-    assert told["duration_s"] == pytest.approx(90)
+    assert (told["start_s"], told["duration_s"]) == (55, pytest.approx(35))
+
+
+def test_a_table_has_no_gap_where_nothing_was_searched(
+    filled: Path, evening: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = ["--start", "0:10", "--end", "0:55"]
+    capsys.readouterr()
+    assert scorefind.main(["segment", str(filled), str(evening), "--among", "recording", *part]) == 0
+    _, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 3
+    assert rows[0][0].startswith("0:10-")
+    assert rows[1][2] == "waltz_recording"
+    assert rows[2][0].endswith("-0:55")
 
 
 def test_a_volume_is_told_by_pages_and_has_no_cue_sheet(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +89,7 @@ def test_a_volume_is_told_by_pages_and_has_no_cue_sheet(filled: Path, capsys: py
         ("rag", [1]),
         ("etude", [2]),
     ]
-    assert (told["duration_s"], told["pages"]) == (None, 2)
+    assert (told["start_s"], told["duration_s"], told["pages"]) == (None, None, 2)
     assert scorefind.main(["segment", str(filled), str(volume), "--cue", str(volume / "x.cue")]) == 1
     assert "--cue and --labels are for recordings" in capsys.readouterr().err
 
@@ -150,7 +164,7 @@ def test_live_changes_are_objects_on_lines_of_their_own(
     assert scorefind.main(arguments) == 0
     *live, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["passages"][0]["ended"] for one in live[:2]] == [False, True]
-    assert (last["query"], last["duration_s"], len(last["passages"])) == ("-", 60, 1)
+    assert (last["query"], last["start_s"], last["duration_s"], len(last["passages"])) == ("-", 0, 60, 1)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +182,12 @@ def test_options_of_segment_that_have_no_effect_are_refused(
 ) -> None:
     assert scorefind.main(["segment", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rate", ["1000", "768001", "0"])
+def test_a_rate_at_which_no_samples_are_read_is_wrong_usage(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert scorefind.main(["segment", "c", "-", "--rate", rate]) == 2
+    assert f"argument --rate: expected a sampling rate in Hz from 2000 to 768000, got {rate}" in capsys.readouterr().err
 
 
 def test_a_recording_that_runs_too_fast_is_found_at_its_true_speed(

@@ -355,6 +355,15 @@ def test_a_score_is_exported_alone_and_with_a_recording(
     assert scorefind.main(["export", str(filled), "etude", "--format", "csv"]) == 2
 
 
+def test_a_file_that_a_link_leads_to_is_written_and_the_link_stays(filled: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("real.json")
+    words = ["export", str(filled), "etude", "--format", "iiif", "--out", str(tmp_path / "link.json")]
+    assert scorefind.main(words) == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text())["type"] == "Manifest"
+
+
 def test_matches_are_printed_as_a_table_for_people(
     filled: Path, library: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -476,6 +485,23 @@ def test_what_is_no_time_is_wrong_usage(text: str, capsys: pytest.CaptureFixture
     assert "argument --start: expected" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["--port", "--http-port", "--metrics-port"])
+def test_a_port_is_one_of_the_65536_that_there_are(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for port in ("-1", "65536", "70000"):
+        assert scorefind.main(["serve", "c", f"{flag}={port}"]) == 2
+        assert f"argument {flag}: expected a port from 0 to 65535, got {port}" in capsys.readouterr().err
+    assert scorefind.main(["serve", "c", f"{flag}=http"]) == 2
+    assert f"argument {flag}: expected a whole number, got 'http'" in capsys.readouterr().err
+    assert getattr(parsed(["serve", "c", flag, "65535"]), flag[2:].replace("-", "_")) == 65535
+
+
+def test_the_port_of_a_cluster_is_one_of_the_65536_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    for address in ("auto", "10.0.0.1:6379", "[::1]:6379", "ray://head:10001"):
+        assert parsed(["restart", "c", "--cluster", address]).cluster == address
+    assert scorefind.main(["restart", "c", "--cluster", "10.0.0.1:70000"]) == 2
+    assert "argument --cluster: expected a port from 0 to 65535, got 70000" in capsys.readouterr().err
+
+
 def test_options_that_need_another_one_go_with_it() -> None:
     for command in (
         "query --server localhost p --token-file t --tls-ca cert.pem --path --json",
@@ -492,6 +518,25 @@ def test_a_server_that_others_reach_needs_a_token(
     (tmp_path / "token").write_text("\n")
     assert scorefind.main(["serve", str(filled), "--token-file", str(tmp_path / "token")]) == 1
     assert "expected a token in the first line, got nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("[server]\nworkers = 0", "server.workers: expected more than 0, got 0"),
+        ("[server]\nbatch = 0", "server.batch: expected more than 0, got 0"),
+        ("[server.limits]\nframe_bytes = -1", "server.limits.frame_bytes: expected more than 0, got -1"),
+        ("[server.limits.query_media]\npages = 0", "server.limits.query_media.pages: expected more than 0, got 0"),
+        ("[server.limits]\nwrong_token_s = -0.5", "server.limits.wrong_token_s: expected 0 or more, got -0.5"),
+    ],
+)
+def test_a_server_does_not_start_with_a_setting_out_of_its_range(
+    setting: str, told: str, filled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text(setting)
+    assert scorefind.main(["serve", str(filled), "--port", "0", "--config", str(config)]) == 1
+    assert f"{config}: {told}" in capsys.readouterr().err
 
 
 def test_doctor_tells_what_is_in_force(capsys: pytest.CaptureFixture[str]) -> None:

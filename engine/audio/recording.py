@@ -57,13 +57,16 @@ def recording_of(samples: NDArray[Any], rate: int, front_end: FrontEnd, *, speed
 
     samples: float (n,) mono or (n, channels), in -1..1.
     rate: sampling rate of the samples, Hz. speed: see `engine.audio.decoding.decoded`.
-    Raises AudioError if the samples are too short, silent or not finite, or if the rate is not in `RATES`.
+    Raises AudioError if there are no samples, if they are too short, silent or not finite, or if the rate is not in
+    `RATES`.
     """
     path = "samples"
     if rate not in RATES:
         raise AudioError(path, f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {rate} Hz")
     if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(path, f"expected float (n,) or (n, channels), got {samples.dtype} {samples.shape}")
+    if not samples.size:
+        raise AudioError(path, f"holds no audio, shape {samples.shape}")
     return recording_of_blocks(_resampled(samples, rate, speed), path, 0.0, front_end, speed)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.audio import BANDS
-from engine.config import FrontEnd
+from engine.config import FrontEnd, require_positive
 from engine.errors import SettingsError
 from engine.values import DIMENSION
 
@@ -35,6 +35,10 @@ class Architecture:
     """Whether the recording pathway attends over time."""
     blocks: tuple[int, ...] = (1, 2, 1)
     """Number of residual blocks in each stage after the first; used only by the residual family."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if a number is not above 0."""
+        require_positive(self)
 
 
 class Network(nn.Module, abc.ABC):

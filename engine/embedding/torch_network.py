@@ -119,7 +119,7 @@ def network_of(read: Weights) -> Network:
         lists = {name: tuple(value) for name, value in read.architecture.items() if isinstance(value, list)}
         network = build(Architecture(**read.architecture | lists), read.identity.front_end)
         network.load_state_dict({name: torch.tensor(array).float() for name, array in read.arrays.items()})
-    except (KeyError, TypeError, RuntimeError) as exc:
+    except (KeyError, TypeError, ValueError, RuntimeError) as exc:
         raise weights.misfit(read.path, exc) from exc
     return network
 

@@ -24,16 +24,20 @@ def as_dict(
     extent: float,
     collection: AnyCollection,
     transposed: float = 0.0,
+    *,
+    start_s: float = 0.0,
 ) -> dict[str, Any]:
     """Returns a set list as a map of plain values, as docs/protocol.md describes it.
 
-    The keys are `direction`, `duration_s`, `pages`, `transposed`, `passages` and `collection`.
+    The keys are `direction`, `start_s`, `duration_s`, `pages`, `transposed`, `passages` and `collection`.
 
     kind: kind of the evening. among: kind of the documents searched.
-    extent: seconds of a recording, or pages of a volume. transposed: semitones by which a recording was transposed.
+    extent: seconds of the part of a recording that was searched, or pages of a volume.
+    transposed: semitones by which a recording was transposed. start_s: where that part of the recording starts.
     """
     return {
         "direction": "2".join("A" if side == "recording" else "S" for side in (kind, among)),
+        "start_s": start_s if kind == "recording" else None,
         "duration_s": extent if kind == "recording" else None,
         "pages": int(extent) if kind == "score" else None,
         "transposed": transposed,
@@ -66,7 +70,7 @@ def table(setlist: dict[str, Any]) -> str:
     if not setlist["passages"]:
         return "nothing of this collection was found"
     rows: list[tuple[str, ...]] = [_HEADER if setlist["pages"] is None else (_HEADER[0], "pages", *_HEADER[2:])]
-    heard_s = 0.0
+    heard_s = setlist["start_s"]  # what lies before it was not searched, so it is no gap
     for passage in setlist["passages"]:
         if setlist["duration_s"] is not None:
             rows += _gap(heard_s, passage["start_s"])
@@ -75,7 +79,7 @@ def table(setlist: dict[str, Any]) -> str:
         shown = (printable(passage["id"]), printable(passage["title"]), confidence, _where(passage["place"]))
         rows.append((str(passage["number"]), _where(passage), *shown))
     if setlist["duration_s"] is not None:
-        rows += _gap(heard_s, setlist["duration_s"])
+        rows += _gap(heard_s, setlist["start_s"] + setlist["duration_s"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

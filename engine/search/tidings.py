@@ -43,6 +43,7 @@ def set_list(passages: Mapping[int, dict[str, Any]], live: dict[str, Any]) -> di
     """Returns the set list of an evening that is over, see `setlist.as_dict`. live: as it was told last."""
     return {
         "direction": live["direction"],
+        "start_s": 0.0,
         "duration_s": live["heard_s"],
         "pages": None,
         "transposed": 0.0,

@@ -3,6 +3,7 @@
 Heavy damage (scans, rooms) is done once, when the corpus is made. These changes cost microseconds a pair on a GPU.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.audio import FRAME_RATE
+from engine.config import require_positive
 
 _EQUALISER_KNOTS = 6
 _SHORTEST_DECAY_S, _LONGEST_DECAY_S = 0.3, 3.0
@@ -48,6 +50,10 @@ class Augmentation:
     """Standard deviation of the logarithm of the bands' gains, which change smoothly from band to band."""
     noise: float = 0.05
     """Largest mean magnitude of the noise added to an excerpt, relative to the excerpt's own mean magnitude."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if a strength is negative."""
+        require_positive(self, or_zero=[field.name for field in dataclasses.fields(self)])
 
 
 NO_AUGMENTATION = Augmentation(shift_px=0, contrast=0.0, tempo=0.0, equalisation=0.0, noise=0.0)

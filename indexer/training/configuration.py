@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine import config
-from engine.config import FrontEnd
+from engine.config import FrontEnd, require_positive
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
 from engine.values import Kind
@@ -76,6 +76,16 @@ class TrainingSettings:
     threads: int = 2
     """Threads that torch computes with."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError if a number is negative, or is 0 where nothing would be learnt."""
+        require_positive(
+            self,
+            or_zero=(
+                *("weight_decay", "warm_up_steps", "cool_down_steps", "averaging"),
+                *("patience", "refinement_patience", "refinements", "refit_pairs", "seed"),
+            ),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
@@ -93,8 +103,8 @@ def load_configuration(path: Path, overrides: Iterable[str] = ()) -> Configurati
 
     overrides: each is `table.name=value`, the value as in TOML. A value that is not valid TOML is text:
         `training.run=runs/trial`.
-    Raises SettingsError for an unknown table or name, a value of the wrong type, bands that the corpus does not keep,
-    or fewer validation pairs than a batch has.
+    Raises SettingsError for an unknown table or name, a value of the wrong type or out of its range, bands that the
+    corpus does not keep, or fewer validation pairs than a batch has.
     """
     flags: dict[str, dict[str, Any]] = {field.name: {} for field in dataclasses.fields(Configuration)}
     for override in overrides:

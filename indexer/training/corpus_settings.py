@@ -4,7 +4,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import Bands
+from engine.config import Bands, require_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,10 @@ class CorpusSettings:
     freedom: float = 1.0
     """Freedom of the performances. 0: as exact as a machine; 1: as free as pianists."""
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if a number is negative, or is 0 where nothing would be made."""
+        require_positive(self, or_zero=("page_damage", "sound_damage", "freedom", "seed"))
 
 
 def listed_instruments(settings: CorpusSettings) -> list[dict[str, str]]:

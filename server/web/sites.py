@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -23,9 +23,7 @@ class Sites:
     def __init__(self, settings: WebSettings) -> None:
         """Raises AddressError if `public_url` is no URL, or one of the viewers no origin."""
         self._public = settings.public_url.rstrip("/")
-        found = urlsplit(self._public)
-        if self._public and (found.scheme not in ("http", "https") or not found.hostname or found.query):
-            raise AddressError(f"public_url: expected a URL such as https://music.example, got {settings.public_url}")
+        found = _split(self._public)
         self._public_origin = f"{found.scheme}://{found.netloc}".lower() if self._public else None
         for viewer in settings.viewers:
             if viewer != "*" and not re.fullmatch(r"https?://[^/]+", viewer):
@@ -72,3 +70,16 @@ class Sites:
         origin = Headers(scope=scope).get("origin", "")
         allowed = "*" in self._viewers or origin.lower() in self._viewers
         return origin if origin and allowed and self.shares(scope) else ""
+
+
+def _split(url: str) -> SplitResult:
+    """Returns the parts of a public URL, which may be empty. Raises AddressError if it is no URL of HTTP."""
+    refused = f"public_url: expected a URL such as https://music.example, got {url}"
+    try:
+        found = urlsplit(url)
+        found.port  # noqa: B018 - raises ValueError above 65535
+    except ValueError as exc:
+        raise AddressError(f"{refused}: {exc}") from exc
+    if url and (found.scheme not in ("http", "https") or not found.hostname or found.query):
+        raise AddressError(refused)
+    return found

@@ -295,7 +295,7 @@ def test_rests_that_cost_more_than_any_path_change_nothing(backend: Backend) -> 
 
 @pytest.mark.parametrize("wrong", [{"whole": True}, {"normalise": "path"}, {"rest_price": -0.5}], ids=str)
 def test_rests_where_nothing_can_be_left_out_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="expected a rest price of 0 or more"):
+    with pytest.raises(ValueError, match=r"rest_price: expected (infinity|0 or more)"):
         Alignment(**{"rest_price": 0.5} | wrong)
 
 

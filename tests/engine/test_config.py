@@ -1,9 +1,10 @@
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from engine.config import Alignment, SearchSettings, load
+from engine.config import Alignment, SearchSettings, load, require_positive
 from engine.errors import SettingsError
 
 
@@ -55,6 +56,18 @@ def test_other_sections_are_left_alone(tmp_path: Path) -> None:
             "[search.alignment]\nsteps = 'odd'\n",
             r"alignment\.steps: expected 'classic' or 'slope' or 'wide', got 'odd'",
         ),
+        ("[search]\nshortlist = -5\n", r"scorefind\.toml: search\.shortlist: expected 0 or more, got -5"),
+        ("[search]\nneighbours = 0\n", r"search\.neighbours: expected more than 0, got 0"),
+        ("[search]\nthreads = -1\n", r"search\.threads: expected more than 0, got -1"),
+        (
+            "[search.alignment]\nrest_price = -1\n",
+            r"scorefind\.toml: search\.alignment\.rest_price: expected 0 or more, got -1",
+        ),
+        ("[search.alignment]\njump_penalty = nan\n", r"search\.alignment\.jump_penalty: expected 0 or more, got nan"),
+        (
+            "[search.alignment]\nrest_price = 0.5\nwhole = true\n",
+            r"search\.alignment\.rest_price: expected infinity for whole documents",
+        ),
         ("search = 3\n", r"expected a table \[search\]"),
         ("search = [", "cannot be read as TOML"),
     ],
@@ -63,6 +76,34 @@ def test_a_wrong_file_is_refused_with_the_place_and_what_was_expected(tmp_path: 
     path = settings_file(tmp_path, text)
     with pytest.raises(SettingsError, match=message):
         load(SearchSettings(), section="search", path=path)
+
+
+def test_a_file_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "latin.toml").write_bytes("# café\n[search]\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"latin\.toml: cannot be read as TOML settings: .*utf-8"):
+        load(SearchSettings(), section="search", path=tmp_path / "latin.toml")
+
+
+def test_a_flag_out_of_its_range_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"flags\.alignment\.jump_penalty: expected 0 or more, got -1"):
+        load(SearchSettings(), section="search", flags={"alignment.jump_penalty": -1})
+
+
+def test_numbers_in_tuples_are_checked_and_truth_values_are_no_numbers() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Settings:
+        sizes: tuple[int, ...] = (1,)
+        seed: int = 0
+        whole: bool = False
+
+        def __post_init__(self) -> None:
+            require_positive(self, or_zero=("seed",))
+
+    assert Settings(sizes=()).sizes == ()
+    with pytest.raises(ValueError, match=r"sizes: expected more than 0, got \(4, 0\)"):
+        Settings(sizes=(4, 0))
+    with pytest.raises(ValueError, match="seed: expected 0 or more, got -1"):
+        Settings(seed=-1)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from disk_log import disk_log
-from engine.files import replacing
+from engine.files import replacing, write
 
 
 def fill_the_disk(path: Path) -> None:
@@ -58,3 +58,54 @@ def test_a_file_that_need_not_be_durable_waits_for_no_disk(tmp_path: Path, monke
     with replacing(tmp_path / "file") as unfinished:
         unfinished.write_text("new")
     assert log == ["write file.unfinished", "replace file"]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_what_a_link_leads_to_is_written_and_the_link_stays(tmp_path: Path, steps: int) -> None:
+    (tmp_path / "folder").mkdir()
+    real = tmp_path / "folder" / "real"
+    real.write_text("old")
+    links = [tmp_path / f"link{number}" for number in range(steps)]
+    for link, target in zip(links, ["folder/real", *links], strict=False):
+        link.symlink_to(target)
+    write(links[-1], "nouveauté\n")
+    assert real.read_text(encoding="utf-8") == "nouveauté\n"
+    assert all(link.is_symlink() for link in links)
+    assert list(real.parent.iterdir()) == [real]
+
+
+def test_a_link_to_a_file_that_is_not_there_makes_the_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("real")
+    write(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
+def test_a_pipe_is_written_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for path in (pipe, tmp_path / "link"):
+            write(path, "new")
+            assert os.read(reader, 10) == b"new"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_pipe_that_has_a_number_and_no_name_is_written() -> None:
+    """As `--out /dev/stdout` is where the standard output is a pipe."""
+    reader, writer = os.pipe()
+    try:
+        write(Path(f"/dev/fd/{writer}"), "new")
+        assert os.read(reader, 10) == b"new"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        write(tmp_path, "new")

@@ -104,6 +104,9 @@ def test_page_images_are_found_as_their_file_is(finder: Finder, folder: Path) ->
     ("samples", "rate", "cause"),
     [
         (np.zeros(200_000), 44100, "is silent"),
+        (np.zeros(0), 44100, "holds no audio"),
+        (np.zeros((0, 2)), 44100, "holds no audio"),
+        (np.zeros((5, 0)), 44100, "holds no audio"),
         (np.ones(1000), 44100, "too short"),
         (np.ones(200_000), 44, "expected a sampling rate"),
         (np.ones(200_000, np.int16), 44100, "expected float"),

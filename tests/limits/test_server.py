@@ -33,7 +33,7 @@ from server import decoding, messages
 from server.address import Address
 from server.config import ServerSettings
 from server.decoding import Decoders, Drawing, Reading
-from server.errors import FrameError, FrameTooLarge, MediaRefused, RequestError
+from server.errors import AddressError, FrameError, FrameTooLarge, MediaRefused, RequestError
 from server.frames import HEADER, MAX_DEPTH, MAX_VALUES, Decoder, Message, encode
 from server.messages import array
 from server.sent import File
@@ -395,3 +395,10 @@ def test_a_suffix_has_eight_letters_at_most(name: str, suffix: str) -> None:
 
 def test_the_server_listens_at_port_7700_of_this_machine() -> None:
     assert (Address().host, Address().port, Address.parse("music.example").port) == ("127.0.0.1", 7700, 7700)
+
+
+def test_ports_go_to_65535() -> None:
+    assert [Address.parse(f"music.example:{port}").port for port in (0, 65535)] == [0, 65535]
+    for port in (-1, 65536):
+        with pytest.raises(AddressError, match=f"expected a port from 0 to 65535, got {port}"):
+            Address(port=port)

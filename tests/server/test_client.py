@@ -242,10 +242,15 @@ def test_addresses_are_read(text: str, host: str, port: int, unix: Path | None) 
     assert Address.parse(text) == Address(host=host, port=port, unix=unix)
 
 
-@pytest.mark.parametrize("text", [":80", "host:", "host:http", "host:70000", ""])
+@pytest.mark.parametrize("text", [":80", "host:", "host:http", "host:65536", "host:" + 5000 * "1", ""])
 def test_what_is_no_address_is_told(text: str) -> None:
     with pytest.raises(AddressError, match=r"expected HOST:PORT or the path of a Unix socket, got"):
         Address.parse(text)
+
+
+def test_a_host_that_cannot_be_looked_up_is_refused() -> None:
+    with pytest.raises(AddressError, match=r"expected the name of a host, got 'a\.\.b'"):
+        Address.parse("a..b:80")
 
 
 @pytest.mark.parametrize(

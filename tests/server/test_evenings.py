@@ -54,12 +54,15 @@ def test_a_recording_is_cut_into_passages_over_the_socket_and_over_http(evening:
             await client.add("waltz", tmp_path / "waltz.flac")
             found = await client.segment(evening, among="recording")
             assert told(found) == [("waltz", 10)]
-            assert found["duration_s"] == pytest.approx(50)
+            assert (found["start_s"], found["duration_s"]) == (0, pytest.approx(50))
             assert found["timings_ms"].keys() == {"embed", "segment", "total"}
-            reply = await web.form("/segment", {"among": "recording", "start_s": "5"}, evening)
+            part = {"among": "recording", "start_s": "5", "end_s": "45"}
+            reply = await web.form("/segment", part, evening)
+            assert (reply.json["start_s"], reply.json["duration_s"]) == (5, pytest.approx(40))
             assert (reply.json["query"], told(reply.json)) == ("evening.wav", [("waltz", 10)])
             known = await web.post("/segment", {"document": "waltz", "kind": "recording", "among": "recording"})
             assert told(known.json) == [("waltz", 0)]
+            assert (known.json["start_s"], known.json["duration_s"]) == (0, pytest.approx(30, abs=5))
 
     asyncio.run(asyncio.wait_for(test(), 60))
 
@@ -69,7 +72,7 @@ def test_a_document_among_its_own_is_a_passage_of_itself_and_of_the_wrong_kind_i
         async with running(fill(tmp_path / "c", 0, 1)) as here, here.client() as client:
             found = await client.request("segment", document="s1", kind="score", among="score")
             assert [passage["id"] for passage in found["passages"]] == ["s1"]
-            assert (found["pages"], found["duration_s"]) == (1, None)
+            assert (found["pages"], found["start_s"], found["duration_s"]) == (1, None, None)
             with pytest.raises(RequestError, match="kind: expected score"):
                 await client.request("segment", document="s1", kind="recording")
 

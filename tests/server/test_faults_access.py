@@ -13,9 +13,9 @@ import pytest
 
 import scorefind
 from fake_encoder import fake_loader
-from media import write_recording
+from media import write_page, write_recording
 from running_server import TOKEN, ask, asking, codes, fill, ping, running
-from server.access import AccessFiles, tls_context
+from server.access import AccessFiles, tls_context, trusted
 from server.address import Address
 from server.client import AsyncClient
 from server.config import Limits
@@ -176,6 +176,22 @@ def test_connections_that_begin_no_encryption_are_cut_off(collection: Path, cert
     within(go())
 
 
+@pytest.mark.parametrize("content", [None, b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nodd\n"])
+def test_a_file_that_holds_no_certificates_is_named(
+    tmp_path: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+    asked = ["--server", "127.0.0.1:1", "--tls-ca", str(file), str(write_page(tmp_path / "p.png", 1))]
+    assert scorefind.main(["query", *asked]) == 1
+    assert f"{file}: cannot be read as certificates: [" in capsys.readouterr().err
+
+
+def test_a_client_trusts_the_certificates_of_a_file(certificate: tuple[Path, Path]) -> None:
+    assert trusted(certificate[0]).get_ca_certs()[0]["subject"] == ((("commonName", "localhost"),),)
+
+
 STRONG = ["0123456789abcdef" * 2, "aB3-" * 2 + "xyzXYZ019_-qwertyu", "correct horse battery staple, said the owl"]
 WEAK = ["open sesame", "a" * 100, "0123456789abcdef", "0123" * 20]
 
@@ -200,6 +216,18 @@ def test_outside_this_machine_a_token_that_can_be_guessed_is_refused(tmp_path: P
         AccessFiles(address=Address(host="0.0.0.0"), token_file=file, plain=True).load()
     assert token not in str(raised.value)
     assert AccessFiles(address=Address(), token_file=file).load().open_reads
+
+
+def test_a_token_that_is_no_utf_8_is_refused_and_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "t"
+    file.write_bytes("s\xe9same".encode("latin-1"))
+    asked = ["--server", "127.0.0.1:1", "--token-file", str(file), str(write_page(tmp_path / "p.png", 1))]
+    assert scorefind.main(["query", *asked]) == 1
+    told = capsys.readouterr().err
+    assert f"{file}: expected a token in UTF-8 in the first line" in told
+    assert "same" not in told
+    with pytest.raises(AddressError, match="in UTF-8"):
+        AccessFiles(address=Address(), read_token_file=file).load()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])

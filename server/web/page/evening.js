@@ -68,7 +68,7 @@ async function take(file) {
 
 /** Shows a set list. */
 function show(setlist, file) {
-  const { passages, duration_s: duration } = setlist;
+  const { passages, duration_s: duration } = setlist; // of the whole file: this page names no part of it
   const audio = h("audio", { controls: true, preload: "auto", src: URL.createObjectURL(file), ontimeupdate: () => follow() });
   const needle = h("span", { class: "needle", "aria-hidden": "true" });
   const shown = h("div", { class: "shown" });

@@ -162,6 +162,12 @@ def test_the_set_list_is_a_table_with_a_line_for_each_gap(collection: Collection
     assert setlist.table({"passages": [], "pages": None, "duration_s": 5.0}) == "nothing of this collection was found"
 
 
+def test_gaps_lie_within_the_part_that_was_searched(collection: Collection) -> None:
+    part = _setlist(collection) | {"start_s": 30.0, "duration_s": 155.0}
+    lines = setlist.table(part).splitlines()
+    assert [lines[1].split()[0], lines[-1].split()[0]] == ["0:30-0:37", "3:02-3:05"]
+
+
 def test_a_cue_sheet_counts_75_frames_a_second_and_quotes_no_quotation_marks() -> None:
     passage = {
         "number": 1,

@@ -53,5 +53,5 @@ def test_the_set_list_has_what_is_no_longer_told_and_not_what_vanished() -> None
     )
     found = tidings.set_list(known, _live(95))
     assert [passage["id"] for passage in found["passages"]] == ["rag"]
-    assert (found["duration_s"], found["pages"]) == (95, None)
+    assert (found["start_s"], found["duration_s"], found["pages"]) == (0, 95, None)
     assert not {"ended", "settled"} & found["passages"][0].keys()

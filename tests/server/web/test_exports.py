@@ -166,6 +166,8 @@ def test_the_command_line_names_the_proxy(library: Path) -> None:
     [
         WebSettings(public_url="music.example"),
         WebSettings(public_url="ftp://music.example"),
+        WebSettings(public_url="https://music.example:70000"),
+        WebSettings(public_url="https://[music.example"),
         WebSettings(viewers=("viewer.example",)),
         WebSettings(viewers=("https://viewer.example/mirador",)),
     ],
