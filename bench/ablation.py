@@ -39,6 +39,8 @@ ROWS: dict[str, tuple[str, ...]] = {
     "one SoundFont": ("corpus.instruments=",),
     "no recorded rooms": ("corpus.responses=", "corpus.noises="),
     "one recording a piece": ("corpus.recordings=1",),
+    "two prints, four recordings": ("corpus.prints=2", "corpus.recordings=4"),
+    "in two keys": ("corpus.keys=2",),
     "published bands": ("front_end.bands=published",),
     "nearly linear": ("front_end.compression=1.0",),
     "published front end": ("front_end.bands=published", "front_end.compression=1.0"),

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = in_symbols(options.data, name, options.work)
         real = _real(found, name, options, encoder, load, sound)
         some = found[:: max(1, len(found) // options.pieces)][: options.pieces] if options.pieces else found
-        symbols = _symbols(some, options.work / name / "symbols", load)
+        symbols = _symbols(some, options.work / name / f"symbols-{len(some)}", load)
         with Collection.open(real) as one, Collection.open(symbols) as other:
             results = list(answers(some, one, other, encoder.identity.front_end))
         rows += [{"set": name, **row} for row in table_rows(results)]
@@ -166,7 +166,7 @@ def _real(
 
 
 def _symbols(found: Sequence[InSymbols], path: Path, load: ingest.LoadEncoder) -> Path:
-    """The collection of the forms in symbols; what is missing is added."""
+    """The collection of the forms in symbols, which holds these pieces alone; what is missing is added."""
     for form, kind in FORMS.items():
         files = [(one.piece.id, one.midi if form == "midi" else one.notation) for one in found]
         sources = tuple(

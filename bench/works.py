@@ -12,6 +12,7 @@ wrong system. Intervals of 95 %: by a bootstrap over pieces.
 import argparse
 import functools
 import json
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -187,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     everything = pieces.pieces(options.data, options.set)
     chosen = everything[:: max(1, len(everything) // options.pieces)][: options.pieces]
     made = dict(engraved(tqdm(chosen, unit="piece", disable=None)))
-    with CollectionWriter(options.out, encoder.identity) as writer:
+    path = options.out / options.set
+    shutil.rmtree(path, ignore_errors=True)  # other sounds and pieces of an earlier run would count
+    with CollectionWriter(path, encoder.identity) as writer:
         for document, sequence in library(options, everything, encoder, load):
             writer.put(document, sequence, replace=True)
         for id, editions in made.items():
@@ -198,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 writer.put(new, sequence, replace=True)
         writer.commit()
     rng = np.random.default_rng(SEED)
-    with Collection.open(options.out, encoder.identity) as collection:
+    with Collection.open(path, encoder.identity) as collection:
         started = time.process_time()
         links = engine.linker(collection, engine.searcher(collection)).links()
         rows = list(link_rows(links, collection.documents, time.process_time() - started))
@@ -219,7 +222,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps collections")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/works"), help="folder for the collection of all editions"
+        "--out", type=Path, default=Path("runs/works"), help="folder for the collection of all editions, made anew"
     )
     options = parser.parse_args(arguments)
     named = options.sound and [sounds.sound(name, options.data) for name in options.sound]

@@ -171,25 +171,31 @@ def calibrated(
 ) -> Scale:
     """The scale of one kind, fitted to all collections.
 
-    Logs the log loss on each collection, and that of coefficients fitted to the other collections alone.
+    Logs the log loss on each collection, and that of coefficients fitted to the collections without any of its pieces.
     """
     rng = np.random.default_rng(0)
     documents = crowd.packed(among)
     chosen = choose_background(documents, rng)
     background = documents.take(chosen)
     others = documents.take(np.setdiff1d(np.arange(len(documents)), chosen))
-    parts = []
+    parts, names = [], []
     for collection in collections:
         own = collection.packed(among)
         pool = DocumentPool(own=own, crowd=others, background=background, settings=settings.ranking, backend=backend)
-        parts.append(examples(list(query_costs(collection, pool, among, rng)), len(own), rng))
+        queries = list(query_costs(collection, pool, among, rng))
+        parts.append(examples(queries, len(own), rng))
+        names.append({query.piece for query in queries})
     together = [np.concatenate([part[i] for part in parts]) for i in range(2)]
     coefficients = fit(together[0], together[1])
     logger.info("%s: constant and coefficients of the features: %s", among, np.round(coefficients, 2))
-    for number, (collection, part) in enumerate(zip(collections, parts, strict=True)):
-        rest = [np.concatenate([p[i] for n, p in enumerate(parts) if n != number] or [part[i]]) for i in range(2)]
-        loss, transferred = log_loss(coefficients, *part), log_loss(fit(rest[0], rest[1]), *part)
-        logger.info("%s: log loss %.3f; fitted to the other collections alone %.3f", collection.path, loss, transferred)
+    for collection, part, own_names in zip(collections, parts, names, strict=True):
+        # The same pieces on other sounds would flatter the loss, as the collection itself would.
+        rest = [other for other, of_other in zip(parts, names, strict=True) if not own_names & of_other]
+        transferred = "no other music to fit to"
+        if rest:
+            fitted = fit(*(np.concatenate([other[i] for other in rest]) for i in range(2)))
+            transferred = f"fitted to other music alone {log_loss(fitted, *part):.3f}"
+        logger.info("%s: log loss %.3f; %s", collection.path, log_loss(coefficients, *part), transferred)
     return Scale(background=background, coefficients=coefficients)
 
 
