@@ -2,9 +2,15 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+_OPEN_FILES = re.compile(r"/proc/\d+(/task/\d+)?/fd")
+"""Folders in which Linux names the open files of a process."""
+_MOST_LINKS = 40
+"""Links that Linux follows on the way to a file."""
 
 
 @contextlib.contextmanager
@@ -35,14 +41,27 @@ def write(path: Path, text: str) -> None:
     """Writes a text to a file that a user has named, in UTF-8.
 
     A file is replaced as by `replacing`; of a link, the file that the link leads to. A pipe or a device is written,
-    because replacing would put a file in its place.
+    because replacing would put a file in its place. So is an open file, such as /dev/stdout, after what it
+    holds: others write there too.
     Raises OSError if the file cannot be written.
     """
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    if (path.exists() and not path.is_file()) or _is_open_file(path):
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
         return
     with replacing(Path(os.path.realpath(path))) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _is_open_file(path: Path) -> bool:
+    """Whether a path, or a link on its way, is the name of an open file of a process, as /dev/stdout is."""
+    for _ in range(_MOST_LINKS):
+        if not path.is_symlink():
+            return False
+        if _OPEN_FILES.fullmatch(os.path.realpath(path.parent)):
+            return True
+        path = path.parent / os.readlink(path)
+    return False
 
 
 def sync(path: Path) -> None:

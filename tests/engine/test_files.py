@@ -106,6 +106,17 @@ def test_a_pipe_that_has_a_number_and_no_name_is_written() -> None:
         os.close(writer)
 
 
+def test_an_open_file_keeps_what_was_written_to_it_before(tmp_path: Path) -> None:
+    """As `--out /dev/stdout` is where the standard output is redirected to a file."""
+    with (tmp_path / "output").open("a") as opened:
+        print("before", file=opened, flush=True)
+        (tmp_path / "link").symlink_to(f"/dev/fd/{opened.fileno()}")
+        for path in (Path(f"/dev/fd/{opened.fileno()}"), tmp_path / "link"):
+            write(path, "new\n")
+        print("after", file=opened)
+    assert (tmp_path / "output").read_text() == "before\nnew\nnew\nafter\n"
+
+
 def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match=str(tmp_path)):
         write(tmp_path, "new")
