@@ -16,6 +16,7 @@ export function answerView(answer, files) {
   const sure = found ? groups.filter((group, i) => i === 0 || group[0].confidence >= SURE) : [];
   const verdict = h("div", { class: "verdict" });
   const shown = h("div", { class: "shown", hidden: true }, pair.element);
+  let choices = 0;
   const element = h(
     "div",
     { class: "answer" },
@@ -23,7 +24,10 @@ export function answerView(answer, files) {
     shown,
   );
 
+  /** Shows a match. Gives way after each `await` if another one was chosen meanwhile: it has a map of its own. */
   async function choose(match) {
+    choices += 1;
+    const choice = choices;
     for (const [other, button] of cards) button.setAttribute("aria-pressed", String(other === match));
     verdict.replaceChildren(...told(match));
     shown.hidden = false;
@@ -33,18 +37,20 @@ export function answerView(answer, files) {
       const isScore = match.kind === "score";
       if (isScore) await pair.showScore(match.id, match.systems, match.boxes[0]);
       else pair.showOwnPages(files, match.query_boxes);
+      if (choice !== choices) return;
       const [source, start, end] = isScore
         ? [files[0], match.query_start_s, match.query_end_s]
         : [match.id, match.start_s, match.end_s];
       await pair.play(source, { map: match.time_map ?? [], stretch: start === null ? null : [start, end] });
     } catch (error) {
+      if (choice !== choices) return;
       announce(error.message);
       shown.prepend(h("p", { class: "note error" }, error.message));
     }
   }
 
   if (found) choose(answer.matches[0]);
-  return { element, close: () => pair.close() };
+  return { element, close: () => ((choices += 1), pair.close()) };
 }
 
 /** Returns what is said of the match that is shown. */

@@ -10,12 +10,13 @@ const MOST_OTHERS = 10;
 
 /** Returns the view: {element, close}. wanted: {with, s}, the other document and the second of a link. */
 export function documentView(id, wanted) {
-  let [chosen, closed] = [null, false];
+  let [chosen, closed, choices] = [null, false, 0];
   const pair = new Pair({ moved: (second) => note(second) });
   const head = h("div", { class: "head" }, h("h1", {}, id));
   const others = h("div", { class: "others" }, h("p", { class: "hint" }, "Looking for what belongs to it"));
   const files = h("div", {});
-  const element = h("div", { class: "document" }, h("div", { class: "found" }, head, others, files), h("div", { class: "shown" }, pair.element));
+  const shown = h("div", { class: "shown" }, pair.element);
+  const element = h("div", { class: "document" }, h("div", { class: "found" }, head, others, files), shown);
   load().catch((error) => others.replaceChildren(h("p", { class: "note error", role: "alert" }, error.message)));
 
   async function load() {
@@ -53,21 +54,39 @@ export function documentView(id, wanted) {
     others.replaceChildren(h("fieldset", {}, h("legend", {}, what), options), share);
   }
 
-  /** Plays the pair. Another recording of the same score goes on at the same place of the music. */
+  /** Shows and plays a pair, unless another one is chosen meanwhile. A pair that fails can be chosen again. */
   async function choose(match, isScore, second) {
-    const before = chosen && isScore ? pair.player.map.at(pair.player.second) : null;
-    const playing = !pair.player.audio.paused;
-    chosen = match;
+    choices += 1;
+    const choice = choices;
+    shown.querySelector(".error")?.remove();
     files.replaceChildren(isScore ? exportLinks(id, match.id) : exportLinks(match.id, id));
     for (const option of others.querySelectorAll("input")) option.checked = option.value === match.id;
+    try {
+      await join(match, isScore, second, () => choice !== choices);
+    } catch (error) {
+      if (choice !== choices) return;
+      for (const option of others.querySelectorAll("input")) option.checked = false; // one that is checked cannot be chosen
+      announce(error.message);
+      shown.prepend(h("p", { class: "note error" }, error.message));
+    }
+  }
+
+  /** Plays the pair. Another recording of the same score goes on at the same place of the music. */
+  async function join(match, isScore, second, superseded) {
+    const before = chosen && isScore ? pair.player.map?.at(pair.player.second) : null;
+    const playing = !pair.player.audio.paused;
+    const map = match.time_map ?? [];
     if (isScore) {
-      const stretch = [match.start_s, match.end_s];
-      await pair.play(match.id, { map: match.time_map ?? [], stretch, start: second });
+      await pair.play(match.id, { map, stretch: [match.start_s, match.end_s], start: second });
+      if (superseded()) return;
       pair.score.mark([]);
     } else {
       await pair.showScore(match.id, []);
-      await pair.play(id, { map: match.time_map ?? [], stretch: [match.query_start_s, match.query_end_s], start: second });
+      if (superseded()) return;
+      await pair.play(id, { map, stretch: [match.query_start_s, match.query_end_s], start: second });
+      if (superseded()) return;
     }
+    chosen = match;
     if (before) pair.player.seekTo(before.system, before.x);
     if (playing) pair.player.toggle();
   }
@@ -91,7 +110,7 @@ export function documentView(id, wanted) {
     setTimeout(() => (button.textContent = "Copy a link to this place"), 2500);
   }
 
-  return { element, close: () => ((closed = true), pair.close()) };
+  return { element, close: () => ((closed = true), (choices += 1), pair.close()) };
 }
 
 function described(facts) {

@@ -19,16 +19,38 @@ export class Pair {
     this.place = h("div", { class: "score-place" });
     this.element = h("div", { class: "pair" }, this.place, this.player.element);
     this.player.element.hidden = true;
+    /** How many scores and how many recordings were begun. What was begun earlier compares them after each `await`. */
+    [this.shows, this.plays] = [0, 0];
+    [this.scoreId, this.score] = [null, null];
   }
 
-  /** Shows a score of the collection with the systems that match. box: of the first of them, if it is known. */
+  /**
+   * Shows a score of the collection with the systems that match. box: of the first of them, if it is known.
+   * Returns without effect if another score was asked for meanwhile. Rejects if the server does not tell its systems.
+   */
   async showScore(id, matched = [], box = null) {
-    if (this.scoreId === id) return this.score?.mark(matched);
-    [this.scoreId, this.score] = [id, null];
+    if (this.scoreId !== id) {
+      this.#clear(id);
+      this.placing = this.#fetch(id, matched, box);
+    }
+    const show = this.shows;
+    await this.placing;
+    if (show === this.shows) this.score.mark(matched);
+  }
+
+  async #fetch(id, matched, box) {
+    const show = this.shows;
     const picture = remembered((page, turn) => media(pagePath(id, page, turn, width())));
     if (box) picture(box.page, box.turn).then((address) => (new Image().src = address), () => {});  // while the facts come
-    const facts = await get(`/documents/${encodeURIComponent(id)}`);
-    if (this.scoreId !== id) return;
+    let facts;
+    try {
+      facts = await get(`/documents/${encodeURIComponent(id)}`);
+    } catch (error) {
+      if (show !== this.shows) return;
+      this.scoreId = null; // so that the next call asks again
+      throw error;
+    }
+    if (show !== this.shows) return;
     this.#place({
       title: facts.title,
       pages: facts.pages,
@@ -39,22 +61,38 @@ export class Pair {
 
   /** Shows the pages that were asked about. boxes: of their systems. */
   showOwnPages(files, boxes) {
-    this.scoreId = null;
+    this.#clear(null);
     const picture = remembered((page, turn) => ownPicture(files, page, turn));
     const pages = Math.max(files.length, ...boxes.map(({ page }) => page));
     this.#place({ title: "your pages", pages, systems: boxes, picture }, boxes.map(({ system }) => system));
   }
 
-  /** Plays a recording. source: a File, or the id of a document. match: what joins it to the score. */
+  /**
+   * Plays a recording. source: a File, or the id of a document. map, stretch: what joins it to the score.
+   * Returns without effect if another recording or score was asked for meanwhile.
+   */
   async play(source, { map, stretch, start = null }) {
+    this.plays += 1;
+    const play = this.plays;
     const address = source instanceof Blob ? source : await media(soundPath(source));
+    if (play !== this.plays) return;
     this.player.element.hidden = false;
     const time = new TimeMap(map);
     await this.player.load(address, { map: time, stretch, start: start ?? stretch?.[0] ?? 0 });
   }
 
   close() {
+    this.#clear(null);
     this.player.close();
+  }
+
+  /** Takes the score away, and the map that leads through it: the next score must not be followed by an older map. */
+  #clear(id) {
+    this.shows += 1;
+    this.plays += 1;
+    [this.scoreId, this.score] = [id, null];
+    [this.player.score, this.player.map] = [null, null];
+    this.place.replaceChildren();
   }
 
   #place(facts, matched) {

@@ -18,6 +18,7 @@ export class Waveform {
     this.stretch = null;
     this.jumps = [];
     this.peaks = null;
+    this.loads = 0;
     this.canvas = h("canvas", { "aria-hidden": "true" });
     this.element = h(
       "div",
@@ -38,13 +39,16 @@ export class Waveform {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
-  /** Decodes a recording to draw it. source: a File, or an address. */
+  /** Decodes a recording to draw it, unless another one is loaded meanwhile. source: a File, or an address. */
   async load(source) {
     this.peaks = null;
+    this.loads += 1;
+    const load = this.loads;
     try {
       const blob = source instanceof Blob ? source : await (await fetch(source)).blob();
-      if (blob.size > MAX_BYTES) return;
+      if (load !== this.loads || blob.size > MAX_BYTES) return;
       const decoded = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await blob.arrayBuffer());
+      if (load !== this.loads) return;
       this.peaks = peaks(decoded.getChannelData(0));
       this.duration ||= decoded.duration;
       this.draw();
