@@ -476,14 +476,14 @@ class Service:
             raise RequestError(
                 f"samples: expected at most {max_samples} ({max_s:g} s), got {len(body.samples)}; send them in parts"
             )
-        if isinstance(stream, LiveEvening):
-            reply = await self._evenings.heard(stream, body.samples)
-            return reply if body.answer else replace(reply, result=reply.result | {"passages": []})
-        self._unheard.require_room()
 
         def is_open() -> bool:
             return client.streams.get(body.stream) is stream
 
+        if isinstance(stream, LiveEvening):
+            reply = await self._evenings.heard(stream, body.samples, is_open)
+            return reply if body.answer else replace(reply, result=reply.result | {"passages": []})
+        self._unheard.require_room()
         push = Push(stream=stream, samples=body.samples, answer=body.answer, is_open=is_open)
         try:
             return await self._answered(Question(source=push, wanted=stream.wanted), client, time.perf_counter())
