@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -54,22 +54,40 @@ class Evenings:
         finally:
             given_up.set()
 
-    async def heard(self, evening: LiveEvening, samples: NDArray[np.float32], *, all: bool = False) -> Reply:
+    async def heard(
+        self,
+        evening: LiveEvening,
+        samples: NDArray[np.float32],
+        is_open: Callable[[], bool] = lambda: True,
+        *,
+        all: bool = False,
+    ) -> Reply:
         """Returns the reply with the passages of an evening that goes on with further samples. all: see `find`.
 
         Samples of one evening are heard in the order of the calls, also those of calls that are cancelled: without them
-        all later times would be too early. Raises Overloaded if too many such samples wait already; then these samples
-        are not heard.
+        all later times would be too early. These samples are searched for, too: excerpts that wait for a search have
+        more bytes than their samples, and a client with short deadlines could fill all memory with excerpts.
+
+        is_open: whether the client may still ask for the evening. If not, samples of cancelled calls are dropped.
+        Raises Overloaded if too many samples of cancelled calls wait already; then these samples are not heard.
         """
         if len(samples):
             self._unheard.require_room()
-        # a future of `run_in_executor` would be cancelled with its caller
-        hearing = self._live.submit(_hear, evening, samples)
+        given_up = threading.Event()
+
+        def work() -> Reply:
+            if given_up.is_set() and not (len(samples) and is_open()):
+                raise GivenUp
+            return self._heard(evening, samples, all)
+
+        working = self._live.submit(work)
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._live, self._heard, evening, hearing, all)
+            # without the shield, the work would be cancelled with its caller
+            return await asyncio.shield(asyncio.wrap_future(working))
         except asyncio.CancelledError:
-            self._unheard.add(lambda: not hearing.done(), samples.nbytes)
+            given_up.set()
+            if len(samples):
+                self._unheard.add(lambda: not working.done(), samples.nbytes)
             raise
 
     async def close(self) -> None:
@@ -77,13 +95,14 @@ class Evenings:
         for thread in (self._thread, self._live):
             await asyncio.to_thread(thread.shutdown, cancel_futures=True)
 
-    def _heard(self, evening: LiveEvening, hearing: Future[float], all: bool) -> Reply:
-        """Returns the reply with the passages so far. hearing: `_hear`, which this thread has done before."""
-        hearing_s, started = hearing.result(), time.perf_counter()
+    def _heard(self, evening: LiveEvening, samples: NDArray[np.float32], all: bool) -> Reply:
+        """Adds further samples to an evening, and returns the reply with the passages so far."""
+        started = time.perf_counter()
+        evening.hear(samples)
         with self._shelf.taken() as generation:
             evening.find(self._encoder, generation.segmenter, all=all)
             result = evening.as_dict(generation.collection)
-        timings_ms: dict[str, Any] = {"total": (hearing_s + time.perf_counter() - started) * 1000}
+        timings_ms: dict[str, Any] = {"total": (time.perf_counter() - started) * 1000}
         return Reply(generation=generation.number, result=result | {"timings_ms": timings_ms})
 
     def _found(
@@ -108,13 +127,6 @@ class Evenings:
         times_s = {"embed": encoder.took_s, "segment": total_s - encoder.took_s, "total": total_s}
         timings_ms: dict[str, Any] = {stage: took_s * 1000 for stage, took_s in times_s.items()}
         return Reply(generation=generation.number, result=result | {"timings_ms": timings_ms})
-
-
-def _hear(evening: LiveEvening, samples: NDArray[np.float32]) -> float:
-    """Adds further samples to an evening, and returns the seconds that this took."""
-    started = time.perf_counter()
-    evening.hear(samples)
-    return time.perf_counter() - started
 
 
 def _passages_of(

@@ -117,8 +117,7 @@ class Service:
         self._limits = limits
         self._in_flight = Counter[str]()
         self._full_since: dict[str, float] = {}
-        """When a queue began to be full, on the clock of `time.monotonic`, until it is half empty."""
-        self._reload_failed = False
+        """When a queue began to be full, on the clock of `time.monotonic`, until it is half empty or has no request."""
         self._decoders = Decoders(
             settings.workers, memory_bytes=limits.decode_bytes, observe_death=self.metrics.decoders_lost.inc
         )
@@ -179,11 +178,13 @@ class Service:
 
     async def reload(self) -> bool:
         """Opens the newest generation on disk and returns whether it is a newer one. Raises CollectionError."""
-        self._reload_failed = True
-        changed = await asyncio.to_thread(self._shelf.reload)
-        self._reload_failed = False
-        self._record_generation()
-        return changed
+
+        def load() -> bool:
+            changed = self._shelf.reload()
+            self._record_generation()  # in the thread, which goes on when the caller is cancelled
+            return changed
+
+        return await asyncio.to_thread(load)
 
     def chores(self) -> list[Coroutine[Any, Any, None]]:
         """Returns what is to be done beside the requests until it is cancelled."""
@@ -212,7 +213,7 @@ class Service:
         """Returns what is wrong though the server answers, in words; empty if nothing is."""
         now, full = time.monotonic(), dict(self._full_since)
         found = [f"{queue} are refused: too many" for queue, since in full.items() if now - since >= FULL_S]
-        if self._reload_failed:
+        if self._shelf.reload_failed:
             found.append("the last reload failed: an older generation answers")
         unseen = {shard.name for shard in self._shelf.unseen()}
         found += [f"{name} does not answer: its documents are not searched" for name in sorted(unseen)]
@@ -329,7 +330,8 @@ class Service:
     def _admitted(self, queue: str, maximum: int) -> Iterator[None]:
         """Takes a place in a queue during the `with` block. Raises Overloaded if none is free."""
         if self._in_flight[queue] >= maximum:
-            self._full_since.setdefault(queue, time.monotonic())
+            if maximum:  # a maximum of 0 is a setting, and no fault
+                self._full_since.setdefault(queue, time.monotonic())
             raise Overloaded(f"{maximum} {queue} are being worked on, the maximum; try again later")
         self._in_flight[queue] += 1
         self.metrics.in_flight.labels(queue).inc()
@@ -337,7 +339,7 @@ class Service:
             yield
         finally:
             self._in_flight[queue] -= 1
-            if self._in_flight[queue] < maximum // 2:
+            if self._in_flight[queue] < max(1, maximum // 2):
                 self._full_since.pop(queue, None)
             self.metrics.in_flight.labels(queue).dec()
 
@@ -474,14 +476,14 @@ class Service:
             raise RequestError(
                 f"samples: expected at most {max_samples} ({max_s:g} s), got {len(body.samples)}; send them in parts"
             )
-        if isinstance(stream, LiveEvening):
-            reply = await self._evenings.heard(stream, body.samples)
-            return reply if body.answer else replace(reply, result=reply.result | {"passages": []})
-        self._unheard.require_room()
 
         def is_open() -> bool:
             return client.streams.get(body.stream) is stream
 
+        if isinstance(stream, LiveEvening):
+            reply = await self._evenings.heard(stream, body.samples, is_open)
+            return reply if body.answer else replace(reply, result=reply.result | {"passages": []})
+        self._unheard.require_room()
         push = Push(stream=stream, samples=body.samples, answer=body.answer, is_open=is_open)
         try:
             return await self._answered(Question(source=push, wanted=stream.wanted), client, time.perf_counter())

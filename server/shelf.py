@@ -74,11 +74,17 @@ class Shelf:
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._held = self._opened()
+        self._reload_failed = False
 
     @property
     def generation(self) -> int:
         """The number of the current generation."""
         return self._held.number
+
+    @property
+    def reload_failed(self) -> bool:
+        """Whether the last reload failed, so that an older generation answers. A reload that goes on has no result."""
+        return self._reload_failed
 
     @property
     def alignment(self) -> Alignment:
@@ -109,14 +115,13 @@ class Shelf:
         raises CollectionError.
         """
         with self._loading:
-            if self._storage.generation() == self.generation:
-                return False
-            new = self._opened()
-            with self._lock:
-                old, self._held = self._held, new
-            self._leave(old)
-        logger.info("%s: generation %d is in force", self._storage.path, new.number)
-        return True
+            try:
+                changed = self._renewed()
+            except Exception:
+                self._reload_failed = True
+                raise
+            self._reload_failed = False
+            return changed
 
     def fell_back(self) -> tuple[str, ...]:
         """Returns which parts of a search the CPU does because a GPU has failed (`Searcher.fell_back`)."""
@@ -136,6 +141,17 @@ class Shelf:
     def close(self) -> None:
         """Leaves the current generation. Must be called once, after which the shelf cannot be used."""
         self._leave(self._held)
+
+    def _renewed(self) -> bool:
+        """Puts the newest generation in force and returns whether it is a newer one. Only one thread may call it."""
+        if self._storage.generation() == self.generation:
+            return False
+        new = self._opened()
+        with self._lock:
+            old, self._held = self._held, new
+        self._leave(old)
+        logger.info("%s: generation %d is in force", self._storage.path, new.number)
+        return True
 
     def _opened(self) -> Generation:
         """Opens the newest generation and loads all that queries need into memory."""

@@ -18,6 +18,8 @@ from websockets.asyncio.client import connect
 
 import scorefind
 from collection_samples import sequence
+from engine.evening import LiveEvening
+from engine.search.live_segmentation import STEP
 from engine.search.segmentation import Evening
 from fake_encoder import FakeEncoder
 from http_client import serving_web
@@ -188,7 +190,47 @@ def test_samples_are_heard_in_order_though_nobody_waits_for_the_answer_any_more(
         await asyncio.sleep(0)
         shelf.free.set()
         await asyncio.gather(pushes[0], pushes[2], telling)
-        assert (evening.heard, evening.finds) == ([1, 2, 3, 0], 3)
+        assert (evening.heard, evening.finds) == ([1, 2, 3, 0], 4)
+        unheard.require_room()
+        await evenings.close()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_an_evening_keeps_little_of_pushes_whose_deadline_has_passed(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with running(fill(tmp_path / "c", 0)) as server:
+            evenings = server.server._service._evenings
+            evening = LiveEvening(8000, FakeEncoder.identity.front_end, "score")
+            samples = np.random.default_rng(0).normal(0, 0.1, 8000 * 30).astype(np.float32)
+            for _ in range(3):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0):
+                        await evenings.heard(evening, samples)
+            await asyncio.wrap_future(evenings._live.submit(lambda: None))  # is done after all that was pushed
+            assert evening.heard_s == 90
+            assert evening._waiting == []
+            assert len(evening._segmentation._waiting) < STEP
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_samples_of_an_evening_that_its_client_has_left_are_dropped() -> None:
+    async def test() -> None:
+        shelf, evening, unheard = Engaged(), Listening(), Unheard(max_bytes=8)
+        evenings = Evenings(shelf, FakeEncoder(), unheard)  # type: ignore[arg-type]
+        pushes = [
+            asyncio.create_task(evenings.heard(evening, np.zeros(count, np.float32), lambda: False))  # type: ignore[arg-type]
+            for count in (1, 2, 3, 0)
+        ]
+        await asyncio.sleep(0)
+        pushes[1].cancel()
+        pushes[3].cancel()
+        await asyncio.wait([pushes[1], pushes[3]])
+        assert len(unheard._waiting) == 1
+        shelf.free.set()
+        await asyncio.gather(pushes[0], pushes[2])
+        assert (evening.heard, evening.finds) == ([1, 3], 2)
         unheard.require_room()
         await evenings.close()
 

@@ -28,7 +28,7 @@ from engine.search.answers import table
 from running_server import ROOT, Gate, ask, fill, ping, running
 from server.address import Address
 from server.config import Limits
-from server.errors import AddressError, CollectionRefused
+from server.errors import AddressError, CollectionRefused, DeadlineExceeded, Overloaded
 from server.logs import JsonLines, QueuedLines, queued
 
 
@@ -147,6 +147,86 @@ def test_health_tells_what_is_wrong_though_the_server_answers(tmp_path: Path, mo
             assert here.server._health()["degraded"] == []
 
     asyncio.run(test())
+
+
+class Slow(Folder):
+    """A folder whose newest generation is only opened when `free` is set."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.asked, self.free = threading.Event(), threading.Event()
+        self.free.set()
+
+    def generation(self) -> int:
+        self.asked.set()
+        assert self.free.wait(30)
+        return super().generation()
+
+
+def test_a_reload_that_goes_on_is_no_fault_and_counts_though_its_deadline_passes(tmp_path: Path) -> None:
+    async def test() -> None:
+        place = Slow(fill(tmp_path / "c", 0))
+        async with running(place) as here, here.client() as client:
+            manifest = tmp_path / "c" / "manifest.json"
+            good = manifest.read_bytes()
+            manifest.write_text("{}")
+            with pytest.raises(CollectionRefused):
+                await client.reload()
+            manifest.write_bytes(good)
+            place.asked.clear()
+            place.free.clear()
+            with pytest.raises(DeadlineExceeded):
+                await client.request("reload", deadline_s=0.2)
+            assert await asyncio.to_thread(place.asked.wait, 30)
+            failed = here.server._health()["degraded"]
+            assert failed == ["the last reload failed: an older generation answers"]
+            place.free.set()
+            while here.server._health()["degraded"]:
+                await asyncio.sleep(0.01)
+            place.asked.clear()
+            place.free.clear()
+            loading = asyncio.create_task(client.reload())
+            assert await asyncio.to_thread(place.asked.wait, 30)
+            assert here.server._health()["degraded"] == []
+            place.free.set()
+            assert await loading == {"changed": False}
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+@pytest.mark.parametrize("maximum", [1, 2, 3])
+def test_a_queue_that_is_empty_again_is_not_full_whatever_its_maximum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maximum: int
+) -> None:
+    monkeypatch.setattr("server.service.FULL_S", 0.0)
+
+    async def test() -> None:
+        gate = Gate()
+        limits = Limits(queue=maximum)
+        async with running(fill(tmp_path / "c", 0), limits, backend=gate.backend) as here, here.client() as client:
+            gate.shut()
+            asking = [asyncio.create_task(ask(client)) for _ in range(maximum)]
+            await here.until(in_flight=maximum)
+            with pytest.raises(Overloaded):
+                await ask(client)
+            assert here.server._health()["degraded"] == ["queries are refused: too many"]
+            gate.open()
+            await asyncio.gather(*asking)
+            assert here.server._health()["degraded"] == []
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_a_queue_that_is_switched_off_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.service.FULL_S", 0.0)
+
+    async def test() -> None:
+        async with running(fill(tmp_path / "c", 0), Limits(evenings=0)) as here, here.client() as client:
+            with pytest.raises(Overloaded):
+                await client.request("segment", document="s0", kind="score", among="score")
+            assert here.server._health()["degraded"] == []
+
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 @pytest.mark.parametrize("part", ["alignment", "neighbours"])
