@@ -28,7 +28,7 @@ HEADERS = {
             "style-src 'self'",
             "img-src 'self' blob:",
             "media-src 'self' blob:",
-            "connect-src 'self'",
+            "connect-src 'self' blob:",
             "manifest-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",
@@ -44,7 +44,11 @@ HEADERS = {
     "Permissions-Policy": "camera=(self), microphone=(self), geolocation=(), payment=(), usb=()",
     "X-Frame-Options": "DENY",
 }
-"""Headers of every reply. `blob:` is what a user has chosen or recorded himself."""
+"""Headers of every reply.
+
+`blob:` is what the page itself holds: a file that a user has chosen or recorded, or a reply that needed a token. The
+page reads sound from such addresses to draw its waveform.
+"""
 
 
 class Guard:

@@ -8,7 +8,7 @@ const PART = 60;
 
 /** Returns the view: {element, close}. search: the words to begin with. */
 export function browseView(search) {
-  let asked = null;
+  let [timer, request] = [null, null];
   const field = h("input", { type: "search", id: "search", value: search, autocomplete: "off", placeholder: "Title, composer or work", oninput: () => changed() });
   const kinds = ["", "score", "recording"].map((kind) =>
     h("label", {}, h("input", { type: "radio", name: "kind", value: kind, checked: kind === "", onchange: () => load() }), kind ? `${kind[0].toUpperCase()}${kind.slice(1)}s` : "All"),
@@ -21,18 +21,24 @@ export function browseView(search) {
 
   function changed() {
     history.replaceState(null, "", `#/browse/${encodeURIComponent(field.value)}`);
-    clearTimeout(asked?.timer);
-    asked = { timer: setTimeout(() => load(), 150) };
+    giveUp();
+    timer = setTimeout(() => load(), 150);
+  }
+
+  /** Gives up what is on its way: it would put results of older words into the list. */
+  function giveUp() {
+    clearTimeout(timer);
+    request?.abort();
   }
 
   async function load(skip = 0) {
-    asked?.abort?.abort();
-    const abort = new AbortController();
-    asked = { abort };
+    request?.abort();
+    request = new AbortController();
+    const { signal } = request;
     const kind = element.querySelector("[name=kind]:checked").value;
     const query = new URLSearchParams({ search: field.value, skip, most: PART, ...(kind && { kind }) });
     try {
-      const found = await get(`/documents?${query}`, abort.signal);
+      const found = await get(`/documents?${query}`, signal);
       if (!skip) list.replaceChildren();
       list.append(...found.documents.map(row));
       total.textContent = found.total ? count(found.total, "document") : "Nothing in this collection has these words.";
@@ -44,7 +50,7 @@ export function browseView(search) {
   }
 
   load();
-  return { element, close: () => asked?.abort?.abort() };
+  return { element, close: giveUp };
 }
 
 /** Returns the sign of a kind: five lines, or a wave. */

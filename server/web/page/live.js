@@ -39,7 +39,7 @@ export function liveView({ finished, failed }) {
     if (match.id !== best) announce(`${sure} ${name(match)}`);
     [best, map, heardAt] = [match.id, new TimeMap(match.time_map), sentAt];
     shown.hidden = false;
-    pair.showScore(match.id, []).catch(failed);
+    pair.showScore(match.id, []).catch((error) => microphone.stopped || failed(error));
   }
 
   /** Moves the cursor on between two answers, at the pace of the last seconds. */
@@ -68,6 +68,7 @@ export function liveView({ finished, failed }) {
   }
 
   microphone.start().then(follow, (error) => {
+    if (microphone.stopped) return; // somebody has gone on to something else
     close();
     failed(error.name === "NotAllowedError" ? new Error("The microphone may not be used. Allow it in the browser's settings.") : error);
   });

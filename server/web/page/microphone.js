@@ -7,6 +7,9 @@ import { token } from "./token.js";
 const MAX_S = 4;
 /** Seconds between two questions. */
 const PAUSE_S = 1;
+/** What is kept, at most: the last ten minutes, and no more samples than the server takes in a file of 64 MiB. */
+const KEPT_S = 600;
+const KEPT_SAMPLES = 30e6;
 
 export class Microphone {
   /** heard: gets the level of a block, 0..1. answered: gets each answer, and when the last samples were sent that it has heard. failed: gets the error that ends it. */
@@ -16,16 +19,22 @@ export class Microphone {
     this.failed = failed;
     this.waiting = [];
     this.kept = [];
+    this.keptSamples = 0;
     this.asking = true;
   }
 
-  /** Starts; rejects if there is no microphone, or it may not be used. */
+  /**
+   * Starts; rejects if there is no microphone, or it may not be used.
+   * Somebody may stop while the browser asks whether it may be used: it is then released as soon as it is there.
+   */
   async start() {
     const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     if (!navigator.mediaDevices) throw new ApiError("microphone", "A browser lends its microphone over HTTPS or on this machine only.", 0);
     this.stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...plain } });
+    if (this.stopped) return this.#release();
     this.context = new AudioContext();
     await this.context.audioWorklet.addModule("/page/recorder.js");
+    if (this.stopped) return;
     const recorder = new AudioWorkletNode(this.context, "recorder");
     recorder.port.onmessage = ({ data }) => this.#hear(data);
     this.context.createMediaStreamSource(this.stream).connect(recorder);
@@ -35,11 +44,14 @@ export class Microphone {
   /** Stops, and returns what was heard as a file. */
   stop() {
     this.stopped = true;
+    this.#release();
+    return wav(this.kept, this.context?.sampleRate ?? 48000);
+  }
+
+  #release() {
     for (const track of this.stream?.getTracks() ?? []) track.stop();
-    const rate = this.context?.sampleRate ?? 48000;
     this.context?.close();
     this.socket?.close();
-    return wav(this.kept, rate);
   }
 
   #connect() {
@@ -48,6 +60,7 @@ export class Microphone {
     const opening = { rate: this.context.sampleRate, path: true, top: 3, samples: "<f4" };
     this.socket.onopen = () => this.socket.send(JSON.stringify(token() ? { ...opening, token: token() } : opening));
     this.socket.onmessage = ({ data }) => {
+      if (this.stopped) return;
       const answer = JSON.parse(new TextDecoder().decode(data));
       if (answer.error) this.failed(new ApiError(answer.error.code, answer.error.message, 0));
       else if (answer.matches) this.answered(answer, this.sentAt);
@@ -57,10 +70,18 @@ export class Microphone {
   }
 
   #hear(block) {
-    this.kept.push(block);
+    if (this.stopped) return;
+    this.#keep(block);
     this.waiting.push(block);
     this.heard(Math.min(1, 3 * Math.sqrt(block.reduce((sum, sample) => sum + sample * sample, 0) / block.length)));
     if (this.idle) this.#ask();
+  }
+
+  #keep(block) {
+    this.kept.push(block);
+    this.keptSamples += block.length;
+    const most = Math.min(KEPT_S * this.context.sampleRate, KEPT_SAMPLES);
+    while (this.keptSamples > most) this.keptSamples -= this.kept.shift().length;
   }
 
   /** Sends what waits, as soon as the last question is answered: a slow server gets fewer and longer parts. */

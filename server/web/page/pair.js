@@ -122,13 +122,12 @@ async function ownPicture(files, page, turn) {
   const file = files[page - 1];
   if (!file) throw new Error("There is no such page.");
   if (!SHOWN.test(file.name)) return drawn([file], 1, turn, width());
-  const address = URL.createObjectURL(file);
-  return turn ? turned(address, turn) : address;
+  return turn ? turned(file, turn) : URL.createObjectURL(file);
 }
 
-/** Returns the address of a picture turned clockwise by 90, 180 or 270 degrees. */
-async function turned(address, turn) {
-  const image = await createImageBitmap(await (await fetch(address)).blob());
+/** Returns the address of a picture of a file turned clockwise by 90, 180 or 270 degrees. */
+async function turned(file, turn) {
+  const image = await createImageBitmap(file);
   const [wide, high] = turn === 180 ? [image.width, image.height] : [image.height, image.width];
   const canvas = h("canvas", { width: wide, height: high });
   const pen = canvas.getContext("2d");

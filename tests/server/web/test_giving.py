@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
-from browser import Shown, browsing, filled
+from browser import Shown, answering, browsing, filled, stored, until
+from running_server import TOKEN
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -118,5 +120,47 @@ def test_a_screen_without_touch_offers_no_camera(library: Path) -> None:
         async with browsing(library) as shown:
             page = await shown.open()
             assert await page.get_by_text("Take a photo").is_hidden()
+
+    asyncio.run(test())
+
+
+def test_a_scan_that_lies_on_its_side_or_on_its_head_is_shown_upright(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library) as shown:
+            with Image.open(shown.page_file) as scan:
+                wide, high = scan.size
+            assert wide != high
+            for turn in (90, 180, 270):
+                page = await shown.open()
+                answer = await (await page.request.post(f"{shown.root}/query", data=stored("sonata"))).json()
+                match = answer["matches"][0]
+                boxes = [box | {"turn": turn} for box in match["query_boxes"]]
+                await answering(page, answer | {"query": "1.png", "matches": [match | {"query_boxes": boxes}]})
+                await page.set_input_files("#file", str(shown.page_file))
+                await until(page, "document.querySelector('.sheet img')?.naturalWidth > 0")
+                size = "(({ naturalWidth, naturalHeight }) => [naturalWidth, naturalHeight])"
+                seen = await page.evaluate(f"{size}(document.querySelector('.sheet img'))")
+                assert seen == ([wide, high] if turn == 180 else [high, wide])
+                assert await page.locator(".note:visible").count() == 0
+            assert shown.problems == []
+
+    asyncio.run(test())
+
+
+def test_where_reads_need_a_token_a_recording_still_has_its_waveform(library: Path) -> None:
+    async def test() -> None:
+        async with browsing(library, open_reads=False) as shown:
+            page = await shown.open()
+            await page.evaluate(
+                """import("/page/wave.js").then(({ Waveform }) => {
+                  const { load } = Waveform.prototype;
+                  Waveform.prototype.load = function (source) { return load.call(window.wave = this, source); };
+                })"""
+            )
+            await page.fill("#token input", TOKEN)
+            await page.get_by_role("button", name="Continue").click()
+            await page.goto(f"{shown.root}/#/document/sonata_played")
+            await until(page, "Boolean(window.wave?.peaks)")
+            assert [fault for fault in shown.problems if "Content Security Policy" in fault] == []
 
     asyncio.run(test())
