@@ -230,19 +230,23 @@ class CollectionWriter:
         """Deletes the documents that are in no generation, and takes up the numbers after the current one again.
 
         What a killed writer left is of use only to who adds the same files again. If the disk is full, the documents
-        stay in the file, in no generation, until their numbers are given again or the next writer deletes them.
+        stay in the file, in no generation, until the next commit or the next call deletes them. Until then their
+        numbers are not given again: LMDB would keep the old document under the number.
         """
         self._pending.clear()
         self._leftover.clear()
-        self._dropped.clear()
         self._working = {entry.id: entry for entry in self._live}
-        self._next_number = max([self._manifest.next_number, *(entry.number + 1 for entry in self._live)])
+        with self._store.reading() as txn:
+            self._dropped = set(txn.all_numbers()) - {entry.number for entry in self._live}
         try:
             with self._store.writing() as txn:
-                for number in set(txn.all_numbers()) - {entry.number for entry in self._live}:
+                for number in self._dropped:
                     txn.delete(number)
         except CollectionError as exc:
             logger.warning("%s: documents of no generation cannot be deleted: %s", self.path, exc)
+            return
+        self._dropped.clear()
+        self._next_number = max([self._manifest.next_number, *(entry.number + 1 for entry in self._live)])
 
     def close(self) -> None:
         """Writes staged documents to disk without a commit, and releases the lock."""
