@@ -118,6 +118,7 @@ def _update(path: Path, documents: Located, network: NetworkIdentity, threads: i
         return [(owner.document(id), owner.sequence(id), owner.all_media(id)) for id, owner in found]
 
     with CollectionWriter(path, network, threads=threads) as writer:
+        writer.forget()  # what a stopped run left would come under other numbers than in the source
         with Collection.open(path) as held:
             changed = catch_up(writer, held.entries, [entry for entry, _ in documents], fetch)
         writer.commit()

@@ -275,6 +275,22 @@ def test_a_document_that_was_put_a_moment_ago_is_judged_like_one_in_force(tmp_pa
         assert (collection.document("a").title, stored(tmp_path)) == ("Another", 1)
 
 
+def test_a_document_left_over_comes_after_what_was_committed_before_it(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.put(document("a"), sequence(7))
+        writer.put(document("b"), sequence())
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.put(document("a"), None)
+        writer.commit()
+        writer.put(document("b"), None)
+        writer.commit()
+        writer.put(document("a"), None)
+        writer.commit()
+    with Collection.open(tmp_path) as collection:
+        collection.check()
+        assert [(entry.number, entry.id, entry.snippets) for entry in collection.entries] == [(0, "a", 7), (2, "b", 5)]
+
+
 def test_documents_left_over_survive_commits_that_do_not_ask_for_them(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
         writer.put(document("a", content_hash="x"), sequence())
@@ -283,7 +299,7 @@ def test_documents_left_over_survive_commits_that_do_not_ask_for_them(tmp_path: 
     with CollectionWriter(tmp_path, NETWORK) as writer:
         assert writer.put(document("a", content_hash="x"), None) == "added"
         writer.commit()
-    assert ids(tmp_path) == ["a", "b"]
+    assert ids(tmp_path) == ["b", "a"]
 
 
 def test_a_document_left_over_can_be_removed(tmp_path: Path) -> None:
