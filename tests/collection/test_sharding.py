@@ -256,6 +256,38 @@ def test_shards_written_before_take_over_what_has_changed_since(original: Path, 
         shard(path, copy, 4)
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_a_run_that_was_stopped_is_taken_up_again(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int, after: bool
+) -> None:
+    """It is stopped at the commit of each shard: before the commit is in force, and after."""
+    path, copy = Path(shutil.copytree(original, tmp_path / "plain")), tmp_path / "three"
+    shard(path, copy, 3)
+    with open_writer(path) as writer:
+        for number in range(20, 40):
+            writer.put(*sharded_collection.made("score", number))
+        writer.commit()
+    commit, commits = CollectionWriter.commit, itertools.count()
+
+    def stopped(writer: CollectionWriter) -> int:
+        at = next(commits)
+        if at < done or after:
+            commit(writer)
+        if at == done:
+            raise KeyboardInterrupt
+        return writer.generation
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CollectionWriter, "commit", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            shard(path, copy, 3)
+    change(path, 50, "score-00")
+    shard(path, copy, 3)
+    assert numbers(copy) == numbers(path)
+    assert not ShardMap.read(copy).updating
+
+
 def numbers(path: Path) -> list[tuple[int, str]]:
     """Numbers and ids of the documents of a collection, plain or in shards, by rising number."""
     with open_collection(path) as collection:
