@@ -30,7 +30,7 @@ class Keeper:
         self._path = path
         self._ask = ask
         self._members: dict[str, set[str]] = {}
-        """Names of the replicas of each shard that have ever been there."""
+        """Names of the replicas of each shard that have ever been there; none of a shard that no machine has had."""
         self._next_numbers: dict[str, int] = {}
         """Number of the next document of each shard, the highest that a replica has told."""
 
@@ -42,6 +42,8 @@ class Keeper:
         """Takes in replicas of shards, lets those that are behind catch up, and returns the states of all that answer.
 
         A replica that cannot catch up is left out, so it is not asked.
+
+        replicas: all shards of the collection, also those that no machine has: of these the numbers are unknown.
         """
         for shard, names in replicas.items():
             self._members.setdefault(shard, set()).update(names)
@@ -128,7 +130,7 @@ class Keeper:
 
     def _all(self, shard: str) -> dict[str, ReplicaState]:
         """Returns the states of all replicas of a shard. Raises CollectionError if one is behind or does not answer."""
-        if shard not in self._members:
+        if not self._members.get(shard):
             raise CollectionError(self._path, f"{shard}: no machine has a replica of it")
         found = self._current(shard)
         if missing := self._members[shard] - found.keys():

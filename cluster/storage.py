@@ -148,11 +148,16 @@ class ClusterStorage:
     def restart(self, *, alone: bool = False) -> Iterator[str]:
         """Restarts one replica after the other, and yields the name of each when it is up to date again.
 
-        Queries go on meanwhile. alone: whether a replica is restarted also if no other one of its shard is up to date,
-        so that queries miss the shard. Raises CollectionError if one may not be restarted, or does not come back.
+        Queries go on meanwhile. A shard without any replica that answers is passed over, with a warning.
+
+        alone: whether a replica is restarted also if no other one of its shard is up to date, so that queries miss the
+            shard.
+        Raises CollectionError if one may not be restarted, or does not come back.
         """
         for shard in self._map.shards:
             current = self.joined()[shard]
+            if not current:
+                logger.warning("%s: no replica of it answers, so none is restarted", shard)
             for name in sorted(current):
                 if len(self.joined()[shard]) < 2 and not alone:
                     raise CollectionError(self.path, f"{shard}: no other replica than {name} is up to date")
@@ -193,12 +198,15 @@ class ClusterStorage:
         return generations
 
     def _started(self) -> dict[str, list[str]]:
-        """Returns the names of the replicas of each shard on all machines; starts those that do not run."""
-        found: dict[str, list[str]] = {}
+        """Returns the names of the replicas of each shard on all machines; starts those that do not run.
+
+        A shard that no machine has is there without names: the keeper has to know that its numbers are unknown.
+        """
+        found: dict[str, list[str]] = {shard: [] for shard in self._map.shards}
         starting: list[Any] = []
         for place in places(self.path, self._map):
             starting += self._start(place)
-            found.setdefault(place.shard, []).append(place.name)
+            found[place.shard].append(place.name)
         if starting:
             ray.wait(starting, num_returns=len(starting), timeout=START_S)
         return found

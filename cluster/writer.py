@@ -87,6 +87,7 @@ class ClusterWriter:
     ) -> Status:
         """Gathers a document, and returns whether its id is new or its content or fields changed."""
         current = self._current(document, replace)
+        document = replaced(document, id=names.normal(document.id) if current is None else current.id)
         wanted = identity.described(document, current, default_title)
         if sequence is None and current is not None:
             kept = ("snippets", "pages", "systems", "duration_s", "media")

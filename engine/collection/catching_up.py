@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from engine.collection.store import Entry
 from engine.collection.writer import CollectionWriter
+from engine.errors import CollectionError
 from engine.values import Document, SnippetSequence
 
 Content = tuple[Document, SnippetSequence, Mapping[int, bytes]]
@@ -21,12 +22,21 @@ def catch_up(
     """Stages what a collection lacks and removes what it should not have; returns the number of documents changed.
 
     held: entries of the collection's current generation. wanted: entries that its next generation shall have.
-    fetch: returns the documents with some ids. The caller commits.
+    fetch: returns the documents with some ids. The writer has no leftover documents (`CollectionWriter.forget`). The
+    caller commits.
+    Raises CollectionError, before anything is staged, if a document cannot have its number here.
     """
     goal = {entry.number: entry for entry in wanted}
     present = {entry.number: entry for entry in held}
     outdated = [entry for number, entry in present.items() if goal.get(number) != entry]
     missing = [entry for number, entry in sorted(goal.items()) if present.get(number) != entry]
+    if missing and missing[0].number < writer.next_number:
+        first_missing = missing[0]
+        raise CollectionError(
+            writer.path,
+            f"{first_missing.id} cannot be taken over under its number {first_missing.number}: expected "
+            f"{writer.next_number} or a higher one; write the collection into a new folder",
+        )
     for entry in outdated:
         writer.remove(entry.id)
     for first in range(0, len(missing), MOVED_TOGETHER):

@@ -67,6 +67,7 @@ class ShardedWriter:
         """Stages a document in its shard, under a number above those of all shards: see `CollectionWriter.put`."""
         part = self._part(document.id)
         part.skip_to(max(other.next_number for other in self.parts.values()))
+        part.renew_below(max(other.first_new for other in self.parts.values()))
         return part.put(document, sequence, replace=replace, default_title=default_title, media=media)
 
     def remove(self, id: str) -> None:

@@ -37,6 +37,9 @@ class ShardMap:
     written: Mapping[str, str] = field(default_factory=dict)
     """Digest of each shard when `scorefind shard` last wrote it, by its name: a shard with another one was changed
     since. Empty in collections of older versions."""
+    updating: Mapping[str, str] = field(default_factory=dict)
+    """Digest that a shard has after the update that runs, or that was stopped; by its name. A stopped `scorefind shard`
+    leaves each shard with this digest or with that in `written`."""
 
     @classmethod
     def of(cls, count: int) -> "ShardMap":
@@ -54,7 +57,10 @@ class ShardMap:
         try:
             content = json.loads((path / NAME).read_bytes())
             file_format, version, shards = content["format"], int(content["version"]), tuple(content["shards"])
-            written = {str(name): str(digest) for name, digest in content.get("written", {}).items()}
+            written, updating = (
+                {str(name): str(digest) for name, digest in content.get(key, {}).items()}
+                for key in ("written", "updating")
+            )
             checksum = content.pop("checksum")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise CollectionDamagedError(path, f"{NAME} cannot be parsed: {exc!r}") from exc
@@ -67,13 +73,15 @@ class ShardMap:
         are_names = all(isinstance(one, str) and one == Path(one).name and one not in ("", "..") for one in shards)
         if not (are_names and 1 <= len(set(shards)) == len(shards) <= MAX_SHARDS):
             raise CollectionDamagedError(path, f"{NAME}: expected names of 1 to {MAX_SHARDS} folders, got {shards}")
-        return cls(shards=shards, written=written)
+        return cls(shards=shards, written=written, updating=updating)
 
     def write(self, path: Path) -> None:
         """Writes the map, which makes the folder `path` a sharded collection."""
         content: dict[str, object] = {"format": FORMAT, "version": VERSION, "shards": list(self.shards)}
         if self.written:
             content["written"] = dict(self.written)
+        if self.updating:
+            content["updating"] = dict(self.updating)
         content["checksum"] = _checksum(content)
         with files.replacing(path / NAME, durable=True) as new:
             new.write_text(json.dumps(content, indent=2), encoding="utf-8")

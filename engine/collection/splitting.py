@@ -1,14 +1,14 @@
 """A collection is written anew in shards, or in another number of shards, while others use it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine import files
 from engine.collection.catching_up import Content, catch_up
 from engine.collection.manifest import KINDS, Manifest
 from engine.collection.opening import current_generation, open_collection
-from engine.collection.reader import Collection, rows_among
+from engine.collection.reader import Collection, digest, rows_among
 from engine.collection.sharded import ShardedCollection
 from engine.collection.sharding import ShardMap, is_sharded
 from engine.collection.store import Entry
@@ -71,7 +71,7 @@ def _require_copy(path: Path, into: Path, shards: ShardMap) -> None:
     with open_collection(path) as source, open_collection(into) as copy:
         assert isinstance(copy, ShardedCollection)
         for name, one in copy.parts.items():
-            if held.written.get(name) != one.manifest.digest:
+            if one.manifest.digest not in (held.written.get(name), held.updating.get(name)):
                 raise CollectionError(into, f"{name} was changed since it was written; expected a new folder")
         entries = {entry for one in copy.parts.values() for entry in one.entries}
         if entries and entries.isdisjoint(entry for one in _parts(source) for entry in one.entries):
@@ -86,14 +86,24 @@ def _following(path: Path, into: Path, shards: ShardMap, threads: int, done: int
     while current_generation(path) != done:
         with open_collection(path) as source:
             changed = 0
-            for name, chosen in _divided(source, shards).items():
+            divided = _divided(source, shards)
+            # Before the first change, so that the next run takes the shards for its own wherever this one is stopped.
+            _recorded(into, shards, divided).write(into)
+            for name, chosen in divided.items():
                 changed += _update(into / name, chosen, source.network, threads)
             done = source.generation
         logger.info("%s: %d changes of generation %d taken over", into, changed, done)
-    digests = {name: Manifest.read(into / name).digest for name in shards.shards}
-    shards = ShardMap(shards=shards.shards, written=digests)
+    shards = _recorded(into, shards, {})
     shards.write(into)
     return shards
+
+
+def _recorded(into: Path, shards: ShardMap, coming: Mapping[str, Located]) -> ShardMap:
+    """Returns the map with the digests that the shards have now, and those that they get with the coming documents."""
+    written = {name: Manifest.read(into / name).digest for name in shards.shards}
+    updating = {name: digest(entry for entry, _ in located) for name, located in coming.items()}
+    changed = {name: one for name, one in updating.items() if one != written[name]}
+    return ShardMap(shards=shards.shards, written=written, updating=changed)
 
 
 def _divided(source: Collection | ShardedCollection, shards: ShardMap) -> dict[str, Located]:
@@ -118,6 +128,7 @@ def _update(path: Path, documents: Located, network: NetworkIdentity, threads: i
         return [(owner.document(id), owner.sequence(id), owner.all_media(id)) for id, owner in found]
 
     with CollectionWriter(path, network, threads=threads) as writer:
+        writer.forget()  # what a stopped run left would come under other numbers than in the source
         with Collection.open(path) as held:
             changed = catch_up(writer, held.entries, [entry for entry, _ in documents], fetch)
         writer.commit()

@@ -264,21 +264,21 @@ class Transaction:
             raise self._damaged(entry.number, "does not have the media that it should have")
 
     def put(self, encoded: "Encoded") -> None:
-        """Stores a document. Its number must be higher than all stored numbers."""
+        """Stores a document. Raises CollectionError unless its number is higher than all stored numbers."""
         for name, value in encoded.values.items():
-            self._txn.put(_key(encoded.entry.number), value, db=self._databases[name], append=True)
+            self._append(name, encoded.entry.number, value)
         for item, value in encoded.media.items():
             self._txn.put(_media_key(encoded.entry.number, item), value, db=self._databases["media"])
 
     def put_copy(self, source: "Transaction", entry: Entry) -> int:
         """Stores a document of another file, after verifying it there, and returns its size in bytes.
 
-        Its number must be higher than all stored numbers. Raises CollectionDamagedError.
+        Raises CollectionDamagedError; CollectionError unless its number is higher than all stored numbers.
         """
         source.verify(entry)
         values = {name: source._get(name, entry.number) for name in ("documents", *ARRAYS)}
         for name, value in values.items():
-            self._txn.put(_key(entry.number), value, db=self._databases[name], append=True)
+            self._append(name, entry.number, value)
         size = sum(map(len, values.values()))
         for item in source.media_items(entry.number):
             data = source.media(entry.number, item) or b""
@@ -330,6 +330,16 @@ class Transaction:
         if value is None:
             raise self._damaged(key, f"is missing from {name}")
         return value
+
+    def _append(self, name: str, number: int, value: bytes) -> None:
+        """Stores a value of a document behind all others of the database `name`.
+
+        Raises CollectionError if a stored document has this number or a higher one. LMDB itself only returns False, and
+        keeps the old value: the commit would give the checksum of the new document to the old one.
+        """
+        if not self._txn.put(_key(number), value, db=self._databases[name], append=True):
+            cause = f"{self._path.name}: number {number} cannot be stored in {name}: it or a higher one is stored"
+            raise CollectionError(self._path.parent, cause)
 
     def _keys(self, name: str) -> list[int]:
         """Returns the keys of the database `name`, rising."""

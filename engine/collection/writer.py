@@ -80,6 +80,7 @@ class CollectionWriter:
         self._pending: dict[int, Encoded] = {}
         self._pending_since = 0.0
         self._next_number = 0
+        self._first_new = 0
         self._leftover: dict[str, Entry] = {}
         self._dropped: set[int] = set()
         with contextlib.ExitStack() as opened:
@@ -112,6 +113,18 @@ class CollectionWriter:
     def next_number(self) -> int:
         """Returns the number of the next document that is stored anew."""
         return self._next_number
+
+    @property
+    def first_new(self) -> int:
+        """Returns the smallest number that a document may have which the next commit adds.
+
+        It is above the numbers of all documents that were ever committed, so numbers keep the order of addition.
+        """
+        return max(self._first_new, self._manifest.next_number)
+
+    def renew_below(self, number: int) -> None:
+        """Has `put` store leftover documents below `number` anew: shards have committed documents above them since."""
+        self._first_new = max(self._first_new, number)
 
     def skip_to(self, number: int) -> None:
         """Leaves out the numbers below `number`, as shards of a collection do, of which no two use the same one."""
@@ -174,7 +187,7 @@ class CollectionWriter:
             return "added" if current is None else "changed"
         stored = self._read(same)
         document = _measured(document, stored)
-        if document == stored:
+        if document == stored and not self._too_late(same):
             self._stage(same)
         else:
             self._write(document, self._sequence(same), self._media(same))
@@ -230,19 +243,23 @@ class CollectionWriter:
         """Deletes the documents that are in no generation, and takes up the numbers after the current one again.
 
         What a killed writer left is of use only to who adds the same files again. If the disk is full, the documents
-        stay in the file, in no generation, until their numbers are given again or the next writer deletes them.
+        stay in the file, in no generation, until the next commit or the next call deletes them. Until then their
+        numbers are not given again: LMDB would keep the old document under the number.
         """
         self._pending.clear()
         self._leftover.clear()
-        self._dropped.clear()
         self._working = {entry.id: entry for entry in self._live}
-        self._next_number = max([self._manifest.next_number, *(entry.number + 1 for entry in self._live)])
+        with self._store.reading() as txn:
+            self._dropped = set(txn.all_numbers()) - {entry.number for entry in self._live}
         try:
             with self._store.writing() as txn:
-                for number in set(txn.all_numbers()) - {entry.number for entry in self._live}:
+                for number in self._dropped:
                     txn.delete(number)
         except CollectionError as exc:
             logger.warning("%s: documents of no generation cannot be deleted: %s", self.path, exc)
+            return
+        self._dropped.clear()
+        self._next_number = max([self._manifest.next_number, *(entry.number + 1 for entry in self._live)])
 
     def close(self) -> None:
         """Writes staged documents to disk without a commit, and releases the lock."""
@@ -295,6 +312,13 @@ class CollectionWriter:
         """Returns the entry with the content and the id of `document`: committed, staged or left over; None if none."""
         entries = [entries.get(document.id) for entries in (self._working, self._leftover)]
         return next((entry for entry in entries if entry and identity.same_content(entry, document)), None)
+
+    def _too_late(self, entry: Entry) -> bool:
+        """Returns whether documents were committed since a leftover document got its number.
+
+        Under its old number it would come before them, and a copy in shards that has them has no place for it.
+        """
+        return entry.number < self.first_new and self._working.get(entry.id) != entry
 
     def _read(self, entry: Entry) -> Document:
         """Returns the document of an entry, from memory if it is not on disk yet."""

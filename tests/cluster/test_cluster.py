@@ -278,6 +278,32 @@ def test_the_last_replica_of_a_shard_is_not_restarted_unless_that_is_wanted(
         next(storage.restart())
 
 
+def test_a_shard_that_no_machine_has_holds_up_changes_and_no_restart(
+    storage: "ClusterStorage", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from cluster.machines import Place
+    from cluster.storage import ClusterStorage
+
+    music = sharded_collection.split(sharded_collection.write(tmp_path / "music", 0, 8), 2)
+    (node,) = ray.nodes()
+    folder = str(music / "shard-000")
+    place = Place(shard="shard-000", folder=folder, node=node["NodeID"], address="127.0.0.1", name=f"alone/{folder}")
+    monkeypatch.setattr("cluster.storage.places", lambda path, map: iter([place]))
+    lacking = ClusterStorage(music, SETTINGS, "cpu")
+    try:
+        joined = {name: list(states) for name, states in lacking.joined().items()}
+        assert joined == {"shard-000": [place.name], "shard-001": []}
+        with lacking.writer(NETWORK) as writer:
+            writer.remove(next(one.id for one in lacking.open(NETWORK).summaries()))
+            with pytest.raises(CollectionError, match="numbers of the documents of shard-001, of which no replica"):
+                writer.commit()
+        assert list(lacking.restart(alone=True)) == [place.name]
+    finally:
+        lacking.shut_down()
+
+
 def test_only_this_machine_reaches_the_processes(storage: "ClusterStorage") -> None:
     import ray
 

@@ -144,6 +144,23 @@ def test_nothing_is_changed_before_the_numbers_of_all_shards_are_known(site: Sit
     keeper.apply({SHARDS[1]: [addition(22)]})
 
 
+def test_numbers_of_a_shard_whose_machines_come_later_are_not_given_again(site: Site) -> None:
+    site.joined().apply({SHARDS[1]: [addition(40), addition(41)]})
+    for machine in "ab":
+        site.stop(f"{machine}/shard-001")
+    keeper = Keeper(str(site.folder), site.ask)  # Ray was restarted
+    keeper.join({SHARDS[0]: [f"{machine}/shard-000" for machine in "ab"], SHARDS[1]: []})
+    with pytest.raises(CollectionError, match="numbers of the documents of shard-001, of which no replica has"):
+        keeper.apply({SHARDS[0]: [addition(50)]})
+    with pytest.raises(CollectionError, match="shard-001: no machine has a replica of it"):
+        keeper.apply({SHARDS[1]: [addition(51)]})
+    for machine in "ab":
+        site.start(f"{machine}/shard-001")
+    keeper.join({SHARDS[1]: [f"{machine}/shard-001" for machine in "ab"]})
+    keeper.apply({SHARDS[0]: [addition(50)]})
+    assert len(set(site.numbers())) == len(site.numbers()) == 24 + 3
+
+
 def test_a_shard_that_no_machine_has_is_not_changed(site: Site) -> None:
     with pytest.raises(CollectionError, match="shard-002: no machine has a replica of it"):
         site.joined().apply({SHARDS[0]: [addition(20)], "shard-002": [addition(21)]})

@@ -87,6 +87,21 @@ def test_the_status_of_each_change(writer: AnyWriter) -> None:
     assert sum(map(len, writer.ids_by_source().values())) == 20
 
 
+def test_an_id_is_composed_before_the_commit_as_after_it(writer: AnyWriter) -> None:
+    document, snippets = sharded_collection.made("score", 20)
+    given = replace(document, id="e\u0301tude")
+    writer.put(given, snippets)
+    for _ in range(2):
+        held = writer.document(given.id)
+        assert held is not None
+        assert held.id == "\u00e9tude"
+        assert writer.holds("\u00e9tude")
+        assert writer.put(given, None) == "unchanged"
+        writer.commit()
+    writer.remove(given.id)
+    assert not writer.holds("\u00e9tude")
+
+
 def test_many_changes_are_made_in_parts(folder: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_GATHERED", 4)
     opened: Any = lambda: open_collection(folder)  # noqa: E731

@@ -256,6 +256,101 @@ def test_shards_written_before_take_over_what_has_changed_since(original: Path, 
         shard(path, copy, 4)
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_a_run_that_was_stopped_is_taken_up_again(
+    original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: int, after: bool
+) -> None:
+    """It is stopped at the commit of each shard: before the commit is in force, and after."""
+    path, copy = Path(shutil.copytree(original, tmp_path / "plain")), tmp_path / "three"
+    shard(path, copy, 3)
+    with open_writer(path) as writer:
+        for number in range(20, 40):
+            writer.put(*sharded_collection.made("score", number))
+        writer.commit()
+    commit, commits = CollectionWriter.commit, itertools.count()
+
+    def stopped(writer: CollectionWriter) -> int:
+        at = next(commits)
+        if at < done or after:
+            commit(writer)
+        if at == done:
+            raise KeyboardInterrupt
+        return writer.generation
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CollectionWriter, "commit", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            shard(path, copy, 3)
+    change(path, 50, "score-00")
+    shard(path, copy, 3)
+    assert numbers(copy) == numbers(path)
+    assert not ShardMap.read(copy).updating
+
+
+def numbers(path: Path) -> list[tuple[int, str]]:
+    """Numbers and ids of the documents of a collection, plain or in shards, by rising number."""
+    with open_collection(path) as collection:
+        parts = collection.parts.values() if isinstance(collection, ShardedCollection) else [collection]
+        return sorted((entry.number, entry.id) for one in parts for entry in one.entries)
+
+
+@pytest.mark.parametrize("source", ["plain", "shards"])
+def test_what_a_killed_run_left_keeps_its_number_in_all_copies(original: Path, tmp_path: Path, source: str) -> None:
+    path, copy = tmp_path / source, tmp_path / "two"
+    shutil.copytree(original, path) if source == "plain" else shard(original, path, 3)
+    left = [sharded_collection.made("score", number) for number in range(70, 76)]
+    with open_writer(path) as writer:  # killed before its commit
+        for one in left:
+            writer.put(*one)
+    with open_writer(path) as writer:
+        for number in range(80, 86):
+            writer.put(*sharded_collection.made("score", number))
+        writer.commit()
+    shard(path, copy, 2)
+    for one, _ in left:  # the same files again, each in a run of its own
+        with open_writer(path) as writer:
+            assert writer.put(one, None) == "added"
+            writer.commit()
+        shard(path, copy, 2)
+        assert numbers(copy) == numbers(path)
+    assert [id for _, id in numbers(path)][-6:] == [one.id for one, _ in left]
+    assert len({number for number, _ in numbers(copy)}) == 40 + 12
+
+
+def test_what_a_killed_run_left_comes_after_what_other_shards_have_committed(sharded: Path) -> None:
+    home = ShardMap.read(sharded).home
+    left, *others = [sharded_collection.made("score", number) for number in range(70, 80)]
+    with open_writer(sharded) as writer:  # killed before its commit
+        writer.put(*left)
+    with open_writer(sharded) as writer:
+        for one in others:
+            if home(one[0].id) != home(left[0].id):
+                writer.put(*one)
+        writer.commit()
+    with open_writer(sharded) as writer:
+        writer.put(left[0], None)
+        writer.commit()
+    assert numbers(sharded)[-1][1] == left[0].id
+
+
+def test_a_copy_that_has_no_place_for_a_number_is_refused(original: Path, tmp_path: Path) -> None:
+    path, copy = Path(shutil.copytree(original, tmp_path / "plain")), tmp_path / "two"
+    with CollectionWriter(path, NETWORK) as writer:
+        writer.put(*sharded_collection.made("score", 70))
+        writer.skip_to(90)
+        writer.commit()
+    shutil.copytree(path, tmp_path / "before")
+    with CollectionWriter(path, NETWORK) as writer:
+        writer.remove("score-70")
+        writer.put(*sharded_collection.made("score", 71))
+        writer.commit()
+    shard(path, copy, 1)
+    with pytest.raises(CollectionError, match="score-70 cannot be taken over under its number 40: expected 91 or"):
+        shard(tmp_path / "before", copy, 1)
+    assert numbers(copy) == numbers(path)
+
+
 def test_shards_with_documents_of_their_own_are_not_changed(original: Path, tmp_path: Path) -> None:
     copy = tmp_path / "three"
     shard(original, copy, 3)

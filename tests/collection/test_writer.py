@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from collection_samples import NETWORK, document, fill, sequence
+from disk_log import disk_log, full
 from engine.collection import Collection, CollectionWriter, reader, store, writer
 from engine.errors import (
     CollectionError,
@@ -144,6 +145,35 @@ def test_numbers_are_never_given_twice(tmp_path: Path) -> None:
     shared.release()
 
 
+def test_numbers_of_documents_that_a_full_disk_keeps_are_not_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "a")
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.put(document("b"), sequence())
+        writer.flush()
+        with monkeypatch.context() as patch:
+            disk_log(patch, full(0))
+            writer.forget()
+        assert (writer.next_number, stored(tmp_path)) == (2, 2)
+        writer.put(document("c"), sequence(3))
+        writer.commit()
+    assert (ids(tmp_path), stored(tmp_path)) == (["a", "c"], 2)
+
+
+def test_a_number_that_is_stored_already_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "a", "b")
+    shared = store.Store.acquire(tmp_path / "sequences.lmdb")
+    with shared.reading() as source:
+        again = source.entry(0)
+        with pytest.raises(CollectionError, match="number 0 cannot be stored in documents"), shared.writing() as txn:
+            txn.put(store.encode(0, document("c"), sequence(), {}))
+        with pytest.raises(CollectionError, match="number 0 cannot be stored in documents"), shared.writing() as txn:
+            txn.put_copy(source, again)
+    shared.release()
+    assert ids(tmp_path) == ["a", "b"]
+
+
 def test_committing_nothing_makes_no_generation(tmp_path: Path) -> None:
     fill(tmp_path, "a")
     with CollectionWriter(tmp_path, NETWORK) as writer:
@@ -245,6 +275,22 @@ def test_a_document_that_was_put_a_moment_ago_is_judged_like_one_in_force(tmp_pa
         assert (collection.document("a").title, stored(tmp_path)) == ("Another", 1)
 
 
+def test_a_document_left_over_comes_after_what_was_committed_before_it(tmp_path: Path) -> None:
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.put(document("a"), sequence(7))
+        writer.put(document("b"), sequence())
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.put(document("a"), None)
+        writer.commit()
+        writer.put(document("b"), None)
+        writer.commit()
+        writer.put(document("a"), None)
+        writer.commit()
+    with Collection.open(tmp_path) as collection:
+        collection.check()
+        assert [(entry.number, entry.id, entry.snippets) for entry in collection.entries] == [(0, "a", 7), (2, "b", 5)]
+
+
 def test_documents_left_over_survive_commits_that_do_not_ask_for_them(tmp_path: Path) -> None:
     with CollectionWriter(tmp_path, NETWORK) as writer:
         writer.put(document("a", content_hash="x"), sequence())
@@ -253,7 +299,7 @@ def test_documents_left_over_survive_commits_that_do_not_ask_for_them(tmp_path: 
     with CollectionWriter(tmp_path, NETWORK) as writer:
         assert writer.put(document("a", content_hash="x"), None) == "added"
         writer.commit()
-    assert ids(tmp_path) == ["a", "b"]
+    assert ids(tmp_path) == ["b", "a"]
 
 
 def test_a_document_left_over_can_be_removed(tmp_path: Path) -> None:
