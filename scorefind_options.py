@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine import __version__
+from engine.config import FASTEST, SLOWEST
 from engine.names import printable
 
 
@@ -560,8 +561,8 @@ def _semitones(text: str) -> list[float]:
 
 
 def _speed(text: str) -> float:
-    """Returns the number in an argument. Raises ArgumentTypeError if it is not between a quarter and 4."""
+    """Returns the number in an argument. Raises ArgumentTypeError if no recording can be heard at that speed."""
     value = float(text)
-    if not 0.25 <= value <= 4:
-        raise argparse.ArgumentTypeError(f"expected a speed from 0.25 to 4, got {text}")
+    if not SLOWEST <= value <= FASTEST:
+        raise argparse.ArgumentTypeError(f"expected a speed from {SLOWEST:g} to {FASTEST:g}, got {text}")
     return value

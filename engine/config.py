@@ -63,6 +63,10 @@ class FrontEnd:
         require_positive(self)
 
 
+SLOWEST, FASTEST = 0.25, 4.0
+"""Accepted speeds of a recording: multiples of the speed at which it was played."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaLimits:
     """Largest media file that is accepted. A larger file is refused before more of it is decoded."""

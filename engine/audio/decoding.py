@@ -17,7 +17,7 @@ from engine.audio.containers import Substream, View
 from engine.audio.ffmpeg import RawSound
 from engine.audio.mixing import Mixer
 from engine.audio.spectrograms import SAMPLE_RATE, Samples
-from engine.config import GENEROUS, MediaLimits
+from engine.config import FASTEST, GENEROUS, SLOWEST, MediaLimits
 from engine.errors import AudioError
 
 log = logging.getLogger(__name__)
@@ -62,11 +62,13 @@ def decoded(
     their headers give. The ffmpeg program, if it is on the PATH, decodes all other formats, and what follows damage
     that libsndfile does not get past. A warning says how much of a file is missing.
 
-    speed: the recording runs at this multiple of the speed at which it was played; the samples are as it was played.
-    Raises AudioError if the file cannot be decoded or is longer than `limits` allow, or, after the last block, if the
-    part has no samples, is silent, or has samples that are not finite.
+    speed: the recording runs at this multiple of the speed at which it was played, from `SLOWEST` to `FASTEST`; the
+        samples are as it was played.
+    Raises AudioError for another speed, if the file cannot be decoded or is longer than `limits` allow, or, after the
+    last block, if the part has no samples, is silent, or has samples that are not finite.
     """
     path, start = Path(path), 0.0 if start_s is None else start_s
+    require_speed(path, speed)
     if not path.is_file():
         raise AudioError(path, "expected an audio file, got a folder" if path.is_dir() else "no such file")
     if path.stat().st_size == 0:
@@ -77,6 +79,12 @@ def decoded(
     if np.isfinite(longest_s) and (end_s is None or end_s > start + longest_s):
         end_s = start + longest_s
     return _checked(path, start, end_s, limits, speed)
+
+
+def require_speed(path: Path | str, speed: float) -> None:
+    """Raises AudioError if a recording of this name cannot be heard at a speed."""
+    if not SLOWEST <= speed <= FASTEST:
+        raise AudioError(path, f"expected a speed from {SLOWEST:g} to {FASTEST:g}, got {speed:g}")
 
 
 def _checked(path: Path, start_s: float, end_s: float | None, limits: MediaLimits, speed: float) -> Iterator[Samples]:

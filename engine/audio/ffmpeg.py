@@ -14,6 +14,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.audio.mixing import MAX_CHANNELS
 from engine.errors import AudioError
 
 FORMATS = (
@@ -24,12 +25,9 @@ FORMATS = (
 """Names of the formats that ffmpeg may read: containers that hold the sound itself."""
 
 _BLOCK_FRAMES = 1 << 15
-_MAX_CHANNELS = 1024
 _AU_HEADER = struct.Struct(">4sIIIII")
-_INDEXED = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 """Names of the first box of a file MP4 or MOV."""
-_INDEXED_STARTS = (b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75")
-"""First bytes of Matroska and ASF."""
 _DURATION = re.compile(r"Duration: (\d+):(\d+):([\d.]+)")
 _ERROR = re.compile(r"\[(?:error|fatal)\] *(.+)")
 
@@ -64,9 +62,9 @@ def decoded(path: Path, start_s: float, outcome: Outcome) -> Generator[RawSound,
 
     Raises AudioError if ffmpeg cannot decode the file.
     """
-    # ffmpeg seeks exactly where the file has an index. Elsewhere it trusts estimates, or times that start anew in a
-    # joined file; there the samples before the start are decoded and dropped.
-    seeks = start_s > 0 and _has_index(path)
+    # In MP4 and MOV ffmpeg seeks to the sample. Elsewhere it trusts times that are rounded (Matroska), estimated, or
+    # that start anew in a joined file; there the samples before the start are decoded and dropped.
+    seeks = start_s > 0 and _is_mp4(path)
     # A playlist (HLS, concat, DASH) names other files, which ffmpeg would open and describe: only formats that hold the
     # sound itself are allowed, and only local files.
     allowed = ["-protocol_whitelist", "file", "-format_whitelist", ",".join(FORMATS)]
@@ -103,11 +101,11 @@ def decoded(path: Path, start_s: float, outcome: Outcome) -> Generator[RawSound,
         raise AudioError(path, f"ffmpeg cannot decode it: {outcome.cause or process.returncode}")
 
 
-def _has_index(path: Path) -> bool:
-    """Whether the file is of a format with an index of its packets."""
+def _is_mp4(path: Path) -> bool:
+    """Whether the file is MP4 or MOV, which hold a table of their samples."""
     with path.open("rb") as file:
         head = file.read(8)
-    return head[4:8] in _INDEXED or head.startswith(_INDEXED_STARTS)
+    return head[4:8] in _MP4_BOXES
 
 
 def _header(pipe: IO[bytes]) -> tuple[int, int] | None:
@@ -117,7 +115,7 @@ def _header(pipe: IO[bytes]) -> tuple[int, int] | None:
         return None
     _, offset, _, _, rate, channels = _AU_HEADER.unpack(data)
     pipe.read(offset - len(data))
-    return rate, min(channels, _MAX_CHANNELS)
+    return rate, min(channels, MAX_CHANNELS)
 
 
 def _blocks(pipe: IO[bytes], channels: int, skipped: int) -> Iterator[NDArray[np.float32]]:

@@ -11,6 +11,10 @@ FADE_S = 0.05
 """Seconds in which one mix passes into another."""
 
 
+MAX_CHANNELS = 1024
+"""Most channels of a recording; libsndfile has the same limit."""
+
+
 class Mixer:
     """Mixes the blocks of one recording: by the mean of the channels, unless the channels cancel each other there.
 

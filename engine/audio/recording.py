@@ -9,9 +9,9 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from engine.audio.decoding import RATES, SoundCheck, decoded
+from engine.audio.decoding import RATES, SoundCheck, decoded, require_speed
 from engine.audio.framing import Framer, GrowingSpectrogram
-from engine.audio.mixing import Mixer
+from engine.audio.mixing import MAX_CHANNELS, Mixer
 from engine.audio.spectrograms import BANDS, FRAME_RATE, SAMPLE_RATE, Samples, Spectrogram
 from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import AudioError
@@ -57,16 +57,20 @@ def recording_of(samples: NDArray[Any], rate: int, front_end: FrontEnd, *, speed
 
     samples: float (n,) mono or (n, channels), in -1..1.
     rate: sampling rate of the samples, Hz. speed: see `engine.audio.decoding.decoded`.
-    Raises AudioError if there are no samples, if they are too short, silent or not finite, or if the rate is not in
-    `RATES`.
+    Raises AudioError if there are no samples, if they are too short, silent or not finite, if they have more than
+    `MAX_CHANNELS` channels, or if the rate is not in `RATES`.
     """
     path = "samples"
+    require_speed(path, speed)
     if rate not in RATES:
         raise AudioError(path, f"expected a sampling rate of {RATES[0]}..{RATES[-1]} Hz, got {rate} Hz")
     if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
         raise AudioError(path, f"expected float (n,) or (n, channels), got {samples.dtype} {samples.shape}")
     if not samples.size:
         raise AudioError(path, f"holds no audio, shape {samples.shape}")
+    if samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS:
+        channels = f"expected (n, channels) with {MAX_CHANNELS} channels at most, got {samples.shape}"
+        raise AudioError(path, f"{channels}: (channels, n) must be transposed")
     return recording_of_blocks(_resampled(samples, rate, speed), path, 0.0, front_end, speed)
 
 

@@ -20,11 +20,13 @@ class Segment:
     """Row at which each document starts among all current documents, (documents,); -1 for a removed document."""
 
     def search(self, query: Embeddings, k: int, probes: int) -> Neighbours:
-        """The k nearest rows of each query snippet, numbered among all current documents; see `Index.search`.
+        """The k nearest rows of each query snippet or more, numbered among all current documents; see `Index.search`.
 
-        A row of a removed document becomes row -1 with similarity -inf.
+        Removed documents take part in the search: each of their rows becomes row -1 with similarity -inf. So 2 k rows
+        are searched where there are any, and k are left unless more than k are removed ones.
         """
-        similarities, rows = self.index.search(query, max(1, min(k, self.index.ntotal)), probes)
+        searched = 2 * k if (self.starts < 0).any() else k
+        similarities, rows = self.index.search(query, max(1, min(searched, self.index.ntotal)), probes)
         documents = np.searchsorted(self.offsets, rows, side="right") - 1
         starts = self.starts[np.maximum(documents, 0)]
         kept = (rows >= 0) & (starts >= 0)

@@ -144,7 +144,9 @@ class Shards:
             similarities, rows = self._parts[name].nearest(kind, query, neighbours, probes, cells)
             return similarities, of_all.rows(name, rows)
 
-        names = [name for name, positions in of_all.positions.items() if len(positions)] or list(self._parts)[:1]
+        names = [name for name, positions in of_all.positions.items() if len(positions)]
+        if not names:
+            return np.full((len(query), 1), -np.inf, np.float32), np.full((len(query), 1), -1, np.int64)
         return merged(self._each("neighbours", find, names), min(neighbours, max(1, of_all.listing.snippets)))
 
     def aligner(self, kind: Kind, documents: Positions | None) -> Aligner:

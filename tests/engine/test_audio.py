@@ -196,6 +196,20 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     assert rms(read_audio(tmp_path / "a.wav")) == pytest.approx(rms(left) / 2, rel=1e-3)
 
 
+def test_samples_with_the_channels_first_are_refused() -> None:
+    with pytest.raises(AudioError, match=r"samples.*at most, got \(2, 220500\).*must be transposed"):
+        audio.recording_of(np.stack([tone(10)] * 2), SAMPLE_RATE, FrontEnd())
+
+
+@pytest.mark.parametrize("speed", [float("nan"), float("inf"), 0.0, -1.0, 0.2, 4.1])
+def test_an_impossible_speed_is_refused(tmp_path: Path, speed: float) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(6), SAMPLE_RATE)
+    with pytest.raises(AudioError, match=r"a\.wav.*expected a speed from 0\.25 to 4, got"):
+        audio.read_recording(tmp_path / "a.wav", FrontEnd(), speed=speed)
+    with pytest.raises(AudioError, match="expected a speed"):
+        audio.recording_of(tone(6), SAMPLE_RATE, FrontEnd(), speed=speed)
+
+
 def test_a_recording_longer_than_a_block_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.flac", tone(3, rate=44100), 44100)
     at_once = read_audio(tmp_path / "a.flac")

@@ -154,6 +154,16 @@ def test_an_amended_index_finds_what_an_index_of_the_documents_as_they_are_finds
     assert all(sorted(row[row >= 0].tolist()) == list(range(80)) for row in everything)
 
 
+def test_rows_of_a_removed_document_displace_no_others() -> None:
+    rows = embeddings(40)
+    index = neighbours.build(packed(np.concatenate([rows[:10], rows])), threads=1)  # documents of ten; the first: twice
+    segment = Segment(index=index, offsets=np.arange(0, 51, 10), starts=np.array([-1, 0, 10, 20, 30]))
+    found = neighbours.nearest(AmendedIndex((segment,)), rows[:6], 5, threads=1)
+    expected = neighbours.nearest(neighbours.build(packed(rows), threads=1), rows[:6], 5, threads=1)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 def test_a_saved_index_comes_back_even_after_its_name_is_gone(tmp_path: Path) -> None:
     path = stored(tmp_path)
     with path.open("rb") as file:

@@ -24,6 +24,8 @@ class _Wave:
     format: bytes = b""
     long_size: int | None = None
     """Size of the data by the chunk `ds64` of RF64."""
+    ordered: bool = False
+    """Whether chunks, and nothing else, are known to follow up to the end of the file."""
 
 
 def parts(data: mmap.mmap) -> list[Substream]:
@@ -52,8 +54,10 @@ def _wave(data: mmap.mmap, at: int) -> tuple[Substream | None, int]:
         elif name == b"fmt " and size <= _MAX_FORMAT:
             wave.format = data[body : body + size]
         elif name == b"data" and len(wave.format) >= 16:
-            size = wave.long_size if size == _LARGEST and wave.long_size is not None else size
-            stop = _end_of_data(data, body, size)
+            if size == _LARGEST and wave.long_size is not None:
+                size, wave.ordered = wave.long_size, False
+            stop = _end_of_data(data, body, size, ordered=wave.ordered)
+            wave.ordered = stop < len(data)
             part = _part(wave.format, body, stop, size)
             size = stop - body
         at = body + size + size % 2
@@ -71,10 +75,13 @@ def _is_name(name: bytes) -> bool:
     return name.isascii() and name.decode().isprintable()
 
 
-def _end_of_data(data: mmap.mmap, start: int, size: int) -> int:
-    """The offset after the samples: as the header says if chunks follow there up to the end, otherwise the end."""
+def _end_of_data(data: mmap.mmap, start: int, size: int, *, ordered: bool) -> int:
+    """The offset after the samples: as the header says if chunks follow there up to the end, otherwise the end.
+
+    ordered: whether chunks are known to follow, so that a file of many data chunks is not walked once for each.
+    """
     stop = start + size
-    if size > 0 and stop <= len(data) and _are_chunks(data, stop + size % 2):
+    if size > 0 and stop <= len(data) and (ordered or _are_chunks(data, stop + size % 2)):
         return stop
     return len(data)
 

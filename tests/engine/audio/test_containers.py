@@ -1,5 +1,6 @@
 """Files whose headers are wrong, missing, or hold for their first part only: every sound in them is read."""
 
+import mmap
 import os
 import shutil
 import struct
@@ -12,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from engine.audio import SAMPLE_RATE, read_audio
-from engine.audio.containers import View, parts
+from engine.audio.containers import View, parts, riff
 from engine.errors import AudioError
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the ffmpeg program is not installed")
@@ -169,6 +170,19 @@ def test_joined_wavs_are_read_to_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_ffmpeg")
+def test_many_data_chunks_in_a_wav_are_walked_once_or_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = written(tmp_path / "a.wav", notes(440))
+    samples = made.read_bytes()[44:]
+    made.write_bytes(made.read_bytes()[:36] + 300 * (b"data" + struct.pack("<I", 2) + b"\0\0") + made.read_bytes()[36:])
+    walked = []
+    chunk = riff._chunk
+    monkeypatch.setattr(riff, "_chunk", lambda *at: walked.append(at) or chunk(*at))  # type: ignore[func-returns-value]
+    with made.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        (part,) = riff.parts(data)
+        assert data[part.start : part.stop] == samples  # the last one is heard, as ffmpeg does
+    assert len(walked) < 700
+
+
 def test_a_wav_of_more_than_four_gigabytes_is_read_beyond_its_wrapped_size(tmp_path: Path) -> None:
     """The file is sparse. Its sound lies at the end of 4.4 GB."""
     rate = 768_000

@@ -1,5 +1,7 @@
 """A fragment of a file is made of the samples of the very seconds asked for, whatever the file's rate and format."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +30,17 @@ def rate(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
-@pytest.fixture(scope="module", params=["wav", "flac", "ogg", "mp3"])
+@pytest.fixture(scope="module", params=["wav", "flac", "ogg", "mp3", "m4a", "mka", "wma"])
 def path(request: pytest.FixtureRequest, rate: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("fragments") / f"a.{request.param}"
-    soundfile.write(made, muffled_noise(rate), rate)
+    folder = tmp_path_factory.mktemp("fragments")
+    made = folder / f"a.{request.param}"
+    if request.param in ("m4a", "mka", "wma"):
+        if shutil.which("ffmpeg") is None:
+            pytest.skip("the ffmpeg program is not installed")
+        soundfile.write(folder / "a.wav", muffled_noise(rate), rate)
+        subprocess.run(["ffmpeg", "-v", "error", "-i", folder / "a.wav", made], check=True)
+    else:
+        soundfile.write(made, muffled_noise(rate), rate)
     return made
 
 

@@ -94,6 +94,22 @@ def test_shards_answer_as_one_collection(
             assert told(searcher(many, backend).answers([query])[0], query, many) == expected
 
 
+@pytest.mark.parametrize("shortlist", [0, 5])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_kind_that_no_shard_has_is_searched_without_result(
+    tmp_path: Path, backend: Backend, method: Method, shortlist: int
+) -> None:
+    with CollectionWriter(tmp_path / "scores.sf", NETWORK) as writer:
+        writer.put(*sharded_collection.made("score", 0))
+        writer.put(*sharded_collection.made("score", 1))
+        writer.commit()
+    query = Query(sequence=sharded_collection.heard(3, 14, "score"), among="recording", method=method, top=5)
+    for path in (tmp_path / "scores.sf", sharded_collection.split(tmp_path / "scores.sf", 2)):
+        with open_collection(path) as collection:
+            (answer,) = searcher(collection, backend, shortlist=shortlist).answers([query])
+            assert answer.matches == ()
+
+
 def test_shards_find_the_neighbours_that_cells_of_one_collection_find(
     tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
