@@ -23,7 +23,7 @@ from engine.errors import QueryError
 from engine.search import nomination
 from engine.search.confidence import Calibration
 from engine.search.endings import Tones
-from engine.search.passages import ENTRY_PRICE, Passage, Searched, is_likely, joined
+from engine.search.passages import ENTRY_PRICE, Passage, Searched, apart, is_likely, joined
 from engine.search.searcher import Searcher
 from engine.search.stillness import without_still
 from engine.values import Kind, SnippetSequence, System
@@ -82,9 +82,9 @@ class Segmenter:
         likely = {link.document for link, confidence in search.judged(stages, stages) if is_likely(confidence)}
         judged = search.judged([_among(stage, likely) for stage in stages], stages)
         found = [(link, confidence) for link, confidence in judged if is_likely(confidence)]
-        passages = tuple(searched.passage(*one, evening.sequence, evening.systems) for one in found)
+        passages = apart([searched.passage(*one, evening.sequence, evening.systems) for one in found])
         if evening.tones is None:
-            return passages
+            return tuple(passages)
         return evening.tones.prolonged(passages, [link for link, _ in found], searched)
 
 
