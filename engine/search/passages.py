@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from engine.alignment import Backend, Path
 from engine.alignment.chains import Link
-from engine.collection import AnyCollection
 from engine.config import Alignment
 from engine.search import location
 from engine.search.confidence import LIKELY, Calibration
@@ -55,7 +54,6 @@ class Passage:
 class Searched:
     """The documents of one kind that an evening is searched for, and all that judges and places its links."""
 
-    collection: AnyCollection
     searcher: Searcher
     kind: Kind
     """Kind of the evening."""
@@ -73,27 +71,25 @@ class Searched:
     @classmethod
     def of(
         cls,
-        collection: AnyCollection,
         searcher: Searcher,
         backend: Backend,
         calibration: Calibration | None,
         alignment: Alignment,
         kinds: tuple[Kind, Kind],
     ) -> "Searched":
-        """Returns the documents of a kind in a collection.
+        """Returns the documents of a kind in the collection of a searcher.
 
-        searcher: of the collection. alignment: without rests, and the one that the calibration is made for.
+        alignment: without rests, and the one that the calibration is made for.
         kinds: kind of the evening, and of the documents. Within one kind the bias means nothing, and there is no
             calibration.
         """
         kind, among = kinds
         weight = 0.0 if kind == among else alignment.bias_weight
         return cls(
-            collection=collection,
             searcher=searcher,
             kind=kind,
             among=among,
-            ids=collection.ids(among),
+            ids=searcher.ids(among),
             documents=searcher.documents(among),
             alignment=replace(alignment, rest_price=REST_PRICE, bias_weight=weight),
             backend=backend,
@@ -127,10 +123,9 @@ class Searched:
         self, link: Link, confidence: float | None, evening: SnippetSequence, systems: tuple[System, ...] = ()
     ) -> Passage:
         """Returns the passage of a link. systems: of the evening, if it is a volume."""
-        id = self.ids[link.document]
-        document, sequence = self.collection.document(id), self.collection.sequence(id)
+        document, sequence = self.searcher.read(self.among, link.document)
         ruler = location.Ruler.of(sequence, document.systems)
-        place, _ = location.where(link.path, ruler, location.reach(self.collection.network.front_end, self.kind))
+        place, _ = location.where(link.path, ruler, location.reach(self.searcher.front_end, self.kind))
         stretch = location.stretch(link.path, location.Ruler.of(evening, systems))
         if evening.kind == "recording":
             stretch = _sounding(stretch, link.path, ruler, evening)

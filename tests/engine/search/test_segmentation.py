@@ -177,8 +177,8 @@ def test_a_stage_holds_the_most_nominated_documents_that_fit(
 
 def _setlist(collection: Collection) -> dict[str, object]:
     evening = evening_of(noise(70), music_of(collection, 2), noise(50, 3), music_of(collection, 0), noise(30, 4))
-    passages = segmenter_of(collection, shipped_calibration()).passages(evening)
-    return setlist.as_dict(passages, "recording", "score", 196.7, collection)
+    found = segmenter_of(collection, shipped_calibration()).found(evening)
+    return setlist.as_dict(found, "recording", "score", 196.7, collection)
 
 
 def test_the_set_list_is_a_table_with_a_line_for_each_gap(collection: Collection) -> None:
