@@ -189,7 +189,7 @@ def found(
     recording = audio.recording_of(evening.samples, SAMPLE_RATE, engine.encoder.identity.front_end)
     (sequence,) = documents.sequences([recording], engine.encoder)
     embedded = time.process_time()
-    segmenter = engine.segmenter(collection, engine.searcher(collection))
+    segmenter = engine.segmenter(engine.searcher(collection))
     asked = Evening(sequence=sequence, among="score", tones=tones_of(recording))
     passages = segmenter.passages(asked)
     search_s, megabytes = time.process_time() - embedded, float("nan")
@@ -210,7 +210,7 @@ def volume_row(everything: Sequence[Piece], whole: Path, half: Path, engine: Eng
     network, known = engine.encoder.identity, frozenset(piece.id for piece in everything[::2])
     with Collection.open(whole, network) as scans, Collection.open(half, network) as collection:
         one = volumes.volume(scans, everything, known, np.random.default_rng(SEED))
-        segmenter = engine.segmenter(collection, engine.searcher(collection))
+        segmenter = engine.segmenter(engine.searcher(collection))
         started = time.process_time()
         passages = segmenter.passages(Evening(sequence=one.sequence, among="recording", systems=one.systems))
         took_s = time.process_time() - started
@@ -254,7 +254,7 @@ def measured(
     work, strangers = options.work / options.set, everything[1::2]
     known_rooms = rooms(options.data, effects=options.rooms == "effects")
     with Collection.open(half, engine.encoder.identity) as collection:
-        segmenter = engine.segmenter(collection, engine.searcher(collection))
+        segmenter = engine.segmenter(engine.searcher(collection))
         for name in options.programmes:
             results: list[JudgedEvening] = []
             costs: list[EveningCost] = []

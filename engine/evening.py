@@ -19,9 +19,9 @@ from engine.search import setlist
 from engine.search.endings import Tones
 from engine.search.live_segmentation import LivePassage, LiveSegmentation
 from engine.search.passages import Passage, is_likely
-from engine.search.segmentation import Evening, Segmenter
+from engine.search.segmentation import Evening, Found, Segmenter
 from engine.transposition import dearer
-from engine.values import DIMENSION, Kind
+from engine.values import DIMENSION, Kind, UnseenShard
 
 
 def segmented(
@@ -31,8 +31,10 @@ def segmented(
     among: Kind,
     shifts: Sequence[float] = (),
     between: Callable[[], None] = lambda: None,
-) -> tuple[tuple[Passage, ...], float]:
+) -> tuple[Found, float]:
     """Returns the passages of a recording or of a volume, and the semitones by which it was transposed.
+
+    A shard that did not answer in one of several tries is named, whichever try is chosen.
 
     shifts: semitones by which a recording is transposed. Of several, the one with most seconds of sure passages is
         chosen, and the confidences pay for the number of tries. Without any, it is not transposed.
@@ -45,9 +47,10 @@ def segmented(
         (sequence,) = documents.sequences([heard], encoder)
         systems = () if isinstance(heard, Recording) else heard.systems
         evening = Evening(sequence=sequence, among=among, systems=systems, tones=tones, between=between)
-        passages = segmenter.passages(evening)
-        tries.append((tuple(_priced(passages, max(1, len(shifts)))), shift))
-    return max(tries, key=lambda one: _sure_s(one[0]))
+        found = segmenter.found(evening)
+        tries.append((replace(found, passages=tuple(_priced(found.passages, max(1, len(shifts))))), shift))
+    chosen, shift = max(tries, key=lambda one: _sure_s(one[0].passages))
+    return replace(chosen, unseen=max((found.unseen for found, _ in tries), key=len)), shift
 
 
 def tones_of(recording: Recording) -> Tones:
@@ -85,6 +88,8 @@ class LiveEvening:
         self._segmentation = LiveSegmentation(front_end)
         self._waiting: list[NDArray[np.float32]] = []
         """Excerpts that are not embedded yet, float32 (n, bands, frames) each."""
+        self._unseen: tuple[UnseenShard, ...] = ()
+        """The shards that were not searched in the last step."""
 
     @property
     def heard_s(self) -> float:
@@ -111,7 +116,9 @@ class LiveEvening:
             embeddings, tones = encoder.recording(excerpts), self._tones(excerpts)
         self._waiting.clear()
         self._segmentation.note(embeddings, tones, self._listener.silent_s)
-        self._segmentation.find(segmenter.searched("recording", self.among), all=all)
+        searched = segmenter.searched("recording", self.among)
+        self._segmentation.find(searched, all=all)
+        self._unseen = searched.searcher.unseen
 
     def _tones(self, excerpts: NDArray[np.float32]) -> Tonality:
         """Returns the tonality of the frames that further excerpts are the first to have."""
@@ -124,4 +131,6 @@ class LiveEvening:
     def as_dict(self, collection: AnyCollection) -> dict[str, Any]:
         """Returns the passages of the last hour as a map of plain values, as docs/protocol.md describes it."""
         live = self._segmentation
-        return setlist.live_as_dict(live.passages, live.forgotten, self.among, self.heard_s, collection)
+        return setlist.live_as_dict(
+            live.passages, live.forgotten, self.among, self.heard_s, collection, unseen=self._unseen
+        )

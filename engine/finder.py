@@ -85,9 +85,9 @@ class Engine:
         """Returns a searcher of a collection. This engine's network must have embedded the collection's documents."""
         return Searcher(collection, self.settings, self.backend, self.calibration)
 
-    def segmenter(self, collection: AnyCollection, searcher: Searcher) -> Segmenter:
-        """Returns what finds the passages of evenings in a collection. searcher: of this collection."""
-        return Segmenter(collection, searcher, self.backend, self.calibration, self.settings.alignment)
+    def segmenter(self, searcher: Searcher) -> Segmenter:
+        """Returns what finds the passages of evenings in the collection of a searcher."""
+        return Segmenter(searcher, self.backend, self.calibration, self.settings.alignment)
 
     def linker(self, collection: AnyCollection, searcher: Searcher) -> Linker:
         """Returns what finds documents of one work in a collection. searcher: of this collection."""
@@ -106,7 +106,7 @@ class Finder:
         self.collection: AnyCollection = open_collection(path, engine.encoder.identity)
         """The open generation of the collection, which queries search."""
         self.searcher = engine.searcher(self.collection)
-        self.segmenter = engine.segmenter(self.collection, self.searcher)
+        self.segmenter = engine.segmenter(self.searcher)
 
     def query(
         self,
@@ -206,8 +206,8 @@ class Finder:
         if transpose and not isinstance(medium, Recording):
             raise QueryError("expected a recording to transpose, got a volume of pages")
         start_s, extent = (medium.start_s, medium.duration_s) if isinstance(medium, Recording) else (0.0, medium.pages)
-        passages, shift = segmented(medium, self.engine.encoder, self.segmenter, among, transpose or ())
-        return setlist.as_dict(passages, kind, among, extent, self.collection, shift, start_s=start_s)
+        found, shift = segmented(medium, self.engine.encoder, self.segmenter, among, transpose or ())
+        return setlist.as_dict(found, kind, among, extent, self.collection, shift, start_s=start_s)
 
     def evening(self, rate: int, *, among: Kind = "score") -> LiveEvening:
         """Returns an evening that is still going on: `hear` its samples, then ask `found_in`.
@@ -282,7 +282,7 @@ class Finder:
         newer = open_collection(self.collection.path, self.engine.encoder.identity)
         self.collection.close()
         self.collection, self.searcher = newer, self.engine.searcher(newer)
-        self.segmenter = self.engine.segmenter(newer, self.searcher)
+        self.segmenter = self.engine.segmenter(self.searcher)
 
     def close(self) -> None:
         """Closes the collection."""

@@ -32,6 +32,8 @@ HEAD_SPACES = 8.0
 too soon, two per cent of the time."""
 PACE_CELLS = 12
 """Cells at the end of a part from which the pace is taken at which the map goes on beyond it."""
+NEAREST_S = 0.001
+"""Least time between points beside the end of a system: maps are written in milliseconds, in which seconds rise."""
 
 Floats = NDArray[np.float64]
 
@@ -118,8 +120,14 @@ def time_map(path: Path, query: Ruler, document: Ruler) -> TimeMap:
 
 
 def _run(cells: Path, score: Ruler, recording: Ruler, *, jump: bool) -> _Run:
-    """Returns the run of some cells; columns: recording snippet, score snippet."""
-    seconds, along = recording.middles[cells[:, 0]], score.middles[cells[:, 1]]
+    """Returns the run of some cells; columns: recording snippet, score snippet.
+
+    Where a score is the query, several of its snippets may match one excerpt. Their mean is the place at that second.
+    Without it seconds did not rise, and the maps of 23 demo scores lay 0.042 systems from the maps of their recordings
+    as queries, instead of 0.037.
+    """
+    seconds, cell_moments, counts = np.unique(recording.middles[cells[:, 0]], return_inverse=True, return_counts=True)
+    along = np.bincount(cell_moments, weights=score.middles[cells[:, 1]]) / counts
     return _Run(seconds=seconds, along=np.maximum.accumulate(_smoothed(along)), jump=jump)
 
 
@@ -182,13 +190,13 @@ def _stretches(run: _Run, score: Ruler) -> Iterator[Stretch]:
     heads = np.minimum(HEAD_SPACES, np.diff(score.borders) / 2)
     borders = score.borders[1:-1] + heads[1:] / 2
     crossed = np.flatnonzero((borders > run.along[0]) & (borders < run.along[-1]))
-    cuts = borders[crossed]
-    at_cuts = np.interp(cuts, *_rising(run))
-    edges = np.concatenate([[run.seconds[0]], at_cuts, [run.seconds[-1]]])
-    first = int(np.searchsorted(borders, run.along[0], side="right"))
+    at_cuts = np.interp(borders[crossed], *_rising(run))
+    late, early = at_cuts > run.seconds[0] + NEAREST_S, at_cuts < run.seconds[-1] - NEAREST_S
+    edges = np.concatenate([[run.seconds[0]], at_cuts[late & early], [run.seconds[-1]]])
+    first = int(np.searchsorted(borders, run.along[0], side="right")) + int(np.sum(~late))
     for i, (start_s, end_s) in enumerate(itertools.pairwise(edges)):
         number = first + i
-        inside = (run.seconds > start_s) & (run.seconds < end_s)
+        inside = (run.seconds > start_s + NEAREST_S) & (run.seconds < end_s - NEAREST_S)
         seconds = np.concatenate([[start_s], run.seconds[inside], [end_s]])
         first_note = score.borders[number] + heads[number]
         along = np.clip(np.interp(seconds, run.seconds, run.along), first_note, score.borders[number + 1])

@@ -19,8 +19,7 @@ from engine.audio import Recording
 from engine.embedding.documents import Encoder, Medium
 from engine.evening import LiveEvening, segmented
 from engine.search import setlist
-from engine.search.passages import Passage
-from engine.search.segmentation import Evening, Segmenter
+from engine.search.segmentation import Evening, Found, Segmenter
 from engine.values import Embeddings, Kind, NetworkIdentity
 from server.answering import KnownDocument, Reply
 from server.shelf import Shelf
@@ -118,23 +117,21 @@ class Evenings:
         encoder = _InParts(self._encoder, between)
         with self._shelf.taken() as generation:
             if isinstance(source, KnownDocument):
-                passages, shift = _passages_of(source, among, generation.segmenter, between), 0.0
+                found, shift = _found_in(source, among, generation.segmenter, between), 0.0
             else:
-                passages, shift = segmented(source, encoder, generation.segmenter, among, shifts, between)
+                found, shift = segmented(source, encoder, generation.segmenter, among, shifts, between)
             kind, start_s, extent = _extent(source)
-            result = setlist.as_dict(passages, kind, among, extent, generation.collection, shift, start_s=start_s)
+            result = setlist.as_dict(found, kind, among, extent, generation.collection, shift, start_s=start_s)
         total_s = time.perf_counter() - started
         times_s = {"embed": encoder.took_s, "segment": total_s - encoder.took_s, "total": total_s}
         timings_ms: dict[str, Any] = {stage: took_s * 1000 for stage, took_s in times_s.items()}
         return Reply(generation=generation.number, result=result | {"timings_ms": timings_ms})
 
 
-def _passages_of(
-    document: KnownDocument, among: Kind, segmenter: Segmenter, between: Callable[[], None]
-) -> tuple[Passage, ...]:
+def _found_in(document: KnownDocument, among: Kind, segmenter: Segmenter, between: Callable[[], None]) -> Found:
     """Returns the passages of a document of the collection."""
     evening = Evening(sequence=document.sequence, among=among, systems=document.systems, between=between)
-    return segmenter.passages(evening)
+    return segmenter.found(evening)
 
 
 def _extent(source: Medium | KnownDocument) -> tuple[Kind, float, float]:

@@ -162,7 +162,7 @@ class Shelf:
         except BaseException:
             collection.close()
             raise
-        return Generation(collection, searcher, self._engine.segmenter(collection, searcher))
+        return Generation(collection, searcher, self._engine.segmenter(searcher))
 
     def _leave(self, generation: Generation) -> None:
         """Ends one use of a generation, and closes its collection if that was the last use."""

@@ -37,7 +37,7 @@ def shipped_calibration() -> Calibration:
 
 def segmenter_of(collection: Collection, calibration: Calibration | None = None) -> Segmenter:
     searcher = Searcher(collection, SearchSettings(threads=1), BACKEND, calibration)
-    return Segmenter(collection, searcher, BACKEND, calibration, ALIGNMENT)
+    return Segmenter(searcher, BACKEND, calibration, ALIGNMENT)
 
 
 def evening_of(*parts: Embeddings) -> Evening:

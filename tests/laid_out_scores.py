@@ -1,8 +1,12 @@
 """Scores whose snippets have places on systems, one after the other."""
 
+from pathlib import Path
+
 import numpy as np
 
-from engine.values import SCORE_PLACE, Box, Embeddings, SnippetSequence, System
+from collection_samples import NETWORK
+from engine.collection import CollectionWriter
+from engine.values import SCORE_PLACE, Box, Document, Embeddings, SnippetSequence, System
 
 SPACES, HOP, WIDTH = 80, 8, 32
 """Length of a system, distance of snippets, and length of a snippet, in staff spaces of a hundredth of a page width."""
@@ -15,6 +19,15 @@ def systems(count: int) -> tuple[System, ...]:
         System(page=1 + i // 4, number=i + 1, box=box, staves=(box,), staff_space=0.01, confidence=1.0)
         for i, box in enumerate(boxes)
     )
+
+
+def pair(path: Path, one: Embeddings, two: Embeddings) -> Path:
+    """A collection of two scores of these snippets, 60 each."""
+    with CollectionWriter(path, NETWORK) as writer:
+        for id, music in (("one", one), ("two", two)):
+            writer.put(Document(id=id, kind="score", systems=systems(7)), score(music))
+        writer.commit()
+    return path
 
 
 def score(music: Embeddings) -> SnippetSequence:

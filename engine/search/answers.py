@@ -93,6 +93,14 @@ def contents(collection: AnyCollection, *, list_documents: bool) -> dict[str, An
     return facts
 
 
+def incomplete(answer: dict[str, Any]) -> list[str]:
+    """Returns a line that names the shards that did not answer; none if all did. answer: with `unseen`."""
+    unseen = answer.get("unseen", [])
+    names = ", ".join(shard["name"] for shard in unseen)
+    count = sum(sum(one["documents"].values()) for one in unseen)
+    return [f"incomplete: {count} documents were not searched, because {names} did not answer"] if unseen else []
+
+
 def table(answer: dict[str, Any]) -> str:
     """Returns an answer (see `as_dict`) as a table of the matches, with a warning if probably no match is right."""
     rows = [_row(match, answer.get("partial", False)) for match in answer["matches"]]
@@ -101,12 +109,7 @@ def table(answer: dict[str, Any]) -> str:
     if shift := answer.get("transposed"):
         plural, way = "" if abs(shift) == 1 else "s", "up" if shift > 0 else "down"
         lines.append(f"the query was transposed {way} by {abs(shift):g} semitone{plural}")
-    if unseen := answer.get("unseen"):
-        names, count = (
-            ", ".join(shard["name"] for shard in unseen),
-            sum(sum(one["documents"].values()) for one in unseen),
-        )
-        lines.append(f"incomplete: {count} documents were not searched, because {names} did not answer")
+    lines += incomplete(answer)
     if answer["in_collection"] is False:
         lines.append(f"likely not in this collection: no match has a confidence of {LIKELY:g}")
     elif answer["in_collection"] is None and any((match["confidence"] or 0.0) >= LIKELY for match in answer["matches"]):

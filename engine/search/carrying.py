@@ -79,7 +79,8 @@ def carry(
     """Returns the places in the document `to` that a box on a page of the document `id` matches.
 
     box: in page widths. alignment: without rests.
-    Raises QueryError if `id` is no score or the box covers no system, DocumentMissingError if a document is missing.
+    Raises QueryError if `id` is no score, the box covers no system or the documents cannot be aligned;
+    DocumentMissingError if a document is missing.
     """
     source, target = collection.document(id), collection.document(to)
     if source.kind != "score":
@@ -92,6 +93,9 @@ def carry(
     same = source.kind == target.kind
     settings = replace(alignment, bias_weight=0.0, jump_penalty=JUMP_PENALTY) if same else alignment
     path = backend.path(query.embeddings, other.embeddings, other.bias, settings)
+    if len(path) == 0:
+        reason = "one of both is too short for the steps and jumps that [search.alignment] allows"
+        raise QueryError(f"{source.id} and {target.id} cannot be aligned: {reason}")
     cost = _cost(path, query, other, settings, ruler, stretches)
     mapped = _mapped(path, ruler, Ruler.of(other, target.systems), stretches)
     return Carried(parts=tuple(part for one in mapped for part in _parts(one, other, target)), cost=cost)

@@ -23,7 +23,7 @@ from engine.config import FrontEnd
 from engine.embedding.documents import recording_sequence
 from engine.search import nomination
 from engine.search.endings import Tones
-from engine.search.passages import ENTRY_PRICE, MAX_PAUSE, Numbers, Passage, Searched, is_likely, joined
+from engine.search.passages import ENTRY_PRICE, MAX_PAUSE, Numbers, Passage, Searched, apart, is_likely, joined
 from engine.search.stillness import WINDOW as STILL_WINDOW
 from engine.search.stillness import without_still
 from engine.values import DIMENSION, Embeddings, SnippetSequence
@@ -239,7 +239,9 @@ class LiveSegmentation:
         start_s = self._start_s + self._first * hop_s
         evening = recording_sequence(judge.rows, start_s, self._front_end)
         tones = Tones(values=self._tones, start_s=start_s, rate=FRAME_RATE)
-        passages = [self._passage(link, judge, evening) for link in found]
+        # The settled passages stay, so the next one begins after them.
+        settled_s = self._past[-1][1].passage.stretch.end_s if self._past else None
+        passages = apart([self._passage(link, judge, evening) for link in found], settled_s or 0.0)
         told: list[_Open] = []
         for number, (link, passage) in enumerate(
             zip(found, tones.prolonged(passages, found, judge.searched), strict=True)

@@ -3,6 +3,7 @@
 What grows with the collection, neighbours and alignment, is the work of its shards (`engine.search.shard`).
 """
 
+import copy
 import itertools
 import logging
 import time
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from engine import alignment, timemap
 from engine.alignment import Backend
 from engine.collection import AnyCollection
-from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, SearchSettings
+from engine.config import PUBLISHED_DTW, PUBLISHED_SDTW, Alignment, FrontEnd, SearchSettings
 from engine.errors import QueryError, ShardLostError
 from engine.neighbours import PROBES, cell_count
 from engine.search import fingerprint, location, voting
@@ -173,6 +174,26 @@ class Searcher:
         """Returns the shards that do not answer, whatever the query."""
         return self._shard.unseen
 
+    @property
+    def front_end(self) -> FrontEnd:
+        """Returns the front end of the network that embedded the documents."""
+        return self._shard.front_end
+
+    def without(self, lost: frozenset[str]) -> "Searcher":
+        """Returns a searcher of the other shards. Raises ShardLostError if no shard is left."""
+        fewer = copy.copy(self)
+        fewer._shard = self._shard.without(lost)
+        return fewer
+
+    def ids(self, kind: Kind) -> tuple[str, ...]:
+        """Returns the ids of the documents of a kind, in the order of addition."""
+        return self._shard.listing(kind).ids
+
+    def read(self, kind: Kind, number: int) -> tuple[Document, SnippetSequence]:
+        """Returns a document of a kind with its snippets. number: in the order of addition. Raises ShardLostError."""
+        (document,), (sequence,) = self._shard.documents(kind, [number]), self._shard.sequences(kind, [number])
+        return document, sequence
+
     def documents(self, kind: Kind) -> Documents:
         """Returns the documents of a kind, numbered in the order of addition."""
         return ShardDocuments(self._shard, kind)
@@ -243,7 +264,8 @@ class Searcher:
     def ranking(self, query: Query) -> Ranking:
         """Returns the ids of all documents ranked for a query, without reading documents. Errors: see `answers`.
 
-        Nothing is logged: an evening asks hundreds of times.
+        Nothing is logged: an evening asks hundreds of times. Raises ShardLostError if any shard does not answer,
+        because all windows of an evening have to be ranked among the same documents.
         """
         planned = self._planned(query, self._shard.visit())
         (aligned,) = self._aligned([planned])

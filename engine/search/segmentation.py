@@ -9,6 +9,7 @@ answer.
 Time is linear in the length of the query. Memory is that of the query and of one stage of the chain.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,16 +18,17 @@ from numpy.typing import NDArray
 
 from engine.alignment import Backend
 from engine.alignment.chains import Link, Stage, chain
-from engine.collection import AnyCollection
 from engine.config import Alignment
-from engine.errors import QueryError
+from engine.errors import QueryError, ShardLostError
 from engine.search import nomination
 from engine.search.confidence import Calibration
 from engine.search.endings import Tones
-from engine.search.passages import ENTRY_PRICE, Passage, Searched, is_likely, joined
+from engine.search.passages import ENTRY_PRICE, Passage, Searched, apart, is_likely, joined
 from engine.search.searcher import Searcher
 from engine.search.stillness import without_still
-from engine.values import Kind, SnippetSequence, System
+from engine.values import Kind, SnippetSequence, System, UnseenShard
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +46,27 @@ class Evening:
     """Is called between parts of the work, of some hundred milliseconds. It may raise, which ends the work."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The passages of an evening, and what was not searched for them."""
+
+    passages: tuple[Passage, ...]
+    """The passages, in order."""
+    unseen: tuple[UnseenShard, ...] = ()
+    """The shards that did not answer: the passages are those of a collection without their documents."""
+
+
 class Segmenter:
     """Finds the passages of evenings in one collection. Any number of threads may use it at the same time."""
 
     def __init__(
         self,
-        collection: AnyCollection,
         searcher: Searcher,
         backend: Backend,
         calibration: Calibration | None,
         alignment: Alignment,
     ) -> None:
-        """searcher: of the collection. alignment: without rests, and the one that the calibration is made for."""
-        self._collection = collection
+        """alignment: without rests, and the one that the calibration is made for."""
         self._searcher = searcher
         self._backend = backend
         self._calibration = calibration
@@ -65,16 +75,36 @@ class Segmenter:
 
     def searched(self, kind: Kind, among: Kind) -> Searched:
         """Returns what evenings of a kind are searched for, always the same. among: kind of the documents."""
-        parts = self._collection, self._searcher, self._backend, self._calibration, self._alignment
         if (kind, among) not in self._searched:
-            self._searched[kind, among] = Searched.of(*parts, kinds=(kind, among))
+            self._searched[kind, among] = self._searched_by(self._searcher, kind, among)
         return self._searched[kind, among]
 
+    def _searched_by(self, searcher: Searcher, kind: Kind, among: Kind) -> Searched:
+        """Returns what evenings of a kind are searched for by this searcher."""
+        return Searched.of(searcher, self._backend, self._calibration, self._alignment, kinds=(kind, among))
+
     def passages(self, evening: Evening) -> tuple[Passage, ...]:
-        """Returns the passages of an evening, in order. Raises QueryError if it has no snippets."""
+        """Returns the passages of an evening, in order. Errors: see `found`."""
+        return self.found(evening).passages
+
+    def found(self, evening: Evening) -> Found:
+        """Returns the passages of an evening, in order, and the shards that did not answer.
+
+        If a shard stops to answer, the evening is searched again without its documents, from its first window on.
+        Raises QueryError if the evening has no snippets; ShardLostError if no shard answers.
+        """
         if len(evening.sequence) == 0:
             raise QueryError("the query has no snippets: expected at least one")
         searched = self.searched(evening.sequence.kind, evening.among)
+        while True:
+            try:
+                return Found(passages=self._passages(evening, searched), unseen=searched.searcher.unseen)
+            except ShardLostError as exc:
+                logger.warning("%s; the evening is searched again in the other shards", exc)
+                searched = self._searched_by(searched.searcher.without(exc.shards), searched.kind, searched.among)
+
+    def _passages(self, evening: Evening, searched: Searched) -> tuple[Passage, ...]:
+        """Returns the passages of an evening, in order. Raises ShardLostError if a shard does not answer."""
         if not searched.ids:
             return ()
         search = _Search(evening=replace(evening, sequence=_heard(evening.sequence)), searched=searched)
@@ -82,9 +112,9 @@ class Segmenter:
         likely = {link.document for link, confidence in search.judged(stages, stages) if is_likely(confidence)}
         judged = search.judged([_among(stage, likely) for stage in stages], stages)
         found = [(link, confidence) for link, confidence in judged if is_likely(confidence)]
-        passages = tuple(searched.passage(*one, evening.sequence, evening.systems) for one in found)
+        passages = apart([searched.passage(*one, evening.sequence, evening.systems) for one in found])
         if evening.tones is None:
-            return passages
+            return tuple(passages)
         return evening.tones.prolonged(passages, [link for link, _ in found], searched)
 
 

@@ -1,14 +1,16 @@
 """A set list: the passages of an evening as maps and lists, as a table, as a CUE sheet, and as labels of Audacity."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from engine.collection import AnyCollection
 from engine.names import printable
-from engine.search.answers import as_box, as_place, clock, counts, ranges
+from engine.search.answers import as_box, as_place, clock, counts, incomplete, ranges
 from engine.search.live_segmentation import LivePassage
 from engine.search.passages import Passage
-from engine.values import Kind, Place
+from engine.search.segmentation import Found
+from engine.values import Kind, Place, UnseenShard
 
 CUE_FRAMES = 75
 """Frames in a second of a CUE sheet."""
@@ -18,7 +20,7 @@ _HEADER = ("", "when", "id", "title", "confidence", "where")
 
 
 def as_dict(
-    passages: Sequence[Passage],
+    found: Found,
     kind: Kind,
     among: Kind,
     extent: float,
@@ -29,7 +31,7 @@ def as_dict(
 ) -> dict[str, Any]:
     """Returns a set list as a map of plain values, as docs/protocol.md describes it.
 
-    The keys are `direction`, `start_s`, `duration_s`, `pages`, `transposed`, `passages` and `collection`.
+    The keys are `direction`, `start_s`, `duration_s`, `pages`, `transposed`, `passages`, `unseen` and `collection`.
 
     kind: kind of the evening. among: kind of the documents searched.
     extent: seconds of the part of a recording that was searched, or pages of a volume.
@@ -41,18 +43,26 @@ def as_dict(
         "duration_s": extent if kind == "recording" else None,
         "pages": int(extent) if kind == "score" else None,
         "transposed": transposed,
-        "passages": [_passage(number, passage) for number, passage in enumerate(passages, start=1)],
+        "passages": [_passage(number, passage) for number, passage in enumerate(found.passages, start=1)],
+        "unseen": [dataclasses.asdict(shard) for shard in found.unseen],
         "collection": counts(collection),
     }
 
 
 def live_as_dict(
-    passages: Sequence[LivePassage], forgotten: int, among: Kind, heard_s: float, collection: AnyCollection
+    passages: Sequence[LivePassage],
+    forgotten: int,
+    among: Kind,
+    heard_s: float,
+    collection: AnyCollection,
+    *,
+    unseen: Sequence[UnseenShard] = (),
 ) -> dict[str, Any]:
     """Returns the passages of an evening that is still going on as a map of plain values.
 
-    forgotten: number of passages before the first of these. The keys are `direction`, `heard_s`, `passages` and
-    `collection`; a passage has `ended` and `settled`, too.
+    forgotten: number of passages before the first of these. unseen: the shards that were not searched.
+    The keys are `direction`, `heard_s`, `passages`, `unseen` and `collection`; a passage has `ended` and `settled`,
+    too.
     """
     return {
         "direction": f"A2{'A' if among == 'recording' else 'S'}",
@@ -61,14 +71,22 @@ def live_as_dict(
             _passage(number, one.passage) | {"ended": one.ended, "settled": one.settled}
             for number, one in enumerate(passages, start=forgotten + 1)
         ],
+        "unseen": [dataclasses.asdict(shard) for shard in unseen],
         "collection": counts(collection),
     }
 
 
 def table(setlist: dict[str, Any]) -> str:
-    """Returns a set list (see `as_dict`) as a table: a line for each passage, and one for each gap of a recording."""
-    if not setlist["passages"]:
-        return "nothing of this collection was found"
+    """Returns a set list (see `as_dict`) as a table: a line for each passage, and one for each gap of a recording.
+
+    A last line names the shards that did not answer.
+    """
+    lines = _lines(setlist) if setlist["passages"] else ["nothing of this collection was found"]
+    return "\n".join(lines + incomplete(setlist))
+
+
+def _lines(setlist: dict[str, Any]) -> list[str]:
+    """Returns the lines of the table, the header first."""
     rows: list[tuple[str, ...]] = [_HEADER if setlist["pages"] is None else (_HEADER[0], "pages", *_HEADER[2:])]
     heard_s = setlist["start_s"]  # what lies before it was not searched, so it is no gap
     for passage in setlist["passages"]:
@@ -81,9 +99,7 @@ def table(setlist: dict[str, Any]) -> str:
     if setlist["duration_s"] is not None:
         rows += _gap(heard_s, setlist["start_s"] + setlist["duration_s"])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def cue(setlist: dict[str, Any], file: str) -> str:

@@ -51,6 +51,7 @@ def set_list(passages: Mapping[int, dict[str, Any]], live: dict[str, Any]) -> di
             {name: value for name, value in passages[number].items() if name not in ("ended", "settled")}
             for number in sorted(passages)
         ],
+        "unseen": live.get("unseen", []),
         "collection": live["collection"],
     }
 

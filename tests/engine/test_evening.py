@@ -9,7 +9,7 @@ import pytest
 from engine import audio, evening
 from engine.audio import Recording
 from engine.search.passages import Passage
-from engine.search.segmentation import Evening
+from engine.search.segmentation import Evening, Found
 from engine.values import Document, Place
 from tests.fake_encoder import FakeEncoder
 
@@ -30,13 +30,14 @@ def _told(
     monkeypatch.setattr(audio, "transposed", lambda medium, shift, bands: asked.append(shift) or medium)
     monkeypatch.setattr(evening.documents, "sequences", lambda media, encoder: [None for _ in media])
 
-    def passages(one: Evening) -> list[Passage]:
+    def of_evening(one: Evening) -> Found:
         assert one.tones is not None
-        return found[asked[-1]]
+        return Found(passages=tuple(found[asked[-1]]))
 
-    segmenter: Any = SimpleNamespace(passages=passages)
+    segmenter: Any = SimpleNamespace(found=of_evening)
     recording = Recording(spectrogram=np.zeros((92, 100), np.float32), start_s=0.0, duration_s=5.0)
-    return evening.segmented(recording, ENCODER, segmenter, "score", shifts)
+    chosen, shift = evening.segmented(recording, ENCODER, segmenter, "score", shifts)
+    return chosen.passages, shift
 
 
 def test_the_transposition_with_most_seconds_of_sure_passages_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
+from engine import timemap
 from engine.search.location import Ruler
 from engine.timemap import TimeMap, time_map
 from engine.values import RECORDING_PLACE, SCORE_PLACE, Box, ScorePosition, SnippetSequence, System
@@ -94,12 +95,37 @@ def test_a_stretch_is_one_system_and_rises() -> None:
 
 
 def test_many_snippets_that_match_one_excerpt_give_no_pace() -> None:
-    """Snippets 0 to 12 match the first excerpt. Nothing says how fast the music before its middle is."""
-    path = np.array([*((0, snippet) for snippet in range(13)), *((i, 12 + i) for i in range(1, 40))], np.int32)
-    found = time_map(path, recording(), score())
-    first = found.stretches[0]
-    assert all(np.isfinite([stretch.seconds, stretch.xs]).all() for stretch in found.stretches)
-    assert first.xs[0] == pytest.approx(0.2)  # the middle of snippet 0, not the start of the score
+    """Snippets 0 to 6 match the first excerpt alone. Nothing says how fast the music around its middle is."""
+    path = np.array([[0, snippet] for snippet in range(7)], np.int32)
+    (stretch,) = time_map(path, recording(), score()).stretches
+    assert stretch.seconds == (0, 2, 4)
+    assert stretch.xs == pytest.approx([0.5] * 3)  # the middle of snippet 3, the mean of them
+
+
+def test_snippets_that_match_one_excerpt_are_one_point_at_their_mean() -> None:
+    """A score as the query: every excerpt is matched by two snippets, every fourth one by three."""
+    excerpts = np.repeat(np.arange(24), np.where(np.arange(24) % 4 == 3, 3, 2))
+    found = time_map(np.array([range(len(excerpts)), excerpts], np.int32).T, score(), recording())
+    for plain in found.as_list():
+        assert (np.diff(plain["s"]) > 0).all()
+    # Excerpt 2, whose middle is at 3 s, is matched by snippets 4 and 5, whose middles are at 0.6 and 0.7.
+    assert found.at(3) == ScorePosition(page=1, system=1, x=pytest.approx(0.65, abs=0.02))
+
+
+@pytest.mark.parametrize("late_spaces", np.linspace(-0.03, 0.03, 13))
+def test_seconds_rise_in_milliseconds_where_a_system_ends_near_a_point(
+    monkeypatch: pytest.MonkeyPatch, late_spaces: float
+) -> None:
+    """The map passes to the next system within 1.5 ms of its start, of a point in each system, and of its end."""
+    monkeypatch.setattr(timemap, "HEAD_SPACES", 20 + 2 * late_spaces)  # half of it is the middle of snippet 10 n
+    found = played(range(14, 47))
+    for plain in found.as_list():
+        assert (np.diff(plain["s"]) > 0).all()
+    numbers = [stretch.system.number for stretch in found.stretches]
+    assert numbers == [*range(numbers[0], numbers[-1] + 1)]
+    assert {2, 3, 4, 5} <= {*numbers}
+    for before, after in itertools.pairwise(found.stretches):
+        assert before.seconds[-1] == after.seconds[0]
 
 
 def test_a_repeat_is_played_twice() -> None:

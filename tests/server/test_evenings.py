@@ -120,7 +120,7 @@ class EndlessSegmenter:
     def __init__(self) -> None:
         self.began = threading.Event()
 
-    def passages(self, evening: Evening) -> None:
+    def found(self, evening: Evening) -> None:
         self.began.set()
         while True:
             evening.between()

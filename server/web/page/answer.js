@@ -1,7 +1,7 @@
 /** An answer: the works in order, how sure each is, or that the piece is not here; and the match that is chosen. */
 
 import { announce, h } from "./dom.js";
-import { count, name, percent, sureness, where } from "./format.js";
+import { count, name, percent, sureness, unseen, where } from "./format.js";
 import { Pair } from "./pair.js";
 
 /** Confidence from which a match counts as right. */
@@ -77,14 +77,6 @@ function absent(answer) {
     missing && h("p", {}, missing),
     h("p", { class: "hint" }, "A longer or clearer part may still find it: 20 seconds of playing, or whole lines of music."),
   );
-}
-
-/** Returns which documents were not searched because a machine did not answer; empty if all were. */
-function unseen(answer) {
-  if (!answer.unseen?.length) return "";
-  const names = answer.unseen.map((shard) => shard.name).join(", ");
-  const documents = answer.unseen.flatMap((shard) => Object.values(shard.documents)).reduce((sum, one) => sum + one, 0);
-  return `${count(documents, "document was", "documents were")} not searched, because ${names} did not answer.`;
 }
 
 function notes(answer) {

@@ -3,7 +3,7 @@
 import { get, media, pagePath, send } from "./api.js";
 import { announce, h } from "./dom.js";
 import { takeDropped } from "./drop.js";
-import { clock, count, name, percent, where } from "./format.js";
+import { clock, count, name, percent, unseen, where } from "./format.js";
 import { ScoreView } from "./score.js";
 
 /** Gaps that are shorter than this are not in the programme, in seconds. */
@@ -109,7 +109,9 @@ function show(setlist, file) {
   });
   ribbon.append(needle);
   const found = passages.length ? `${count(passages.length, "piece")} in ${clock(duration)}` : "Nothing in this recording is in the collection.";
-  outcome.replaceChildren(h("h2", {}, found), ribbon, audio, h("ol", { class: "programme" }, programme(passages, duration, button)), shown);
+  const missing = unseen(setlist);
+  const note = missing ? [h("p", { class: "hint" }, missing)] : [];
+  outcome.replaceChildren(h("h2", {}, found), ...note, ribbon, audio, h("ol", { class: "programme" }, programme(passages, duration, button)), shown);
   announce(found);
 }
 

@@ -13,6 +13,14 @@ export function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
+/** Returns which documents were not searched because a machine did not answer; empty if all were. */
+export function unseen(answer) {
+  if (!answer.unseen?.length) return "";
+  const names = answer.unseen.map((shard) => shard.name).join(", ");
+  const documents = answer.unseen.flatMap((shard) => Object.values(shard.documents)).reduce((sum, one) => sum + one, 0);
+  return `${count(documents, "document was", "documents were")} not searched, because ${names} did not answer.`;
+}
+
 /** Returns the name of a document: its title, with the work if that says more. */
 export function name({ title, work, id }) {
   if (title && work && !title.includes(work)) return `${title}, ${work}`;

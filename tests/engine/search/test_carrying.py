@@ -100,3 +100,20 @@ def test_what_cannot_be_carried_is_refused_with_the_reason(collection: Collectio
         carried(collection, Box(x0=0.1, y0=0.1, x1=0.9, y1=0.2), "new", page=3)
     with pytest.raises(QueryError, match="played: expected a score"):
         carry(collection, "played", 1, Box(x0=0, y0=0, x1=1, y1=1), "new", BACKEND, Alignment())
+
+
+def test_documents_that_have_no_path_are_refused_with_both_names(tmp_path: Path) -> None:
+    """Without jumps, 30 snippets of a score cannot be played in two of a recording."""
+    music = embeddings(30, 1)
+    places = recording_places(0.0, 2, NETWORK.front_end)
+    tiny = SnippetSequence(kind="recording", embeddings=music[:2], places=places, bias=np.zeros(2, np.float32))
+    with CollectionWriter(tmp_path / "c", NETWORK) as writer:
+        writer.put(Document(id="old", kind="score", pages=1, systems=systems(4)), score(music))
+        writer.put(Document(id="tiny", kind="recording", duration_s=4.7), tiny)
+        writer.commit()
+    box = Box(x0=0.1, y0=0.1, x1=0.9, y1=0.2)
+    with (
+        Collection.open(tmp_path / "c") as collection,
+        pytest.raises(QueryError, match="old and tiny cannot be aligned: one of both is too short"),
+    ):
+        carry(collection, "old", 1, box, "tiny", BACKEND, Alignment(jump_penalty=float("inf")))

@@ -12,7 +12,7 @@ from engine.search import live_segmentation, nomination
 from engine.search.live_segmentation import LAG, REMEMBERED, STEP, LivePassage, LiveSegmentation
 from engine.search.passages import Searched
 from engine.values import Embeddings
-from tests import paired_collection
+from tests import laid_out_scores, paired_collection
 from tests.evening_samples import evening_of, music_of, noise, segmenter_of, shipped_calibration
 from tests.paired_collection import NETWORK, SNIPPETS
 
@@ -172,6 +172,20 @@ def test_a_passage_goes_on_after_its_last_snippet_until_the_music_stops(collecti
         live.find(searched)
     assert _rows(live.passages[0]) == ("piece1", 30, pytest.approx(150 + 10 * STEP, abs=STEP))
     assert live.passages[0].ended
+
+
+def test_pieces_without_a_pause_share_no_second(tmp_path: Path) -> None:
+    """Both passages reach beyond their links by two rows. The first one is settled before the evening ends."""
+    one, two = noise(60, 5), noise(60, 6)
+    with Collection.open(laid_out_scores.pair(tmp_path / "c", one, two)) as collection:
+        searched = segmenter_of(collection).searched("recording", "score")
+        told = _played(LiveSegmentation(NETWORK.front_end), np.concatenate([one, two, noise(90, 3)]), searched)
+    pairs = [passages for passages in told if len(passages) == 2]
+    assert [passage.settled for passage in pairs[0]] == [False, False]
+    assert [passage.settled for passage in pairs[-1]] == [True, False]
+    for first, second in pairs:
+        assert (first.passage.stretch.end_s or 0) <= (second.passage.stretch.start_s or 0)
+    assert pairs[-1][1].passage.stretch.start_s == pytest.approx(59.5 / 2 + 2.1)
 
 
 def test_in_an_empty_collection_nothing_is_told(tmp_path: Path) -> None:

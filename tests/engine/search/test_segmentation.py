@@ -10,9 +10,9 @@ import pytest
 from engine.collection import Collection, CollectionWriter
 from engine.errors import QueryError
 from engine.search import nomination, setlist
-from engine.search.passages import Passage
+from engine.search.passages import Passage, apart
 from engine.search.segmentation import Evening
-from engine.values import Document, SnippetSequence
+from engine.values import Document, Place, SnippetSequence
 from tests import laid_out_scores, paired_collection
 from tests.evening_samples import evening_of, music_of, noise, segmenter_of, shipped_calibration
 from tests.paired_collection import NETWORK, SNIPPETS, SYSTEMS
@@ -99,6 +99,37 @@ def test_a_passage_reaches_to_where_the_first_and_the_last_snippet_are_played(tm
     )
 
 
+def test_pieces_without_a_pause_share_no_second(tmp_path: Path) -> None:
+    """Each is widened by two rows, a second, so the border is the middle between row 59 and row 60."""
+    with Collection.open(laid_out_scores.pair(tmp_path / "c", noise(60, seed=5), noise(60, seed=6))) as collection:
+        evening = evening_of(noise(60, seed=5), noise(60, seed=6), noise(40, 3))
+        first, second = segmenter_of(collection).passages(evening)
+    assert first.stretch.end_s == second.stretch.start_s == pytest.approx(59.5 / 2 + 2.1)
+
+
+def _passage(start_s: float, end_s: float) -> Passage:
+    stretch = Place(start_s=start_s, end_s=end_s)
+    return Passage(document=Document(id="", kind="score"), confidence=None, stretch=stretch, place=Place())
+
+
+@pytest.mark.parametrize(
+    ("claimed", "after_s", "expected"),
+    [
+        ([(0, 10), (12, 20)], 0, [(0, 10), (12, 20)]),
+        ([(0, 10), (8, 20), (19, 30)], 0, [(0, 9), (9, 19.5), (19.5, 30)]),
+        ([(0, 20), (10, 11), (10, 30)], 0, [(0, 11), (11, 11), (11, 30)]),
+        ([(4, 10), (12, 20)], 6, [(6, 10), (12, 20)]),
+        ([(4, 10), (9, 20)], 11, [(11, 11), (11, 20)]),
+        ([(9, 12), (6, 8)], 0, [(9, 9), (9, 9)]),
+    ],
+)
+def test_passages_are_cut_in_the_middle_of_what_two_claim(
+    claimed: list[tuple[float, float]], after_s: float, expected: list[tuple[float, float]]
+) -> None:
+    found = apart([_passage(*one) for one in claimed], after_s)
+    assert [(one.stretch.start_s, one.stretch.end_s) for one in found] == expected
+
+
 def test_a_volume_is_cut_by_pages_and_systems(collection: Collection) -> None:
     score = collection.sequence("piece1")
     volume = SnippetSequence(
@@ -146,8 +177,8 @@ def test_a_stage_holds_the_most_nominated_documents_that_fit(
 
 def _setlist(collection: Collection) -> dict[str, object]:
     evening = evening_of(noise(70), music_of(collection, 2), noise(50, 3), music_of(collection, 0), noise(30, 4))
-    passages = segmenter_of(collection, shipped_calibration()).passages(evening)
-    return setlist.as_dict(passages, "recording", "score", 196.7, collection)
+    found = segmenter_of(collection, shipped_calibration()).found(evening)
+    return setlist.as_dict(found, "recording", "score", 196.7, collection)
 
 
 def test_the_set_list_is_a_table_with_a_line_for_each_gap(collection: Collection) -> None:

@@ -18,15 +18,19 @@ from engine.alignment import Backend
 from engine.collection import Collection, CollectionWriter, ShardedCollection, open_collection
 from engine.collection.manifest import KINDS
 from engine.config import Alignment, SearchSettings
+from engine.embedding.documents import recording_sequence
 from engine.errors import ShardLostError
+from engine.evening import LiveEvening
 from engine.neighbours import AmendedIndex, Neighbours, cells
-from engine.search import shard
+from engine.search import setlist, shard
 from engine.search.answers import as_dict, table
 from engine.search.confidence import Calibration, Scale
 from engine.search.searcher import Query, Searcher
+from engine.search.segmentation import Evening, Segmenter
 from engine.search.shard import Aligner, CollectionShard, Positions
 from engine.search.shards import Shards
 from engine.values import Answer, Embeddings, Kind, Method, SnippetSequence, UnseenShard
+from fake_encoder import FakeEncoder
 
 METHODS = get_args(Method)
 COUNTS = (1, 2, 4, 7)
@@ -206,6 +210,65 @@ def test_without_a_shard_the_answer_is_that_of_the_others_and_says_so(
             assert told(replace(answer, unseen=()), query, many) == told(expected, query, many)
             table_of = table(as_dict(answer, query.sequence.kind, query.among, many))
             assert f"incomplete: {sum(counts.values())} documents were not searched, because {lost}" in table_of
+
+
+@pytest.mark.parametrize("calls", [0, 1, 9, 12, 13])
+def test_an_evening_is_searched_again_without_a_shard_that_is_lost(
+    in_shards: dict[int, Path], backend: Backend, calls: int
+) -> None:
+    """The shard is asked 14 times: to rank, for the documents of chains, and for that of a passage."""
+    parts = [sharded_collection.made("score", number)[1].embeddings for number in (3, 10, 20)]
+    evening = Evening(sequence=recording_sequence(np.concatenate(parts), 0.0, NETWORK.front_end), among="score")
+    with open_collection(in_shards[4]) as many:
+        assert isinstance(many, ShardedCollection)
+        shards = {name: CollectionShard(part, backend, 1) for name, part in many.parts.items()}
+        lost = "shard-001"
+        others = Shards({name: one for name, one in shards.items() if name != lost})
+        failing = Shards(shards | {lost: Failing(shards[lost], lost, calls)})
+        expected, found, whole = (
+            Segmenter(searcher(parts, backend), backend, None, Alignment()).found(evening)
+            for parts in (others, failing, Shards(shards))
+        )
+        counts = {kind: part.documents for kind, part in many.parts[lost].kinds.items()}
+        assert len(whole.passages) > len(expected.passages) > 0
+        assert found.passages == expected.passages
+        assert found.unseen == (UnseenShard(name=lost, documents=counts),)
+        set_list = setlist.as_dict(found, "recording", "score", 60.0, many)
+    line = f"incomplete: {sum(counts.values())} documents were not searched, because {lost} did not answer"
+    assert setlist.table(set_list).splitlines()[-1] == line
+    assert setlist.table(set_list | {"passages": []}).splitlines()[-1] == line
+
+
+def test_an_evening_that_goes_on_names_the_shards_that_are_not_searched(
+    in_shards: dict[int, Path], backend: Backend
+) -> None:
+    """A step fails while a shard is lost. The next one goes on with all that was heard, when the loss is known."""
+    going_on = LiveEvening(22050, NETWORK.front_end, "score")
+    with open_collection(in_shards[4]) as many:
+        assert isinstance(many, ShardedCollection)
+        shards = {name: CollectionShard(part, backend, 1) for name, part in many.parts.items()}
+        failing = Shards(shards | {"shard-001": Failing(shards["shard-001"], "shard-001", 0)})
+        without = failing.without(frozenset({"shard-001"}))
+        lost, rest = (Segmenter(searcher(one, backend), backend, None, Alignment()) for one in (failing, without))
+        going_on.hear(np.random.default_rng(0).standard_normal(15 * 22050).astype(np.float32) / 10)
+        with pytest.raises(ShardLostError, match="switched off"):
+            going_on.find(FakeEncoder(), lost)
+        assert going_on.as_dict(many)["unseen"] == []
+        going_on.find(FakeEncoder(), rest, all=True)
+        found = going_on.as_dict(many)
+    assert [one["name"] for one in found["unseen"]] == ["shard-001"]
+
+
+def test_an_evening_has_an_error_without_any_shard(in_shards: dict[int, Path], backend: Backend) -> None:
+    music = sharded_collection.made("score", 3)[1].embeddings
+    evening = Evening(sequence=recording_sequence(music, 0.0, NETWORK.front_end), among="score")
+    with open_collection(in_shards[2]) as many:
+        assert isinstance(many, ShardedCollection)
+        shards = Shards(
+            {name: Failing(CollectionShard(part, backend, 1), name, 0) for name, part in many.parts.items()}
+        )
+        with pytest.raises(ShardLostError, match="no shard answers"):
+            Segmenter(searcher(shards, backend), backend, None, Alignment()).found(evening)
 
 
 def test_without_any_shard_there_is_an_error(in_shards: dict[int, Path], backend: Backend) -> None:

@@ -11,7 +11,7 @@ def _passage(number: int, id: str, start_s: float, end_s: float, *, ended: bool 
 
 
 def _live(heard_s: float, *passages: Any) -> Any:
-    return {"heard_s": heard_s, "direction": "A2S", "collection": {}, "passages": list(passages)}
+    return {"heard_s": heard_s, "direction": "A2S", "collection": {}, "unseen": [], "passages": list(passages)}
 
 
 def _told(*lives: Any) -> tuple[list[str], dict[int, Any]]:
@@ -51,7 +51,9 @@ def test_the_set_list_has_what_is_no_longer_told_and_not_what_vanished() -> None
         _live(90, _passage(2, "waltz", 30, 80, ended=True)),
         _live(95),
     )
-    found = tidings.set_list(known, _live(95))
+    lost = [{"name": "shard-001", "documents": {"score": 7, "recording": 2}}]
+    found = tidings.set_list(known, _live(95) | {"unseen": lost})
+    assert found["unseen"] == lost
     assert [passage["id"] for passage in found["passages"]] == ["rag"]
     assert (found["start_s"], found["duration_s"], found["pages"]) == (0, 95, None)
     assert not {"ended", "settled"} & found["passages"][0].keys()

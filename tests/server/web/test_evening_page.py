@@ -1,6 +1,7 @@
 """The page of an evening in a real Chromium: a ribbon of pieces that are heard and seen at a click."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,24 @@ def test_an_evening_is_a_ribbon_whose_pieces_are_heard_and_seen_at_a_click(tmp_p
             await until(
                 page, "document.querySelector('.ribbon button[aria-pressed=true]').innerText.includes('Sonata')"
             )
+            assert shown.problems == []
+
+    asyncio.run(asyncio.wait_for(test(), 90))
+
+
+def test_what_was_not_searched_is_said(tmp_path: Path) -> None:
+    file = evening(filled(tmp_path))
+    lost = [{"name": "shard-001", "documents": {"score": 7, "recording": 1200}}]
+
+    async def test() -> None:
+        async with browsing(tmp_path) as shown:
+            page = await shown.open("/page/evening.html")
+            answer = {"passages": [], "duration_s": 148.0, "unseen": lost}
+            await page.route("**/segment", lambda route: route.fulfill(body=json.dumps(answer)))
+            await page.set_input_files("#file", str(file))
+            await page.wait_for_selector(".ribbon")
+            told = await page.inner_text("h2 + .hint")
+            assert told == "1,207 documents were not searched, because shard-001 did not answer."
             assert shown.problems == []
 
     asyncio.run(asyncio.wait_for(test(), 90))
