@@ -93,6 +93,16 @@ def train(configuration: Configuration) -> Path:
     return _finish(trainer, pieces, instruments)
 
 
+def _require_pieces(settings: CorpusSettings) -> None:
+    """Raises SettingsError if the corpus would be made without pieces of a split, which a training needs."""
+    for name, count in (("train_pieces", settings.train_pieces), ("val_pieces", settings.val_pieces)):
+        if count == 0:
+            raise SettingsError(
+                f"corpus.{name}: a training needs more than 0, got 0; "
+                "with --no-corpus it takes the pieces that the corpus holds"
+            )
+
+
 def _require_corpus(settings: CorpusSettings) -> None:
     """Raises SettingsError if a split has no piece with both a print and a recording."""
     for split in ("train", "val"):
@@ -225,6 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments.no_corpus:
         from indexer.training import corpus  # a machine that only trains may lack the packages that make one
 
+        _require_pieces(configuration.corpus)
         corpus.make(configuration.corpus, configuration.front_end, arguments.jobs)
     train(configuration)
     return 0

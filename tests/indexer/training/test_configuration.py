@@ -55,6 +55,7 @@ def test_every_table_can_be_set_over_the_file() -> None:
         ("training.validation_pairs=249", "validation_pairs: expected 250 or more, got 249"),
         ("training.steps=-1", "steps: expected more than 0, got -1"),
         ("training.batch=0", "batch: expected more than 0, got 0"),
+        ("corpus.train_pieces=-1", "train_pieces: expected 0 or more, got -1"),
         ("corpus.prints=0", "prints: expected more than 0, got 0"),
         ("augmentation.blur=-1", "blur: expected 0 or more, got -1"),
         ("front_end.snippet_hop_px=0", "snippet_hop_px: expected more than 0, got 0"),
