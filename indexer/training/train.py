@@ -145,8 +145,13 @@ def _seed(settings: TrainingSettings, step: int) -> int:
 
 
 def _refit(trainer: Trainer, source: PairSource, validation: list[Batch]) -> None:
-    """Fits the network's projection, if it has one, to `refit_pairs` training pairs, and validates again."""
+    """Fits the network's projection, if it has one, to `refit_pairs` training pairs, and validates again.
+
+    Does nothing if `refit_pairs` is 0.
+    """
     settings = trainer.settings
+    if settings.refit_pairs == 0:
+        return
     sizes = [min(250, settings.refit_pairs - start) for start in range(0, settings.refit_pairs, 250)]
     first = _seed(settings, settings.steps)
     if trainer.refit(source.batch(size, settings.onsets_a_piece, first + n) for n, size in enumerate(sizes)):
