@@ -23,6 +23,7 @@ from engine.embedding.weights import Background
 from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, material
+from indexer.training.arguments import positive
 from indexer.training.augmentation import NO_AUGMENTATION
 from indexer.training.configuration import VALIDATION_BATCH, Configuration, TrainingSettings, load_configuration
 from indexer.training.corpus_settings import CorpusSettings, training_instruments
@@ -223,7 +224,7 @@ def _log(path: Path, line: dict[str, Any]) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scorefind train", description="Train the embedding network.")
     parser.add_argument("config", type=Path, help="TOML file like indexer/training/default.toml")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that make the corpus")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that make the corpus")
     parser.add_argument(
         "--set",
         action="append",
