@@ -105,7 +105,9 @@ def trained(configuration: Configuration, shared: CorpusSettings, jobs: int) -> 
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "val").exists():
                 (folder / "val").symlink_to((shared.folder / "val").resolve(), target_is_directory=True)
-        corpus.make(configuration.corpus, configuration.front_end, jobs)
+            corpus.make(replace(configuration.corpus, val_pieces=0), configuration.front_end, jobs)
+        else:
+            corpus.make(configuration.corpus, configuration.front_end, jobs)
         train(configuration)
     return weights
 

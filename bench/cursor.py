@@ -29,7 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bench import localisation, retrieval
-from bench.lib import passages, pieces, report, visits
+from bench.lib import intervals, passages, pieces, report, visits
 from bench.lib.pieces import Piece
 from bench.lib.printed import MIN_IOU, PrintedSystem, iou, printed_systems
 from bench.lib.sounds import Sound
@@ -143,14 +143,9 @@ def figures(found: Sequence[Moment], known: Sequence[ReadPiece]) -> dict[str, An
         ("in measure", [one.in_measure for one in found]),
         ("by number", [one.by_number for one in found]),
     ):
-        row |= _with_interval(title, values, names)
+        row |= intervals.mean(title, values, names)
     counted = [(one.piece.id, right) for one in known for right in one.counted]
-    return row | _with_interval("systems counted", [right for _, right in counted], [name for name, _ in counted])
-
-
-def _with_interval(name: str, values: Sequence[bool], groups: Sequence[str]) -> dict[str, Any]:
-    estimate = localisation.mean([float(value) for value in values], groups)
-    return {name: estimate.value, f"{name} 95%": [estimate.low, estimate.high]}
+    return row | intervals.mean("systems counted", [right for _, right in counted], [name for name, _ in counted])
 
 
 def measure(

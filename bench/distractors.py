@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lib import pieces, queries, report, takes
+from bench.lib import exhaustive, pieces, queries, report, takes
 from bench.lib.made_documents import SEED, DistractorSource, made, pack
 from bench.lib.pieces import Piece, collect
 from bench.lib.queries import AMONG, LabelledQuery
 from engine import alignment, process
 from engine.alignment import Backend
 from engine.collection import Collection
-from engine.config import Alignment
 from engine.embedding.documents import Encoder as AnyEncoder
 from engine.embedding.encoder import Encoder
 from engine.metrics import ranks_by_cost, summarise
@@ -148,8 +147,7 @@ def expected_best(costs: NDArray[np.floating], count: int) -> NDArray[np.float64
 
 def _costs(asked: Sequence[LabelledQuery], packed: Packed, backend: Backend) -> NDArray[np.float32]:
     """The cost of each document for each query: float32 (queries, documents)."""
-    found = backend.align_many([query.sequence.embeddings for query in asked], packed, Alignment())
-    return np.stack([one.costs for one in found])
+    return exhaustive.costs([query.sequence.embeddings for query in asked], packed, backend)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ is good to about half a measure.
 
 import argparse
 import functools
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench.lib import pieces, queries, report, truth
+from bench.lib import intervals, pieces, queries, report, truth
 from bench.lib.queries import AMONG, Direction
 from bench.lib.truth import Truth
 from engine import process
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
 from engine.embedding.encoder import Encoder
-from engine.metrics import RESAMPLES, Estimate
 from engine.search.searcher import Searcher
 from engine.values import Document, Match, PathPoint, RecordingPosition, ScorePosition, SnippetSequence, System
 
@@ -185,21 +184,11 @@ def figures(direction: Direction, answers: Sequence[tuple[str, Errors | None]]) 
         row |= _median_and_p90("in systems", [e.start_systems for _, e in right if e.start_systems is not None])
         for title, most in (("points in system", 0), ("+-1", 1)):
             shares = [float(np.mean(np.array(error.systems) <= most)) for _, error in right]
-            row |= _with_interval(title, mean(shares, groups))
+            row |= intervals.mean(title, shares, groups)
         return row
-    row["points, s"] = float(np.median([np.median(error.points) for _, error in right]))
+    row["points, s"] = float(np.median([np.median(error.points) for _, error in right])) if right else None
     shares = [float(np.mean(np.array(error.points) <= NEAR_S)) for _, error in right]
-    return row | _with_interval(f"within {NEAR_S:g} s", mean(shares, groups))
-
-
-def mean(values: Sequence[float], groups: Sequence[Hashable]) -> Estimate:
-    """The mean and its interval, by a bootstrap over groups."""
-    names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
-    group = np.array([names[name] for name in groups])
-    sums, counts = np.bincount(group, values), np.bincount(group)
-    draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
-    low, high = np.quantile(draws @ sums / (draws @ counts), (0.025, 0.975))
-    return Estimate(value=float(sums.sum() / counts.sum()), low=float(low), high=float(high))
+    return row | intervals.mean(f"within {NEAR_S:g} s", shares, groups)
 
 
 def errors(query: LocalisationQuery, match: Match) -> Errors:
@@ -271,10 +260,6 @@ def _nearest(true_s: Sequence[float], matched_s: float) -> list[float]:
 def _median_and_p90(name: str, values: Sequence[float]) -> dict[str, float | None]:
     middle, high = np.quantile(values, (0.5, 0.9)).tolist() if values else (None, None)
     return {name: middle, f"{name} p90": high}
-
-
-def _with_interval(name: str, estimate: Estimate) -> dict[str, Any]:
-    return {name: estimate.value, f"{name} 95%": [estimate.low, estimate.high]}
 
 
 if __name__ == "__main__":

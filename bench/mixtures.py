@@ -37,7 +37,7 @@ import soundfile
 from numpy.random import Generator
 from tqdm import tqdm
 
-from bench.lib import pieces, report, sounds
+from bench.lib import intervals, pieces, report, sounds
 from bench.lib.pieces import Piece, collect
 from bench.lib.sounds import Sound
 from engine import audio, config, process
@@ -57,7 +57,6 @@ from indexer.synthesis.interruptions import applause, speech
 
 MUSIC_S, BEFORE_S = 30, 60
 """Seconds of a piece in a query, and seconds of something else before them."""
-RESAMPLES = 1000
 SEED = 7
 
 
@@ -220,7 +219,7 @@ def rows(sound: Sound, results: Sequence[MixedResult]) -> Iterator[dict[str, Any
             group = [result for result in results if (result.before, result.way) == (form, way)]
             names = [result.piece for result in group]
             mrr = summarise(np.array([result.rank for result in group]), groups=names).mrr
-            told = [(result.piece, result.overlap) for result in group if result.overlap is not None]
+            told = [result for result in group if result.overlap is not None]
             yield {
                 "sound": sound.name,
                 "heard": "yes" if sound.heard else "no",
@@ -231,7 +230,7 @@ def rows(sound: Sound, results: Sequence[MixedResult]) -> Iterator[dict[str, Any
                 "MRR 95%": [mrr.low, mrr.high],
                 **_share("likely", [result.confidence >= LIKELY for result in group]),
                 **_share("sure", [result.confidence >= SURE for result in group]),
-                **_mean("overlap", told),
+                **intervals.mean("overlap", [one.overlap or 0.0 for one in told], [one.piece for one in told]),
                 **_share("falsely likely", [result.absent_confidence >= LIKELY for result in group]),
                 **_share("falsely sure", [result.absent_confidence >= SURE for result in group]),
             }
@@ -242,20 +241,6 @@ def _share(name: str, events: Sequence[bool]) -> dict[str, Any]:
     test = scipy.stats.binomtest(sum(events), len(events))
     interval = test.proportion_ci(method="exact")
     return {name: sum(events) / len(events), f"{name} 95%": [float(interval.low), float(interval.high)]}
-
-
-def _mean(name: str, values: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """Returns the mean of values with its interval, by a bootstrap over pieces. values: each with its piece."""
-    if not values:
-        return {name: None, f"{name} 95%": [None, None]}
-    rng, by_piece = np.random.default_rng(0), dict[str, list[float]]()
-    for piece, value in values:
-        by_piece.setdefault(piece, []).append(value)
-    groups = [np.array(group) for group in by_piece.values()]
-    drawn = rng.integers(len(groups), size=(RESAMPLES, len(groups)))
-    means = [np.concatenate([groups[i] for i in draw]).mean() for draw in drawn]
-    low, high = np.quantile(means, (0.025, 0.975)).tolist()
-    return {name: float(np.mean([value for _, value in values])), f"{name} 95%": [low, high]}
 
 
 def lacking(collection: Path, folder: Path, ids: Sequence[str], encoder: Encoder) -> Path:

@@ -34,7 +34,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.lib import made_documents, pieces, queries, report, sounds
+from bench.lib import intervals, made_documents, pieces, queries, report, sounds
 from bench.lib.detection import Numbers, Truths, auroc, bins, calibration_error, false_alarms
 from bench.lib.made_documents import DistractorSource
 from bench.lib.pieces import collect, collection_sizes
@@ -72,7 +72,7 @@ class Judged:
     form: NDArray[np.str_]
     piece: NDArray[np.str_]
 
-    def part(self, chosen: Truths) -> "Judged":
+    def part(self, chosen: Truths | NDArray[np.int64]) -> "Judged":
         return Judged(
             confidence=self.confidence[chosen],
             right=self.right[chosen],
@@ -292,9 +292,13 @@ def form_rows(direction: Direction, name: str, judged: Judged) -> Iterator[dict[
             "false at .8": lambda one: float(np.mean(one.confidence[~one.known] >= SURE)),
         }
         for figure, measure in figures.items():
-            row[figure] = measure(part)
-            row[f"{figure} 95%"] = interval(measure, part)
+            row |= intervals.of_queries(figure, _of_drawn(measure, part), part.piece, RESAMPLES)
         yield row
+
+
+def _of_drawn(measure: Callable[[Judged], float], judged: Judged) -> Callable[[NDArray[np.int64]], float]:
+    """A function that measures some of the queries, given their numbers."""
+    return lambda drawn: measure(judged.part(drawn))
 
 
 def ingredient_rows(direction: Direction, name: str, judged: Judged) -> Iterator[dict[str, Any]]:
@@ -328,18 +332,6 @@ def size_rows(
                 "mean confidence": float(np.mean(judged.confidence)),
                 "right": float(np.mean(judged.right)),
             }
-
-
-def interval(measure: Callable[[Judged], float], judged: Judged) -> list[float]:
-    """95 % interval of a measure, by a bootstrap over pieces with a fixed seed."""
-    rng = np.random.default_rng(SEED)
-    _, piece = np.unique(judged.piece, return_inverse=True)
-    members = np.split(np.argsort(piece, kind="stable"), np.cumsum(np.bincount(piece))[:-1])
-    values = []
-    for _ in range(RESAMPLES):
-        drawn = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        values.append(measure(judged.part(drawn)))
-    return [float(end) for end in np.nanquantile(values, (0.025, 0.975))]
 
 
 def draw_reliability(judged: dict[tuple[Direction, str], Judged], path: Path) -> None:

@@ -31,7 +31,7 @@ from numpy.random import Generator
 from tqdm import tqdm
 
 from bench import localisation
-from bench.lib import passages, pieces, queries, report, truth, visits
+from bench.lib import intervals, passages, pieces, queries, report, truth, visits
 from bench.lib.pieces import Piece
 from bench.lib.queries import AMONG, Direction
 from bench.lib.takes import collect as collect_takes
@@ -224,8 +224,7 @@ def figures(
     for penalty, own in zip(penalties, ranks.T, strict=True):
         mrr = summarise(own, groups=names).mrr
         row |= {f"jump {penalty:g}": mrr.value, f"jump {penalty:g} 95%": [mrr.low, mrr.high]}
-    gain = localisation.mean((1 / ranks[:, penalties.index(chosen)] - 1 / ranks[:, 0]).tolist(), names)
-    row |= {"gain": gain.value, "gain 95%": [gain.low, gain.high]}
+    row |= intervals.mean("gain", (1 / ranks[:, penalties.index(chosen)] - 1 / ranks[:, 0]).tolist(), names)
     for i, penalty in enumerate(penalties):
         placed = [share for each in results if (share := each[i].in_system) is not None]
         row[f"in system {penalty:g}"] = float(np.mean(placed)) if placed else None

@@ -15,7 +15,9 @@ recordings (S2A), and harder ones: 10 s and one system.
 - peers: libraries that could be used instead (`bench.lib.peers`), at one size.
 
 p50_ms is the median time of the search stages, without embedding the query and without locating matches.
-recall_of_exhaustive is the share of queries with the same first match as the exhaustive alignment, right or wrong.
+recall_of_exhaustive is the share of queries with the same first match as the exhaustive alignment, right or wrong. It
+may be below 1 even where all documents are aligned: a search aligns some queries again, with rests, and the exhaustive
+alignment has none.
 The collection and the results of each size are kept below --work, so a run that was stopped can be continued.
 """
 
@@ -33,14 +35,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.lib import grown, peers, queries, report
+from bench.lib import exhaustive, grown, peers, queries, report
 from bench.lib.grown import Folders
 from bench.lib.pieces import Piece
 from bench.lib.queries import AMONG, Direction, LabelledQuery
 from bench.lib.scale_plot import draw
 from engine import alignment, process
 from engine.collection import Collection
-from engine.config import Alignment, SearchSettings
+from engine.config import SearchSettings
 from engine.embedding.encoder import Encoder
 from engine.finder import Engine
 from engine.metrics import summarise
@@ -226,21 +228,30 @@ class ScaleBench:
         """The result of aligning all documents at each size, computed from the costs at the largest size."""
         truths = {}
         with Collection.open(work / "collection") as collection:
-            backend = alignment.choose("cpu", threads=self.threads)
             for (direction, form), group in members(self.asked).items():
                 kind = AMONG[direction]
-                kept = work / f"costs-{collection.manifest.digest[:12]}-{direction}-{form.replace(' ', '-')}.npy"
-                if not kept.exists():
-                    found = [
-                        backend.align(query.sequence.embeddings, collection.packed(kind), Alignment()).costs
-                        for query in tqdm(group, f"{direction} {form}", disable=None, leave=False)
-                    ]
-                    np.save(kept, np.stack(found))
-                costs, ids = np.load(kept), collection.ids(kind)
+                costs, ids = self._costs(work, collection, group), collection.ids(kind)
                 right = np.array([ids.index(query.truth) for query in group])
                 counts = [one["kinds"][kind]["documents"] for one in measured]
                 truths[direction, form] = ExhaustiveResult.of(costs, right, ids, counts)
         return truths
+
+    def _costs(self, work: Path, collection: Collection, group: Sequence[LabelledQuery]) -> NDArray[np.float32]:
+        """The cost of each document for each query, (queries, documents). The folder `work` keeps them in a file.
+
+        group: queries of one direction and form.
+        """
+        direction, form, settings = group[0].direction, group[0].form.replace(" ", "-"), self.engine.settings.alignment
+        # Costs of an earlier version have no penalty in their names: it ranked with other jumps.
+        name = f"costs-{collection.manifest.digest[:12]}-jump-{settings.ranking.jump_penalty:g}-{direction}-{form}.npy"
+        if not (work / name).exists():
+            backend, packed = alignment.choose("cpu", threads=self.threads), collection.packed(AMONG[direction])
+            found = [
+                exhaustive.costs([query.sequence.embeddings], packed, backend, settings)
+                for query in tqdm(group, f"{direction} {form}", disable=None, leave=False)
+            ]
+            np.save(work / name, np.concatenate(found))
+        return np.asarray(np.load(work / name), np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

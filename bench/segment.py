@@ -36,7 +36,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from bench.lib import live_evenings, pieces, recitals, report, sounds, volumes
-from bench.lib.intervals import interval, share
+from bench.lib.intervals import NOTHING, interval
 from bench.lib.live_evenings import BORDER_S, LiveDelays
 from bench.lib.pieces import Piece, collect
 from bench.lib.recitals import Played, PlayedEvening, Programme
@@ -152,7 +152,7 @@ def row(name: str, sound: str, results: Sequence[JudgedEvening], costs: Sequence
         **interval("F1", list(counts.values()), _f1),
         "border median s": float(np.median(errors)) if errors else None,
         "border 90% s": float(np.quantile(errors, 0.9)) if errors else None,
-        **interval("within 5 s", [[sum(own), len(own)] for own in by_piece], share),
+        **interval("within 5 s", [[sum(own), len(own)] for own in by_piece]),
         "false works/h": false_works / hours,
         "false works/h 95%": _poisson(false_works, hours),
         "embed CPU s/h": sum(cost.embed_s for cost in costs) / hours,
@@ -161,10 +161,10 @@ def row(name: str, sound: str, results: Sequence[JudgedEvening], costs: Sequence
     }  # fmt: skip
 
 
-def _f1(counts: NDArray[np.int64]) -> float:
-    """Returns F1. counts: of each piece, right passages, and wrong or missed ones."""
-    right, others = counts.sum(axis=0).tolist()
-    return float(2 * right / max(1, 2 * right + others))
+def _f1(totals: NDArray[np.float64]) -> float:
+    """Returns F1, or NOTHING. totals: float (2,), the right passages, and the wrong or missed ones."""
+    right, others = totals.tolist()
+    return float(2 * right / (2 * right + others)) if right or others else NOTHING
 
 
 def _poisson(events: int, hours: float) -> list[float]:

@@ -37,14 +37,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.lib import grown, intervals, pieces, queries, report, sounds, takes
+from bench.lib import exhaustive, grown, intervals, pieces, queries, report, sounds, takes
 from bench.lib.grown import Folders
 from bench.lib.pieces import Piece, collect, collection_sizes
 from bench.lib.queries import AMONG, Direction, LabelledQuery
 from engine import alignment, process
 from engine.alignment import Backend
 from engine.collection import Collection
-from engine.config import Alignment
 from engine.embedding.encoder import Encoder
 from engine.metrics import Ranks, summarise
 from engine.neighbours import Index
@@ -262,7 +261,8 @@ WAYS: Mapping[str, Callable[[Candidates, Embeddings], Ranking]] = {
 
 
 def align_all(material: Candidates, query: Embeddings) -> Ranking:
-    return np.argsort(material.backend.align(query, material.packed, Alignment()).costs, kind="stable")
+    (costs,) = exhaustive.costs([query], material.packed, material.backend)
+    return np.argsort(costs, kind="stable")
 
 
 def answer(

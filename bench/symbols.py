@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bench.lib import pieces, report, sounds, symbols
+from bench.lib import exhaustive, pieces, report, sounds, symbols
 from bench.lib.pieces import Piece, collect
 from bench.lib.sounds import Sound
 from bench.lib.symbols import PitchSets, Transcriber
@@ -31,7 +31,6 @@ from engine import alignment, process
 from engine.alignment import Backend
 from engine.audio import SAMPLE_RATE, Samples, read_audio, recording_of
 from engine.collection import Collection
-from engine.config import Alignment
 from engine.embedding import documents
 from engine.embedding.encoder import Encoder
 from engine.metrics import ranks_by_cost, summarise
@@ -132,7 +131,7 @@ def by_scorefind(fragment: Fragment, packed: Packed, encoder: Encoder, backend: 
     started = time.process_time()
     recording = recording_of(fragment.samples, SAMPLE_RATE, encoder.identity.front_end)
     (sequence,) = documents.sequences([recording], encoder)
-    costs = backend.align(sequence.embeddings, packed, Alignment()).costs
+    (costs,) = exhaustive.costs([sequence.embeddings], packed, backend)
     return SymbolsResult(system="scorefind, scans", fragment=fragment, costs=costs, cpu_s=time.process_time() - started)
 
 

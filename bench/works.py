@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from bench.lib import pieces, report, sounds
 from bench.lib.editions import Edition, edition
-from bench.lib.intervals import interval, share
+from bench.lib.intervals import interval, mean
 from bench.lib.pieces import Piece, collect
 from engine import config, process, score
 from engine.collection import Collection, CollectionWriter
@@ -71,9 +71,9 @@ def link_rows(links: Sequence[DocumentLink], held: Sequence[Document], took_s: f
         yield {
             "pairs": pair,
             "n": len(right) + len(missed),
-            **interval("recall", list(counts.values()), share),
+            **interval("recall", list(counts.values())),
             "false links": len(wrong),
-            "precision": len(right) / max(1, len(right) + len(wrong)),
+            "precision": len(right) / (len(right) + len(wrong)) if right or wrong else None,
             "ms a document": 1000 * took_s / len(held),
         }
 
@@ -123,22 +123,15 @@ def _error(
 
 
 def carry_row(errors: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """Returns the table row of carried notes."""
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for piece, error in errors:
-        counts[piece][0] += np.isfinite(error)
-        counts[piece][1] += 1
-    finite = np.array([error for _, error in errors if np.isfinite(error)])
-    near: dict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for piece, error in errors:
-        near[piece][0] += error <= 7
-        near[piece][1] += 1
+    """Returns the table row of carried notes. The errors in staff spaces are of the right system, None without any."""
+    pieces = [piece for piece, _ in errors]
+    finite = [error for _, error in errors if np.isfinite(error)]
     return {
         "notes": len(errors),
-        **interval("right system", list(counts.values()), share),
-        "median error, spaces": float(np.median(finite)),
-        "90% error, spaces": float(np.quantile(finite, 0.9)),
-        **interval("within 7 spaces", list(near.values()), share),
+        **mean("right system", [float(np.isfinite(error)) for _, error in errors], pieces),
+        "median error, spaces": float(np.median(finite)) if finite else None,
+        "90% error, spaces": float(np.quantile(finite, 0.9)) if finite else None,
+        **mean("within 7 spaces", [float(error <= 7) for _, error in errors], pieces),
     }
 
 

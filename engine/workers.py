@@ -102,7 +102,11 @@ def each(
     observe: receives what a task has passed to `tell`, with the task.
     What the workers log is logged in this process. The workers end at once when the iterator is closed or its consumer
     raises.
+
+    Raises ValueError if `jobs` is less than 1.
     """
+    if jobs < 1:
+        raise ValueError(f"expected 1 process or more, got {jobs}")
     modules = Template(functools.partial(_load, work), ONE_THREAD) if template.available() else None
     free: list[Worker] = []
     busy: dict[Any, tuple[Worker, Task]] = {}

@@ -80,7 +80,7 @@ def tables(path: Path) -> dict[Path, set[Path]]:
             folder = ROOT / heading[1]
         elif line.startswith("| `"):
             names = re.findall(r"`([^`]+)`", line.split("|")[1])
-            suffix = ".py" if folder.name == "bench" else ""
+            suffix = ".py" if folder == ROOT / "bench" else ""
             found.setdefault(folder, set()).update(folder / (name if "." in name else name + suffix) for name in names)
     return found
 

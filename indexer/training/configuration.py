@@ -14,7 +14,7 @@ from engine import config
 from engine.config import FrontEnd, require_positive
 from engine.embedding.network import Architecture
 from engine.errors import SettingsError
-from engine.values import Kind
+from engine.values import DIMENSION, Kind
 from indexer.training.augmentation import Augmentation
 from indexer.training.corpus_settings import CorpusSettings
 
@@ -38,7 +38,7 @@ class TrainingSettings:
     steps: int = 3000
     """Steps after which the training ends; `plateau` may end it earlier."""
     batch: int = 256
-    """Pairs in a batch."""
+    """Pairs in a batch, 2 or more: the other pairs are the negatives."""
     onsets_a_piece: int = 4
     """Pairs drawn from each piece in a batch; pairs of one piece are hard negatives of each other."""
     loss: Literal["infonce", "ranking"] = "infonce"
@@ -71,13 +71,14 @@ class TrainingSettings:
     validation_pairs: int = 2000
     """Pairs of validation pieces; a last batch of less than VALIDATION_BATCH is left out."""
     refit_pairs: int = 25_000
-    """Training pairs to which the projection is fitted at the end, if the network has a projection."""
+    """Training pairs to which the projection is fitted at the end, if the network has a projection; more than
+    DIMENSION. 0: the projection stays as the last step of the training fitted it."""
     seed: int = 1
     threads: int = 2
     """Threads that torch computes with."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError if a number is negative, or is 0 where nothing would be learnt."""
+        """Raises ValueError if a number is negative, or too small for anything to be learnt from."""
         require_positive(
             self,
             or_zero=(
@@ -85,6 +86,10 @@ class TrainingSettings:
                 *("patience", "refinement_patience", "refinements", "refit_pairs", "seed"),
             ),
         )
+        if self.batch < 2:
+            raise ValueError(f"batch: expected 2 or more, got {self.batch}")
+        if 0 < self.refit_pairs <= DIMENSION:
+            raise ValueError(f"refit_pairs: expected 0, or more than {DIMENSION}, got {self.refit_pairs}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, Sc
 from indexer.synthesis.instruments import random_condition
 from indexer.synthesis.lilypond import LilyPondEngraver
 from indexer.synthesis.perform import perform, random_style
+from indexer.training.arguments import positive
 from indexer.training.corpus_settings import CorpusSettings, listed_instruments
 from indexer.training.material import Print, Rendition, encoded, save
 
@@ -102,7 +103,7 @@ def engraver(score: Path, semitones: int = 0) -> Engraver | LilyPondEngraver:
 
     semitones: how far the score is raised; 0 for LilyPond, which is not transposed.
     """
-    return LilyPondEngraver(score) if score.suffix in lilypond.SUFFIXES else Engraver(score, semitones)
+    return LilyPondEngraver(score) if score.suffix.lower() in lilypond.SUFFIXES else Engraver(score, semitones)
 
 
 def _jobs(settings: CorpusSettings, split: str) -> Iterator[Job]:
@@ -136,7 +137,7 @@ def _in_key(scores: list[tuple[str, Path]], key: int, seed: int) -> Iterator[tup
     for piece, score in scores:
         if key == 0:
             yield piece, score, 0
-        elif score.suffix not in lilypond.SUFFIXES:
+        elif score.suffix.lower() not in lilypond.SUFFIXES:
             order = np.random.default_rng((seed, zlib.crc32(piece.encode()), 2)).permutation(INTERVALS)
             yield f"{piece}@{order[key - 1]:+d}", score, int(order[key - 1])
 
@@ -295,7 +296,7 @@ def main() -> None:
     process.prepare()
     parser = argparse.ArgumentParser(description="Make the training corpus that a configuration describes.")
     parser.add_argument("config", type=Path, help="TOML file like indexer/training/default.toml")
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes")
+    parser.add_argument("--jobs", type=positive, default=2, help="worker processes")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings = config.load(CorpusSettings(), section="corpus", path=arguments.config)

@@ -29,9 +29,9 @@ class CorpusSettings:
     folder: Path = Path("corpus")
     """Folder of the prints and recordings."""
     train_pieces: int = 1200
-    """Largest number of training pieces."""
+    """Largest number of training pieces; 0: a corpus for validation alone."""
     val_pieces: int = 60
-    """Largest number of validation pieces."""
+    """Largest number of validation pieces; 0: none, where another corpus has them."""
     prints: int = 1
     """Prints of each training piece. A validation piece has one print and one recording."""
     recordings: int = 1
@@ -53,7 +53,7 @@ class CorpusSettings:
 
     def __post_init__(self) -> None:
         """Raises ValueError if a number is negative, or is 0 where nothing would be made."""
-        require_positive(self, or_zero=("page_damage", "sound_damage", "freedom", "seed"))
+        require_positive(self, or_zero=("train_pieces", "val_pieces", "page_damage", "sound_damage", "freedom", "seed"))
 
 
 def listed_instruments(settings: CorpusSettings) -> list[dict[str, str]]:

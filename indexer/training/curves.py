@@ -9,7 +9,7 @@ weights of the one before it, so their pairs are counted on. Logs the last evalu
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class LoggedRun:
 
     name: str
     rows: tuple[dict[str, Any], ...]
-    """Lines of `log.jsonl`."""
+    """Lines of `log.jsonl` that tell of an evaluation. The line of the last fit of a projection has no loss."""
     pairs_before: int
     """Pairs that the runs before it have seen."""
 
@@ -51,21 +51,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def read(given: Sequence[str]) -> list[LoggedRun]:
-    """The runs of these folders, in order. Raises SystemExit if one has no log."""
+    """The runs of these folders, in order. Raises SystemExit if one has no log, or a log without an evaluation."""
     runs: list[LoggedRun] = []
     for word in given:
         name, _, folder = word.rpartition("=")
         path = Path(folder) / "log.jsonl"
-        try:
-            rows = tuple(json.loads(line) for line in path.read_text().splitlines())
-        except OSError as exc:
-            raise SystemExit(f"{path}: {exc.strerror}") from exc
+        rows = tuple(row for row in _lines(path) if "pairs_seen" in row)
         if not rows:
             raise SystemExit(f"{path}: no evaluation yet")
         runs.append(
             LoggedRun(name=name or Path(folder).name, rows=rows, pairs_before=runs[-1].pairs[-1] if runs else 0)
         )
     return runs
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the lines of a log. Raises SystemExit if the file is missing or a line is not JSON."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as exc:
+        raise SystemExit(f"{path}: {exc.strerror}") from exc
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as exc:
+            raise SystemExit(f"{path}: expected JSON in line {number}: {exc}") from exc
 
 
 def draw(runs: Sequence[LoggedRun], path: Path) -> None:
@@ -87,10 +97,16 @@ def draw(runs: Sequence[LoggedRun], path: Path) -> None:
         start = run.pairs_before / 1e6
         axes.text(start, 1.01, f" {run.name}", transform=axes.get_xaxis_transform(), fontsize=8)
     axes.set_xlabel("million pairs seen")
-    axes.set_ylabel("MRR of validation, 2,000 candidates")
+    axes.set_ylabel(label(runs))
     other.set_ylabel("training loss")
     figure.legend(loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=110)
+
+
+def label(runs: Sequence[LoggedRun]) -> str:
+    """The label of the MRR, with the number of candidates: the pairs that were validated on."""
+    counts = sorted({row["pairs"] for run in runs for row in run.rows})
+    return f"MRR of validation, {' or '.join(f'{count:,}' for count in counts)} candidates"
 
 
 if __name__ == "__main__":

@@ -26,10 +26,12 @@ def pairwise_ranking(score: Tensor, recording: Tensor, ignored: Tensor, margin: 
     """The mean amount by which the similarity of a wrong excerpt exceeds that of the right one minus a margin.
 
     score, recording, ignored: as in `symmetric_infonce`. Snippets are the only anchors, as published.
-    Returns a scalar: the mean of max(0, margin - s_ii + s_ij) over all i and j != i that are not ignored.
+    Returns a scalar: the mean of max(0, margin - s_ii + s_ij) over all i and j != i that are not ignored; 0 if all are.
     Source: Kiros et al. 2014; Dorfer et al., TISMIR 2018, section 3.2.
     """
     similarity = score @ recording.T
     violation = torch.relu(margin - similarity.diagonal()[:, None] + similarity)
     counted = ~(ignored | torch.eye(len(score), dtype=torch.bool, device=score.device))
-    return violation[counted].mean()
+    return violation[counted].sum() / counted.sum().clamp(
+        min=1
+    )  # the mean of nothing is NaN, and so are all weights then

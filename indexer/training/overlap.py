@@ -2,23 +2,26 @@
 
 `python -m indexer.training.overlap --trained SCORES --tested SCORES` lists the pairs of pieces that share too many
 phrases, whatever their keys. SCORES are files, folders, or manifests (CSV with the columns id and path) of scores and
-MIDI files.
+MIDI files. Pieces that cannot be read are named; if a side has no other pieces, the program ends with exit code 1.
 """
 
 import argparse
 import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import mido
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import process
+from engine.errors import AudioError
+from engine.symbols.formats import MIDI_SUFFIXES
+from engine.symbols.midi import read_midi
 from engine.workers import Failure, each
 from indexer.synthesis.engrave import EngravingError, ScoreNotes
+from indexer.training.arguments import positive
 from indexer.training.corpus import engraver
 
 PHRASE_INTERVALS = 10
@@ -29,8 +32,8 @@ MIN_SHARE = 0.05
 share 0.11 to 0.5, because editors treat ties and ornaments differently; of 2,944 pairs of different pieces, no pair
 shares more than 0.013."""
 
-_SCORES = (".krn", ".mei", ".musicxml", ".mxl", ".xml", ".ly")
-_MIDI = (".mid", ".midi")
+SUFFIXES = MIDI_SUFFIXES | {".krn", ".mei", ".musicxml", ".mxl", ".xml", ".ly"}
+"""Suffixes, in lower case, of the files of a folder that are read."""
 _SAME_ONSET = 0.05
 """Notes closer than this, in quarters or seconds, are one onset."""
 _MIN_DIFFERENT_INTERVALS = 4
@@ -89,56 +92,79 @@ def compare(
 
 
 def performed_notes(path: Path) -> ScoreNotes:
-    """The notes of a MIDI file, with seconds in place of quarters. Raises EngravingError if the file is not MIDI."""
-    try:
-        messages = list(mido.MidiFile(path))
-    except (OSError, EOFError, ValueError, KeyError) as exc:
-        raise EngravingError(path, f"expected a MIDI file: {exc}") from exc
-    now, sounding, ended = 0.0, dict[tuple[int, int], float](), list[tuple[float, float, int]]()
-    for message in messages:
-        now += message.time
-        if message.type in ("note_on", "note_off"):
-            key = (message.channel, message.note)
-            if key in sounding:
-                start = sounding.pop(key)
-                ended.append((start, now - start, message.note))
-            if message.type == "note_on" and message.velocity:
-                sounding[key] = now
-    columns = np.array(sorted(ended), np.float64).reshape(-1, 3)
-    return ScoreNotes(onset_quarter=columns[:, 0], duration_quarter=columns[:, 1], pitch=columns[:, 2].astype(np.int64))
+    """The notes of a MIDI file, with seconds in place of quarters.
+
+    Raises AudioError if the file is not MIDI or has no notes, and OSError if it cannot be opened.
+    """
+    playing = read_midi(path.read_bytes(), path)
+    return ScoreNotes(
+        onset_quarter=playing.onset_s, duration_quarter=playing.release_s - playing.onset_s, pitch=playing.pitch
+    )
 
 
 def _phrases_of(path: Path) -> Phrases:
-    """The phrases of a score or a MIDI file."""
-    return phrases(performed_notes(path) if path.suffix in _MIDI else engraver(path).notes())
+    """The phrases of a score or a MIDI file. Raises EngravingError, AudioError or OSError if it cannot be read."""
+    is_midi = path.suffix.lower() in MIDI_SUFFIXES
+    found = phrases(performed_notes(path) if is_midi else engraver(path).notes())
+    if not found:
+        raise EngravingError(path, f"expected a melody with phrases of {PHRASE_INTERVALS} intervals, got none")
+    return found
 
 
-def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    """Yields name and path of each piece of a manifest, of a folder, or of a single file."""
-    if path.suffix == ".csv":
-        with path.open(newline="") as file:
-            # As in the corpus, paths are relative to the folder that holds the manifest's folder.
-            yield from ((row["id"], path.parent.parent / row["path"]) for row in csv.DictReader(file))
+def _files(path: Path) -> list[tuple[str, Path]]:
+    """Name and path of each piece of a manifest, of a folder, or of a single file.
+
+    Raises SystemExit if there are none, or if the manifest cannot be read.
+    """
+    if path.suffix.lower() == ".csv":
+        found = _listed(path)
     elif path.is_dir():
-        yield from ((file.stem, file) for file in sorted(path.rglob("*")) if file.suffix in _SCORES + _MIDI)
+        files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
+        found = [(file.stem, file) for file in files]
+    elif path.exists():
+        found = [(path.stem, path)]
     else:
-        yield path.stem, path
+        raise SystemExit(f"{path}: no such file or folder")
+    if not found:
+        raise SystemExit(f"{path}: expected scores or MIDI files ({', '.join(sorted(SUFFIXES))}), got none")
+    return found
 
 
-def _read(sources: Sequence[Path], jobs: int) -> dict[str, Phrases]:
-    """The phrases of every piece by name; prints the cause for each piece that cannot be read.
+def _listed(manifest: Path) -> list[tuple[str, Path]]:
+    """Name and path of each piece of a manifest. Raises SystemExit if it cannot be read, or lacks a column."""
+    try:
+        with manifest.open(newline="") as file:
+            # As in the corpus, paths are relative to the folder that holds the manifest's folder.
+            return [(row["id"], manifest.parent.parent / row["path"]) for row in csv.DictReader(file)]
+    except OSError as exc:
+        raise SystemExit(f"{manifest}: {exc.strerror}") from exc
+    except (KeyError, TypeError, ValueError, csv.Error) as exc:  # a column is missing, or it is no text
+        raise SystemExit(f"{manifest}: expected a CSV file whose rows have the columns id and path") from exc
+
+
+def _named(sources: Sequence[Path]) -> dict[Path, str]:
+    """The name of each piece by its file. Raises SystemExit if a source has no pieces.
 
     Files of one name, as folders of several composers hold them, have their paths for names.
     """
     found = {file: name for source in sources for name, file in _files(source)}
     shared = {name for name, files in Counter(found.values()).items() if files > 1}
-    names = {file: str(file) if name in shared else name for file, name in found.items()}
+    return {file: str(file) if name in shared else name for file, name in found.items()}
+
+
+def _read(names: Mapping[Path, str], jobs: int) -> dict[str, Phrases]:
+    """The phrases of every piece by name; prints the cause for each piece that cannot be read.
+
+    names: see `_named`. Raises SystemExit if no piece can be read.
+    """
     pieces: dict[str, Phrases] = {}
-    for file, result in each(_phrases_of, list(names), jobs=jobs, expected=(EngravingError,)):
+    for file, result in each(_phrases_of, list(names), jobs=jobs, expected=(EngravingError, AudioError, OSError)):
         if isinstance(result, Failure):
             print(f"not compared: {result.cause}")  # noqa: T201  # a command's answer
         else:
             pieces[names[file]] = result
+    if not pieces:
+        raise SystemExit(f"nothing to compare in {len(names)} files, the first of them {next(iter(names))}")
     return pieces
 
 
@@ -148,9 +174,11 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, nargs="+", required=True, help="scores: files, folders or manifests")
     parser.add_argument("--tested", type=Path, nargs="+", required=True, help="scores or MIDI files, likewise")
     parser.add_argument("--least", type=float, default=MIN_SHARE, help="smallest share of the shorter piece's phrases")
-    parser.add_argument("--jobs", type=int, default=2, help="worker processes")
+    parser.add_argument("--jobs", type=positive, default=2, help="worker processes")
     arguments = parser.parse_args()
-    trained, tested = _read(arguments.trained, arguments.jobs), _read(arguments.tested, arguments.jobs)
+    # Both sides are looked through first: a wrong path should not wait until the other side is read.
+    sides = [_named(sources) for sources in (arguments.trained, arguments.tested)]
+    trained, tested = (_read(names, arguments.jobs) for names in sides)
     pairs = compare(trained, tested, arguments.least)
     for pair in pairs:
         print(f"{pair.share:4.0%}  {pair.trained}  {pair.tested}")  # noqa: T201

@@ -23,6 +23,7 @@ from engine.embedding.weights import Background
 from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, material
+from indexer.training.arguments import positive
 from indexer.training.augmentation import NO_AUGMENTATION
 from indexer.training.configuration import VALIDATION_BATCH, Configuration, TrainingSettings, load_configuration
 from indexer.training.corpus_settings import CorpusSettings, training_instruments
@@ -93,6 +94,16 @@ def train(configuration: Configuration) -> Path:
     return _finish(trainer, pieces, instruments)
 
 
+def _require_pieces(settings: CorpusSettings) -> None:
+    """Raises SettingsError if the corpus would be made without pieces of a split, which a training needs."""
+    for name, count in (("train_pieces", settings.train_pieces), ("val_pieces", settings.val_pieces)):
+        if count == 0:
+            raise SettingsError(
+                f"corpus.{name}: a training needs more than 0, got 0; "
+                "with --no-corpus it takes the pieces that the corpus holds"
+            )
+
+
 def _require_corpus(settings: CorpusSettings) -> None:
     """Raises SettingsError if a split has no piece with both a print and a recording."""
     for split in ("train", "val"):
@@ -135,8 +146,13 @@ def _seed(settings: TrainingSettings, step: int) -> int:
 
 
 def _refit(trainer: Trainer, source: PairSource, validation: list[Batch]) -> None:
-    """Fits the network's projection, if it has one, to `refit_pairs` training pairs, and validates again."""
+    """Fits the network's projection, if it has one, to `refit_pairs` training pairs, and validates again.
+
+    Does nothing if `refit_pairs` is 0.
+    """
     settings = trainer.settings
+    if settings.refit_pairs == 0:
+        return
     sizes = [min(250, settings.refit_pairs - start) for start in range(0, settings.refit_pairs, 250)]
     first = _seed(settings, settings.steps)
     if trainer.refit(source.batch(size, settings.onsets_a_piece, first + n) for n, size in enumerate(sizes)):
@@ -208,7 +224,7 @@ def _log(path: Path, line: dict[str, Any]) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scorefind train", description="Train the embedding network.")
     parser.add_argument("config", type=Path, help="TOML file like indexer/training/default.toml")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that make the corpus")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that make the corpus")
     parser.add_argument(
         "--set",
         action="append",
@@ -225,6 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments.no_corpus:
         from indexer.training import corpus  # a machine that only trains may lack the packages that make one
 
+        _require_pieces(configuration.corpus)
         corpus.make(configuration.corpus, configuration.front_end, arguments.jobs)
     train(configuration)
     return 0

@@ -1,3 +1,4 @@
+import argparse
 import json
 from pathlib import Path
 
@@ -6,8 +7,10 @@ import pytest
 
 from bench import embedding
 from bench.lib import pairs
+from engine.config import FrontEnd
 from fake_encoder import FakeEncoder
 from indexer.training.material import Print, Rendition, Take, save
+from small_scores import write_kern
 
 
 def take(piece: str, seed: int) -> Take:
@@ -55,6 +58,21 @@ def test_the_bench_measures_the_takes_it_is_given_and_says_what_is_not_there(
     out = json.loads((tmp_path / "out.json").read_text())
     assert out["sets"]["synthetic"]["pairs"] == 40
     assert {row["set"] for row in out["rows"]} == {"synthetic"}
+
+
+def test_without_a_corpus_validation_takes_are_made_and_no_others(tmp_path: Path) -> None:
+    data, work = tmp_path / "data", tmp_path / "work"
+    for name in ("train_lieder_piano", "train_polish_kern", "train_mutopia_ly"):
+        (data / name).mkdir(parents=True)
+        (data / name / "manifest.csv").write_text("id,path\n")
+    (data / "train_polish_kern" / "manifest.csv").write_text("id,path\none,one.krn\ntwo,two.krn\n")
+    (data / "splits.csv").write_text("id,split\none,train\ntwo,val\n")
+    for seed, name in enumerate(("one", "two")):
+        write_kern(data / f"{name}.krn", seed, bars=24)
+    options = argparse.Namespace(data=data, corpus=tmp_path / "absent", work=work, quick=False)
+    materials, _ = embedding.SETS["synthetic"](options, FrontEnd())
+    assert [made.piece for made in materials] == ["two"]
+    assert [path.name for path in (work / "corpus").iterdir()] == ["val"]
 
 
 def test_the_speed_of_a_network_is_told_for_both_kinds() -> None:

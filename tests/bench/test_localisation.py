@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from bench.lib.queries import Direction
 from bench.lib.truth import Line, Truth
 from bench.lib.visits import Visit
-from bench.localisation import Errors, LocalisationQuery, errors, figures, mean, variants
+from bench.localisation import Errors, LocalisationQuery, errors, figures, variants
 from engine.config import Alignment
 from engine.values import (
     RECORDING_PLACE,
@@ -76,11 +77,13 @@ def test_figures_count_what_was_not_found() -> None:
     assert (row["points in system"], row["+-1"]) == (0.5, 0.75)
 
 
-def test_a_mean_of_groups_has_an_interval_that_holds_it() -> None:
-    found = mean([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "c"])
-    assert found.value == 0.5
-    assert found.low < 0.5 < found.high
-    assert mean([0.25, 0.25], ["a", "b"]).low == 0.25
+@pytest.mark.parametrize("direction", ["A2S", "S2A"])
+def test_figures_of_nothing_found_have_no_value(direction: Direction) -> None:
+    row = figures(direction, [("one", None), ("two", None)])
+    assert (row.pop("n"), row.pop("not found")) == (0, 2)
+    assert {str(value) for value in row.values()} == {"None", "[None, None]"}
+    found = figures(direction, [("one", Errors(start=0.5, start_systems=0.1, points=(0.1,), systems=(0,)))])
+    assert found.keys() == row.keys() | {"n", "not found"}
 
 
 def test_a_variant_that_is_the_default_is_not_measured_twice() -> None:

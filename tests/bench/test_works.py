@@ -22,6 +22,7 @@ def test_links_are_counted_by_kinds_with_what_is_missed_and_what_is_false() -> N
     scores, recordings, both = works.link_rows(links, held, took_s=0.6)
     assert (scores["n"], scores["recall"], scores["false links"], scores["precision"]) == (2, 0.5, 1, 0.5)
     assert (recordings["n"], recordings["false links"]) == (0, 0)
+    assert (recordings["recall"], recordings["precision"]) == (None, None)  # nothing to find, and nothing told
     assert (both["n"], both["recall"], both["precision"], both["ms a document"]) == (4, 0.25, 1, pytest.approx(100))
 
 
@@ -43,6 +44,13 @@ def test_a_note_that_is_carried_to_another_system_is_wrong_and_else_its_error_is
         pytest.approx(1 / 3),
     )
     assert row["median error, spaces"] == 6
+
+
+def test_notes_that_all_went_astray_have_no_error_in_staff_spaces() -> None:
+    row = works.carry_row([("a", np.inf), ("b", np.inf)])
+    assert (row["right system"], row["right system 95%"], row["within 7 spaces"]) == (0, [0, 0], 0)
+    assert (row["median error, spaces"], row["90% error, spaces"]) == (None, None)
+    assert works.carry_row([])["right system"] is None
 
 
 def test_the_place_of_a_note_is_that_of_the_first_system_of_its_onset() -> None:

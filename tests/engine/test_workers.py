@@ -27,6 +27,11 @@ def test_every_task_gets_its_result() -> None:
     assert sorted(each(square, range(7), jobs=2)) == [(n, n * n) for n in range(7)]
 
 
+def test_no_task_is_done_by_no_process() -> None:
+    with pytest.raises(ValueError, match="expected 1 process or more, got 0"):
+        list(each(square, [1], jobs=0))
+
+
 def test_an_expected_error_is_told_by_its_message_alone() -> None:
     outcomes = dict(each(square, [2, 13, 3], jobs=1, expected=(ValueError,)))
     assert outcomes == {2: 4, 13: Failure(cause="13 is not liked"), 3: 9}

@@ -49,3 +49,13 @@ def test_the_ranking_loss_is_the_mean_violation_of_the_snippets_alone() -> None:
     assert float(pairwise_ranking(score, recording, NONE)) == pytest.approx(sum(violations.values()) / 12)
     spared = sum(value for pair, value in violations.items() if pair not in ((1, 2), (2, 1))) / 10
     assert float(pairwise_ranking(score, recording, ignored)) == pytest.approx(spared)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_without_negatives_the_ranking_loss_is_nothing_and_moves_no_weight(size: int) -> None:
+    score = torch.eye(size, 8).requires_grad_()
+    loss = pairwise_ranking(score, torch.eye(size, 8), ~torch.eye(size, dtype=torch.bool))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert score.grad is not None
+    assert not score.grad.any()

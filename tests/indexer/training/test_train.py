@@ -283,6 +283,18 @@ def test_a_training_leaves_weights_their_card_and_its_log(settings: CorpusSettin
     assert (line["step"], line["pairs_seen"], line["pieces"]) == (2, 32, 2)
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_corpus_may_lack_the_pieces_of_a_split_but_no_training_can(
+    settings: CorpusSettings, tmp_path: Path, split: str
+) -> None:
+    lacking = dataclasses.replace(settings, folder=tmp_path / "corpus", **{f"{split}_pieces": 0})
+    corpus.make(lacking, FrontEnd(), jobs=1)
+    assert [path.name for path in lacking.folder.iterdir()] == [{"train": "val", "val": "train"}[split]]
+    (tmp_path / "training.toml").write_text("")
+    with pytest.raises(SettingsError, match=rf"corpus\.{split}_pieces: a training needs more than 0, got 0"):
+        train.main([str(tmp_path / "training.toml"), "--set", f"corpus.{split}_pieces=0"])
+
+
 @pytest.mark.parametrize("setting", ["instruments", "responses", "noises"])
 def test_missing_sounds_are_told_before_anything_is_made(settings: CorpusSettings, setting: str) -> None:
     with pytest.raises(SettingsError, match=r"the corpus cannot be played: .*absent"):

@@ -108,6 +108,14 @@ def test_the_projection_is_fitted_anew_after_training(corpus: CorpusSettings, tm
     assert "(1.6 s)" in weights.with_suffix(".md").read_text()
 
 
+def test_a_training_may_leave_the_projection_as_it_is(corpus: CorpusSettings, tmp_path: Path) -> None:
+    made = configuration(corpus, tmp_path, PUBLISHED, steps=1)
+    made = dataclasses.replace(made, training=dataclasses.replace(made.training, refit_pairs=0))
+    weights = train(made)
+    assert [line["step"] for line in log(weights)] == [1]
+    assert weights.exists()
+
+
 def test_a_plateau_goes_back_to_the_best_weights(corpus: CorpusSettings, tmp_path: Path) -> None:
     trainer = Trainer(configuration(corpus, tmp_path, PUBLISHED, steps=9))
     mean = trainer.network.get_buffer("projection.score_mean")
