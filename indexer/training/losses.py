@@ -32,6 +32,5 @@ def pairwise_ranking(score: Tensor, recording: Tensor, ignored: Tensor, margin: 
     similarity = score @ recording.T
     violation = torch.relu(margin - similarity.diagonal()[:, None] + similarity)
     counted = ~(ignored | torch.eye(len(score), dtype=torch.bool, device=score.device))
-    return violation[counted].sum() / counted.sum().clamp(
-        min=1
-    )  # the mean of nothing is NaN, and so are all weights then
+    # The mean of nothing is NaN, and after such a step all weights are.
+    return violation[counted].sum() / counted.sum().clamp_min(1)
