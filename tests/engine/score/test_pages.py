@@ -12,6 +12,7 @@ from PIL import Image
 from drawn_pages import drawn_page
 from engine.config import MediaLimits
 from engine.errors import PageError
+from engine.score import pictures
 from engine.score.pages import natural_order, numbered_pages, read_pages
 
 
@@ -94,6 +95,13 @@ def test_covers_icons_and_thumbnails_in_a_folder_are_no_pages(tmp_path: Path, dr
     drawn.resize((9, 12)).save(tmp_path / "rss.png")
     drawn.resize((240, 320)).save(tmp_path / "small.png")
     assert len(list(read_pages(tmp_path))) == 2
+
+
+def test_long_numbers_in_a_name_take_no_time() -> None:
+    """Where digits may be split, 60 of them take longer than anybody waits."""
+    stems = ["cover" + "1" * 60, "cover 300x200_2 (1)", "cover" + "1" * 60 + " p", "Folder 9783795711112 123456x7 scan"]
+    pages = [Path(f"{stem}.png") for stem in stems]
+    assert pictures.among(pages) == set(pages[:2])
 
 
 def test_natural_order_counts_numbers_and_ignores_case() -> None:
