@@ -1,5 +1,6 @@
 """Page images from files of every kind, and what is wrong with bad ones."""
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -113,6 +114,12 @@ def test_natural_order_counts_numbers_and_ignores_case() -> None:
         "b2.png",
         "B10.png",
     ]
+
+
+def test_names_that_differ_in_case_or_zeros_alone_have_one_order() -> None:
+    names = ["Page1.png", "page001.png", "page01.png", "page1.png", "page2.png"]
+    for order in itertools.permutations(names):
+        assert sorted(order, key=lambda name: natural_order(Path(name))) == names
 
 
 def test_pages_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
