@@ -77,10 +77,8 @@ class Fetcher:
                         raise IIIFError(address, f"the server answers {response.status} {response.reason}")
                     data = self._body(response, address, deadline_s)
                     return FetchedFile(data=data, type=response.headers.get_content_type())
-                target = urljoin(asked, response.headers.get("Location", ""))
-            if urlsplit(asked).scheme == "https" and urlsplit(target).scheme != "https":
-                raise IIIFError(address, "is redirected from https to an address without encryption")
-            asked = target
+                location = response.headers.get("Location", "")
+            asked = _redirected(address, asked, location)
         raise IIIFError(address, f"is redirected more than {self.limits.redirects} times")
 
     @contextmanager
@@ -154,6 +152,21 @@ def _parts(address: str) -> SplitResult:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise IIIFError(address, "expected an address that begins with http:// or https://")
     return parts
+
+
+def _redirected(address: str, asked: str, location: str) -> str:
+    """Returns the address to which a server redirects. Raises IIIFError if it is none, or gives up encryption.
+
+    address: named in errors. asked: the address that answers. location: what it answers, perhaps relative to itself.
+    """
+    try:
+        target = urljoin(asked, location)
+        secure = [urlsplit(one).scheme == "https" for one in (asked, target)]
+    except ValueError as exc:
+        raise IIIFError(address, f"is redirected to {location[:80]!r}, which is no address: {exc}") from exc
+    if secure == [True, False]:
+        raise IIIFError(address, "is redirected from https to an address without encryption")
+    return target
 
 
 def _port(parts: SplitResult) -> int:

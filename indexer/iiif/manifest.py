@@ -12,6 +12,8 @@ COMPOSERS = ("composer", "creator", "author", "komponist", "compositeur", "compo
 """Labels of metadata whose value is the composer."""
 WIDTH_PX = 2000
 """Width in which an image is asked for if it is wider: A4 has a staff space of 12 to 18 px then, and 7 are enough."""
+MAX_DEPTH = 4
+"""Depth of the lists and objects of a label. Those of Presentation 2 and 3 are two or three deep."""
 
 Resource = dict[str, Any]
 
@@ -36,10 +38,10 @@ class ManifestedScore:
 
 
 def is_manifest(text: str) -> bool:
-    """Returns whether a text is JSON that names IIIF Presentation as its context."""
+    """Returns whether a text is JSON that names IIIF Presentation as its context. JSON that is too deep is not."""
     try:
         return _is_presentation(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -54,7 +56,7 @@ def parsed_manifest(text: str, address: str) -> ManifestedScore:
         raise IIIFError(address, "expected a IIIF manifest, got no JSON") from exc
     if not isinstance(resource, dict) or not _is_presentation(resource):
         raise IIIFError(address, "expected a IIIF manifest (Presentation 2 or 3), got other JSON")
-    kind = str(resource.get("type") or resource.get("@type", ""))
+    kind = _kind(resource)
     if not kind.endswith("Manifest"):
         raise IIIFError(address, f"expected a manifest, got a {kind or 'resource without a type'}: add its manifests")
     pages = tuple(_pages_2(resource) if "sequences" in resource else _pages_3(resource))
@@ -103,8 +105,8 @@ def _chosen(body: Resource) -> Resource:
 
 def _image(body: Resource, canvas: Resource) -> Iterator[PageImage]:
     """Yields the image of a canvas; nothing if it is sound or film."""
-    kind, address = str(body.get("type") or body.get("@type", "")), _id(body)
-    if not address or not kind.endswith("Image"):
+    address = _id(body)
+    if not address or not _kind(body).endswith("Image"):
         return
     width = body.get("width") or canvas.get("width")
     sized = []
@@ -130,20 +132,32 @@ def _composer(manifest: Resource) -> str:
     return ""
 
 
-def _text(value: Any) -> str:
-    """Returns the text of a label: of any language, English first."""
+def _text(value: Any, depth: int = MAX_DEPTH) -> str:
+    """Returns the text of a label: of any language, English first; empty if the text lies deeper than `depth`."""
+    if isinstance(value, str):
+        return " ".join(_sound(value).split())
     if isinstance(value, list):
-        return next((text for one in value if (text := _text(one))), "")
-    if isinstance(value, dict):
-        if "@value" in value:
-            return _text(value["@value"])
-        return next((text for one in (value.get("en"), *value.values()) if (text := _text(one))), "")
-    return " ".join(value.split()) if isinstance(value, str) else ""
+        inner = value
+    elif isinstance(value, dict):
+        inner = [value["@value"]] if "@value" in value else [value.get("en"), *value.values()]
+    else:
+        inner = []
+    return next((text for one in inner if depth and (text := _text(one, depth - 1))), "")
+
+
+def _kind(resource: Resource) -> str:
+    value = resource.get("type") or resource.get("@type")
+    return value if isinstance(value, str) else ""
 
 
 def _id(resource: Resource) -> str:
     value = resource.get("id") or resource.get("@id")
-    return value if isinstance(value, str) else ""
+    return _sound(value) if isinstance(value, str) else ""
+
+
+def _sound(text: str) -> str:
+    """Returns a text without halves of surrogate pairs, which JSON can escape and no file or address can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _resources(value: Any) -> list[Resource]:

@@ -76,6 +76,12 @@ def test_a_redirect_to_another_protocol_is_refused(target: str, host: WebHost) -
         trusting(host).fetch(host.at("/a"))
 
 
+def test_a_redirect_to_no_address_is_refused(host: WebHost) -> None:
+    host.pages["/a"] = Page(status=302, headers={"Location": "http://[bad/"})
+    with pytest.raises(IIIFError, match=r"/a: is redirected to 'http://\[bad/', which is no address"):
+        trusting(host).fetch(host.at("/a"))
+
+
 @pytest.mark.parametrize(
     "address", ["file:///etc/passwd", "ftp://x/a", "http:///a", "http://x:99999/a", "http://[x/a", "a"]
 )

@@ -76,6 +76,7 @@ def test_what_is_not_painted_or_no_image_is_no_page() -> None:
         ("[1]", "other JSON"),
         ('{"@context": "http://schema.org"}', "other JSON"),
         (manifest_3(type="Collection"), "got a Collection"),
+        (manifest_3(type="DEEP").replace('"DEEP"', "[" * 600 + "]" * 600), "got a resource without a type"),
         (manifest_3(), "names no images"),
         (manifest_3(5, {"items": 3}, canvas("https://x/a.jpg"), canvas({"type": "Image", "id": 7})), "names no images"),
     ],
@@ -91,3 +92,24 @@ def test_a_manifest_is_known_by_its_context() -> None:
     assert is_manifest(json.dumps({"@context": ["http://www.w3.org/ns/anno.jsonld", CONTEXT.format(3)]}))
     assert not is_manifest('{"path": "a"}')
     assert not is_manifest("{")
+    assert not is_manifest("[" * 200_000)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "times"),
+    [("[", "]", 600), ('{"en": ', "}", 600), ('{"@value": ', "}", 600), ('[{"de": ', "}]", 300)],
+)
+def test_a_label_that_is_too_deep_is_empty(before: str, after: str, times: int) -> None:
+    label = before * times + '"Sonate"' + after * times
+    found = parsed_manifest(manifest_3(canvas(image()), label="LABEL").replace('"LABEL"', label), "m")
+    assert (found.title, len(found.pages)) == ("", 1)
+
+
+def test_a_label_may_be_as_deep_as_the_specifications_have_it() -> None:
+    for label in ([{"@value": ["Sonate"], "@language": "de"}], {"en": [], "de": ["Sonate"]}, ["", "Sonate"]):
+        assert parsed_manifest(manifest_3(canvas(image()), label=label), "m").title == "Sonate"
+
+
+def test_half_of_a_surrogate_pair_becomes_a_question_mark() -> None:
+    found = parsed_manifest(manifest_3(canvas(image("a\ud800")), id="https://x/\udc00", label="\ud800"), "m")
+    assert (found.id, found.title, found.pages[0].addresses) == ("https://x/?", "?", ("https://x/a?.jpg",))
