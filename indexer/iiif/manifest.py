@@ -1,11 +1,15 @@
 """IIIF manifests of Presentation 2 and 3 -> a title, and the address of each page's image. Nothing is fetched here."""
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from engine.score import census
 from indexer.errors import IIIFError
+
+logger = logging.getLogger(__name__)
 
 CONTEXT = "iiif.io/api/presentation/"
 COMPOSERS = ("composer", "creator", "author", "komponist", "compositeur", "compositore")
@@ -14,6 +18,8 @@ WIDTH_PX = 2000
 """Width in which an image is asked for if it is wider: A4 has a staff space of 12 to 18 px then, and 7 are enough."""
 MAX_DEPTH = 4
 """Depth of the lists and objects of a label. Those of Presentation 2 and 3 are two or three deep."""
+INNER = ("default", "items", "full", "source")
+"""Keys under which a Choice, and a SpecificResource, have images: in Presentation 2, then in 3."""
 
 Resource = dict[str, Any]
 
@@ -48,7 +54,7 @@ def is_manifest(text: str) -> bool:
 def parsed_manifest(text: str, address: str) -> ManifestedScore:
     """Returns what a manifest says.
 
-    address: named in errors. Raises IIIFError if the text is no manifest, or names no images.
+    address: named in errors and warnings. Raises IIIFError if the text is no manifest, or names no images.
     """
     try:
         resource = json.loads(text)
@@ -59,7 +65,7 @@ def parsed_manifest(text: str, address: str) -> ManifestedScore:
     kind = _kind(resource)
     if not kind.endswith("Manifest"):
         raise IIIFError(address, f"expected a manifest, got a {kind or 'resource without a type'}: add its manifests")
-    pages = tuple(_pages_2(resource) if "sequences" in resource else _pages_3(resource))
+    pages = tuple(_pages(resource, address))
     if not pages:
         raise IIIFError(address, "the manifest names no images")
     return ManifestedScore(
@@ -72,35 +78,48 @@ def _is_presentation(resource: Any) -> bool:
     return any(isinstance(one, str) and CONTEXT in one for one in _listed(contexts))
 
 
-def _pages_2(manifest: Resource) -> Iterator[PageImage]:
-    """Yields the images of a manifest of Presentation 2, that of the first sequence."""
-    for sequence in _resources(manifest.get("sequences"))[:1]:
-        for canvas in _resources(sequence.get("canvases")):
-            for image in _resources(canvas.get("images"))[:1]:
-                for body in _resources(image.get("resource"))[:1]:
-                    chosen = _resources(body.get("default"))[:1] or [body]  # an oa:Choice
-                    yield from _image(chosen[0], canvas)
+def _pages(manifest: Resource, address: str) -> Iterator[PageImage]:
+    """Yields the first image that is painted on each canvas. A warning names the canvases with something else.
+
+    address: named in the warning.
+    """
+    others = []
+    for number, (canvas, bodies) in enumerate(_painted(manifest), start=1):
+        image = next((image for body in bodies for image in _image(_chosen(body), canvas)), None)
+        if image is not None:
+            yield image
+        elif bodies:
+            others.append(number)
+    if others:
+        logger.warning("%s: passed over, because no image is painted there: canvas %s", address, census.spans(others))
 
 
-def _pages_3(manifest: Resource) -> Iterator[PageImage]:
-    """Yields the images of a manifest of Presentation 3: the first that is painted on each canvas."""
+def _painted(manifest: Resource) -> Iterator[tuple[Resource, list[Any]]]:
+    """Yields each canvas, of the first sequence in Presentation 2, and what is painted on it."""
+    if "sequences" in manifest:
+        for sequence in _resources(manifest.get("sequences"))[:1]:
+            for canvas in _resources(sequence.get("canvases")):
+                yield canvas, [body for one in _resources(canvas.get("images")) for body in _first(one.get("resource"))]
+        return
     for canvas in _resources(manifest.get("items")):
-        painted = (
-            image
-            for page in _resources(canvas.get("items"))
-            for annotation in _resources(page.get("items"))
-            if "painting" in _listed(annotation.get("motivation"))
-            for body in _resources(annotation.get("body"))[:1]
-            for image in _image(_chosen(body), canvas)
-        )
-        yield from [image for image, _ in zip(painted, range(1), strict=False)]
+        annotations = [one for page in _resources(canvas.get("items")) for one in _resources(page.get("items"))]
+        painting = [one for one in annotations if "painting" in _listed(one.get("motivation"))]
+        yield canvas, [body for one in painting for body in _first(one.get("body"))]
 
 
-def _chosen(body: Resource) -> Resource:
-    """Returns the first of several images to choose from, or the image that a part of it is taken from."""
-    if body.get("type") == "Choice":
-        return next(iter(_resources(body.get("items"))), {})
-    return body
+def _chosen(body: Any) -> Resource:
+    """Returns the first of several images to choose from, or the image that a part of it is taken from.
+
+    The whole image is the page: which part a canvas shows is left to viewers.
+    """
+    for _ in range(MAX_DEPTH):
+        if not isinstance(body, dict):
+            break
+        key = next((key for key in INNER if key in body), None)
+        if key is None:
+            return body
+        body = next(iter(_resources(body[key])), None)
+    return {}
 
 
 def _image(body: Resource, canvas: Resource) -> Iterator[PageImage]:
@@ -163,6 +182,11 @@ def _sound(text: str) -> str:
 def _resources(value: Any) -> list[Resource]:
     """Returns the resources in a value that should be a resource or a list of them."""
     return [one for one in _listed(value) if isinstance(one, dict)]
+
+
+def _first(value: Any) -> list[Any]:
+    """Returns the first of a list, or what is no list itself, as a list; an empty list if there is nothing."""
+    return _listed(value)[:1]
 
 
 def _listed(value: Any) -> list[Any]:

@@ -68,6 +68,29 @@ def test_what_is_not_painted_or_no_image_is_no_page() -> None:
     assert found == [("https://x/colour.jpg",), ("https://x/a.jpg",)]
 
 
+def test_the_page_of_a_canvas_with_a_part_of_an_image_is_the_image() -> None:
+    selector = {"type": "ImageApiSelector", "region": "0,0,2000,3000"}
+    part = {"type": "SpecificResource", "source": image("part"), "selector": selector}
+    choice = {"type": "Choice", "items": [part, image("infrared")]}
+    assert addresses(manifest_3(canvas(part), canvas(choice))) == [("https://x/part.jpg",)] * 2
+    old = {"@id": "https://x/old.jpg", "@type": "dctypes:Image"}
+    part_2 = {"@type": "oa:SpecificResource", "full": old, "selector": {"region": "0,0,2000,3000"}}
+    choice_2 = {"@type": "oa:Choice", "default": part_2, "item": [old]}
+    assert addresses(manifest_2(part_2, choice_2)) == [("https://x/old.jpg",)] * 2
+
+
+def test_a_canvas_on_which_no_image_is_painted_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    sound = {"id": "https://x/a.mp3", "type": "Sound"}
+    nested = {"type": "SpecificResource", "source": {"type": "SpecificResource"}}
+    empty = {"type": "Canvas", "items": []}
+    bodies = [sound, image(), "https://x/b.jpg", nested, {"type": "SpecificResource", "source": "https://x/c.jpg"}]
+    assert len(addresses(manifest_3(empty, *map(canvas, bodies)))) == 1
+    assert caplog.messages == ["m: passed over, because no image is painted there: canvas 2, 4-6"]
+    caplog.clear()
+    assert len(addresses(manifest_2({"@id": "https://x/a.jpg", "@type": "dctypes:Image"}, sound))) == 1
+    assert caplog.messages == ["m: passed over, because no image is painted there: canvas 2"]
+
+
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
