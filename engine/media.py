@@ -54,10 +54,13 @@ def pictures(pages: Iterable[tuple[int, Grey]]) -> dict[int, bytes]:
 
 
 def page_picture(path: Path, number: int, *, turn: int, width: int, limits: MediaLimits) -> bytes:
-    """Returns a picture of a page of a score, of notation as it is engraved. See `facsimile.page_picture`."""
+    """Returns a picture of a page of a score, of notation as it is engraved. See `facsimile.page_picture`.
+
+    Raises PageError if there is no such page or it cannot be read.
+    """
     if not (symbols.is_symbolic(path) and path.is_file()):
         return facsimile.page_picture(path, number, turn=turn, width=width, limits=limits)
-    page = next(itertools.islice(symbols.engraved_pages(path, limits), number - 1, None), None)
+    page = next(itertools.islice(symbols.engraved_pages(path, limits), number - 1, None), None) if number > 0 else None
     if page is None:
         raise PageError(path, f"has no page {number}")
     return facsimile.encoded(page, turn=turn, width=width)

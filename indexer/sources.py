@@ -233,6 +233,6 @@ def _spelt(path: Path) -> Path:
     return min(twins, default=folder / path.name)
 
 
-def _links_last(path: Path) -> tuple[bool, list[tuple[int, int, str]]]:
+def _links_last(path: Path) -> tuple[bool, pages.NaturalOrder]:
     """A sorting key by which links follow files and folders, so that no folder is first seen by a link to it."""
     return path.is_symlink(), pages.natural_order(path)

@@ -42,7 +42,10 @@ MAX_BREAK = 8
 MIN_SHARE_OF_STRONGEST = 0.08
 """Smallest evidence of a path, as a share of the strongest path's. At a path with less the search ends."""
 MAX_PATHS = 100
-"""Largest number of paths. No page has this many staves; the limit ends the search on pages of hatching."""
+"""Largest number of paths on a page that is up to MAX_HEIGHT high. On a higher page, the number grows with the height.
+No page has this many staves; the limit ends the search on pages of hatching."""
+MAX_HEIGHT = 2
+"""Height of a page up to which MAX_PATHS holds, in page widths. Screenshots of whole scores are higher."""
 MAX_EXPLAINED = 3.5
 """Distance from a course, in staff spaces, up to which evidence belongs to the same staff and is not used again."""
 END_STRIPS = 2
@@ -100,7 +103,7 @@ def find_courses(lines: Lines, reject: Reject = ignore) -> Iterator[Course]:
     strip = lines.width / len(evidence)
     reach = round(MAX_EXPLAINED * lines.space)
     threshold = MIN_LENGTH * MIN_MEAN_EVIDENCE
-    for _ in range(MAX_PATHS):
+    for _ in range(_most_paths(lines.seen)):
         path, total = _best_path(evidence)
         if total < threshold:
             reject(_rejection("evidence along the best path left", total, threshold, path, (0, len(path)), lines))
@@ -117,6 +120,12 @@ def find_courses(lines: Lines, reject: Reject = ignore) -> Iterator[Course]:
             strips = np.arange(max(start - END_STRIPS, 0), min(stop + END_STRIPS, len(path)))
             near = np.clip(path[strips, None] + np.arange(-reach, reach + 1), 0, evidence.shape[1] - 1)
             evidence[strips[:, None], near] = 0
+
+
+def _most_paths(seen: Grey) -> int:
+    """Returns the largest number of paths on a page."""
+    ratio = float(seen.shape[0] / seen.shape[1])
+    return round(MAX_PATHS * max(1.0, ratio / MAX_HEIGHT))
 
 
 def _staff_evidence(seen: Grey, space: float) -> Floats:

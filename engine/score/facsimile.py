@@ -15,6 +15,8 @@ from engine.score.images import image_pages, image_size, page_indexes
 from engine.score.levels import Grey
 from engine.score.pdf import pdf_sizes
 
+MAX_SIDE_PX = 16_383
+"""Longest side of a WebP."""
 QUALITY = 80
 """Quality of the WebP: a scan of 1,200 px takes 60 to 200 kB, and staff lines stay clear."""
 TYPE = "image/webp"
@@ -66,10 +68,14 @@ def redrawn(picture: bytes, *, turn: int, width: int) -> bytes:
 
 
 def encoded(page: Grey, *, turn: int = 0, width: int = 1200) -> bytes:
-    """Returns a page as a WebP. page: uint8 (h, w). turn, width: those of `page_picture`."""
+    """Returns a page as a WebP. page: uint8 (h, w). turn, width: those of `page_picture`.
+
+    A picture that would be higher than MAX_SIDE_PX is less wide.
+    """
     image = Image.fromarray(page)
     if turn:
         image = image.transpose(_TURNS[turn])
+    width = min(width, max(1, MAX_SIDE_PX * image.width // image.height))
     if image.width > width:
         image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
     written = io.BytesIO()

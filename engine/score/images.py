@@ -123,7 +123,7 @@ def grey(image: Image.Image) -> Grey:
 
 
 def _reduced(page: Grey) -> Grey:
-    """Returns the page with its shorter side at most SIDE_PX long, and at most MAX_WIDTH_PX wide."""
+    """Returns the page at the size that `page_scale` gives, or at its own size if that is smaller."""
     before, size = (page.shape[1], page.shape[0]), _reduced_size(page.shape[1], page.shape[0])
     if size == before:
         return page

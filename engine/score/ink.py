@@ -34,7 +34,8 @@ MIN_PAGE_WIDTH, MAX_PAGE_WIDTH = 12, 250
 MIN_LARGEST_DISTANCE_PX = 40
 """Smallest upper limit of that distance, in px, for narrow pages, where a twelfth of the width would be less."""
 
-
+MAX_SIDE_PX = 32_766
+"""Longest side to which a page is enlarged, in px: OpenCV samples no image with a longer side."""
 MAX_SPECKLED = 0.01
 """Largest share of ink that is single pixels. A page with more is a photograph in bad light, and is blurred first: its
 noise would look like lines that join staves. Scans have 0.003 at most."""
@@ -82,7 +83,8 @@ def page_ink(page: Grey, reject: Reject = ignore, *, fine: bool = False) -> Ink 
 
     page: uint8 (h, w), white 255, grey levels normalised. fine: whether the page is doubled whatever its width.
     """
-    enlarged = 2.0 if fine or page_width(page) < MIN_WIDTH_PX else 1.0
+    largest = MAX_SIDE_PX / max(page.shape)
+    enlarged = min(2.0 if fine or page_width(page) < MIN_WIDTH_PX else 1.0, largest)
     own = binarise(resize(page, enlarged))
     if speckled(own):
         page = np.asarray(cv2.GaussianBlur(page, (0, 0), BLUR_PX), dtype=np.uint8)
@@ -91,7 +93,7 @@ def page_ink(page: Grey, reject: Reject = ignore, *, fine: bool = False) -> Ink 
     if enlarged_space is None:
         return None
     space = enlarged_space / enlarged
-    scale = 1.0 if MIN_SPACE_PX <= space <= MAX_SPACE_PX else WORKING_SPACE_PX / space
+    scale = min(1.0 if MIN_SPACE_PX <= space <= MAX_SPACE_PX else WORKING_SPACE_PX / space, largest)
     pixels = own if scale == enlarged else binarise(resize(page, scale))
     sharp = own if scale < 1 else pixels
     return Ink(pixels=without_solids(pixels, space * scale), sharp=sharp, space=space * scale, scale=scale)

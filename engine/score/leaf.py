@@ -13,6 +13,9 @@ SIDE_PX = 1800
 """Length of the shorter side to which pages are reduced or rendered. Staff lines are 2 px thick, on a spread too."""
 MAX_WIDTH_PX = 3600
 """Largest width to which pages are reduced or rendered."""
+MAX_HEIGHT_PX = 16_383
+"""Largest height to which pages are reduced or rendered: that of a WebP. OpenCV samples images of up to 32,766 px a
+side, so a page of this height can be doubled. Such a page is 819 px wide at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,4 +35,4 @@ def misshapen(width: float, height: float) -> bool:
 
 def page_scale(width: float, height: float) -> float:
     """Returns the scale at which a page of this size has the resolution that detection needs."""
-    return min(SIDE_PX / min(width, height), MAX_WIDTH_PX / width)
+    return min(SIDE_PX / min(width, height), MAX_WIDTH_PX / width, MAX_HEIGHT_PX / height)

@@ -31,6 +31,9 @@ IMAGE_SUFFIXES = frozenset(
 SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
 """Suffixes of score files. A folder of image files is a score too."""
 
+NaturalOrder = tuple[list[tuple[int, int, str]], str]
+"""A sorting key: the numbers and words of a name, and the name."""
+
 Progress = Callable[[int, int], None]
 """A function that receives the number of pages that are finished, and the number of all pages of the document."""
 
@@ -138,10 +141,14 @@ def pages_of(images: Iterable[NDArray[np.uint8]]) -> Iterator[Grey]:
         yield levelled(grey(Image.fromarray(image)))
 
 
-def natural_order(path: Path) -> list[tuple[int, int, str]]:
-    """Returns a sorting key by which page2 comes before page10."""
+def natural_order(path: Path) -> NaturalOrder:
+    """Returns a sorting key by which page2 comes before page10.
+
+    Names that differ in case or leading zeros alone, such as page1 and Page01, are ordered as texts. Without that, the
+    order of the set that is sorted would decide, and with it the content hash of a folder.
+    """
     parts = re.findall(r"\d+|\D+", path.name.lower())
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], path.name
 
 
 def levelled(page: Grey) -> Grey:

@@ -15,7 +15,8 @@ THUMBNAIL_RATIO = 3
 """Smallest ratio of the longest image of the folder to a thumbnail."""
 
 _WHAT = r"cover|cover[ _-]?art|folder|album[ _-]?art|artwork|thumb|thumbnail|favicon|icon|logo|poster|fanart|backdrop"
-_VARIANT = r"(?:[ _.-]*(?:small|medium|large|front|back|art|\d+x\d+|\d+|\(\d+\)|\{[^}]*\}))*"
+_VARIANT = r"(?:[ _.-]*(?:small|medium|large|front|back|art|\d++(?:x\d++)?|\(\d+\)|\{[^}]*\}))*"
+"""What follows such a word. Digits are matched as a whole: where they may be split, time doubles with each digit."""
 _COVER = re.compile(
     rf"(?:{_WHAT}){_VARIANT}|.*[ _.-](?:cover|thumb|thumbnail|tn)|tn_.*|apple-touch-icon.*", re.IGNORECASE
 )

@@ -1,5 +1,6 @@
 """Files of notation -> the text of a score, checked: what Verovio gets is small, shallow, and names no other file."""
 
+import codecs
 import io
 import re
 import xml.parsers.expat as expat
@@ -25,7 +26,11 @@ _ROOTS: dict[str, Format] = {"score-partwise": "xml", "mei": "mei"}
 _TIMEWISE = "score-timewise"
 _CONTAINER = "META-INF/container.xml"
 _ZIP = b"PK\x03\x04"
-_DECLARATION = re.compile(r"\s*<\?xml[^>]*?(?:encoding\s*=\s*[\"']([\w.:-]+)[\"'])?[^>]*\?>")
+_DECLARATION = re.compile(r"\s*<\?xml\s[^>]*\?>")
+"""Matches at the start of XML alone. Sought anywhere in a text, it would take the square of the text's length."""
+_ENCODING = re.compile(r"\sencoding\s*=\s*[\"']([\w.:-]+)")
+_NO_ENCODINGS = frozenset("idna punycode raw-unicode-escape undefined unicode-escape".split())
+"""Codecs of Python that no file is written in. Some of them take the square of the text's length."""
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 """What zipfile raises of damaged, encrypted and unusual archives."""
 
@@ -80,7 +85,7 @@ def _notation(path: Path, text: str) -> Notation:
         root = _checked(path, text, whole=True)
         _require(path, root != _TIMEWISE, "MusicXML ordered by time; export it ordered by part (score-partwise)")
         _require(path, root in _ROOTS, f"XML that is neither MusicXML nor MEI (its first element is {root[:40]!r})")
-        return Notation(path=path, format=_ROOTS[root], text=_DECLARATION.sub("", text, count=1))
+        return Notation(path=path, format=_ROOTS[root], text=_undeclared(text))
     if re.search(r"^\*\*(kern|mens|recip)", text, re.MULTILINE):
         return Notation(path=path, format="humdrum", text=text)
     if re.search(r"^X:\s*\d", text, re.MULTILINE) and re.search(r"^K:", text, re.MULTILINE):
@@ -88,22 +93,44 @@ def _notation(path: Path, text: str) -> Notation:
     raise PageError(path, "expected MusicXML, MEI, kern or ABC, got something else")
 
 
+def _undeclared(xml: str) -> str:
+    """Returns XML without its declaration, because the encoding that it names is no longer that of the text."""
+    declaration = _DECLARATION.match(xml)
+    return xml[declaration.end() :] if declaration else xml
+
+
 def _apart(abc: str) -> str:
     """Returns tunes with an empty line before each: without it, Verovio dies of the second one."""
-    return re.sub(r"\n+(?=X:)", "\n\n", abc.replace("\r\n", "\n").replace("\r", "\n"))
+    lines = abc.replace("\r\n", "\n").replace("\r", "\n")
+    return re.sub(r"(?<!\n)\n++(?=X:)", "\n\n", lines)  # a run of empty lines is tried once, not from each line
 
 
 def _decoded(data: bytes) -> str:
-    """Returns the text of a file: UTF-16 with a mark, the encoding that XML declares, UTF-8, or else Latin-1."""
+    """Returns the text of a file: UTF-16 with a mark, UTF-8, the encoding that XML declares, or else Latin-1.
+
+    UTF-8 comes first, because editors write it below declarations of other encodings. The other way round is rare.
+    """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
-    declared = _DECLARATION.match(data[:200].decode("latin-1").removeprefix("ï»¿"))
-    for encoding in ("utf-8-sig", declared[1] if declared and declared[1] else "latin-1"):
-        try:
-            return data.decode(encoding)
-        except (UnicodeDecodeError, LookupError):
-            continue
-    return data.decode("latin-1")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return _declared(data) or data.decode("latin-1")
+
+
+def _declared(data: bytes) -> str:
+    """Returns the text of XML in the encoding that it declares; empty if it declares none, or is in another one."""
+    declaration = _DECLARATION.match(data[:200].decode("latin-1"))
+    encoding = _ENCODING.search(declaration[0]) if declaration else None
+    if encoding is None:
+        return ""
+    try:
+        if codecs.lookup(encoding[1]).name in _NO_ENCODINGS:
+            return ""
+        text = data.decode(encoding[1])
+    except (UnicodeError, LookupError):
+        return ""
+    return text if _DECLARATION.match(text) else ""  # UTF-16 cannot be declared in ASCII
 
 
 def _checked(path: Path, text: str, *, whole: bool) -> str:

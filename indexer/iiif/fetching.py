@@ -6,6 +6,7 @@ server that did would be a way into its network. No proxy is used, because it wo
 """
 
 import http.client
+import io
 import ipaddress
 import socket
 import ssl
@@ -13,10 +14,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from engine import __version__
 from indexer.errors import IIIFError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 BLOCK_BYTES = 1 << 16
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -77,10 +83,8 @@ class Fetcher:
                         raise IIIFError(address, f"the server answers {response.status} {response.reason}")
                     data = self._body(response, address, deadline_s)
                     return FetchedFile(data=data, type=response.headers.get_content_type())
-                target = urljoin(asked, response.headers.get("Location", ""))
-            if urlsplit(asked).scheme == "https" and urlsplit(target).scheme != "https":
-                raise IIIFError(address, "is redirected from https to an address without encryption")
-            asked = target
+                location = response.headers.get("Location", "")
+            asked = _redirected(address, asked, location)
         raise IIIFError(address, f"is redirected more than {self.limits.redirects} times")
 
     @contextmanager
@@ -89,7 +93,7 @@ class Fetcher:
         parts = _parts(address)
         for number in range(1, self.limits.tries + 1):
             try:
-                with closing(self._connection(parts)) as connection:
+                with closing(self._connection(parts, deadline_s)) as connection:
                     headers = {"Accept": accept, "Accept-Encoding": "identity", "User-Agent": AGENT}
                     connection.request("GET", _target(parts), headers=headers)
                     with connection.getresponse() as response:
@@ -98,22 +102,24 @@ class Fetcher:
                             return
                         pause_s = min(_pause_s(response.headers.get("Retry-After", "")), self.limits.wait_s)
             except (OSError, http.client.HTTPException, UnicodeError) as exc:
+                if time.monotonic() >= deadline_s:
+                    raise IIIFError(address, f"takes more than {self.limits.file_s:g} s") from exc
                 raise IIIFError(address, f"cannot be fetched: {exc}") from exc
             if time.monotonic() + pause_s > deadline_s:
                 raise IIIFError(address, "the server is busy")
             time.sleep(pause_s)
 
-    def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
-        """Returns a connection, not yet open, that connects to allowed addresses only."""
-        host, port, silence_s = parts.hostname or "", _port(parts), self.limits.silence_s
+    def _connection(self, parts: SplitResult, deadline_s: float) -> http.client.HTTPConnection:
+        """Returns a connection, not yet open, that connects to allowed addresses only, and waits until the deadline."""
+        host, port = parts.hostname or "", _port(parts)
         if parts.scheme == "https":
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, port, timeout=silence_s, context=self.context
-            )
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, port, context=self.context)
         else:
-            connection = http.client.HTTPConnection(host, port, timeout=silence_s)
+            connection = http.client.HTTPConnection(host, port)
         anywhere = self.private or f"{host}:{port}" in self.trusted
-        connection._create_connection = _connecting(anywhere)  # type: ignore[attr-defined]  # what connect() calls
+        patience = _Patience(self.limits.silence_s, deadline_s)
+        connection._create_connection = _connecting(anywhere, patience)  # type: ignore[attr-defined]  # of connect()
+        connection.response_class = partial(_TimedResponse, patience=patience)  # type: ignore[assignment]
         return connection
 
     def _body(self, response: http.client.HTTPResponse, address: str, deadline_s: float) -> bytes:
@@ -131,6 +137,52 @@ class Fetcher:
         if announced is not None and len(data) < announced:
             raise IIIFError(address, f"ends after {len(data):,} of {announced:,} bytes")
         return bytes(data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How long a server is waited for."""
+
+    silence_s: float
+    deadline_s: float
+    """Time of `time.monotonic` when the file must be there."""
+
+    def apply(self, opened: socket.socket) -> None:
+        """Lets the next wait of a socket end after the silence, or at the deadline. Raises TimeoutError after it."""
+        left_s = self.deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("timed out")
+        opened.settimeout(min(self.silence_s, left_s))
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads from a socket until a deadline. The timeout of a socket begins anew with each byte that comes."""
+
+    def __init__(self, opened: socket.socket, patience: _Patience) -> None:
+        self._socket, self._patience = opened, patience
+        self._file = opened.makefile("rb", buffering=0)  # the socket stays open until this is closed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        self._patience.apply(self._socket)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _TimedResponse(http.client.HTTPResponse):
+    """A response whose headers and body are read until a deadline."""
+
+    def __init__(
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, *, patience: _Patience
+    ) -> None:
+        super().__init__(sock, debuglevel, method)
+        self.fp.close()
+        self.fp = io.BufferedReader(_TimedReader(sock, patience))
 
 
 def host_of(address: str) -> str:
@@ -156,6 +208,23 @@ def _parts(address: str) -> SplitResult:
     return parts
 
 
+def _redirected(address: str, asked: str, location: str) -> str:
+    """Returns the address to which a server redirects. Raises IIIFError if it is none, or gives up encryption.
+
+    address: named in errors. asked: the address that answers. location: what it answers, perhaps relative to itself.
+    """
+    if not location:
+        raise IIIFError(address, "is redirected, and the server does not say where to")
+    try:
+        target = urljoin(asked, location)
+        secure = [urlsplit(one).scheme == "https" for one in (asked, target)]
+    except ValueError as exc:
+        raise IIIFError(address, f"is redirected to {location[:80]!r}, which is no address: {exc}") from exc
+    if secure == [True, False]:
+        raise IIIFError(address, "is redirected from https to an address without encryption")
+    return target
+
+
 def _port(parts: SplitResult) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
@@ -166,13 +235,13 @@ def _target(parts: SplitResult) -> str:
     return path + ("?" + quote(parts.query, safe="/?%:@!$&'()*+,;=~-._") if parts.query else "")
 
 
-def _connecting(anywhere: bool) -> Callable[..., socket.socket]:
+def _connecting(anywhere: bool, patience: _Patience) -> Callable[..., socket.socket]:
     """Returns a function that connects as `socket.create_connection` does, to allowed addresses only.
 
     The address that was looked at is the one that is connected to: a name may resolve to another one a moment later.
     """
 
-    def connect(address: tuple[str, int], timeout: float, source_address: object = None) -> socket.socket:
+    def connect(address: tuple[str, int], timeout: object = None, source_address: object = None) -> socket.socket:
         fault: OSError = OSError(f"{address[0]} has no address")
         for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
             if not anywhere and not _is_public(str(place[0])):
@@ -180,8 +249,9 @@ def _connecting(anywhere: bool) -> Callable[..., socket.socket]:
                 continue
             opened = socket.socket(family, kind, protocol)
             try:
-                opened.settimeout(timeout)
+                patience.apply(opened)
                 opened.connect(place)
+                patience.apply(opened)  # for the TLS handshake and the request
             except OSError as exc:
                 opened.close()
                 fault = exc

@@ -1,5 +1,6 @@
 """Page images from files of every kind, and what is wrong with bad ones."""
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from drawn_pages import drawn_page
 from engine.config import MediaLimits
 from engine.errors import PageError
+from engine.score import pictures
 from engine.score.pages import natural_order, numbered_pages, read_pages
 
 
@@ -96,6 +98,13 @@ def test_covers_icons_and_thumbnails_in_a_folder_are_no_pages(tmp_path: Path, dr
     assert len(list(read_pages(tmp_path))) == 2
 
 
+def test_long_numbers_in_a_name_take_no_time() -> None:
+    """Where digits may be split, 60 of them take longer than anybody waits."""
+    stems = ["cover" + "1" * 60, "cover 300x200_2 (1)", "cover" + "1" * 60 + " p", "Folder 9783795711112 123456x7 scan"]
+    pages = [Path(f"{stem}.png") for stem in stems]
+    assert pictures.among(pages) == set(pages[:2])
+
+
 def test_natural_order_counts_numbers_and_ignores_case() -> None:
     names = ["b2.png", "B10.png", "a.png", "3.png", "b1.png"]
     assert sorted(names, key=lambda name: natural_order(Path(name))) == [
@@ -105,6 +114,12 @@ def test_natural_order_counts_numbers_and_ignores_case() -> None:
         "b2.png",
         "B10.png",
     ]
+
+
+def test_names_that_differ_in_case_or_zeros_alone_have_one_order() -> None:
+    names = ["Page1.png", "page001.png", "page01.png", "page1.png", "page2.png"]
+    for order in itertools.permutations(names):
+        assert sorted(order, key=lambda name: natural_order(Path(name))) == names
 
 
 def test_pages_are_read_as_they_are_asked_for(tmp_path: Path) -> None:

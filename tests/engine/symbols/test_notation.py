@@ -46,6 +46,48 @@ def test_the_content_says_what_a_file_is(tmp_path: Path, name: str, content: str
     assert ("Étude" in read.text) == (form == "xml")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "title"),
+    [("windows-1251", "Чайковский"), ("KOI8-R", "Чайковский"), ("Shift_JIS", "運命"), ("iso-8859-2", "Dvořák")],
+)
+def test_xml_is_read_in_the_encoding_that_it_declares(tmp_path: Path, encoding: str, title: str) -> None:
+    content = PARTWISE.replace("UTF-8", encoding).replace("Étude", title).encode(encoding)
+    text = read_notation(written(tmp_path / "a.xml", content)).text
+    assert title in text
+    assert "<?xml" not in text
+
+
+@pytest.mark.parametrize("encoding", ["undefined", "punycode", "unicode_escape", "rot13", "UTF-16", "no-such", "UTF-8"])
+def test_xml_that_is_not_in_the_encoding_that_it_declares_is_latin_1(tmp_path: Path, encoding: str) -> None:
+    content = PARTWISE.replace("UTF-8", encoding).encode("latin-1")
+    assert "Étude" in read_notation(written(tmp_path / "a.xml", content)).text
+
+
+def test_a_stylesheet_is_no_declaration(tmp_path: Path) -> None:
+    sheet = '<?xml-stylesheet href="a.css" encoding="x"?>'
+    assert read_notation(written(tmp_path / "a.xml", sheet + "<score-partwise/>")).text.startswith(sheet)
+
+
+@pytest.mark.parametrize(
+    ("start", "repeated", "end"),
+    [
+        ("<mei><!-- ", "<?xml ", " --></mei>"),
+        ("<mei>", " ", "</mei>"),
+        ("X:1\nK:C\n", "\n", "c"),
+    ],
+)
+def test_what_repeats_itself_is_read_in_a_moment(tmp_path: Path, start: str, repeated: str, end: str) -> None:
+    """Each of them takes more than ten minutes if time grows with the square or cube of the length."""
+    content = start + repeated * 300_000 + end
+    assert read_notation(written(tmp_path / "a.mei", content)).text == content
+
+
+def test_each_tune_has_one_empty_line_before_it(tmp_path: Path) -> None:
+    content = ABC + "\nX:2\nK:C\nc\n\n\n\nX:3\nK:C\nd\n\n\ne"
+    read = read_notation(written(tmp_path / "a.abc", content)).text
+    assert read.endswith("\n\nX:2\nK:C\nc\n\nX:3\nK:C\nd\n\n\ne")
+
+
 def test_kern_is_known_by_its_spines(tmp_path: Path) -> None:
     assert read_notation(write_kern(tmp_path / "a.krn", seed=0)).format == "humdrum"
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine import media
 from engine.audio import SAMPLE_RATE
-from engine.config import FrontEnd, MediaLimits
+from engine.config import GENEROUS, FrontEnd, MediaLimits
 from engine.errors import AudioError, MediaError, PageError
 from engine.symbols import formats, read_engraved, read_played, soundfont, verovio
 from engine.symbols.midi import read_midi
@@ -56,6 +57,14 @@ def test_notation_is_engraved_into_pages_with_all_of_its_systems(tmp_path: Path)
     assert score.pages == len(told) == told[-1][1] >= 2
     assert {len(system.staves) for system in score.systems} == {2}
     assert {system.page for system in score.systems} == set(range(1, score.pages + 1))
+
+
+@pytest.mark.parametrize("number", [-1, 0, 2])
+def test_a_page_that_notation_does_not_have_is_named(tmp_path: Path, number: int) -> None:
+    path = written(tmp_path / "a.abc", ABC)
+    assert media.page_picture(path, 1, turn=0, width=400, limits=GENEROUS)
+    with pytest.raises(PageError, match=rf"a\.abc: has no page {number}$"):
+        media.page_picture(path, number, turn=0, width=400, limits=GENEROUS)
 
 
 def test_eight_staves_are_one_system(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 import re
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -76,6 +79,19 @@ def test_a_redirect_to_another_protocol_is_refused(target: str, host: WebHost) -
         trusting(host).fetch(host.at("/a"))
 
 
+def test_a_redirect_to_nowhere_is_refused_at_once(host: WebHost) -> None:
+    host.pages["/a"] = Page(status=302)
+    with pytest.raises(IIIFError, match=r"/a: is redirected, and the server does not say where to"):
+        trusting(host).fetch(host.at("/a"))
+    assert host.asked == ["/a"]
+
+
+def test_a_redirect_to_no_address_is_refused(host: WebHost) -> None:
+    host.pages["/a"] = Page(status=302, headers={"Location": "http://[bad/"})
+    with pytest.raises(IIIFError, match=r"/a: is redirected to 'http://\[bad/', which is no address"):
+        trusting(host).fetch(host.at("/a"))
+
+
 @pytest.mark.parametrize(
     "address", ["file:///etc/passwd", "ftp://x/a", "http:///a", "http://x:99999/a", "http://[x/a", "a"]
 )
@@ -119,3 +135,44 @@ def test_a_server_that_does_not_answer_is_an_error() -> None:
         port = closed.getsockname()[1]
     with pytest.raises(IIIFError, match="cannot be fetched"):
         Fetcher(limits=QUICK, private=True).fetch(f"http://127.0.0.1:{port}/a")
+
+
+@contextmanager
+def trickling(start: bytes, end: bytes) -> Iterator[str]:
+    """Yields the address of a server that sends `start`, a byte each tenth of a second for 6 s, and `end`."""
+
+    def serve() -> None:
+        with suppress(OSError), listening, listening.accept()[0] as connection:  # the client goes
+            connection.recv(1 << 16)
+            connection.sendall(start)
+            for _ in range(60):
+                time.sleep(0.1)
+                connection.sendall(b"a")
+            connection.sendall(end)
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(60)
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/a"
+    finally:
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (b"", b"\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"\r\nContent-Length: 0\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n", b""),
+    ],
+)
+def test_a_server_that_never_falls_silent_has_as_much_time_as_a_file(start: bytes, end: bytes) -> None:
+    with trickling(start, end) as address, pytest.raises(IIIFError, match=r"/a: takes more than 0\.5 s"):
+        Fetcher(limits=FetchLimits(silence_s=30, file_s=0.5), private=True).fetch(address)
+
+
+def test_a_slow_server_that_is_in_time_is_waited_for() -> None:
+    with trickling(b"HTTP/1.1 200 OK\r\nX: ", b"\r\nConnection: close\r\n\r\nabc") as address:
+        assert Fetcher(limits=FetchLimits(silence_s=60, file_s=60), private=True).fetch(address).data == b"abc"

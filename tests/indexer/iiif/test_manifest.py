@@ -68,6 +68,29 @@ def test_what_is_not_painted_or_no_image_is_no_page() -> None:
     assert found == [("https://x/colour.jpg",), ("https://x/a.jpg",)]
 
 
+def test_the_page_of_a_canvas_with_a_part_of_an_image_is_the_image() -> None:
+    selector = {"type": "ImageApiSelector", "region": "0,0,2000,3000"}
+    part = {"type": "SpecificResource", "source": image("part"), "selector": selector}
+    choice = {"type": "Choice", "items": [part, image("infrared")]}
+    assert addresses(manifest_3(canvas(part), canvas(choice))) == [("https://x/part.jpg",)] * 2
+    old = {"@id": "https://x/old.jpg", "@type": "dctypes:Image"}
+    part_2 = {"@type": "oa:SpecificResource", "full": old, "selector": {"region": "0,0,2000,3000"}}
+    choice_2 = {"@type": "oa:Choice", "default": part_2, "item": [old]}
+    assert addresses(manifest_2(part_2, choice_2)) == [("https://x/old.jpg",)] * 2
+
+
+def test_a_canvas_on_which_no_image_is_painted_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    sound = {"id": "https://x/a.mp3", "type": "Sound"}
+    nested = {"type": "SpecificResource", "source": {"type": "SpecificResource"}}
+    empty = {"type": "Canvas", "items": []}
+    bodies = [sound, image(), "https://x/b.jpg", nested, {"type": "SpecificResource", "source": "https://x/c.jpg"}]
+    assert len(addresses(manifest_3(empty, *map(canvas, bodies)))) == 1
+    assert caplog.messages == ["m: passed over, because no image is painted there: canvas 2, 4-6"]
+    caplog.clear()
+    assert len(addresses(manifest_2({"@id": "https://x/a.jpg", "@type": "dctypes:Image"}, sound))) == 1
+    assert caplog.messages == ["m: passed over, because no image is painted there: canvas 2"]
+
+
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
@@ -76,6 +99,7 @@ def test_what_is_not_painted_or_no_image_is_no_page() -> None:
         ("[1]", "other JSON"),
         ('{"@context": "http://schema.org"}', "other JSON"),
         (manifest_3(type="Collection"), "got a Collection"),
+        (manifest_3(type="DEEP").replace('"DEEP"', "[" * 600 + "]" * 600), "got a resource without a type"),
         (manifest_3(), "names no images"),
         (manifest_3(5, {"items": 3}, canvas("https://x/a.jpg"), canvas({"type": "Image", "id": 7})), "names no images"),
     ],
@@ -91,3 +115,24 @@ def test_a_manifest_is_known_by_its_context() -> None:
     assert is_manifest(json.dumps({"@context": ["http://www.w3.org/ns/anno.jsonld", CONTEXT.format(3)]}))
     assert not is_manifest('{"path": "a"}')
     assert not is_manifest("{")
+    assert not is_manifest("[" * 200_000)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "times"),
+    [("[", "]", 600), ('{"en": ', "}", 600), ('{"@value": ', "}", 600), ('[{"de": ', "}]", 300)],
+)
+def test_a_label_that_is_too_deep_is_empty(before: str, after: str, times: int) -> None:
+    label = before * times + '"Sonate"' + after * times
+    found = parsed_manifest(manifest_3(canvas(image()), label="LABEL").replace('"LABEL"', label), "m")
+    assert (found.title, len(found.pages)) == ("", 1)
+
+
+def test_a_label_may_be_as_deep_as_the_specifications_have_it() -> None:
+    for label in ([{"@value": ["Sonate"], "@language": "de"}], {"en": [], "de": ["Sonate"]}, ["", "Sonate"]):
+        assert parsed_manifest(manifest_3(canvas(image()), label=label), "m").title == "Sonate"
+
+
+def test_half_of_a_surrogate_pair_becomes_a_question_mark() -> None:
+    found = parsed_manifest(manifest_3(canvas(image("a\ud800")), id="https://x/\udc00", label="\ud800"), "m")
+    assert (found.id, found.title, found.pages[0].addresses) == ("https://x/?", "?", ("https://x/a?.jpg",))
