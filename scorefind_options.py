@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine import __version__
+from engine.arguments import positive, whole
 from engine.config import FASTEST, SLOWEST
 from engine.names import printable
 
@@ -144,7 +145,7 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
     )
     _collection(shard)
     shard.add_argument("--into", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
-    shard.add_argument("--shards", type=_positive, required=True, metavar="N", help="number of shards")
+    shard.add_argument("--shards", type=positive, required=True, metavar="N", help="number of shards")
     _jobs(shard)
     _query_options(
         command(
@@ -171,7 +172,7 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
     link.add_argument("--out", type=Path, metavar="FILE", help="write the list to this file instead of stdout")
     link.add_argument("--confirm", type=Path, metavar="CSV", help="give the documents of this list their works")
     link.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
-    link.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
+    link.add_argument("--threads", type=positive, metavar="N", help="threads of the search")
     _weights(link)
     carry = command(
         "carry",
@@ -180,7 +181,7 @@ def _parser(*, remote: bool) -> tuple[_Parser, dict[str, _Parser]]:
     )
     _collection(carry)
     carry.add_argument("id", metavar="DOC", help="id of a score in the collection")
-    carry.add_argument("page", type=_positive, metavar="PAGE", help="number of the page")
+    carry.add_argument("page", type=positive, metavar="PAGE", help="number of the page")
     carry.add_argument(
         "box", type=_box, metavar="X0,Y0,X1,Y1", help="the box, in widths of the page, from its top left corner"
     )
@@ -276,7 +277,7 @@ def _query_options(parser: _Parser, *, remote: bool) -> None:
     parser.add_argument("path", type=Path, metavar="PATH", help="a recording, a score file, or a folder of page images")
     _kind(parser, "--kind", "kind of PATH (default: auto, by its name)")
     _kind(parser, "--among", "kind of documents to search (default: auto, the other kind; for notation, both)")
-    parser.add_argument("--top", type=_positive, default=10, metavar="K", help="number of matches (default: 10)")
+    parser.add_argument("--top", type=positive, default=10, metavar="K", help="number of matches (default: 10)")
     parser.add_argument(
         "--start",
         type=_time,
@@ -298,11 +299,11 @@ def _query_options(parser: _Parser, *, remote: bool) -> None:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
     parser.add_argument(
-        "--neighbours", type=_positive, metavar="N", help="nearest neighbours that vote, for each query snippet"
+        "--neighbours", type=positive, metavar="N", help="nearest neighbours that vote, for each query snippet"
     )
     parser.add_argument(
         "--shortlist",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="documents to align (default: all; in a large collection 100 to 3000)",
     )
@@ -319,7 +320,7 @@ def _query_options(parser: _Parser, *, remote: bool) -> None:
     parser.add_argument(
         "--speed", type=_speed, metavar="X", help="the recording runs at X times its true speed (default: 1)"
     )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads of the search")
     _weights(parser)
     _remote(parser)
 
@@ -364,7 +365,7 @@ def _segment_options(parser: _Parser, *, remote: bool) -> None:
         "--speed", type=_speed, metavar="X", help="the recording runs at X times its true speed (default: 1)"
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings in TOML, table [search]")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads of the search")
     _weights(parser)
     _remote(parser)
 
@@ -398,11 +399,11 @@ def _serve_options(parser: _Parser) -> None:
     parser.add_argument("--host", help=f"address to listen on (default: {LOCAL_HOST})")
     parser.add_argument("--port", type=_port, help=f"port to listen on; 0: any free port (default: {PORT})")
     parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on a Unix socket instead")
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes that decode media (default: 2)")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes that decode media (default: 2)")
     parser.add_argument(
-        "--batch", type=_positive, metavar="N", help="largest number of queries in a batch (default: 16)"
+        "--batch", type=positive, metavar="N", help="largest number of queries in a batch (default: 16)"
     )
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of the search (default: 2)")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads of the search (default: 2)")
     _token_file(
         parser,
         "the token that changes of the collection need, and that all requests need if other machines reach the "
@@ -453,7 +454,7 @@ def _cluster(parser: _Parser, help: str, *, required: bool = False) -> None:
 
 def _jobs(parser: _Parser) -> None:
     cores = os.cpu_count() or 1
-    parser.add_argument("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--jobs", type=positive, default=cores, metavar="N", help="processes (default: one per core)")
 
 
 def _weights(parser: _Parser) -> None:
@@ -484,14 +485,6 @@ def _source(text: str) -> Path | str:
     return text if text.lower().startswith(("http://", "https://")) else Path(text)
 
 
-def _positive(text: str) -> int:
-    """Returns the number in an argument. Raises ArgumentTypeError if the number is below 1."""
-    value = _whole(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
-    return value
-
-
 def _port(text: str) -> int:
     """Returns the port in an argument. Raises ArgumentTypeError if no port has this number."""
     from server.address import PORTS
@@ -519,18 +512,10 @@ def _rate(text: str) -> int:
 
 def _within(numbers: range, what: str, text: str) -> int:
     """Returns the number in an argument. Raises ArgumentTypeError if it is none of these numbers."""
-    value = _whole(text)
+    value = whole(text)
     if value not in numbers:
         raise argparse.ArgumentTypeError(f"expected {what} from {numbers[0]} to {numbers[-1]}, got {value}")
     return value
-
-
-def _whole(text: str) -> int:
-    """Returns the whole number in an argument. Raises ArgumentTypeError if the argument is none."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text[:20]!r}") from None
 
 
 def _time(text: str) -> float:

@@ -22,6 +22,7 @@ from bench import embedding
 from bench.lib import pairs, passages, report
 from bench.lib.pairs import Pairs
 from engine import process
+from engine.arguments import positive
 from engine.config import Bands, FrontEnd
 from engine.embedding.encoder import Encoder
 from indexer.training import corpus, material
@@ -141,7 +142,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.NAME=VALUE", help="setting that is changed in every row"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes that make a corpus")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that make a corpus")
     parser.add_argument("--quick", action="store_true", help="two rows of ten steps on four pieces")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument(

@@ -28,6 +28,7 @@ from typing import Any
 from bench.ingest import made_pages, made_recordings
 from bench.lib import report
 from engine import process
+from engine.arguments import positive
 from engine.embedding.encoder import Encoder
 from indexer.ingest import Summary, add
 from indexer.sources import discover
@@ -120,7 +121,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, default=96, metavar="N", help="pages of each set (default: 96)")
     parser.add_argument("--recordings", type=int, default=32, metavar="N", help="of a minute each (default: 32)")
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], metavar="N", help="processes (default: 1 2)")
+    parser.add_argument(
+        "--jobs", type=positive, nargs="+", default=[1, 2], metavar="N", help="processes (default: 1 2)"
+    )
     parser.add_argument("--cores", type=int, nargs="+", default=[4, 16], metavar="N", help="cores to predict for")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     return parser.parse_args(arguments)

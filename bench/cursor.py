@@ -35,6 +35,7 @@ from bench.lib.printed import MIN_IOU, PrintedSystem, iou, printed_systems
 from bench.lib.sounds import Sound
 from bench.lib.visits import Visit
 from engine import alignment, process
+from engine.arguments import positive
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
 from engine.embedding.encoder import Encoder
@@ -235,7 +236,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the first four pieces only")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that embed")
     parser.add_argument(
         "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
     )

@@ -27,6 +27,7 @@ from bench.lib.pieces import Piece, collect
 from bench.lib.queries import AMONG, LabelledQuery
 from engine import alignment, process
 from engine.alignment import Backend
+from engine.arguments import positive
 from engine.collection import Collection
 from engine.embedding.documents import Encoder as AnyEncoder
 from engine.embedding.encoder import Encoder
@@ -74,7 +75,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--fragments", type=int, default=3, help="number of fragments of each length from each document"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that align")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that embed, threads that align")
     parser.add_argument(
         "--retrieval", type=Path, default=Path("runs/retrieval"), help="folder that keeps the collections of the sets"
     )

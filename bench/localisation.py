@@ -28,6 +28,7 @@ from bench.lib import intervals, pieces, queries, report, truth
 from bench.lib.queries import AMONG, Direction
 from bench.lib.truth import Truth
 from engine import process
+from engine.arguments import positive
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings
 from engine.embedding.encoder import Encoder
@@ -103,7 +104,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--fragments", type=int, default=5, help="number of fragments of each length from each document"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that embed, threads that search")
     parser.add_argument(
         "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
     )

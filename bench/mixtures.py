@@ -41,6 +41,7 @@ from bench.lib import intervals, pieces, report, sounds
 from bench.lib.pieces import Piece, collect
 from bench.lib.sounds import Sound
 from engine import audio, config, process
+from engine.arguments import positive
 from engine.audio import SAMPLE_RATE, Recording, Samples
 from engine.collection import Collection, CollectionWriter
 from engine.config import SearchSettings
@@ -302,7 +303,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--sound", nargs="+", default=[sounds.TIMGM6MB.name], metavar="NAME", help="see bench.retrieval"
     )
     parser.add_argument("--pieces", type=int, default=40, help="pieces that are asked for, evenly spread (default: 40)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that embed the collection")
+    parser.add_argument("--jobs", type=positive, default=1, help="processes that embed the collection")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps collections")
     options = parser.parse_args(arguments)

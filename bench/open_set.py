@@ -41,6 +41,7 @@ from bench.lib.pieces import collect, collection_sizes
 from bench.lib.queries import AMONG, Direction, LabelledQuery
 from bench.lib.takes import collect as collect_takes
 from engine import alignment, config, process
+from engine.arguments import positive
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
@@ -165,7 +166,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--fragments", type=int, default=3, help="number of fragments of each length from each document"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="threads that align")
+    parser.add_argument("--jobs", type=positive, default=2, help="threads that align")
     parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps collections")
     options = parser.parse_args(arguments)
     if options.made and not options.corpus:

@@ -25,6 +25,7 @@ from bench.lib.methods import Cost
 from bench.lib.pieces import Piece, collect, collection_sizes
 from bench.lib.queries import AMONG, Direction, LabelledQuery
 from engine import process
+from engine.arguments import positive
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.embedding.encoder import DEFAULT_WEIGHTS, Encoder
@@ -123,7 +124,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fragments", type=int, default=1500, help="random queries of each length (default: 1500)")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_PIECES} pieces, {QUICK_FRAGMENTS} fragments")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that embed, threads that search")
     parser.add_argument(
         "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
     )

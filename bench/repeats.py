@@ -38,6 +38,7 @@ from bench.lib.takes import collect as collect_takes
 from bench.lib.truth import Truth
 from bench.lib.visits import Visit
 from engine import alignment, process
+from engine.arguments import positive
 from engine.collection import Collection
 from engine.config import Alignment, SearchSettings, StepSet
 from engine.embedding.encoder import Encoder
@@ -280,7 +281,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--fragments", type=int, default=2, help="number of fragments of each length from each document"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that embed, threads that search")
     parser.add_argument("--work", type=Path, default=Path("runs"), help="folder that keeps recordings and collections")
     return parser.parse_args(arguments)
 

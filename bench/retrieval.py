@@ -34,6 +34,7 @@ from bench.lib.pieces import Piece, collect, collection_sizes
 from bench.lib.queries import AMONG, LabelledQuery
 from bench.lib.sounds import REAL, Sound
 from engine import config, process
+from engine.arguments import positive
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.embedding import documents
@@ -132,7 +133,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--fragments", type=int, default=3, help="number of fragments of each length from each document"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes that embed, threads that search")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that embed, threads that search")
     parser.add_argument(
         "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
     )

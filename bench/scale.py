@@ -41,6 +41,7 @@ from bench.lib.pieces import Piece
 from bench.lib.queries import AMONG, Direction, LabelledQuery
 from bench.lib.scale_plot import draw
 from engine import alignment, process
+from engine.arguments import positive
 from engine.collection import Collection
 from engine.config import SearchSettings
 from engine.embedding.encoder import Encoder
@@ -122,7 +123,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, help="draw the curves to this file; needs matplotlib")
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
     parser.add_argument("--peers-at", type=int, default=PEERS_AT, help="size at which peers are measured; 0: never")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that make documents, threads that search")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that make documents, threads that search")
     parser.add_argument(
         "--retrieval", type=Path, default=Path("runs/retrieval"), help="folder that keeps the collections of the sets"
     )

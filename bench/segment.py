@@ -42,6 +42,7 @@ from bench.lib.pieces import Piece, collect
 from bench.lib.recitals import Played, PlayedEvening, Programme
 from bench.mixtures import lacking
 from engine import audio, config, process
+from engine.arguments import positive
 from engine.audio import SAMPLE_RATE, Samples
 from engine.collection import Collection
 from engine.config import SearchSettings
@@ -315,7 +316,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rooms", choices=("plain", "effects"), default="plain", help="rooms of the evenings")
     parser.add_argument("--live", action="store_true", help="also hear each evening while it is played")
     parser.add_argument("--evenings", type=int, default=1, help="evenings of each programme and sound (default: 1)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that embed the collection")
+    parser.add_argument("--jobs", type=positive, default=1, help="processes that embed the collection")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps collections")
     parser.add_argument(

@@ -35,6 +35,7 @@ from bench.lib import load, memory, pieces, random_collection, report
 from bench.lib.load import ClientQuery, Examples, Load, Sample, percentile
 from bench.lib.pieces import Piece, collect
 from engine import process
+from engine.arguments import positive
 from engine.config import SearchSettings
 from engine.embedding.encoder import Encoder
 from engine.finder import Engine, Finder
@@ -90,7 +91,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
     parser.add_argument("--seconds", type=float, help="seconds for which each point is measured (default: 6)")
     parser.add_argument("--repeats", type=int, help="repeats of each query that measure the overhead (default: 60)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that embed")
     parser.add_argument(
         "--retrieval", type=Path, default=Path("runs/retrieval"), help="folder that keeps the collections of the sets"
     )

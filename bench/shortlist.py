@@ -43,6 +43,7 @@ from bench.lib.pieces import Piece, collect, collection_sizes
 from bench.lib.queries import AMONG, Direction, LabelledQuery
 from engine import alignment, process
 from engine.alignment import Backend
+from engine.arguments import positive
 from engine.collection import Collection
 from engine.embedding.encoder import Encoder
 from engine.metrics import Ranks, summarise
@@ -180,7 +181,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--fragments", type=int, default=2, help="number of fragments of each length from each document"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that embed")
     parser.add_argument(
         "--retrieval", type=Path, default=Path("runs/retrieval"), help="folder that keeps the collections of the sets"
     )

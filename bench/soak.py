@@ -34,6 +34,7 @@ from bench.lib.load import Served
 from bench.lib.pieces import collect
 from bench.lib.traffic import Actor, Traffic
 from engine import process
+from engine.arguments import positive
 from engine.collection.manifest import Manifest
 from engine.embedding.encoder import Encoder
 from server.client import AsyncClient
@@ -106,7 +107,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--plot", type=Path, help="draw the measures to this file; needs matplotlib")
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that embed")
     parser.add_argument(
         "--retrieval", type=Path, default=Path("runs/retrieval"), help="folder that keeps the collections of the sets"
     )

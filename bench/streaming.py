@@ -31,6 +31,7 @@ from tqdm import tqdm
 from bench.lib import pieces, report
 from bench.lib.pieces import Piece, collect
 from engine import process
+from engine.arguments import positive
 from engine.audio import SAMPLE_RATE
 from engine.config import SearchSettings
 from engine.embedding.encoder import Encoder
@@ -129,7 +130,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, help="draw the distribution to this file; needs matplotlib")
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
     parser.add_argument("--longest", type=float, help="seconds heard of each recording (default: 90)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that embed")
+    parser.add_argument("--jobs", type=positive, default=2, help="processes that embed")
     parser.add_argument(
         "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
     )

@@ -29,6 +29,7 @@ from bench.lib import pieces, queries, report, sounds
 from bench.lib.pieces import Piece, collect
 from bench.lib.sounds import Sound
 from engine import process
+from engine.arguments import positive
 from engine.collection import Collection
 from engine.config import FrontEnd, SearchSettings
 from engine.embedding.encoder import Encoder
@@ -99,7 +100,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sound", default="steinhoff_upright", help="instrument of the recordings (bench.retrieval)")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--weights", type=Path, help="weights of a network (default: the shipped one)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that embed scans and recordings")
+    parser.add_argument("--jobs", type=positive, default=1, help="processes that embed scans and recordings")
     parser.add_argument(
         "--work", type=Path, default=Path("runs/retrieval"), help="folder that keeps recordings and collections"
     )

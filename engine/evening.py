@@ -50,7 +50,8 @@ def segmented(
         found = segmenter.found(evening)
         tries.append((replace(found, passages=tuple(_priced(found.passages, max(1, len(shifts))))), shift))
     chosen, shift = max(tries, key=lambda one: _sure_s(one[0].passages))
-    return replace(chosen, unseen=max((found.unseen for found, _ in tries), key=len)), shift
+    unseen = {shard.name: shard for found, _ in tries for shard in found.unseen}
+    return replace(chosen, unseen=tuple(unseen.values())), shift
 
 
 def tones_of(recording: Recording) -> Tones:

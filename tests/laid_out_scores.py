@@ -22,10 +22,11 @@ def systems(count: int) -> tuple[System, ...]:
 
 
 def pair(path: Path, one: Embeddings, two: Embeddings) -> Path:
-    """A collection of two scores of these snippets, 60 each."""
+    """A collection of two scores of these snippets."""
     with CollectionWriter(path, NETWORK) as writer:
         for id, music in (("one", one), ("two", two)):
-            writer.put(Document(id=id, kind="score", systems=systems(7)), score(music))
+            count = (HOP * len(music) + WIDTH - 1) // SPACES + 1
+            writer.put(Document(id=id, kind="score", systems=systems(count)), score(music))
         writer.commit()
     return path
 

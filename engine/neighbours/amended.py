@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.neighbours.gpu import MAX_CELLS_K
 from engine.neighbours.interface import PROBES, Index, Neighbours, merged
 from engine.values import Embeddings
 
@@ -22,10 +23,10 @@ class Segment:
     def search(self, query: Embeddings, k: int, probes: int) -> Neighbours:
         """The k nearest rows of each query snippet or more, numbered among all current documents; see `Index.search`.
 
-        Removed documents take part in the search: each of their rows becomes row -1 with similarity -inf. So 2 k rows
-        are searched where there are any, and k are left unless more than k are removed ones.
+        Removed documents take part in the search: each of their rows becomes row -1 with similarity -inf. So up to k
+        more rows are asked for where there are any, but not more than a GPU finds.
         """
-        searched = 2 * k if (self.starts < 0).any() else k
+        searched = max(k, min(2 * k, MAX_CELLS_K)) if (self.starts < 0).any() else k
         similarities, rows = self.index.search(query, max(1, min(searched, self.index.ntotal)), probes)
         documents = np.searchsorted(self.offsets, rows, side="right") - 1
         starts = self.starts[np.maximum(documents, 0)]

@@ -35,4 +35,5 @@ def misshapen(width: float, height: float) -> bool:
 
 def page_scale(width: float, height: float) -> float:
     """Returns the scale at which a page of this size has the resolution that detection needs."""
-    return min(SIDE_PX / min(width, height), MAX_WIDTH_PX / width, MAX_HEIGHT_PX / height)
+    highest = MAX_HEIGHT_PX - 0.25  # heights are rounded, those of a PDF up
+    return min(SIDE_PX / min(width, height), MAX_WIDTH_PX / width, highest / height)

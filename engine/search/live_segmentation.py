@@ -240,8 +240,8 @@ class LiveSegmentation:
         evening = recording_sequence(judge.rows, start_s, self._front_end)
         tones = Tones(values=self._tones, start_s=start_s, rate=FRAME_RATE)
         # The settled passages stay, so the next one begins after them.
-        settled_s = self._past[-1][1].passage.stretch.end_s if self._past else None
-        passages = apart([self._passage(link, judge, evening) for link in found], settled_s or 0.0)
+        past_s = self._past[-1][1].passage.stretch.end_s if self._past else None
+        passages = apart([self._passage(link, judge, evening) for link in found], past_s or 0.0)
         told: list[_Open] = []
         for number, (link, passage) in enumerate(
             zip(found, tones.prolonged(passages, found, judge.searched), strict=True)
@@ -249,7 +249,9 @@ class LiveSegmentation:
             last, end_s = int(link.path[-1, 0]), passage.stretch.end_s or 0.0
             quiet = heard - 1 - last >= ENDED_ROWS and tones.end_s - end_s >= ENDED_ROWS * hop_s
             ended = number + 1 < len(found) or quiet
-            live = LivePassage(passage=passage, ended=ended, settled=ended and last + MAX_PAUSE < settled)
+            # Where an ending is prolonged, another piece may still be recognised that begins before it.
+            is_past = last + MAX_PAUSE < settled and end_s <= self._start_s + settled * hop_s
+            live = LivePassage(passage=passage, ended=ended, settled=ended and is_past)
             told.append(_Open(link=link, told=live))
         return tuple(told)
 

@@ -90,7 +90,7 @@ class Segmenter:
     def found(self, evening: Evening) -> Found:
         """Returns the passages of an evening, in order, and the shards that did not answer.
 
-        If a shard stops to answer, the evening is searched again without its documents, from its first window on.
+        If a shard no longer answers, the evening is searched again without its documents, from its first window on.
         Raises QueryError if the evening has no snippets; ShardLostError if no shard answers.
         """
         if len(evening.sequence) == 0:

@@ -76,7 +76,7 @@ def make(pieces: Sequence[DemoPiece], corpus: Path, out: Path, *, jobs: int) -> 
     for folder in ("scores", "recordings"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     cause = ""
-    outcomes = each(_make, tasks, jobs=min(jobs, len(tasks)), expected=(EngravingError,))
+    outcomes = each(_make, tasks, jobs=max(1, min(jobs, len(tasks))), expected=(EngravingError,))
     for task, outcome in tqdm(outcomes, total=len(tasks), unit="piece", dynamic_ncols=True, disable=not tasks):
         if isinstance(outcome, Failure):
             cause = outcome.cause

@@ -115,6 +115,8 @@ def _chosen(body: Any) -> Resource:
     for _ in range(MAX_DEPTH):
         if not isinstance(body, dict):
             break
+        if _kind(body).endswith("Image"):
+            return body
         key = next((key for key in INNER if key in body), None)
         if key is None:
             return body

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from engine import config, process
+from engine.arguments import positive
 from engine.audio import BANDS, FRAME_RATE, spectrogram
 from engine.config import FrontEnd
 from engine.errors import SettingsError
@@ -36,7 +37,6 @@ from indexer.synthesis.engrave import EngravedPage, Engraver, EngravingError, Sc
 from indexer.synthesis.instruments import random_condition
 from indexer.synthesis.lilypond import LilyPondEngraver
 from indexer.synthesis.perform import perform, random_style
-from indexer.training.arguments import positive
 from indexer.training.corpus_settings import CorpusSettings, listed_instruments
 from indexer.training.material import Print, Rendition, encoded, save
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import process
+from engine.arguments import positive
 from engine.errors import AudioError
 from engine.symbols.formats import MIDI_SUFFIXES
 from engine.symbols.midi import read_midi
 from engine.workers import Failure, each
 from indexer.synthesis.engrave import EngravingError, ScoreNotes
-from indexer.training.arguments import positive
 from indexer.training.corpus import engraver
 
 PHRASE_INTERVALS = 10

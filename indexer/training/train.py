@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.arguments import positive
 from engine.embedding.torch_network import save_weights
 from engine.embedding.weights import Background
 from engine.errors import SettingsError
 from engine.metrics import ranks_by_cost, summarise
 from indexer.training import card, material
-from indexer.training.arguments import positive
 from indexer.training.augmentation import NO_AUGMENTATION
 from indexer.training.configuration import VALIDATION_BATCH, Configuration, TrainingSettings, load_configuration
 from indexer.training.corpus_settings import CorpusSettings, training_instruments

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import faiss
@@ -162,6 +163,15 @@ def test_rows_of_a_removed_document_displace_no_others() -> None:
     expected = neighbours.nearest(neighbours.build(packed(rows), threads=1), rows[:6], 5, threads=1)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(("k", "asked"), [(25, 50), (256, 512), (300, 512), (600, 600)])
+def test_no_more_rows_are_asked_for_than_a_gpu_finds(k: int, asked: int) -> None:
+    index = SimpleNamespace(
+        ntotal=10_000, search=lambda query, k, probes: (np.zeros((1, k), np.float32), np.arange(k)[None])
+    )
+    segment = Segment(index=index, offsets=np.array([0, 10, 10_000]), starts=np.array([-1, 0]))  # type: ignore[arg-type]
+    assert segment.search(embeddings(1), k, 8)[0].shape == (1, asked)
 
 
 def test_a_saved_index_comes_back_even_after_its_name_is_gone(tmp_path: Path) -> None:

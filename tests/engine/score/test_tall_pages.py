@@ -35,12 +35,14 @@ def test_a_page_is_reduced_until_a_picture_can_be_as_high(tmp_path: Path) -> Non
     Image.fromarray(np.full((33_000, 1_800), 255, np.uint8)).save(tmp_path / "page.png")
     document = pypdfium2.PdfDocument.new()
     document.new_page(180, 3_300)
-    document.save(tmp_path / "page.pdf")
+    document.new_page(249, 3_184)
+    document.save(tmp_path / "pages.pdf")
     document.close()
-    for name in ("page.png", "page.pdf"):
-        (page,) = read_pages(tmp_path / name)
-        assert page.shape == (16_383, 894)
-        assert facsimile.page_sizes(tmp_path / name) == {1: (894, 16_383)}
+    sizes = {1: (894, 16_383), 2: (1_282, 16_383)}
+    for name in ("page.png", "pages.pdf"):
+        found = facsimile.page_sizes(tmp_path / name)
+        assert found == {number: sizes[number] for number in found}
+        assert [page.shape[::-1] for page in read_pages(tmp_path / name)] == list(found.values())
 
 
 def test_the_highest_page_has_its_systems() -> None:

@@ -188,6 +188,30 @@ def test_pieces_without_a_pause_share_no_second(tmp_path: Path) -> None:
     assert pairs[-1][1].passage.stretch.start_s == pytest.approx(59.5 / 2 + 2.1)
 
 
+def test_a_piece_that_is_recognised_late_keeps_what_an_ending_before_it_was_prolonged_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second piece follows the first one at row 60, without a pause, and is nominated from row 190 on."""
+    one, two = noise(60, 5), noise(110, 6)
+    live, best = LiveSegmentation(NETWORK.front_end), nomination.best
+    with Collection.open(laid_out_scores.pair(tmp_path / "c", one, two)) as collection:
+        searched = segmenter_of(collection).searched("recording", "score")
+        heard = 0
+
+        def nominated(searched: Searched, rows: Embeddings) -> tuple[str, ...]:
+            return tuple(id for id in best(searched, rows) if id != "two" or heard >= 190)
+
+        monkeypatch.setattr(nomination, "best", nominated)
+        music = np.concatenate([one, two, noise(120, 3)])
+        for start in range(0, len(music), STEP):
+            heard = start + STEP
+            _hear(live, music[start : start + STEP], searched)
+    first, second_one = (passage.passage.stretch for passage in live.passages)
+    settled_s = (190 - LAG) / 2
+    assert (first.end_s or 0) <= (second_one.start_s or 0) <= settled_s + 2.1 + STEP / 2
+    assert (second_one.end_s or 0) - (second_one.start_s or 0) > 25
+
+
 def test_in_an_empty_collection_nothing_is_told(tmp_path: Path) -> None:
     CollectionWriter(tmp_path / "empty.sf", NETWORK).close()
     with Collection.open(tmp_path / "empty.sf") as empty:

@@ -107,24 +107,26 @@ def test_pieces_without_a_pause_share_no_second(tmp_path: Path) -> None:
     assert first.stretch.end_s == second.stretch.start_s == pytest.approx(59.5 / 2 + 2.1)
 
 
-def _passage(start_s: float, end_s: float) -> Passage:
-    stretch = Place(start_s=start_s, end_s=end_s)
-    return Passage(document=Document(id="", kind="score"), confidence=None, stretch=stretch, place=Place())
+def _passage(start_s: float, first_s: float, last_s: float, end_s: float) -> Passage:
+    """A passage that is followed from `first_s` to `last_s`."""
+    stretch, followed = Place(start_s=start_s, end_s=end_s), Place(start_s=first_s, end_s=last_s)
+    document = Document(id="", kind="score")
+    return Passage(document=document, confidence=None, stretch=stretch, followed=followed, place=Place())
 
 
 @pytest.mark.parametrize(
     ("claimed", "after_s", "expected"),
     [
-        ([(0, 10), (12, 20)], 0, [(0, 10), (12, 20)]),
-        ([(0, 10), (8, 20), (19, 30)], 0, [(0, 9), (9, 19.5), (19.5, 30)]),
-        ([(0, 20), (10, 11), (10, 30)], 0, [(0, 11), (11, 11), (11, 30)]),
-        ([(4, 10), (12, 20)], 6, [(6, 10), (12, 20)]),
-        ([(4, 10), (9, 20)], 11, [(11, 11), (11, 20)]),
-        ([(9, 12), (6, 8)], 0, [(9, 9), (9, 9)]),
+        ([(0, 1, 9, 10), (12, 13, 19, 20)], 0, [(0, 10), (12, 20)]),
+        ([(0, 1, 8, 10), (8, 10, 18, 20), (19, 21, 29, 30)], 0, [(0, 9), (9, 19.5), (19.5, 30)]),
+        # A short one within what the others claim keeps what is followed of it, and what nobody else follows.
+        ([(0, 1, 17, 20), (16, 18, 19, 21), (17, 20, 29, 30)], 0, [(0, 18), (18, 19), (19, 30)]),
+        ([(0, 1, 17, 20), (17, 17.5, 17.5, 18), (15, 18, 29, 30)], 0, [(0, 17.5), (17.5, 17.5), (17.5, 30)]),
+        ([(4, 7, 9, 10), (12, 13, 19, 20)], 6, [(6, 10), (12, 20)]),
     ],
 )
 def test_passages_are_cut_in_the_middle_of_what_two_claim(
-    claimed: list[tuple[float, float]], after_s: float, expected: list[tuple[float, float]]
+    claimed: list[tuple[float, float, float, float]], after_s: float, expected: list[tuple[float, float]]
 ) -> None:
     found = apart([_passage(*one) for one in claimed], after_s)
     assert [(one.stretch.start_s, one.stretch.end_s) for one in found] == expected

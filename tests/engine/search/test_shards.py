@@ -161,7 +161,7 @@ def test_queries_together_have_the_answers_of_each_alone(in_shards: dict[int, Pa
 
 
 class Failing(CollectionShard):
-    """A shard that stops to answer after some calls."""
+    """A shard that answers some calls and no more."""
 
     def __init__(self, shard: CollectionShard, name: str, calls: int) -> None:
         self.__dict__.update(shard.__dict__)

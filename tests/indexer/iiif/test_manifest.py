@@ -79,6 +79,11 @@ def test_the_page_of_a_canvas_with_a_part_of_an_image_is_the_image() -> None:
     assert addresses(manifest_2(part_2, choice_2)) == [("https://x/old.jpg",)] * 2
 
 
+@pytest.mark.parametrize("more", [{"source": "Library"}, {"full": "full"}, {"items": []}, {"default": None}])
+def test_an_image_is_a_page_whatever_else_it_says(more: dict[str, Any]) -> None:
+    assert addresses(manifest_3(canvas(image() | more))) == addresses(manifest_3(canvas(image())))
+
+
 def test_a_canvas_on_which_no_image_is_painted_is_told(caplog: pytest.LogCaptureFixture) -> None:
     sound = {"id": "https://x/a.mp3", "type": "Sound"}
     nested = {"type": "SpecificResource", "source": {"type": "SpecificResource"}}

@@ -155,4 +155,4 @@ def test_programs_without_a_process_are_refused(
     monkeypatch.setattr(sys, "argv", ["program", "--jobs", "0"])
     with pytest.raises(SystemExit, match="2"):
         program()
-    assert "argument --jobs: expected a whole number of 1 or more, got '0'" in capsys.readouterr().err
+    assert "argument --jobs: expected at least 1, got 0" in capsys.readouterr().err
