@@ -163,6 +163,10 @@ class SearchSettings:
         require_positive(self, or_zero=("shortlist",))
 
 
+SECTIONS = ("search", "server", "corpus", "front_end", "augmentation", "architecture", "training")
+"""Tables of a settings file. One file may have those of several programs."""
+
+
 def load(default: T, *, section: str, path: Path | None = None, flags: Mapping[str, Any] | None = None) -> T:
     """Returns the settings: `default`, overridden by table `section` of the TOML file, then by the flags.
 
@@ -184,12 +188,19 @@ def load(default: T, *, section: str, path: Path | None = None, flags: Mapping[s
 
 
 def _table(path: Path, section: str) -> Mapping[str, Any]:
-    """Returns the table `section` of a TOML file, empty if the file has no such table."""
+    """Returns the table `section` of a TOML file, empty if the file has no such table.
+
+    Raises SettingsError if the file cannot be read or has another table than those of SECTIONS.
+    """
     try:
         with path.open("rb") as file:
-            table = tomllib.load(file).get(section, {})
+            tables = tomllib.load(file)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise SettingsError(f"{path}: cannot be read as TOML settings: {exc}") from exc
+    for name in tables:
+        if name not in SECTIONS:
+            raise SettingsError(f"{path}: {name}: no such table; expected some of {', '.join(SECTIONS)}")
+    table = tables.get(section, {})
     if not isinstance(table, dict):
         raise SettingsError(f"{path}: expected a table [{section}], got {table!r}")
     return table

@@ -3,6 +3,7 @@
 import logging
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 """Characters that no text in UTF-8 has. Python puts them in place of the bytes of a file name that is not UTF-8."""
@@ -16,6 +17,23 @@ def printable(text: str) -> str:
     Names come from files and clients: a line feed could forge a line of output, an escape sequence any output.
     """
     return _CONTROLS.sub(_escaped, text)
+
+
+def shown_as(shown: str, names: Iterable[str]) -> str | None:
+    """Returns the name that a terminal shows as this text (`printable`); None if it shows none so, or several."""
+    found = [name for name in names if printable(name) == shown] if "\\" in shown else []
+    return found[0] if len(found) == 1 else None
+
+
+def columns(text: str) -> int:
+    """Returns the columns of a terminal that a text takes: two for a Chinese character, none for a combining accent."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else not unicodedata.combining(one) for one in text)
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """Returns a text with spaces after it, or before it, that make it take this many columns."""
+    spaces = " " * (width - columns(text))
+    return spaces + text if right else text + spaces
 
 
 def encodable(text: str) -> str:

@@ -266,6 +266,7 @@ class _Run:
             self.summary.snippets += len(sequence)
             self.summary.pages += document.pages
             self.summary.sound_s += document.duration_s
+        self._progress.set_postfix_str(f"{document.id}; {self.rates()}", refresh=False)
         self._progress.update()
 
     def _failed(self, source: Source, cause: str) -> None:

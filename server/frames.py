@@ -58,6 +58,8 @@ class Decoder:
                 if len(self._buffer) < HEADER.size:
                     return
                 (length,) = HEADER.unpack_from(self._buffer)
+                if self._buffer.startswith(b"HTTP"):
+                    raise FrameError("the other side speaks HTTP: expected the port of --port, not that of --http-port")
                 if length > self.limit:
                     raise FrameTooLarge(f"expected a frame of at most {self.limit} bytes, got one of {length}")
                 self._length = length

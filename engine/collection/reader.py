@@ -309,10 +309,15 @@ class Collection:
         return {entry.id: entry for entry in self.entries}
 
     def _entry(self, id: str) -> Entry:
-        """Returns the entry of the document with this id. Raises DocumentMissingError if there is none."""
+        """Returns the entry of the document with this id, or that a terminal shows with this id.
+
+        Raises DocumentMissingError if there is none.
+        """
         entry = self._entry_of.get(id) or self._entry_of.get(names.normal(id))
+        entry = entry or self._entry_of.get(names.shown_as(id, self._entry_of) or "")
         if entry is None:
-            raise DocumentMissingError(self.path, f"no document {id!r} among the {len(self.entries)} there are")
+            missing = f"no document '{names.printable(id)}' among the {len(self.entries)} there are"
+            raise DocumentMissingError(self.path, missing)
         return entry
 
     def _amended(self, kind: Kind, index_file: IndexFile) -> Index:

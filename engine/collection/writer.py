@@ -194,11 +194,16 @@ class CollectionWriter:
         return "added" if current is None else "unchanged" if document == current else "changed"
 
     def remove(self, id: str) -> None:
-        """Leaves a document out of the next commit. Raises DocumentMissingError if there is none with this id."""
-        id = self._stored_id(id)
+        """Leaves a document out of the next commit: that with this id, or that a terminal shows with this id.
+
+        Raises DocumentMissingError if there is none.
+        """
+        asked, id = id, self._stored_id(id)
+        if id not in self._working and id not in self._leftover:
+            id = names.shown_as(asked, {**self._working, **self._leftover}) or id
         removed = [entries.pop(id) for entries in (self._working, self._leftover) if id in entries]
         if not removed:
-            raise self._missing(id)
+            raise self._missing(asked)
         self._dropped.update(entry.number for entry in removed)
 
     def flush(self) -> None:
@@ -506,7 +511,8 @@ class CollectionWriter:
 
     def _missing(self, id: str) -> DocumentMissingError:
         """Returns the error for an id without a document."""
-        return DocumentMissingError(self.path, f"no document {id!r} among the {len(self._working)} there are")
+        missing = f"no document '{names.printable(id)}' among the {len(self._live)} there are"
+        return DocumentMissingError(self.path, missing)
 
 
 @contextlib.contextmanager

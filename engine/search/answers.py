@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from engine.collection import AnyCollection
-from engine.names import printable
+from engine.names import columns as width_of
+from engine.names import padded, printable
 from engine.search.confidence import LIKELY, SURE
 from engine.search.works import works
 from engine.values import Answer, Kind, Match, Place, System
@@ -131,9 +132,8 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     cells = {name: column for name, column in cells.items() if name not in _OPTIONAL or any(column)}
     columns = []
     for name, column in cells.items():
-        width = max(len(cell) for cell in (name, *column))
-        right = name in _NUMBERS
-        columns.append([cell.rjust(width) if right else cell.ljust(width) for cell in (name, *column)])
+        width = max(width_of(cell) for cell in (name, *column))
+        columns.append([padded(cell, width, right=name in _NUMBERS) for cell in (name, *column)])
     return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
 
 

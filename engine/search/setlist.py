@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.collection import AnyCollection
-from engine.names import printable
+from engine.names import columns, padded, printable
 from engine.search.answers import as_box, as_place, clock, counts, incomplete, ranges
 from engine.search.live_segmentation import LivePassage
 from engine.search.passages import Passage
@@ -98,8 +98,8 @@ def _lines(setlist: dict[str, Any]) -> list[str]:
         rows.append((str(passage["number"]), _where(passage), *shown))
     if setlist["duration_s"] is not None:
         rows += _gap(heard_s, setlist["start_s"] + setlist["duration_s"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(padded, row, widths)).rstrip() for row in rows]
 
 
 def cue(setlist: dict[str, Any], file: str) -> str:

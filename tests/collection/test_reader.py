@@ -221,6 +221,12 @@ def test_an_unknown_id_is_refused_by_name(tmp_path: Path) -> None:
         collection.document("b")
 
 
+def test_a_document_is_found_by_the_id_that_a_terminal_shows(tmp_path: Path) -> None:
+    fill(tmp_path, "line\nbreak", "b")
+    with Collection.open(tmp_path) as collection:
+        assert collection.document("line\\nbreak").id == "line\nbreak"
+
+
 def test_a_place_without_a_collection_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CollectionMissingError, match="add documents"):
         Collection.open(tmp_path / "none")

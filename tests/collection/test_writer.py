@@ -93,6 +93,16 @@ def test_removing_what_is_not_there_is_refused(tmp_path: Path) -> None:
         writer.remove("b")
 
 
+def test_a_document_is_removed_by_the_id_that_a_terminal_shows(tmp_path: Path) -> None:
+    fill(tmp_path, "line\nbreak", "b")
+    with CollectionWriter(tmp_path, NETWORK) as writer:
+        writer.remove("line\\nbreak")
+        with pytest.raises(DocumentMissingError, match=r"no document 'x\\ny' among the 2 there are"):
+            writer.remove("x\ny")
+        writer.commit()
+    assert ids(tmp_path) == ["b"]
+
+
 def test_ids_are_composed_and_found_however_they_are_composed(tmp_path: Path) -> None:
     nfd, nfc = (unicodedata.normalize(form, "étude") for form in ("NFD", "NFC"))
     fill(tmp_path, nfd)

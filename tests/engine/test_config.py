@@ -49,6 +49,8 @@ def test_other_sections_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[serch]\nshortlist = 10\n", r"serch: no such table; expected some of search, server, corpus"),
+        ("shortlist = 10\n", r"shortlist: no such table; expected some of search"),
         ("[search]\nshortlst = 10\n", r"search\.shortlst: no such setting; expected one of neighbours, shortlist"),
         ("[search]\nshortlist = 'ten'\n", r"search\.shortlist: expected int, got 'ten'"),
         ("[search]\nshortlist = true\n", r"search\.shortlist: expected int, got True"),

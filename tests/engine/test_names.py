@@ -3,7 +3,7 @@ import unicodedata
 
 import pytest
 
-from engine.names import OneLine, encodable, normal, printable
+from engine.names import OneLine, columns, encodable, normal, padded, printable, shown_as
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,20 @@ from engine.names import OneLine, encodable, normal, printable
 )
 def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_a_name_is_known_by_what_a_terminal_shows_of_it() -> None:
+    names = ["a\nb", "c\td", "c\\td", "plain"]
+    assert shown_as("a\\nb", names) == "a\nb"
+    assert shown_as("c\\td", names) is None  # two are shown so
+    assert shown_as("a\\rb", names) is None
+
+
+@pytest.mark.parametrize(("text", "width"), [("Étude", 5), ("E\u0301tude", 5), ("夜曲", 4), ("ブルク 譜", 9), ("", 0)])
+def test_a_cell_is_as_wide_as_a_terminal_shows_it(text: str, width: int) -> None:
+    assert columns(text) == width
+    assert padded(text, 10) == text + " " * (10 - width)
+    assert padded(text, 10, right=True) == " " * (10 - width) + text
 
 
 def test_only_what_is_no_utf_8_is_escaped_in_what_is_stored() -> None:

@@ -237,10 +237,11 @@ def test_documents_that_take_long_begin_before_short_ones(library: Path) -> None
 
 
 def test_pages_and_seconds_of_sound_are_counted_once(
-    collection: Path, library: Path, caplog: pytest.LogCaptureFixture
+    collection: Path, library: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.INFO):
         first = run(collection, library)
+    assert re.findall(r"(\d+) pages \(", capsys.readouterr().err)[-1] == "1"  # the progress line at its end
     assert (first.pages, round(first.sound_s)) == (1, 12)
     assert re.search(r"snippets embedded: 1 pages \(\d+\.\d/s\), 0 min of sound \(\d\.\d\d/s\)", caplog.text)
     again = run(collection, library)

@@ -58,6 +58,11 @@ def test_a_frame_too_large_is_refused_by_its_header() -> None:
     assert fed(encode({"k": "x"}), limit=5) == [{"k": "x"}]
 
 
+def test_an_answer_in_http_is_told() -> None:
+    with pytest.raises(FrameError, match="the other side speaks HTTP: expected the port of --port, not that of"):
+        fed(b"HTTP/1.1 400 Bad Request\r\n")
+
+
 def test_a_frame_may_have_64_mebibytes_by_default_and_no_byte_more() -> None:
     most = 64 << 20
     assert list(Decoder(Limits().frame_bytes).feed(HEADER.pack(most))) == []
