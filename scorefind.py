@@ -359,12 +359,13 @@ def _segment(options: argparse.Namespace) -> int:
         engine = Engine.load(options.weights, settings=settings, encoder=encoder)
         with Finder(options.collection, engine) as finder:
             found = scorefind_segment.of_finder(finder, options, show)
-    if options.cue:
-        _write(setlist.cue(found, options.path.name), options.cue)
-    if options.labels:
-        _write(setlist.labels(found), options.labels)
-    print(_json({"query": str(options.path)} | found) if options.json else setlist.table(found))
-    return 0
+    files = [(options.cue, setlist.cue(found, options.path.name))] if options.cue else []
+    files += [(options.labels, setlist.labels(found))] if options.labels else []
+    try:
+        show(_json({"query": str(options.path)} | found) if options.json else setlist.table(found))
+    finally:  # a closed stdout costs no file, and a file that cannot be written costs no set list
+        codes = [_written(text, path) for path, text in files]
+    return max(codes, default=0)
 
 
 def _link(options: argparse.Namespace) -> int:
@@ -563,6 +564,16 @@ def _write(text: str, path: Path | None) -> None:
         print(text, end="")
     else:
         write(path, text)
+
+
+def _written(text: str, path: Path) -> int:
+    """Writes a text to a file, logs the cause if it cannot be written, and returns the exit code."""
+    try:
+        _write(text, path)
+    except OSError as exc:
+        logger.error("%s", exc)
+        return 1
+    return 0
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:

@@ -1,7 +1,10 @@
 """`scorefind segment`, called in the process of a test, with a small stand-in for the network."""
 
+import errno
 import io
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,13 @@ from tests.fake_encoder import fake_loader
 from tests.media import write_page, write_recording
 
 RATE = 22050
+
+
+class FullDisk(io.StringIO):
+    """A standard output that takes no text."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +65,30 @@ def test_a_recording_is_told_as_json_as_a_cue_sheet_and_as_labels(
     assert told["start_s"] == 0
     assert cue.read_text().startswith('FILE "evening.wav" WAVE\n  TRACK 01 AUDIO\n')
     assert [line.split("\t")[2] for line in labels.read_text().splitlines()] == ["waltz", "etude"]
+
+
+def test_files_that_cannot_be_written_cost_neither_the_set_list_nor_each_other(
+    filled: Path, evening: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cue, labels = filled.parent / "none" / "evening.cue", filled.parent / "evening.txt"
+    arguments = ["segment", str(filled), str(evening), "--among", "recording", "--cue", str(cue)]
+    assert scorefind.main([*arguments, "--labels", str(labels)]) == 1
+    told = capsys.readouterr()
+    assert "waltz_recording" in told.out
+    assert f"No such file or directory: '{cue}'\n" in told.err
+    assert [line.split("\t")[2] for line in labels.read_text().splitlines()] == ["waltz", "etude"]
+
+
+def test_a_set_list_that_cannot_be_printed_is_written_to_its_files(
+    filled: Path, evening: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = filled.parent / "evening.txt"
+    arguments = ["segment", str(filled), str(evening), "--among", "recording", "--labels", str(labels)]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", FullDisk())
+        assert scorefind.main(arguments) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert labels.exists()
 
 
 def test_a_part_of_a_recording_keeps_the_seconds_of_the_file(
