@@ -359,8 +359,11 @@ def _segment(options: argparse.Namespace) -> int:
         engine = Engine.load(options.weights, settings=settings, encoder=encoder)
         with Finder(options.collection, engine) as finder:
             found = scorefind_segment.of_finder(finder, options, show)
-    files = [(options.cue, setlist.cue(found, options.path.name))] if options.cue else []
-    files += [(options.labels, setlist.labels(found))] if options.labels else []
+    files: list[tuple[Path, str]] = []
+    if options.cue:
+        files.append((options.cue, setlist.cue(found, scorefind_segment.named_in(options.cue, options.path))))
+    if options.labels:
+        files.append((options.labels, setlist.labels(found)))
     try:
         show(_json({"query": str(options.path)} | found) if options.json else setlist.table(found))
     finally:  # a closed stdout costs no file, and a file that cannot be written costs no set list

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 import scorefind
+from scorefind_segment import named_in
 from tests.command_line import printed_json
 from tests.fake_encoder import fake_loader
 from tests.media import write_page, write_recording
@@ -65,6 +66,35 @@ def test_a_recording_is_told_as_json_as_a_cue_sheet_and_as_labels(
     assert told["start_s"] == 0
     assert cue.read_text().startswith('FILE "evening.wav" WAVE\n  TRACK 01 AUDIO\n')
     assert [line.split("\t")[2] for line in labels.read_text().splitlines()] == ["waltz", "etude"]
+
+
+@pytest.mark.parametrize(
+    ("sheet", "name"),
+    [
+        ("evening.cue", "lib/evening.flac"),
+        ("lib/evening.cue", "evening.flac"),
+        ("sheets/deep/evening.cue", "../../lib/evening.flac"),
+        ("link/evening.cue", "../../lib/evening.flac"),
+        ("pipe", "evening.flac"),
+        ("/dev/stdout", "evening.flac"),
+    ],
+)
+def test_a_cue_sheet_names_the_recording_from_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sheet: str, name: str
+) -> None:
+    (tmp_path / "sheets" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("sheets/deep")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    assert named_in(Path(sheet), Path("lib/evening.flac")) == name
+    assert named_in(Path(sheet), tmp_path / "lib" / "evening.flac") == name
+
+
+def test_a_cue_sheet_in_another_folder_finds_the_recording(filled: Path, evening: Path) -> None:
+    sheet = filled.parent / "sheets" / "evening.cue"
+    sheet.parent.mkdir()
+    assert scorefind.main(["segment", str(filled), str(evening), "--among", "recording", "--cue", str(sheet)]) == 0
+    assert sheet.read_text().startswith('FILE "../evening.wav" WAVE\n')
 
 
 def test_files_that_cannot_be_written_cost_neither_the_set_list_nor_each_other(
