@@ -455,6 +455,23 @@ def test_an_option_without_effect_is_wrong_usage(command: str, wrong: str, capsy
 
 
 @pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("query --server h:1 c p", "unrecognized arguments: p; with --server, leave out COLLECTION\n"),
+        ("segment c p --server h:1", "unrecognized arguments: p; with --server, leave out COLLECTION\n"),
+        ("query --server h:1 p --wrong", "unrecognized arguments: --wrong\n"),
+        ("query c p q", "unrecognized arguments: q\n"),
+        ("info c --server h:1", "unrecognized arguments: --server h:1\n"),
+    ],
+)
+def test_a_collection_beside_a_server_is_told_from_other_surplus(
+    command: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scorefind.main(command.split()) == 2
+    assert capsys.readouterr().err.endswith(told)
+
+
+@pytest.mark.parametrize(
     "command",
     [
         *("add c --jobs 3 -v p q", "add --jobs 3 c p -v q", "add c p q -v --jobs=3", "-v add c p --jobs 3 q"),
