@@ -1,5 +1,6 @@
 """The command line, in process, on files that the tests make; the network is a stand-in but in the last test."""
 
+import errno
 import json
 import os
 import re
@@ -73,6 +74,32 @@ def test_the_interpreter_ends_without_a_search_for_garbage() -> None:
     code += "atexit.register(lambda: print(gc.get_freeze_count() > 1000, flush=True)); scorefind.entry()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "True\n")
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("flush", [False, True])
+def test_a_reader_of_stdout_that_has_gone_is_no_error(lines: int, flush: bool) -> None:
+    """As after `| head -1`. A long text fails while it is printed, a short one when the program ends."""
+    code = "import sys, scorefind; sys.argv[1:] = ['info', 'c']; "
+    code += f"scorefind.COMMANDS['info'] = lambda _: print('line\\n' * {lines}, flush={flush}) or 0; scorefind.entry()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_connection_that_breaks_stays_an_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def info(_: object) -> int:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setitem(scorefind.COMMANDS, "info", info)
+    assert scorefind.main(["info", "c"]) == 1
+    assert "Broken pipe" in capfd.readouterr().err
 
 
 def test_help_imports_no_library() -> None:
