@@ -5,6 +5,8 @@ import functools
 import gc
 import json
 import logging
+import os
+import select
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,10 +28,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("scorefind")
 
+READER_GONE = 141
+"""Exit code if the reader of stdout has gone: 128 + SIGPIPE, as a shell reports of programs that the signal ends."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit code: 0 done, 1 failed (wholly or for some files), 2 wrong usage.
 
+    It is 141 if the reader of stdout has gone, as after `| head`.
     arguments: words after `scorefind`; None means those of the process.
     """
     from engine.errors import EngineError
@@ -45,8 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as exc:  # argparse has printed the help (0) or the mistake (2)
         return int(exc.code or 0)
     except (EngineError, IndexerError, ServerError, OSError) as exc:
-        logger.error("%s", exc)
-        return 1
+        return _failed(exc)
     except ModuleNotFoundError as exc:
         logger.error("%s; `scorefind doctor` lists missing packages, README.md says which extra installs them", exc)
         return 1
@@ -61,9 +66,42 @@ def entry() -> None:
     from engine.process import one_thread_each
 
     one_thread_each()
-    code = main()
+    code = _flushed(main())
     gc.freeze()  # else the interpreter searches all objects for garbage when it ends, which takes 0.3 s after a query
     sys.exit(code)
+
+
+def _failed(exc: Exception) -> int:
+    """Logs an error and returns the exit code. A reader of stdout that has gone wanted no more, so it is no error."""
+    if isinstance(exc, BrokenPipeError) and _reader_has_gone():
+        return READER_GONE
+    logger.error("%s", exc)
+    return 1
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads stdout any more. BrokenPipeError alone does not say so: a socket raises it too."""
+    try:
+        stdout = sys.stdout.fileno()
+    except (AttributeError, OSError):  # closed from the start, or replaced by a program that calls `main`
+        return False
+    poll = select.poll()
+    poll.register(stdout, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _flushed(code: int) -> int:
+    """Writes what stdout still holds, and returns the exit code of the program: `code`, or 141 in place of 0.
+
+    The interpreter would write the rest only when it ends, and print a traceback if the reader has gone.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter writes the rest again
+        return code or READER_GONE
+    return code
 
 
 def encoder_loader(options: argparse.Namespace, threads: int = 1) -> Callable[[], "Encoder"]:
@@ -359,12 +397,16 @@ def _segment(options: argparse.Namespace) -> int:
         engine = Engine.load(options.weights, settings=settings, encoder=encoder)
         with Finder(options.collection, engine) as finder:
             found = scorefind_segment.of_finder(finder, options, show)
+    files: list[tuple[Path, str]] = []
     if options.cue:
-        _write(setlist.cue(found, options.path.name), options.cue)
+        files.append((options.cue, setlist.cue(found, scorefind_segment.named_in(options.cue, options.path))))
     if options.labels:
-        _write(setlist.labels(found), options.labels)
-    print(_json({"query": str(options.path)} | found) if options.json else setlist.table(found))
-    return 0
+        files.append((options.labels, setlist.labels(found)))
+    try:
+        show(_json({"query": str(options.path)} | found) if options.json else setlist.table(found))
+    finally:  # a closed stdout costs no file, and a file that cannot be written costs no set list
+        codes = [_written(text, path) for path, text in files]
+    return max(codes, default=0)
 
 
 def _link(options: argparse.Namespace) -> int:
@@ -563,6 +605,15 @@ def _write(text: str, path: Path | None) -> None:
         print(text, end="")
     else:
         write(path, text)
+
+
+def _written(text: str, path: Path) -> int:
+    """Writes a text to a file, logs the cause if it cannot be written, and returns the exit code."""
+    try:
+        _write(text, path)
+    except OSError as exc:
+        return _failed(exc)
+    return 0
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:

@@ -30,7 +30,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     command = commands[words[0]]
     if words[0] == "train":  # hands all further arguments to the trainer
         return command.parse_args(words[1:])
-    options = command.parse_intermixed_args(words[1:])
+    options, surplus = command.parse_known_intermixed_args(words[1:])
+    if surplus:
+        served = getattr(options, "server", None) and not any(word.startswith("-") for word in surplus)
+        hint = "; with --server, leave out COLLECTION" if served else ""
+        command.error(f"unrecognized arguments: {' '.join(surplus)}{hint}")
     if options.command == "add" and not (options.paths or options.manifest):
         command.error("expected at least one PATH, or a --manifest that lists them")
     if options.command == "doctor" and (options.cluster is None) != (options.collection is None):

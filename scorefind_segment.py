@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,6 +67,20 @@ def of_server(client: "Client", options: argparse.Namespace, show: Callable[[str
         options,
         show,
     )
+
+
+def named_in(sheet: Path, recording: Path) -> str:
+    """Returns the name of a recording in a CUE sheet: its path from the folder of the sheet, with forward slashes.
+
+    It is the mere name where the sheet goes to a pipe or to stdout, because such a sheet has no folder.
+    """
+    from engine.files import is_stream
+
+    if is_stream(sheet):
+        return recording.name
+    # `..` leads from the real folder, not from a link to the folder; the recording itself keeps the name of its link
+    folder = os.path.realpath(recording.parent)
+    return Path(os.path.relpath(folder, os.path.realpath(sheet.parent)), recording.name).as_posix()
 
 
 def _listened(told: "Told", options: argparse.Namespace, show: Callable[[str], None]) -> dict[str, Any]:

@@ -19,19 +19,23 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
     A reader of `path` sees the old content or the complete new content. An error in the block leaves `path` unchanged,
     and removes the temporary file or folder. A folder cannot replace a folder that is not empty.
+    An OSError about the temporary path is raised again about `path`, because no user knows the temporary path.
 
     durable: the new file survives a power cut after the block. Its bytes reach the disk before its name does.
     """
     unfinished = path.with_name(f"{path.name}.unfinished")
-    if unfinished.exists():  # a killed process left it
+    if os.path.exists(unfinished):  # a killed process left it
         _remove(unfinished)
     try:
         yield unfinished
         if durable:
             sync(unfinished)
         os.replace(unfinished, path)
-    except BaseException:
-        _remove(unfinished)
+    except BaseException as exc:
+        with contextlib.suppress(OSError):  # it would hide the cause
+            _remove(unfinished)
+        if isinstance(exc, OSError) and (within := _within(exc.filename, unfinished)) is not None:
+            raise OSError(exc.errno, exc.strerror, str(path / within)) from exc
         raise
     if durable:
         sync(path.parent)
@@ -43,9 +47,22 @@ def write(path: Path, text: str) -> None:
     A file is replaced as by `replacing`; of a link, the file that the link leads to. A pipe or a device is written,
     because replacing would put a file in its place. So is an open file, such as /dev/stdout, after what it
     holds: others write there too.
-    Raises OSError if the file cannot be written.
+    Raises OSError, which names `path`, if the file cannot be written.
     """
-    if (path.exists() and not path.is_file()) or _is_open_file(path):
+    try:
+        _write(path, text)
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, str(path)) from exc  # a full disk names no file, a link another one
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is written and not replaced: a pipe, a device, or an open file, such as /dev/stdout."""
+    return (os.path.exists(path) and not os.path.isfile(path)) or _is_open_file(path)
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a text as `write` does. An OSError may name another path, or none."""
+    if is_stream(path):
         with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         return
@@ -53,10 +70,18 @@ def write(path: Path, text: str) -> None:
         unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def _within(name: object, folder: Path) -> Path | None:
+    """Returns the path from a file or folder to what an OSError names; None if the error names no path in there."""
+    if not isinstance(name, str | bytes | os.PathLike):
+        return None
+    named = Path(os.fsdecode(name))
+    return named.relative_to(folder) if named.is_relative_to(folder) else None
+
+
 def _is_open_file(path: Path) -> bool:
     """Whether a path, or a link on its way, is the name of an open file of a process, as /dev/stdout is."""
     for _ in range(_MOST_LINKS):
-        if not path.is_symlink():
+        if not os.path.islink(path):
             return False
         if _OPEN_FILES.fullmatch(os.path.realpath(path.parent)):
             return True

@@ -1,7 +1,10 @@
 """`scorefind segment`, called in the process of a test, with a small stand-in for the network."""
 
+import errno
 import io
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +12,19 @@ import pytest
 import soundfile
 
 import scorefind
+from scorefind_segment import named_in
 from tests.command_line import printed_json
 from tests.fake_encoder import fake_loader
 from tests.media import write_page, write_recording
 
 RATE = 22050
+
+
+class FullDisk(io.StringIO):
+    """A standard output that takes no text."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +66,59 @@ def test_a_recording_is_told_as_json_as_a_cue_sheet_and_as_labels(
     assert told["start_s"] == 0
     assert cue.read_text().startswith('FILE "evening.wav" WAVE\n  TRACK 01 AUDIO\n')
     assert [line.split("\t")[2] for line in labels.read_text().splitlines()] == ["waltz", "etude"]
+
+
+@pytest.mark.parametrize(
+    ("sheet", "name"),
+    [
+        ("evening.cue", "lib/evening.flac"),
+        ("lib/evening.cue", "evening.flac"),
+        ("sheets/deep/evening.cue", "../../lib/evening.flac"),
+        ("link/evening.cue", "../../lib/evening.flac"),
+        ("pipe", "evening.flac"),
+        ("/dev/stdout", "evening.flac"),
+    ],
+)
+def test_a_cue_sheet_names_the_recording_from_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sheet: str, name: str
+) -> None:
+    (tmp_path / "sheets" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("sheets/deep")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    assert named_in(Path(sheet), Path("lib/evening.flac")) == name
+    assert named_in(Path(sheet), tmp_path / "lib" / "evening.flac") == name
+
+
+def test_a_cue_sheet_in_another_folder_finds_the_recording(filled: Path, evening: Path) -> None:
+    sheet = filled.parent / "sheets" / "evening.cue"
+    sheet.parent.mkdir()
+    assert scorefind.main(["segment", str(filled), str(evening), "--among", "recording", "--cue", str(sheet)]) == 0
+    assert sheet.read_text().startswith('FILE "../evening.wav" WAVE\n')
+
+
+def test_files_that_cannot_be_written_cost_neither_the_set_list_nor_each_other(
+    filled: Path, evening: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cue, labels = filled.parent / "none" / "evening.cue", filled.parent / "evening.txt"
+    arguments = ["segment", str(filled), str(evening), "--among", "recording", "--cue", str(cue)]
+    assert scorefind.main([*arguments, "--labels", str(labels)]) == 1
+    told = capsys.readouterr()
+    assert "waltz_recording" in told.out
+    assert f"No such file or directory: '{cue}'\n" in told.err
+    assert [line.split("\t")[2] for line in labels.read_text().splitlines()] == ["waltz", "etude"]
+
+
+def test_a_set_list_that_cannot_be_printed_is_written_to_its_files(
+    filled: Path, evening: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = filled.parent / "evening.txt"
+    arguments = ["segment", str(filled), str(evening), "--among", "recording", "--labels", str(labels)]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", FullDisk())
+        assert scorefind.main(arguments) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert labels.exists()
 
 
 def test_a_part_of_a_recording_keeps_the_seconds_of_the_file(

@@ -1,5 +1,6 @@
 """The command line, in process, on files that the tests make; the network is a stand-in but in the last test."""
 
+import errno
 import json
 import os
 import re
@@ -73,6 +74,32 @@ def test_the_interpreter_ends_without_a_search_for_garbage() -> None:
     code += "atexit.register(lambda: print(gc.get_freeze_count() > 1000, flush=True)); scorefind.entry()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "True\n")
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("flush", [False, True])
+def test_a_reader_of_stdout_that_has_gone_is_no_error(lines: int, flush: bool) -> None:
+    """As after `| head -1`. A long text fails while it is printed, a short one when the program ends."""
+    code = "import sys, scorefind; sys.argv[1:] = ['info', 'c']; "
+    code += f"scorefind.COMMANDS['info'] = lambda _: print('line\\n' * {lines}, flush={flush}) or 0; scorefind.entry()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_connection_that_breaks_stays_an_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def info(_: object) -> int:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setitem(scorefind.COMMANDS, "info", info)
+    assert scorefind.main(["info", "c"]) == 1
+    assert "Broken pipe" in capfd.readouterr().err
 
 
 def test_help_imports_no_library() -> None:
@@ -452,6 +479,23 @@ def test_what_the_server_decides_cannot_be_said_with_a_query_to_it(
 def test_an_option_without_effect_is_wrong_usage(command: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert scorefind.main(command.split()) == 2
     assert wrong in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("query --server h:1 c p", "unrecognized arguments: p; with --server, leave out COLLECTION\n"),
+        ("segment c p --server h:1", "unrecognized arguments: p; with --server, leave out COLLECTION\n"),
+        ("query --server h:1 p --wrong", "unrecognized arguments: --wrong\n"),
+        ("query c p q", "unrecognized arguments: q\n"),
+        ("info c --server h:1", "unrecognized arguments: --server h:1\n"),
+    ],
+)
+def test_a_collection_beside_a_server_is_told_from_other_surplus(
+    command: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scorefind.main(command.split()) == 2
+    assert capsys.readouterr().err.endswith(told)
 
 
 @pytest.mark.parametrize(

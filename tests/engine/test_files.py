@@ -10,8 +10,8 @@ from disk_log import disk_log
 from engine.files import replacing, write
 
 
-def fill_the_disk(path: Path) -> None:
-    path.write_text("ne")
+def fill_the_disk(path: Path, text: str = "new") -> None:
+    path.write_bytes(text[:-1].encode())
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -120,3 +120,33 @@ def test_an_open_file_keeps_what_was_written_to_it_before(tmp_path: Path) -> Non
 def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match=str(tmp_path)):
         write(tmp_path, "new")
+
+
+@pytest.mark.parametrize("named", ["none/file", "old/file", "taken", "link"])
+def test_an_error_names_the_path_that_the_caller_gave(tmp_path: Path, named: str) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "old").touch()
+    (tmp_path / "link").symlink_to("none/file")
+    path = tmp_path / named
+    with pytest.raises(OSError, match=r"^\[Errno \d+\]") as raised:
+        write(path, "new")
+    assert (raised.value.filename, raised.value.filename2) == (str(path), None)
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "write_text", lambda path, text, **_: fill_the_disk(path, text))
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'file'}'"):
+        write(tmp_path / "file", "new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_in_a_new_folder_names_the_place_that_the_folder_would_take(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, replacing(tmp_path / "folder") as unfinished:
+        (unfinished / "file").write_text("new")
+    assert raised.value.filename == str(tmp_path / "folder" / "file")
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, replacing(tmp_path / "file"):
+        (tmp_path / "other").read_text()
+    assert raised.value.filename == str(tmp_path / "other")
